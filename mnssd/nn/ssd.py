@@ -281,7 +281,7 @@ def _carry_over(
         if old._data is None:  # not initialized: nothing to carry, the successor stays fresh too
             return
         new.shape = (new.shape[0], *old.shape[1:])
-        new.initialize(mx.init.Xavier(), ctx=old.list_ctx())
+        new.initialize(default_init=mx.init.Xavier(), ctx=old.list_ctx())
         if name not in by_class:
             new.set_data(old.data())
             continue
