@@ -1,0 +1,12 @@
+"""mnssd: MobileNet-SSD detectors on Apache MXNet, from photographs and boxes to files that run anywhere.
+
+Importing the package checks the environment and prepares it for MXNet, and nothing more: neither MXNet
+nor NumPy is loaded until a room that needs them is imported.
+"""
+
+from . import runtime
+
+__version__ = "0.1.0"
+
+runtime.check_environment()
+runtime.configure()

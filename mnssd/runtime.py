@@ -1,0 +1,339 @@
+"""The machine: what MXNet needs to find, thread settings, context, seeds. Imports no other room.
+
+Nothing here loads MXNet or NumPy at import. The functions that need them import them inside.
+This file and the package's ``__init__`` keep to syntax that Python 3.6 can read, so that an old Python, too,
+gets `check_environment`'s sentence and no SyntaxError.
+"""
+
+import math
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+PYTHON_VERSIONS = ((3, 8), (3, 11))  # first and last: MXNet 1.9.1 imports `distutils`, gone in 3.12
+NUMPY_CEILING = (1, 24)  # the first NumPy without `np.bool`, which MXNet 1.9.1 uses at import
+NUMPY_PIN = "numpy==1.23.5"
+OPENCV_PIN = "opencv-python-headless==4.11.0.86"
+
+
+class UnsuitableEnvironment(ImportError):
+    """This Python cannot run MXNet 1.9.1; the text says why and which command mends it."""
+
+
+# ---- what MXNet needs to find ------------------------------------------------------------------------------
+
+
+def check_environment() -> None:
+    """Refuse a Python or a NumPy with which MXNet 1.9.1 would fail on import.
+
+    Raises
+    ------
+    UnsuitableEnvironment
+        An ImportError whose text names the fault and the one command that mends it. When nobody catches it,
+        it is shown without a traceback, whose frames would only be those of our own import.
+    """
+    problem = _python_problem() or _package_problem()
+    if problem:
+        _show_without_traceback(UnsuitableEnvironment)
+        raise UnsuitableEnvironment(problem)
+
+
+def check_opencv() -> None:
+    """Refuse an OpenCV that cannot be loaded.
+
+    The usual case is a server without libGL and the wheel `opencv-python`, which GluonCV requires. GluonCV
+    swallows that error and claims that MXNet is missing, so whoever sees an ImportError asks here first.
+
+    Raises
+    ------
+    UnsuitableEnvironment
+        With the command that puts the wheel without a window system in its place.
+    """
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        command = _pip_install(OPENCV_PIN, "--force-reinstall", "--no-deps")
+        raise UnsuitableEnvironment(f"OpenCV cannot be loaded ({error}). Mend it with: {command}") from error
+
+
+def _python_problem() -> Optional[str]:
+    first, last = PYTHON_VERSIONS
+    if first <= tuple(sys.version_info[:2]) <= last:
+        return None
+    return (
+        f"mnssd needs Python {_dotted(first)} to {_dotted(last)}, because MXNet 1.9.1 runs on no other; "
+        f"this is Python {platform.python_version()} ({sys.executable}). {_set_up_anew()}"
+    )
+
+
+def _package_problem() -> Optional[str]:
+    import importlib.util
+
+    missing = [name for name in ("mxnet", "numpy") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not found by {sys.executable}. {_set_up_anew()}"
+    version = installed_version("numpy")
+    if version is None or tuple(int(part) for part in version.split(".")[:2]) < NUMPY_CEILING:
+        return None
+    return (
+        f"NumPy {version} is installed, but MXNet 1.9.1 fails with NumPy {_dotted(NUMPY_CEILING)} and later. "
+        f"Mend it with: {_pip_install(NUMPY_PIN)}"
+    )
+
+
+def _set_up_anew() -> str:
+    """The sentence for a Python that has not what mnssd needs; in a checkout `make` prepares one that has."""
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "Makefile").is_file():
+        return f"Install mnssd under Python {_dotted(PYTHON_VERSIONS[1])}, with: python3.11 -m pip install ."
+    if (checkout / ".venv" / "bin" / "python").exists() and sys.prefix != str(checkout / ".venv"):
+        return f"Use the Python that `make` set up: {checkout / '.venv' / 'bin' / 'python'}"
+    return "Mend it with: make setup (then use .venv/bin/python)"
+
+
+def _pip_install(*what: str) -> str:
+    return " ".join((sys.executable, "-m pip install") + what)
+
+
+def _dotted(version: Tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _show_without_traceback(kind: type) -> None:
+    """Let an uncaught `kind` print its text alone.
+
+    Scripts, ``python -m`` and the console script all import this package before any code of ours could catch the error, hence the hook.
+    """
+    shown_before = sys.excepthook
+
+    def hook(error_type: Any, error: Any, traceback: Any) -> None:
+        if issubclass(error_type, kind):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            shown_before(error_type, error, traceback)
+
+    sys.excepthook = hook
+
+
+def installed_version(package: str) -> Optional[str]:
+    """The version of an installed distribution, without importing it; None if absent."""
+    loaded = sys.modules.get(package)
+    if package == "numpy" and loaded is not None:  # what is loaded counts, and the look-up below costs 30 ms
+        return str(loaded.__version__)
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+# ---- threads and instruction sets --------------------------------------------------------------------------
+
+
+def usable_cores() -> int:
+    """The physical cores this process may use: by the scheduler's affinity and the container's CPU quota."""
+    cores = len(_physical_cores(_allowed_cpus()))
+    quota = cgroup_cpu_quota()
+    # A quota of 1.5 CPUs is used up by two threads and not by one, hence the ceiling.
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+# Environment variables that MXNet's libraries read while they are loaded, and what mnssd sets them to.
+SETTINGS: Dict[str, Callable[[], str]] = {
+    # MXNet takes half of the logical CPUs, thinking of hyper-threads: on two real cores it runs one thread.
+    "OMP_NUM_THREADS": lambda: str(usable_cores()),
+    # Threads that spin while they wait take the cores from those that decode and augment images.
+    "OMP_WAIT_POLICY": lambda: "PASSIVE",
+    # oneDNN then keeps blocks of 8 channels throughout. With AVX-512's 16, tensors of 24 channels fall into
+    # its reference BatchNorm, or fail in the backward pass of the rewritten training graph.
+    "DNNL_MAX_CPU_ISA": lambda: "AVX2",
+}
+
+
+def configure() -> List[str]:
+    """Set the variables of `SETTINGS` that the user has not set; to be called before MXNet is loaded.
+
+    Returns
+    -------
+    list of str
+        The variables that were set.
+
+    Warns
+    -----
+    RuntimeWarning
+        If MXNet is loaded already, so that variables the user has not set come too late.
+    """
+    unset = [variable for variable in SETTINGS if variable not in os.environ]
+    if unset and "mxnet" in sys.modules:
+        warnings.warn(
+            f"mxnet was imported before mnssd, which could not choose {', '.join(unset)} for this machine; "
+            "import mnssd first",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return []
+    for variable in unset:
+        os.environ[variable] = SETTINGS[variable]()
+    return unset
+
+
+def _allowed_cpus() -> List[int]:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _physical_cores(cpus: List[int], root: str = "/") -> Set[Tuple[str, str]]:
+    """The (package, core) pairs behind logical CPUs; one a CPU where Linux does not tell."""
+    cores = set()
+    for cpu in cpus:
+        topology = Path(root) / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
+        package, core = _first_line(topology / "physical_package_id"), _first_line(topology / "core_id")
+        cores.add((package, core) if package and core else ("cpu", str(cpu)))
+    return cores
+
+
+def cgroup_cpu_quota(root: str = "/") -> Optional[float]:
+    """The CPUs that this process's control groups allow (``docker run --cpus``), None if there is no limit.
+
+    Both versions of the interface are read, and each group up to the root, for the tightest limit holds:
+    ``cpu.max`` (https://docs.kernel.org/admin-guide/cgroup-v2.html) and ``cpu.cfs_quota_us``
+    (https://docs.kernel.org/scheduler/sched-bwc.html).
+    """
+    try:
+        groups = (Path(root) / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = Path(root) / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        below = [part for part in group.split("/") if part not in ("", "..")]
+        for depth in range(len(below) + 1):
+            folder = mount.joinpath(*below[:depth])
+            if controllers:
+                pair = [_first_line(folder / "cpu.cfs_quota_us"), _first_line(folder / "cpu.cfs_period_us")]
+            else:
+                pair = _first_line(folder / "cpu.max").split()
+            if len(pair) == 2 and all(part.isdigit() for part in pair):  # else "max", -1 or absent
+                limits.append(int(pair[0]) / int(pair[1]))
+    return min(limits, default=None)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with open(str(path), encoding="utf-8") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def describe() -> Dict[str, Any]:
+    """What a log or a benchmark says about the machine: processor, cores, settings, versions."""
+    import mnssd
+
+    packages = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python")
+    versions = {package: installed_version(package) for package in packages}
+    return {
+        "cpu": _cpu_model(),
+        "logical_cpus": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "settings": {variable: os.environ.get(variable) for variable in SETTINGS},
+        "system": platform.platform(),
+        "versions": {
+            "mnssd": mnssd.__version__,
+            "python": platform.python_version(),
+            **{package: version for package, version in versions.items() if version},
+        },
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+# ---- context and seeds -------------------------------------------------------------------------------------
+
+
+def pick_context(name: str = "auto") -> Any:
+    """The MXNet context of a name.
+
+    Parameters
+    ----------
+    name : str
+        ``auto`` (the first GPU if MXNet sees one, else the CPU), ``cpu``, ``gpu`` or ``gpu:N``.
+
+    Returns
+    -------
+    mxnet.Context
+
+    Raises
+    ------
+    mnssd.errors.OptionError
+        If the name is none of these, or asks for a GPU that MXNet does not see.
+    """
+    from .errors import OptionError
+
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdigit())):
+        raise OptionError(f"--ctx {name!r} is unknown; use auto, cpu, gpu or gpu:N")
+    import mxnet as mx
+
+    if kind == "cpu":
+        return mx.cpu()
+    gpus = _gpu_count()
+    if kind == "auto":
+        return mx.gpu() if gpus else mx.cpu()
+    index = int(number or 0)
+    if not gpus:
+        raise OptionError(
+            f"--ctx {name}: this MXNet sees no GPU (the package `mxnet` runs on the CPU only; "
+            "the builds with CUDA are called mxnet-cu...). Use --ctx cpu"
+        )
+    if index >= gpus:
+        raise OptionError(f"--ctx {name}: MXNet sees {gpus} GPU(s); the last is gpu:{gpus - 1}")
+    return mx.gpu(index)
+
+
+def _gpu_count() -> int:
+    import mxnet as mx
+
+    try:
+        return int(mx.context.num_gpus())
+    except mx.MXNetError:  # a build with CUDA on a machine without its driver
+        return 0
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and MXNet's global generators.
+
+    Raises
+    ------
+    mnssd.errors.OptionError
+        If the seed is not in 0 .. 2**31 - 1, the range all three accept.
+    """
+    from .errors import OptionError
+
+    if not 0 <= seed < 2**31:
+        raise OptionError(f"--seed {seed}: use a whole number from 0 to {2**31 - 1}")
+    import random
+
+    import mxnet as mx
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)

@@ -1,0 +1,65 @@
+"""What mnssd needs and provides. Only real limits stand here; constraints.txt pins every version."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """The version, read from the package without importing it."""
+    match = re.search(
+        r'^__version__ = "(.+)"', (HERE / "mnssd/__init__.py").read_text(encoding="utf-8"), re.M
+    )
+    assert match
+    return match.group(1)
+
+
+def readme() -> str:
+    """The text for package indices, if the README is there."""
+    path = HERE / "README.md"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+setup(
+    name="mnssd",
+    version=version(),
+    description="MobileNet-SSD detectors on Apache MXNet: train, measure, export",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.8,<3.12",  # MXNet 1.9.1 imports distutils, gone in Python 3.12
+    packages=find_packages(include=["mnssd", "mnssd.*"]),
+    install_requires=[
+        "mxnet==1.9.1",
+        "gluoncv==0.10.5.post0",
+        "numpy<1.24",  # MXNet 1.9.1 uses np.bool
+        # GluonCV requires opencv-python, which needs libGL. pip installs the requirements of GluonCV before
+        # ours, so that this wheel, which does without, is the one that stays in the folder they share.
+        "opencv-python-headless",
+        "defusedxml",
+        "Pillow",
+        "PyYAML",
+        "safetensors",
+        "tqdm",
+    ],
+    extras_require={
+        "onnx": ["onnx<1.15", "onnxruntime"],  # MXNet's exporter was written for opset 13
+        "tensorboard": ["tensorboardX"],
+        "test": [
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "trustme",
+            "types-PyYAML",
+            "types-defusedxml",
+            "types-tqdm",
+        ],
+    },
+    entry_points={"console_scripts": ["mnssd = mnssd.cli.main:main"]},
+)
