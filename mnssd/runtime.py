@@ -105,7 +105,8 @@ def _dotted(version: Tuple[int, ...]) -> str:
 def _show_without_traceback(kind: type) -> None:
     """Let an uncaught `kind` print its text alone.
 
-    Scripts, ``python -m`` and the console script all import this package before any code of ours could catch the error, hence the hook.
+    Scripts, ``python -m`` and the console script all import this package before any code of ours could catch
+    the error, hence the hook.
     """
     shown_before = sys.excepthook
 
