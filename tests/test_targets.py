@@ -49,14 +49,15 @@ def assert_same(anchors, boxes, labels):
     np.testing.assert_array_equal(classes, expected_classes)
     # GluonCV takes the anchors' centres back from rounded corners: 1e-5 pixels / 0.1 / width.
     np.testing.assert_allclose(offsets, expected_offsets, rtol=1e-4, atol=1e-4)
-    assert classes.dtype == np.int32 and offsets.dtype == np.float32
+    assert classes.dtype == np.int32
+    assert offsets.dtype == np.float32
     return classes, offsets
 
 
 def test_random_images_agree_with_gluoncv():
     rng, anchors = np.random.default_rng(0), grid_anchors()
     positives = 0
-    for trial in range(30):
+    for _trial in range(30):
         count = rng.integers(1, 25)
         classes, _ = assert_same(anchors, random_boxes(rng, count), rng.integers(0, 20, count))
         positives += (classes > 0).sum()
@@ -112,8 +113,10 @@ def test_anchors_that_tie_are_all_positive_below_the_threshold():
 def test_no_boxes_is_all_background():
     anchors = grid_anchors()
     classes, offsets = TargetAssigner(anchors)(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
-    assert classes.shape == (len(anchors),) and not classes.any()
-    assert offsets.shape == (len(anchors), 4) and not offsets.any()
+    assert classes.shape == (len(anchors),)
+    assert not classes.any()
+    assert offsets.shape == (len(anchors), 4)
+    assert not offsets.any()
 
 
 def test_a_box_without_area_or_outside_matches_nothing_and_spoils_nothing():
@@ -131,7 +134,7 @@ def test_a_box_without_area_or_outside_matches_nothing_and_spoils_nothing():
 def test_more_boxes_than_anchors():
     anchors = grid_anchors()[:3]
     boxes = random_boxes(np.random.default_rng(1), 10)
-    classes, offsets = assert_same(anchors, boxes, np.arange(10))
+    _classes, offsets = assert_same(anchors, boxes, np.arange(10))
     assert np.isfinite(offsets).all()
 
 
