@@ -1,0 +1,151 @@
+"""Training pass: channel counts that fill whole vectors.
+
+oneDNN keeps a tensor of 24 channels in blocks of 8 where AVX-512 wants 16; in the backward pass the
+data and its gradient then meet in different layouts, and BatchNorm falls into its reference loop (or
+finds no implementation at all: "could not create a primitive descriptor iterator"). ``DNNL_VERBOSE=1``
+shows it. With zero weights, gammas and betas up to the next multiple of 16 the added channels are
+exactly zero everywhere and everything stays in one layout.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Set, Tuple
+
+import numpy as np
+
+from .symbol_graph import Edge, Graph, Node
+
+BLOCK = 16
+"""Channels in one AVX-512 register of float32."""
+
+NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
+CHANNELWISE = (*NORMS, "Activation", "clip", "elemwise_add", "Pooling", "_copy")
+"""Operators whose output has its input's channels, each computed from its own."""
+
+
+class _Groups:
+    """Tensors tied to one channel count: a union-find over edges."""
+
+    def __init__(self) -> None:
+        self.parent: Dict[Tuple[int, int], Tuple[int, int]] = {}
+        self.sources: Dict[Tuple[int, int], Set[int]] = {}
+        self.fixed: Set[Tuple[int, int]] = set()
+
+    def find(self, edge: Edge) -> Tuple[int, int]:
+        key = (id(edge[0]), edge[1])
+        self.parent.setdefault(key, key)
+        while self.parent[key] != key:
+            key = self.parent[key]
+        return key
+
+    def tie(self, a: Edge, b: Edge) -> None:
+        first, second = self.find(a), self.find(b)
+        if first != second:
+            self.parent[second] = first
+            self.sources.setdefault(first, set()).update(self.sources.pop(second, set()))
+            if second in self.fixed:
+                self.fixed.add(first)
+
+    def padded_count(self, edge: Edge) -> int:
+        """The count this tensor is to have, 0 when it stays as it is."""
+        root = self.find(edge)
+        counts = self.sources.get(root, set())
+        if root in self.fixed or len(counts) != 1:
+            return 0
+        (count,) = counts
+        return -(-count // BLOCK) * BLOCK if count % BLOCK else 0
+
+
+def pad_channels(graph: Graph) -> int:
+    """Pad channel counts to multiples of `BLOCK` wherever it cannot be seen from outside.
+
+    Parameters keep their arrays: the graph appends constant zeros to them. Running statistics cannot
+    be computed, so they become variables of their own, listed in ``graph.padded``.
+
+    Returns
+    -------
+    int
+        How many convolutions changed.
+    """
+    groups = _tie(graph)
+    changed = 0
+    zeros = _Zeros(graph)
+    for node in graph.nodes():
+        if node.op == "Convolution":
+            changed += _pad_convolution(node, groups, zeros)
+        elif node.op in NORMS:
+            count = groups.padded_count(node.inputs[0])
+            if count:
+                _pad_norm(graph, node, count, zeros)
+    return changed
+
+
+def _is_depthwise(node: Node) -> bool:
+    return node.attrs.get("num_group", "1") == node.attrs["num_filter"] != "1"
+
+
+def _tie(graph: Graph) -> _Groups:
+    groups = _Groups()
+    for node in graph.nodes():
+        if node.op == "null":
+            continue
+        if node.op == "Convolution" and _is_depthwise(node):
+            groups.tie(node.inputs[0], (node, 0))
+        elif node.op == "Convolution" and node.attrs.get("num_group", "1") == "1":
+            groups.sources.setdefault(groups.find((node, 0)), set()).add(int(node.attrs["num_filter"]))
+        elif node.op in CHANNELWISE and (node.op not in NORMS or node.attrs.get("axis", "1") == "1"):
+            for edge in node.inputs if node.op == "elemwise_add" else node.inputs[:1]:
+                groups.tie(edge, (node, 0))
+        else:  # it may look at the channels in any way: nothing it reads or makes is touched
+            for edge in [*node.inputs, (node, 0)]:
+                groups.fixed.add(groups.find(edge))
+    for edge in graph.outputs:
+        groups.fixed.add(groups.find(edge))
+    for node in graph.nodes():  # inputs of the whole graph come from outside
+        if node.op == "null":
+            groups.fixed.add(groups.find((node, 0)))
+    return groups
+
+
+class _Zeros:
+    """Appends zeros to parameters, each constant made once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.made: Dict[Tuple[int, ...], Node] = {}
+
+    def append(self, edge: Edge, axis: int, count: int) -> Edge:
+        """`edge`, a parameter, with zeros after its end along `axis`, `count` long in all."""
+        shape = list(self.graph.shape(edge[0]))
+        missing = count - shape[axis]
+        shape[axis] = missing
+        key = tuple(shape)
+        if key not in self.made:
+            name = "zeros_" + "x".join(map(str, key))
+            self.made[key] = self.graph.constant(name, np.zeros(key, np.float32))
+        attrs = {"dim": str(axis), "num_args": "2"}
+        node = Node("Concat", f"{edge[0].name}_to_{count}_{axis}", [edge, (self.made[key], 0)], attrs)
+        return node, 0
+
+
+def _pad_convolution(node: Node, groups: _Groups, zeros: _Zeros) -> int:
+    inputs = groups.padded_count(node.inputs[0])
+    outputs = groups.padded_count((node, 0))
+    if _is_depthwise(node) and outputs:
+        node.attrs["num_group"] = str(outputs)
+    elif inputs and not _is_depthwise(node):
+        node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
+    if outputs:
+        node.attrs["num_filter"] = str(outputs)
+        parameters: List[int] = [1] if node.flag("no_bias") else [1, 2]
+        for position in parameters:
+            node.inputs[position] = zeros.append(node.inputs[position], 0, outputs)
+    return int(bool(inputs or outputs))
+
+
+def _pad_norm(graph: Graph, node: Node, count: int, zeros: _Zeros) -> None:
+    for position in (1, 2):
+        node.inputs[position] = zeros.append(node.inputs[position], 0, count)
+    for position in (3, 4):
+        statistic = node.inputs[position][0]
+        node.inputs[position] = (graph.lengthen(statistic.name, count), 0)

@@ -1,0 +1,232 @@
+"""Reading parameter files safely, and putting their arrays into a network with an account of every one.
+
+MXNet's own reader (`mx.nd.load`) trusts its input: a damaged file ends the process. The format is
+simple, so it is read here with every length checked; the arrays never pass through C++ unchecked.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+
+from .errors import WeightsError
+
+# include/mxnet/ndarray.h and src/ndarray/ndarray.cc of MXNet 1.9.1, NDArray::Save and NDArray::Load.
+LIST_MAGIC = 0x112
+ARRAY_MAGIC = {0xF993FAC9, 0xF993FACA}
+DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
+DENSE = 0
+
+
+@dataclass
+class WeightsReport:
+    """What became of every array when weights were loaded.
+
+    Attributes
+    ----------
+    loaded : list of str
+        Parameters of the network that took their array from the file.
+    unused : list of str
+        Arrays of the file that the network has no place for.
+    missing : list of str
+        Parameters of the network that the file does not have; they keep their initial values.
+    mismatched : list of str
+        ``name (shape in the file, shape in the network)``; they keep their initial values.
+    """
+
+    path: str
+    loaded: List[str] = field(default_factory=list)
+    unused: List[str] = field(default_factory=list)
+    missing: List[str] = field(default_factory=list)
+    mismatched: List[str] = field(default_factory=list)
+
+    def lines(self) -> List[str]:
+        """The report for a person: a count for each outcome, with names where something was left out."""
+        lines = [f"weights {self.path}: {len(self.loaded)} arrays used"]
+        for what, names in (
+            ("in the file but not in the network", self.unused),
+            ("in the network but not in the file", self.missing),
+            ("of another shape", self.mismatched),
+        ):
+            if names:
+                shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+                lines.append(f"  {len(names)} {what}: {shown}")
+        return lines
+
+
+def read_params(path: str) -> Dict[str, np.ndarray]:
+    """Read an MXNet ``.params`` file into NumPy arrays.
+
+    Prefixes ``arg:`` and ``aux:`` (symbol files) are dropped. Dense arrays of MXNet 1.x only.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing, damaged, cut short, or something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); give the path of a .params file") from error
+    try:
+        return _parse(memoryview(data))
+    except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
+        raise WeightsError(
+            f"{path}: not an MXNet .params file, or damaged ({error}); load another copy"
+        ) from error
+
+
+class _Cursor:
+    """Reads forward through a buffer; struct raises when it is too short."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, layout: str) -> Tuple[Any, ...]:
+        values = struct.unpack_from("<" + layout, self.data, self.at)
+        self.at += struct.calcsize("<" + layout)
+        return values
+
+    def bytes(self, count: int) -> memoryview:
+        if count < 0 or self.at + count > len(self.data):
+            raise ValueError(f"{count} bytes wanted at {self.at}, {len(self.data) - self.at} left")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+
+def _parse(data: memoryview) -> Dict[str, np.ndarray]:
+    cursor = _Cursor(data)
+    magic, _, count = cursor.take("QQQ")
+    if magic != LIST_MAGIC:
+        raise ValueError("wrong first bytes")
+    if count > len(data):
+        raise ValueError(f"{count} arrays announced in {len(data)} bytes")
+    arrays = [_parse_array(cursor) for _ in range(count)]
+    (names_count,) = cursor.take("Q")
+    if names_count != count:
+        raise ValueError(f"{count} arrays but {names_count} names")
+    names = []
+    for _ in range(count):
+        (length,) = cursor.take("Q")
+        names.append(bytes(cursor.bytes(length)).decode("utf-8"))
+    if cursor.at != len(data):
+        raise ValueError(f"{len(data) - cursor.at} bytes after the end")
+    plain = [name[4:] if name[:4] in ("arg:", "aux:") else name for name in names]
+    if len(set(plain)) < len(plain):
+        raise ValueError("a name occurs twice")
+    return dict(zip(plain, arrays))
+
+
+def _parse_array(cursor: _Cursor) -> np.ndarray:
+    (magic,) = cursor.take("I")
+    if magic not in ARRAY_MAGIC:
+        raise ValueError(f"array {hex(magic)} is of an unknown version")
+    (storage,) = cursor.take("i")
+    if storage != DENSE:
+        raise ValueError("a sparse array")
+    (dimensions,) = cursor.take("i")
+    if not 0 < dimensions <= 32:
+        raise ValueError(f"an array of {dimensions} dimensions")
+    shape = cursor.take(f"{dimensions}q")
+    if any(extent < 0 for extent in shape):
+        raise ValueError(f"an array of shape {shape}")
+    cursor.take("ii")  # the device it was saved from
+    (kind,) = cursor.take("i")
+    if kind not in DTYPES:
+        raise ValueError(f"an array of unknown type {kind}")
+    dtype = np.dtype(DTYPES[kind])
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    return np.frombuffer(cursor.bytes(size), dtype).reshape(shape).copy()
+
+
+def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = None) -> WeightsReport:
+    """Put `arrays` into the parameters of `block` that have their structural names.
+
+    Parameters
+    ----------
+    block : mxnet.gluon.Block
+        Initialized or not; parameters that find no array keep what they have.
+    arrays : mapping of str to numpy.ndarray
+        As from `read_params`, names as `block.save_parameters` writes them.
+    path : str
+        Where they came from, for the report.
+    """
+    import mxnet as mx
+
+    report = WeightsReport(path)
+    parameters = block._collect_params_with_prefix()
+    report.unused = [name for name in arrays if name not in parameters]
+    for name, parameter in parameters.items():
+        if name not in arrays:
+            report.missing.append(name)
+            continue
+        value = arrays[name]
+        known = parameter.shape or ()
+        if len(known) != value.ndim or any(a not in (0, -1, b) for a, b in zip(known, value.shape)):
+            report.mismatched.append(f"{name} (file {value.shape}, network {known})")
+            continue
+        parameter.shape = value.shape
+        if parameter._data is None and not parameter._deferred_init:
+            parameter.initialize(ctx=ctx)
+        parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
+        report.loaded.append(name)
+    return report
+
+
+def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
+    """Load the file into `block`; every parameter must have its array.
+
+    Raises
+    ------
+    WeightsError
+        When one is missing or has another shape: these are weights of another network.
+    """
+    report = assign(block, read_params(path), path, ctx)
+    if report.missing or report.mismatched or report.unused:
+        raise WeightsError("\n".join([f"{path}: weights of another network", *report.lines()[1:]]))
+    return report
+
+
+def load_backbone(heads: Any, path: str) -> WeightsReport:
+    """Load a classifier's features, or a whole detector's weights as far as they fit, into `SSDHeads`.
+
+    Parameters
+    ----------
+    heads : mnssd.nn.ssd.SSDHeads
+    path : str
+        A ``.params`` file: arrays named ``features.*`` (the Gluon zoo's and this package's classifiers),
+        or ``0.weight`` and so on (saved from their `features` alone), or as a detector here saves them.
+
+    Raises
+    ------
+    WeightsError
+        When hardly any of it fits: fewer than half of the backbone's arrays.
+    """
+    arrays = read_params(path)
+    if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
+        arrays = {f"features.{name}": value for name, value in arrays.items()}
+    if any(name.startswith("features.") for name in arrays):
+        report = assign(heads.backbone, arrays, path)
+    else:
+        report = assign(heads, arrays, path)
+    wanted = len(heads.backbone._collect_params_with_prefix())
+    if len([name for name in report.loaded if "features." in name]) < wanted / 2:
+        names = ", ".join(list(arrays)[:3])
+        raise WeightsError(
+            "\n".join(
+                [
+                    f"{path}: weights of another network (its arrays: {names}, ...);"
+                    " check --network and --width",
+                    *report.lines()[1:],
+                ]
+            )
+        )
+    return report
+
+

@@ -1,0 +1,229 @@
+"""Names -> networks, and a trained detector from its run folder.
+
+Names read ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``,
+``ssdlite_480x320_mobilenet_v1_0.5``) and ``NETWORK[_WIDTH]`` for classifiers (``mobilenet_v2_0.75``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from .errors import OptionError, WeightsError
+from .options import unknown_name
+
+NETWORKS = ("mobilenet_v1", "mobilenet_v2")
+HEADS = ("ssd", "ssdlite")
+WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.4)
+VOC_SIZES = ("300", "320", "512")
+
+CONFIG_FILE = "config.yaml"
+BEST_FILE = "best.params"
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Everything that decides a detector's structure; it is stored with every run and export."""
+
+    classes: Tuple[str, ...]
+    network: str = "mobilenet_v2"
+    width: float = 1.0
+    size: Tuple[int, int] = (300, 300)
+    head: str = "ssd"
+    shortcut: str = "identity"
+    activation: str = "relu"
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain lists, numbers and texts, for YAML and JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DetectorSpec:
+        """The inverse of `as_dict`."""
+        values = dict(values)
+        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
+        return cls(**values)
+
+
+def build_backbone(
+    network: str,
+    width: float = 1.0,
+    classes: int = 1000,
+    shortcut: str = "identity",
+    activation: str = "relu",
+) -> Any:
+    """A classifier, not initialized: `nn.MobileNetV1` or `nn.MobileNetV2`.
+
+    Raises
+    ------
+    OptionError
+        For an unknown network, or an option that the network does not have.
+    """
+    from . import nn
+
+    if width <= 0:
+        raise OptionError(f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0")
+    if network == "mobilenet_v1":
+        if shortcut != "identity":
+            raise OptionError(f"shortcut {shortcut!r}: MobileNetV1 has no shortcuts; use mobilenet_v2")
+        return nn.MobileNetV1(width, classes, activation=activation)
+    if network == "mobilenet_v2":
+        return nn.MobileNetV2(width, classes, shortcut=shortcut)
+    raise OptionError(unknown_name("network", network, NETWORKS))
+
+
+def build_detector(spec: DetectorSpec) -> Any:
+    """The detector that `spec` describes, not initialized: `nn.SSD`."""
+    from . import nn
+
+    backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
+    try:
+        return nn.SSD(backbone, spec.classes, spec.size, spec.head)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def model_names() -> List[str]:
+    """The usual names; other sizes and widths are understood too."""
+    widths = ["", *(f"_{w}" for w in WIDTHS[1:])]
+    classifiers = [n + w for n in NETWORKS for w in widths]
+    return classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in VOC_SIZES for c in classifiers]
+
+
+def get_model(
+    name: str,
+    classes: Union[None, int, Sequence[str]] = None,
+    pretrained_backbone: Optional[str] = None,
+    **kwargs: Any,
+) -> Any:
+    """Make a network by name.
+
+    Parameters
+    ----------
+    name : str
+        See the module; for example ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``.
+    classes : sequence of str, or int
+        Class names of a detector (default: Pascal VOC's 20), number of classes of a classifier (default 1000).
+    pretrained_backbone : str, optional
+        A ``.params`` file to load the backbone from; the network is then initialized.
+    **kwargs
+        ``shortcut`` (mobilenet_v2) and ``activation`` (mobilenet_v1).
+
+    Returns
+    -------
+    mnssd.nn.SSD, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
+
+    Raises
+    ------
+    OptionError
+        For an unknown name (near ones are listed) or option.
+    WeightsError
+        When `pretrained_backbone` cannot be used.
+    """
+    match = re.fullmatch(
+        r"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>mobilenet_v[12])(?:_(?P<width>\d*\.?\d+))?",
+        name,
+    )
+    if match is None:
+        raise OptionError(unknown_name("network", name, model_names()))
+    unknown = set(kwargs) - {"shortcut", "activation"}
+    if unknown:
+        raise OptionError(f"get_model: {unknown_name('option', sorted(unknown)[0], ['shortcut', 'activation'])}")
+    network, width = match["network"], float(match["width"] or 1.0)
+    if match["head"]:
+        names = _voc_classes() if classes is None else classes
+        if isinstance(names, (int, str)):
+            raise OptionError(f"{name}: classes is the list of class names of a detector, not {names!r}")
+        size = (int(match["w"]), int(match["h"] or match["w"]))
+        spec = DetectorSpec(tuple(names), network, width, size, match["head"], **kwargs)
+        net = build_detector(spec)
+        if pretrained_backbone:
+            initialize(net)
+            _load_backbone(net.heads, pretrained_backbone)
+        return net
+    count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
+    net = build_backbone(network, width, count, **kwargs)
+    if pretrained_backbone:
+        from .weights import assign, read_params
+
+        initialize(net)
+        assign(net, read_params(pretrained_backbone), pretrained_backbone)
+    return net
+
+
+def initialize(net: Any, ctx: Any = None) -> None:
+    """Initial values for a network that starts from nothing.
+
+    Gaussian with variance 2 / fan-in (He et al. 2015). Fan-in, because MXNet counts the fan-out of a
+    depthwise convolution as if every output saw every channel.
+    """
+    import mxnet as mx
+
+    net.initialize(mx.init.Xavier("gaussian", "in", 2), ctx=ctx)
+
+
+def load_detector(path: str, ctx: Any = None) -> Any:
+    """A trained detector, from its run folder or from a parameter file inside one.
+
+    Parameters
+    ----------
+    path : str
+        ``runs/NAME`` (its best weights) or ``runs/NAME/best.params``.
+
+    Returns
+    -------
+    mnssd.nn.SSD
+        With its classes, size and weights.
+
+    Raises
+    ------
+    WeightsError
+        When something is missing or does not fit; it names the file.
+    """
+    from .weights import load_exactly
+
+    folder, weights = (path, os.path.join(path, BEST_FILE)) if os.path.isdir(path) else (os.path.dirname(path), path)
+    if not os.path.exists(weights):
+        if not os.path.exists(path):
+            raise WeightsError(f"{path}: no such run folder or parameter file")
+        raise WeightsError(f"{weights}: missing; a run folder holds it after its first validation")
+    spec = read_spec(os.path.join(folder, CONFIG_FILE))
+    net = build_detector(spec)
+    net.anchor_boxes.initialize(ctx=ctx)
+    load_exactly(net.heads, weights, ctx)
+    return net
+
+
+def read_spec(path: str) -> DetectorSpec:
+    """The detector's structure from a run's ``config.yaml``.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing or is not a run's.
+    """
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return DetectorSpec.from_dict(yaml.safe_load(file)["detector"])
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: {error.strerror}; weights are read together with the {CONFIG_FILE} of their run folder"
+        ) from error
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: not the configuration of a detector's run ({error!r})") from error
+
+
+def _load_backbone(heads: Any, path: str) -> None:
+    from .weights import load_backbone
+
+    load_backbone(heads, path)
+
+
+def _voc_classes() -> Tuple[str, ...]:
+    from .data.voc import VOC_CLASSES
+
+    return tuple(VOC_CLASSES)
