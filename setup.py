@@ -38,7 +38,7 @@ setup(
         "numpy<1.24",  # MXNet 1.9.1 uses np.bool
         # GluonCV requires opencv-python, which needs libGL. pip installs the requirements of GluonCV before
         # ours, so that this wheel, which does without, is the one that stays in the folder they share.
-        "opencv-python-headless",
+        "opencv-python-headless<4.12",  # from 4.12 on it requires NumPy 2
         "defusedxml",
         "Pillow",
         "PyYAML",
