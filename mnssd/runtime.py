@@ -149,9 +149,6 @@ SETTINGS: Dict[str, Callable[[], str]] = {
     "OMP_NUM_THREADS": lambda: str(usable_cores()),
     # Threads that spin while they wait take the cores from those that decode and augment images.
     "OMP_WAIT_POLICY": lambda: "PASSIVE",
-    # oneDNN then keeps blocks of 8 channels throughout. With AVX-512's 16, tensors of 24 channels fall into
-    # its reference BatchNorm, or fail in the backward pass of the rewritten training graph.
-    "DNNL_MAX_CPU_ISA": lambda: "AVX2",
 }
 
 

@@ -26,6 +26,10 @@ HEADS = ("ssd", "ssdlite")
 STDS = (0.1, 0.1, 0.2, 0.2)
 """What box offsets are divided by (the "variances" of the SSD authors' code)."""
 
+PREDICTOR_SIGMA = 0.03
+"""Deviation of the predictors' initial weights (``initializer`` of TensorFlow's released SSD configurations):
+with the backbone's rule the first logits, and so the first losses, are ten times too large."""
+
 SCORE_FLOOR = 0.01
 """Detections below this score are not formed (SSD paper, section 3.1)."""
 
@@ -87,7 +91,7 @@ class SSDHeads(HybridBlock):
             if self._lite:
                 predictors.add(LitePredictor(in_channels, channels))
             else:
-                predictors.add(nn.Conv2D(channels, 3, padding=1))
+                predictors.add(nn.Conv2D(channels, 3, padding=1, weight_initializer=mx.init.Normal(PREDICTOR_SIGMA)))
         return predictors
 
     def reset_predictors(self, num_classes: int) -> nn.HybridSequential:
@@ -119,7 +123,7 @@ class LitePredictor(HybridBlock):
         with self.name_scope():
             self.depthwise = nn.HybridSequential()
             add_conv(self.depthwise, in_channels, kernel=3, pad=1, groups=in_channels)
-            self.project = nn.Conv2D(channels, 1)
+            self.project = nn.Conv2D(channels, 1, weight_initializer=mx.init.Normal(PREDICTOR_SIGMA))
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.project(self.depthwise(x))

@@ -1,0 +1,123 @@
+"""From samples to batches: ordered, prefetching, in threads.
+
+Threads, not processes: decoding, OpenCV and NumPy release Python's lock, and threads neither fork
+MXNet's engine (hangs), nor need shared memory (containers have little), nor copy batches. The number of
+threads changes nothing in what comes out: the randomness of a sample is that of (seed, epoch, index).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from .sample import Sample
+
+Arrays = Tuple[np.ndarray, ...]
+Load = Callable[[Sample, np.random.Generator], Arrays]
+
+IN_FLIGHT = 3
+"""Batches being prepared while one is computed: enough to smooth slow images, little memory."""
+
+TRIES = 20
+"""Unusable images in a row after which the data set as a whole is refused."""
+
+
+class Batch(NamedTuple):
+    """Arrays stacked over the batch, and the indices of the samples in them."""
+
+    arrays: Arrays
+    indices: Tuple[int, ...]
+
+
+class Loader:
+    """Batches of a data set for training.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    load : callable
+        ``(sample, rng) -> arrays``, all shapes equal for all samples; raises DataError for an unusable one.
+    batch_size : int
+        Every batch has it: samples left over at an epoch's end are not used in that epoch, and a data
+        set smaller than a batch is gone through several times.
+    seed : int
+    workers : int
+        Threads; 0 prepares each batch when it is asked for.
+
+    Attributes
+    ----------
+    bad : dict of str to str
+        Image path -> why it could not be used. In the batch the next sample of the epoch's order stands
+        in for it.
+    """
+
+    def __init__(self, samples: Sequence[Sample], load: Load, batch_size: int, seed: int, workers: int) -> None:
+        if not len(samples):
+            raise DataError("the training set has no images; check its splits")
+        self.bad: Dict[str, str] = {}
+        self._samples, self._load = samples, load
+        self._batch_size, self._seed, self._workers = batch_size, seed, workers
+        self._lock = threading.Lock()
+        cv2.setNumThreads(1)  # OpenCV's own threads would compete with the workers and with MXNet's
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return max(1, len(self._samples) // self._batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Indices of the samples of an epoch, in the order of their use."""
+        rng = np.random.default_rng([self._seed, epoch])
+        wanted = len(self) * self._batch_size
+        rounds = -(-wanted // len(self._samples))
+        return np.concatenate([rng.permutation(len(self._samples)) for _ in range(rounds)])
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch`, beginning with batch number `start`."""
+        order = self.order(epoch)
+        if not self._workers:
+            for number in range(start, len(self)):
+                yield self._stack([self._get(order, epoch, p) for p in self._positions(number)], order, number)
+            return
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="mnssd-data")
+        pending: Deque[Tuple[int, List[Future[Arrays]]]] = deque()
+        try:
+            for number in range(start, len(self)):
+                futures = [pool.submit(self._get, order, epoch, p) for p in self._positions(number)]
+                pending.append((number, futures))
+                if len(pending) >= IN_FLIGHT:
+                    ready, futures = pending.popleft()
+                    yield self._stack([f.result() for f in futures], order, ready)
+            for ready, futures in pending:
+                yield self._stack([f.result() for f in futures], order, ready)
+        finally:
+            for _, futures in pending:
+                for future in futures:
+                    future.cancel()
+            pool.shutdown(wait=True)
+
+    def _positions(self, number: int) -> range:
+        return range(number * self._batch_size, (number + 1) * self._batch_size)
+
+    def _stack(self, parts: List[Arrays], order: np.ndarray, number: int) -> Batch:
+        indices = tuple(int(order[p]) for p in self._positions(number))
+        return Batch(tuple(np.stack(arrays) for arrays in zip(*parts)), indices)
+
+    def _get(self, order: np.ndarray, epoch: int, position: int) -> Arrays:
+        for later in range(TRIES):
+            index = int(order[(position + later) % len(order)])
+            sample = self._samples[index]
+            if sample.image_path in self.bad:
+                continue
+            try:
+                return self._load(sample, np.random.default_rng([self._seed, epoch, index]))
+            except DataError as error:
+                with self._lock:
+                    self.bad[sample.image_path] = str(error)
+        first = next(iter(self.bad.values()))
+        raise DataError(f"{TRIES} images in a row cannot be used, among {len(self.bad)} bad ones; the first: {first}")

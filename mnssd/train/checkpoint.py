@@ -1,0 +1,130 @@
+"""Checkpoints: everything a run needs to go on, in one file that is whole or refused.
+
+The file is a line with the format's version, a line with the SHA-256 of the rest, and the rest: a
+safetensors file whose metadata hold the progress as JSON. Nothing in it is executed when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ..errors import MnssdError
+from .run_folder import write_whole
+
+FIRST_LINE = b"mnssd checkpoint 1\n"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Epochs and steps completed.
+    best_score : float or None
+        Best validation score so far; None before the first.
+    history : list of dict
+        The log so far, a row an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_score: Optional[float] = None
+    history: List[Dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress) -> None:
+    """Write block, optimizer states and progress; the file is replaced in one stroke."""
+    names = _names(block)
+    arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
+    arrays.update(_optimizer_arrays(trainer, names))
+    body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
+    digest = hashlib.sha256(body).hexdigest().encode("ascii")
+    write_whole(path, FIRST_LINE + digest + b"\n" + body)
+
+
+def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
+    """Put a checkpoint back into `block` and `trainer`; returns the progress.
+
+    Raises
+    ------
+    MnssdError
+        When the file is missing, damaged, or of another network.
+    """
+    arrays, progress = read_checkpoint(path)
+    names = _names(block)
+    found = {name[len("weights/") :]: value for name, value in arrays.items() if name.startswith("weights/")}
+    wrong = [n for n, p in names.items() if n not in found or (0 not in p.shape and p.shape != found[n].shape)]
+    if wrong or set(found) - set(names):
+        odd = (wrong + sorted(set(found) - set(names)))[0]
+        raise MnssdError(f"{path}: a checkpoint of another network (see {odd}); resume with the run's own options")
+    import mxnet as mx
+
+    for name, parameter in names.items():
+        parameter.set_data(mx.nd.array(found[name]))
+    _restore_optimizer(trainer, names, arrays)
+    return progress
+
+
+def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
+    """The arrays and the progress in a checkpoint.
+
+    Raises
+    ------
+    MnssdError
+        When the file is missing, damaged or something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MnssdError(f"{path}: no checkpoint to go on from ({error.strerror})") from error
+    if not content.startswith(FIRST_LINE):
+        raise MnssdError(f"{path}: not a checkpoint that this version reads; start a new run")
+    digest, _, body = content[len(FIRST_LINE) :].partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode("ascii") != digest:
+        raise MnssdError(f"{path}: damaged (its checksum does not fit); start a new run with --weights best.params")
+    try:
+        size = int.from_bytes(body[:8], "little")
+        metadata = json.loads(body[8 : 8 + size])["__metadata__"]
+        return load_tensors(body), Progress(**json.loads(metadata["progress"]))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MnssdError(f"{path}: not a checkpoint that this version reads ({error}); start a new run") from error
+
+
+def _names(block: Any) -> Dict[str, Any]:
+    """Parameters by structural name: the prefixes in their own names differ from process to process."""
+    return dict(block._collect_params_with_prefix())
+
+
+def _optimizer_arrays(trainer: Any, names: Dict[str, Any]) -> Dict[str, np.ndarray]:
+    states = trainer._updaters[0].states
+    position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
+    arrays = {}
+    for name, parameter in names.items():
+        state = states.get(position.get(id(parameter)))
+        if state is not None:
+            arrays[f"momentum/{name}"] = state.asnumpy()
+    return arrays
+
+
+def _restore_optimizer(trainer: Any, names: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> None:
+    updater = trainer._updaters[0]
+    position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
+    for name, parameter in names.items():
+        value = arrays.get(f"momentum/{name}")
+        if value is None:
+            continue
+        index, weight = position[id(parameter)], parameter.data()
+        state = updater.optimizer.create_state_multi_precision(index, weight)
+        state[:] = value
+        updater.states[index], updater.states_synced[index] = state, True

@@ -1,0 +1,147 @@
+"""The detection task: data, network, targets and loss of an SSD, for the loop."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import mxnet as mx
+import numpy as np
+from gluoncv.loss import SSDMultiBoxLoss
+from mxnet.gluon import nn
+
+from .. import runtime, zoo
+from ..data.augment import TrainTransform, ValTransform
+from ..data.dataset import Dataset
+from ..data.image import choose_reduction, read_image, to_network_input
+from ..data.loader import Arrays, Batch, Loader
+from ..data.registry import open_dataset
+from ..data.sample import Sample
+from ..data.targets import TargetAssigner
+from ..errors import OptionError
+from ..evaluate.predict import evaluate
+from ..graph.fast import fast_block
+from ..weights import load_backbone
+from .options import DetectionOptions, LoopOptions
+
+MIN_NEGATIVES = 3
+"""Negatives an image has at least, so that images without objects teach too (``min_negatives_per_image`` of
+TensorFlow's released SSD configurations)."""
+
+
+class DetectionTask:
+    """See `train.loop.Task`.
+
+    Attributes
+    ----------
+    net : mnssd.nn.SSD
+    train_set, val_set : Dataset
+        `val_set` is None when nothing is to be measured.
+    notes : list of str
+        What the user should know before training starts.
+    """
+
+    def __init__(self, options: DetectionOptions, loop: LoopOptions) -> None:
+        runtime.seed_everything(loop.seed)
+        self.options, self.ctx = options, runtime.pick_context(loop.ctx)
+        self.train_set, self.val_set = _datasets(options, measure=bool(loop.val_interval))
+        self.spec = detector_spec(options, self.train_set.classes)
+        self.net = zoo.build_detector(self.spec)
+        zoo.initialize(self.net, self.ctx)
+        self.notes = [*self.train_set.notes]
+        if options.weights:
+            self.notes += load_backbone(self.net.heads, options.weights).lines()
+        width, height = self.spec.size
+        self.net(mx.nd.zeros((1, 3, height, width), ctx=self.ctx))  # settles the shapes that Gluon leaves open
+        if loop.freeze:
+            self.notes.append(freeze(self.net.heads, loop.freeze))
+        self.block = self.net.heads
+        self._forward = fast_block(self.block) if loop.fast_graph else self.block
+        self._forward.hybridize(static_alloc=True, static_shape=True)
+        self.workers = loop.workers if loop.workers >= 0 else max(1, runtime.usable_cores() - 1)
+        self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
+        self._transform = (ValTransform if options.overfit else TrainTransform)(self.spec.size)
+        self._assign = TargetAssigner(self.net.anchors)
+        self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
+
+    def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
+        reduction = choose_reduction(sample.size, self.spec.size)
+        image = read_image(sample.image_path, reduction)
+        # The boxes follow the pixels that were really read: they may be fewer, by the reduction.
+        scale = np.array([image.shape[1] / sample.size[0], image.shape[0] / sample.size[1]] * 2, np.float32)
+        image, boxes, labels = self._transform(image, sample.boxes * scale, sample.labels, rng)
+        cls_target, box_target = self._assign(boxes, labels)
+        return to_network_input([image])[0], cls_target, box_target
+
+    def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
+        """Multibox loss (SSD paper, section 2.2), summed over the batch and divided by its positives."""
+        images, cls_target, box_target = (mx.nd.array(array, ctx=self.ctx) for array in batch.arrays)
+        cls_preds, box_preds = self._forward(images)
+        total, classes, boxes = self._loss(cls_preds, box_preds, cls_target, box_target)
+        named = {"loss": total[0].sum(), "cls_loss": classes[0].sum(), "box_loss": boxes[0].sum()}
+        return total[0], named
+
+    def validate(self) -> Optional[Dict[str, Any]]:
+        """Average precision on the validation set, of the weights as they are now."""
+        if self.val_set is None:
+            return None
+        result = evaluate(
+            self.net, self.val_set, self.options.metric, workers=max(1, self.workers), on_bad_image="skip"
+        )
+        score = result.mean_ap
+        row: Dict[str, Any] = {"metric": self.options.metric, "mAP": None if np.isnan(score) else round(score, 5)}
+        row.update({f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)})
+        return row
+
+    def config(self) -> Mapping[str, Any]:
+        """What evaluation and export need to know of the run."""
+        return {"detector": self.spec.as_dict()}
+
+
+def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
+    """The network that the options describe."""
+    return zoo.DetectorSpec(
+        classes, options.network, options.width, tuple(options.size), options.head, options.shortcut
+    )
+
+
+def freeze(block: Any, pattern: str) -> str:
+    """Keep the parameters whose structural name `pattern` finds as they are; returns the line for the user.
+
+    A BatchNorm whose gamma is frozen also keeps its statistics, and uses them in training.
+
+    Raises
+    ------
+    OptionError
+        When it finds none, or all.
+    """
+    regex = re.compile(pattern)
+    named = block._collect_params_with_prefix()
+    frozen = [name for name in named if regex.search(name)]
+    if not frozen or len(frozen) == len(named):
+        which = "no parameter" if not frozen else "every parameter"
+        raise OptionError(f"--freeze {pattern!r} finds {which}; names look like {', '.join(list(named)[:3])}")
+    for name in frozen:
+        named[name].grad_req = "null"
+    still = {id(named[name]) for name in frozen}
+    for layer in _layers(block):
+        if isinstance(layer, nn.BatchNorm) and id(layer.gamma) in still:
+            layer._kwargs["use_global_stats"] = True
+    return f"frozen: {len(frozen)} of {len(named)} parameters"
+
+
+def _layers(block: Any) -> List[Any]:
+    return [block, *(layer for child in block._children.values() for layer in _layers(child))]
+
+
+def _datasets(options: DetectionOptions, measure: bool) -> Tuple[Dataset, Optional[Dataset]]:
+    def opened(role: str, splits: Optional[str]) -> Dataset:
+        return open_dataset(
+            options.dataset, options.data_root, splits, options.classes, role, download=options.download
+        )
+
+    train_set = opened("train", options.train_splits)
+    if options.overfit:
+        train_set = train_set.first(options.overfit)
+        return train_set, train_set if measure else None
+    return train_set, opened("val", options.val_splits) if measure else None

@@ -1,0 +1,149 @@
+"""What a run says: a bar or plain lines on the terminal, a row an epoch in ``log.csv``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from tqdm import tqdm
+
+from .run_folder import write_whole
+
+LINES_EVERY = 30.0
+"""Seconds between progress lines where the output is no terminal."""
+
+SLOW_DATA = 0.2
+"""Share of the time spent waiting for data above which the user is told."""
+
+
+class Journal:
+    """Progress of a run.
+
+    Parameters
+    ----------
+    log : Path
+        ``log.csv``; written anew, whole, at each epoch's end.
+    epochs : int
+    total_steps : int
+    first_step : int
+        Where a resumed run goes on.
+    """
+
+    def __init__(self, log: Path, epochs: int, total_steps: int, first_step: int) -> None:
+        self._log, self._epochs, self._total = log, epochs, total_steps
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            unit="step",
+            disable=not self._terminal,
+            dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+        )
+        self._slow_data_said = False
+        self._last_line = time.monotonic()
+        self._begun, self._begun_step = time.monotonic(), first_step
+        self.start_epoch(0)
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._bar.clear()
+        print(text, flush=True)
+        self._bar.refresh()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin the averages of an epoch."""
+        self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}")
+        self._sums: Dict[str, float] = {}
+        self._images = self._steps = 0
+        self._waited = 0.0
+        self._epoch, self._epoch_begun = epoch, time.monotonic()
+
+    def step(self, step: int, images: int, rate: float, losses: Mapping[str, float], waited: float) -> None:
+        """One step done: `losses` by name, `waited` seconds for data."""
+        self._steps += 1
+        self._images += images
+        self._waited += waited
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        now = time.monotonic()
+        speed = self._images / (now - self._epoch_begun)
+        if self._terminal:
+            self._bar.set_postfix_str(f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s", refresh=False)
+            self._bar.update(1)
+        elif now - self._last_line > LINES_EVERY:
+            self._last_line = now
+            done = step + 1 - self._begun_step
+            left = (now - self._begun) / done * (self._total - step - 1)
+            self.say(
+                f"  epoch {self._epoch + 1}/{self._epochs} step {step + 1}/{self._total}: loss {self._mean('loss'):.3f}"
+                f" lr {rate:.2g} {speed:.1f} images/s, {_clock(left)} left"
+            )
+
+    def end_epoch(self, rate: float) -> Dict[str, Any]:
+        """The epoch's averages as a row of the log."""
+        seconds = time.monotonic() - self._epoch_begun
+        row: Dict[str, Any] = {"epoch": self._epoch + 1, "lr": round(rate, 8)}
+        row.update({name: round(self._mean(name), 5) for name in self._sums})
+        row.update(
+            images_per_second=round(self._images / seconds, 2),
+            seconds=round(seconds, 1),
+            data_wait=round(self._waited / seconds, 3),
+            memory_mb=resident_megabytes(),
+        )
+        if self._waited / seconds > SLOW_DATA and not self._slow_data_said:
+            self._slow_data_said = True
+            self.say(
+                f"note: {self._waited / seconds:.0%} of the time goes into waiting for images;"
+                " more --workers may help, or smaller image files"
+            )
+        return row
+
+    def finish_row(self, history: List[Dict[str, Any]], marks: str = "") -> None:
+        """Print the newest row, and write all of them to the log."""
+        row = history[-1]
+        score = f"  {row['metric']} mAP {row['mAP']:.4f}{marks}" if row.get("mAP") is not None else ""
+        self.say(
+            f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['loss']:.4f}"
+            f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s{score}"
+        )
+        write_whole(self._log, to_csv(history).encode("utf-8"))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def _mean(self, name: str) -> float:
+        return self._sums.get(name, 0.0) / max(1, self._steps)
+
+
+def to_csv(rows: List[Dict[str, Any]]) -> str:
+    """Rows as CSV; the columns are those of all rows, in order of appearance; what a row lacks is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def resident_megabytes() -> Optional[int]:
+    """Resident memory of this process in MB; None where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[1])
+    except OSError:
+        return None
+    import resource
+
+    return pages * resource.getpagesize() // 2**20
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,137 @@
+"""The training loop, for every task."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Dict, Iterator, Optional, Protocol, Tuple
+
+import mxnet as mx
+
+from ..data.loader import Batch
+from ..errors import MnssdError
+from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .journal import Journal
+from .options import LoopOptions
+from .run_folder import RunFolder
+from .schedule import learning_rate
+
+
+class Batches(Protocol):
+    """What the loop needs of a loader."""
+
+    bad: Dict[str, str]
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Task(Protocol):
+    """What is learned: detection, or classification."""
+
+    block: Any
+    """The Gluon block whose parameters are trained and saved, initialized, with all shapes known."""
+
+    batches: Batches
+
+    def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
+        """Inside ``autograd.record``: what to call ``backward`` on, and scalars by name, ``loss`` among them."""
+
+    def validate(self) -> Optional[Dict[str, Any]]:
+        """A row for the log with at least ``mAP`` and ``metric``, or None when there is nothing to measure on."""
+
+
+def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) -> Progress:
+    """Train `task` as `options` say; everything is kept in `run`.
+
+    Returns
+    -------
+    Progress
+        With the log and the best score.
+
+    Raises
+    ------
+    MnssdError
+        When the loss is not finite, or the disk is full; the last checkpoint stays.
+    """
+    trainer = make_trainer(task.block, options)
+    progress = load_checkpoint(run.last, task.block, trainer) if resume else Progress()
+    per_epoch = len(task.batches)
+    journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
+    said_bad = 0
+    try:
+        for epoch in range(progress.epoch, options.epochs):
+            journal.start_epoch(epoch)
+            rate, asked = 0.0, time.monotonic()
+            for batch in task.batches.epoch(epoch):
+                waited = time.monotonic() - asked
+                rate = learning_rate(options, progress.step, per_epoch)
+                trainer.set_learning_rate(rate)
+                with mx.autograd.record():
+                    objective, named = task.losses(batch)
+                mx.autograd.backward(objective)
+                # Reading the loss waits for the forward pass only; the backward pass goes on meanwhile.
+                losses = {name: float(value.asscalar()) for name, value in named.items()}
+                if not math.isfinite(losses["loss"]):
+                    raise MnssdError(_not_finite(run, progress, batch, losses))
+                if options.clip_gradient:
+                    clip_gradients(trainer, options.clip_gradient)
+                trainer.step(1)
+                journal.step(progress.step, len(batch.indices), rate, losses, waited)
+                progress.step += 1
+                asked = time.monotonic()
+            mx.nd.waitall()
+            row = journal.end_epoch(rate)
+            progress.epoch = epoch + 1
+            last = progress.epoch == options.epochs
+            due = options.val_interval and (last or progress.epoch % options.val_interval == 0)
+            measured = task.validate() if due else None
+            row.update(measured or {})
+            progress.history.append(row)
+            better = _is_better(measured, progress)
+            if better or (last and progress.best_score is None):
+                task.block.save_parameters(str(run.best))
+            save_checkpoint(run.last, task.block, trainer, progress)
+            journal.finish_row(progress.history, marks=" (best)" if better else "")
+            if len(task.batches.bad) > said_bad:
+                said_bad = len(task.batches.bad)
+                path, reason = next(iter(task.batches.bad.items()))
+                journal.say(f"warning: {said_bad} images could not be used and were skipped; the first: {reason or path}")
+    finally:
+        journal.close()
+    return progress
+
+
+def make_trainer(block: Any, options: LoopOptions) -> mx.gluon.Trainer:
+    """Gradient descent with momentum; BatchNorm parameters and biases are not decayed (He et al. 2019, section 3.1)."""
+    parameters = block.collect_params()
+    for name, parameter in parameters.items():
+        if name.endswith(("gamma", "beta", "bias")):
+            parameter.wd_mult = 0.0
+    return mx.gluon.Trainer(
+        parameters, "sgd", {"learning_rate": options.lr, "momentum": options.momentum, "wd": options.wd}, kvstore=None
+    )
+
+
+def clip_gradients(trainer: mx.gluon.Trainer, longest: float) -> None:
+    """Scale all gradients so that together they are at most `longest` (L2 norm)."""
+    gradients = [p.grad() for p in trainer._params if p.grad_req != "null"]
+    mx.gluon.utils.clip_global_norm(gradients, longest, check_isfinite=False)
+
+
+def _is_better(measured: Optional[Dict[str, Any]], progress: Progress) -> bool:
+    score = measured["mAP"] if measured else None
+    if score is None or (progress.best_score is not None and score <= progress.best_score):
+        return False
+    progress.best_score = score
+    return True
+
+
+def _not_finite(run: RunFolder, progress: Progress, batch: Batch, losses: Dict[str, float]) -> str:
+    shown = ", ".join(f"{name} {value}" for name, value in losses.items())
+    return (
+        f"the loss is not finite in step {progress.step + 1} ({shown}; samples number "
+        f"{', '.join(map(str, batch.indices))} of the training set). Lower --lr, raise --warmup or set "
+        f"--clip-gradient; {run.path} holds the state after epoch {progress.epoch}"
+    )

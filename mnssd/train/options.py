@@ -1,0 +1,106 @@
+"""What can be said about a training run, each with its line of help."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ..errors import OptionError
+from ..options import from_mapping, names_list, option
+
+DATASETS = ("shapes", "voc")
+
+
+def parse_size(text: str) -> Tuple[int, int]:
+    """Parse ``300`` or ``480x320`` (width x height) into ``(width, height)``."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if match is None:
+        raise ValueError(f"a size is a number or WIDTHxHEIGHT, not {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Training."""
+
+    epochs: int = option(60, "passes over the training images")
+    batch_size: int = option(16, "images a step")
+    lr: float = option(0.01, "highest learning rate, for the batch size given")
+    schedule: str = option("cosine", "how the learning rate falls", choices=("cosine", "step"))
+    warmup: float = option(1.0, "epochs in which the learning rate rises from 0")
+    momentum: float = option(0.9, "momentum of the gradient descent")
+    wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
+    clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
+    freeze: str = option("", "regular expression: parameters whose name it finds stay as they are, statistics too")
+    seed: int = option(0, "of everything random")
+    workers: int = option(-1, "threads that prepare images; -1 for one less than the cores, at least one")
+    val_interval: int = option(1, "epochs between validations; 0 for never")
+    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    fast_graph: bool = option(True, "train through the rewritten graph (same network, several times faster)")
+    output: str = option("", "run folder (default: runs/NETWORK-DATASET, numbered)")
+    resume: str = option("", "run folder to go on with, or 'auto' for the one given by --output", metavar="RUN")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "momentum", "wd", "clip_gradient", "warmup", "val_interval"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
+        if self.workers < -1:
+            raise ValueError(f"workers must be -1 or more, not {self.workers}")
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise ValueError(f"freeze: {self.freeze!r} is no regular expression ({error})") from error
+
+
+@dataclass(frozen=True)
+class DetectionOptions:
+    """Data and network."""
+
+    dataset: str = option("shapes", "what to train on", choices=DATASETS)
+    data_root: Optional[str] = option(None, "where it lies (default: data/VOCdevkit, data/shapes)")
+    train_splits: Optional[str] = option(None, "image lists to train on, as 2007_trainval+2012_trainval")
+    val_splits: Optional[str] = option(None, "image lists to measure on, as 2007_test")
+    classes: Optional[List[str]] = option(None, "names, separated by commas (default: all of them)", parse=names_list)
+    download: bool = option(False, "fetch the data set's official archives where they are missing")
+    network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
+    width: float = option(1.0, "width multiplier of the backbone")
+    shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
+    size: Tuple[int, int] = option(
+        (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
+    )
+    head: str = option("ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite"))
+    weights: Optional[str] = option(None, ".params file to start from: a classifier's or a detector's", metavar="FILE")
+    metric: str = option("voc07", "average precision", choices=("voc07", "voc12"))
+    overfit: int = option(0, "train and measure on the first N images, not augmented: a check that learning works")
+
+    def __post_init__(self) -> None:
+        if self.overfit < 0:
+            raise ValueError(f"overfit must not be negative, not {self.overfit}")
+
+
+# Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
+DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "shapes": {"size": (160, 160), "epochs": 40, "lr": 0.05, "width": 0.5, "val_interval": 5},
+    "voc": {"epochs": 60, "val_interval": 5},
+}
+
+
+def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, LoopOptions]:
+    """Options from what was given, the data set's defaults, and the general ones, in this order.
+
+    Raises
+    ------
+    OptionError
+        For unknown names and values that make no sense.
+    """
+    dataset = given.get("dataset", DetectionOptions.dataset)
+    values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
+    loop = {key: values.pop(key) for key in list(values) if key in LoopOptions.__dataclass_fields__}
+    detection = from_mapping(DetectionOptions, values, source)
+    if detection.dataset not in DATASETS:
+        raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
+    return detection, from_mapping(LoopOptions, loop, source)

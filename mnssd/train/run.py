@@ -1,0 +1,103 @@
+"""A whole run, from options to a folder with a trained detector."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple
+
+from .. import __version__, runtime
+from ..errors import MnssdError, OptionError
+from .detection import DetectionTask
+from .loop import fit
+from .options import resolve
+from .run_folder import RunFolder
+
+MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download")
+"""Options that change nothing in what is learned, so a resumed run may have other ones."""
+
+
+def train_detector(given: Mapping[str, Any]) -> Path:
+    """Train a detector.
+
+    Parameters
+    ----------
+    given : mapping
+        Options by name (`train.options`); what is absent has its default, or, when resuming, the
+        value of the run.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    MnssdError
+        For bad options, data or weights; the text names them.
+    """
+    given = dict(given)
+    resumed = _resumed_run(given)
+    values = {**(resumed.read_config()["options"] if resumed else {}), **given}
+    for key in ("size",):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
+    detection, loop = resolve(values, str(resumed.config) if resumed else "options")
+    task = DetectionTask(detection, loop)
+    options = {**_plain(detection), **_plain(loop)}
+    if resumed is None:
+        run = RunFolder.create(loop.output, f"{detection.head}-{detection.network}-{detection.dataset}")
+        run.write_config({"mnssd": __version__, "task": "detection", **task.config(), "options": options})
+    else:
+        run = resumed
+    _introduce(task, run, loop)
+    progress = fit(task, loop, run, resume=resumed is not None)
+    if progress.best_score is not None:
+        print(f"best {detection.metric} mAP {progress.best_score:.4f}")
+    print(f"weights: {run.best}\nlog: {run.log}")
+    return run.path
+
+
+def _resumed_run(given: Dict[str, Any]) -> Any:
+    """The run folder to go on with, or None; options that would change what is learned are refused."""
+    resume = given.pop("resume", "")
+    if not resume:
+        return None
+    if resume == "auto":
+        if not given.get("output"):
+            raise OptionError("--resume auto needs --output, to know which run")
+        resume = given["output"]
+        if not (RunFolder(Path(resume)).last).exists():
+            return None
+    run = RunFolder(Path(resume))
+    stored = run.read_config()["options"]
+    for key, value in given.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if key not in MAY_CHANGE and stored.get(key) != value:
+            raise OptionError(
+                f"--{key.replace('_', '-')} {value} differs from the run's {stored.get(key)} ({run.config});"
+                " leave it out to go on, or start a new run with another --output"
+            )
+    if not run.last.exists():
+        raise MnssdError(f"{run.last}: missing, so there is nothing to go on from; start a new run")
+    return run
+
+
+def _plain(options: Any) -> Dict[str, Any]:
+    values = dataclasses.asdict(options)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in ("resume", "output")}
+
+
+def _introduce(task: DetectionTask, run: RunFolder, loop: Any) -> None:
+    machine = runtime.describe()
+    val = f", measuring on {task.val_set.name}: {len(task.val_set)}" if task.val_set is not None else ""
+    width, height = task.spec.size
+    print(f"run {run.path}")
+    print(
+        f"{task.spec.head} on {task.spec.network} x{task.spec.width:g}, {width}x{height}, {len(task.spec.classes)} classes:"
+        f" {', '.join(task.spec.classes)}"
+    )
+    print(f"training on {task.train_set.name}: {len(task.train_set)} images{val}")
+    print(f"{machine['settings']['OMP_NUM_THREADS']} threads for computing, {task.workers} for images; on {task.ctx}")
+    for note in task.notes:
+        print(f"note: {note}")
