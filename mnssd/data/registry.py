@@ -1,0 +1,114 @@
+"""Data sets by kind: the one way in which training, evaluation and exports open them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Union
+
+from ..errors import OptionError
+from ..options import unknown_name
+
+if TYPE_CHECKING:  # NumPy stays out of whoever only wants the names of the kinds
+    from .dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind of data set lives, and which lists of images are meant, unless the user says otherwise.
+
+    Attributes
+    ----------
+    root : str
+        Relative to the working directory.
+    splits : dict
+        Role, ``'train'`` or ``'val'``, to the default lists.
+    """
+
+    root: str
+    splits: Dict[str, str]
+
+
+KINDS: Dict[str, Kind] = {
+    "shapes": Kind("data/shapes", {"train": "train", "val": "val"}),
+    "voc": Kind("data/VOCdevkit", {"train": "2007_trainval+2012_trainval", "val": "2007_test"}),
+}
+
+
+def open_dataset(
+    kind: str,
+    root: Optional[Union[str, Path]] = None,
+    splits: Optional[str] = None,
+    classes: Optional[Sequence[str]] = None,
+    role: str = "train",
+    *,
+    download: bool = False,
+    allow_absent: bool = False,
+    progress: bool = False,
+) -> Dataset:
+    """Open a data set of a known kind.
+
+    Parameters
+    ----------
+    kind : str
+        ``'voc'``, Pascal VOC as the devkit lays it out; or ``'shapes'``, the built-in synthetic set,
+        which is rendered where it is missing.
+    root : str or Path, optional
+        The folder ``VOCdevkit``, or that of the shapes; by default that of `KINDS`.
+    splits : str, optional
+        Lists of images: ``2007_trainval+2012_trainval`` for VOC, ``train`` or ``val`` for shapes. By
+        default those that `KINDS` names for `role`.
+    classes : sequence of str, optional
+        The classes wanted, in the order of the labels; by default all that the kind has. Objects of
+        others are ignored, which the data set's notes say.
+    role : str
+        ``'train'`` or ``'val'``: decides on the default `splits`, nothing else.
+    download : bool
+        Fetch the official VOC archives where they are missing.
+    allow_absent : bool
+        Accept classes that occur in no annotation, with a note: for measuring a detector on
+        photographs that lack some of its classes. Otherwise they are taken for typing errors.
+    progress : bool
+        Show the progress of a download on stderr.
+
+    Raises
+    ------
+    OptionError
+        For an unknown kind, or a download of what is not downloaded.
+    DataError
+        From the reader: a missing root, a split that does not exist, an unknown class.
+    DownloadError
+        From the download.
+    """
+    if kind not in KINDS:
+        raise OptionError(unknown_name("data set", kind, KINDS))
+    root = Path(root or KINDS[kind].root)
+    splits = splits or default_splits(kind, role)
+    if kind == "shapes":
+        return _open_shapes(root, splits, classes, download, allow_absent)
+    from .voc import read_voc
+
+    if download:
+        from .download import download_voc
+
+        download_voc(root, splits, progress=progress)
+    return read_voc(root, splits, classes, allow_absent=allow_absent)
+
+
+def default_splits(kind: str, role: str) -> str:
+    """The lists of images of a kind of data set that are used in a role when none are named."""
+    return KINDS[kind].splits[role]
+
+
+def _open_shapes(
+    root: Path, split: str, classes: Optional[Sequence[str]], download: bool, allow_absent: bool
+) -> Dataset:
+    from .shapes import make_shapes
+    from .voc import read_voc_folder
+
+    if download:
+        raise OptionError("the shapes are rendered here, not downloaded; leave out --download")
+    # A set that was rendered with other settings is as good; only what is not there is made.
+    if not root.is_dir() or not any(root.iterdir()):
+        make_shapes(root)
+    return read_voc_folder(root, split, classes, allow_absent=allow_absent)
