@@ -1,0 +1,219 @@
+"""Measure a detector as the Pascal VOC devkit does.
+
+Give a trained detector, to be run over a data set; or, with --detections, a folder of detection files in the
+devkit's format (comp4_det_SPLIT_CLASS.txt), whoever wrote them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+from ..data.registry import KINDS, default_splits, open_dataset
+from ..errors import DataError, OptionError
+from ..options import add_arguments as add_options
+from ..options import from_mapping, given, names_list, option
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..evaluate.voc import VOCResult
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Measuring."""
+
+    dataset: str = option(
+        "voc", "what to measure on; a run's own data set where one is given", choices=tuple(KINDS)
+    )
+    data_root: Optional[str] = option(
+        None, "where it lies (default: data/VOCdevkit, data/shapes)", metavar="DIR"
+    )
+    splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
+    download: bool = option(False, "fetch the data set's official archives where they are missing")
+    # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy.
+    metric: str = option("voc07", "11 points, or the area under the curve", choices=("voc07", "voc12"))
+    iou: float = option(0.5, "overlap at which a detection matches an object")
+    batch_size: int = option(16, "images computed together; changes nothing in the result")
+    workers: int = option(2, "threads that read images")
+    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    json: Optional[str] = option(None, "write the result to this file too", metavar="FILE")
+    save_detections: Optional[str] = option(
+        None, "write the devkit's detection files into this folder", metavar="DIR"
+    )
+    detections: Optional[str] = option(
+        None, "measure the detection files in this folder, no network", metavar="DIR"
+    )
+    classes: Optional[List[str]] = option(
+        None, "with --detections: names, separated by commas (default: all of the data set)", parse=names_list
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ValueError(f"iou must be above 0 and at most 1, not {self.iou}")
+        for name, least in (("batch_size", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+
+# What only a network needs; with --detections it would be given in vain.
+_FOR_A_NETWORK = ("batch_size", "workers", "ctx", "save_detections")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the detector and the options of measuring."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder, or a parameter file in one")
+    add_options(parser, EvalOptions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table; returns the exit status."""
+    values = given(args, EvalOptions)
+    if bool(args.run) == bool(values.get("detections")):
+        raise OptionError("give either a RUN, the folder of a trained detector, or --detections DIR")
+    if args.run:
+        if "classes" in values:
+            raise OptionError("--classes is for --detections; a trained detector brings its classes along")
+        options = from_mapping(EvalOptions, {**_data_of_run(args.run, values), **values})
+        dataset, result = _measure_network(args.run, options)
+    else:
+        vain = [name for name in _FOR_A_NETWORK if name in values]
+        if vain:
+            raise OptionError(
+                f"--{vain[0].replace('_', '-')} is for a network; leave it out with --detections"
+            )
+        options = from_mapping(EvalOptions, values)
+        dataset, result = _measure_files(options)
+
+    from ..evaluate.table import format_table
+
+    print(f"{dataset.name}, {args.run or options.detections}\n\n{format_table(result)}")
+    if options.json:
+        report = {
+            **result.as_dict(),
+            "dataset": options.dataset,
+            "data_root": options.data_root or KINDS[options.dataset].root,
+            "splits": _splits(options),
+            "detector": args.run,
+            "detections_folder": options.detections,
+            "notes": dataset.notes,
+        }
+        _write_json(options.json, report)
+    return 0
+
+
+def _data_of_run(run_or_weights: str, values: Dict[str, Any]) -> Dict[str, Any]:
+    """The data set that a run measured itself on, unless the user names one."""
+    from pathlib import Path
+
+    from ..errors import MnssdError
+    from ..train.run_folder import RunFolder
+
+    path = Path(run_or_weights)
+    try:
+        stored = RunFolder(path if path.is_dir() else path.parent).read_config()["options"]
+    except MnssdError:  # no run folder: what is wrong with it is said by whoever loads the detector
+        return {}
+    if stored.get("dataset") not in KINDS or values.get("dataset", stored["dataset"]) != stored["dataset"]:
+        return {}
+    own = {
+        "dataset": stored["dataset"],
+        "data_root": stored.get("data_root"),
+        "splits": stored.get("val_splits"),
+    }
+    return {key: value for key, value in own.items() if value is not None}
+
+
+def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResult]:
+    from .. import runtime, zoo
+
+    ctx = runtime.pick_context(options.ctx)
+    net = zoo.load_detector(path, ctx)
+    dataset = _open(options, list(net.classes), allow_absent=True)
+
+    from tqdm import tqdm
+
+    from ..evaluate.detection_files import DetectionWriter
+    from ..evaluate.predict import evaluate
+
+    net.hybridize()
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=len(dataset), unit="image", disable=None, leave=False))
+        writer = None
+        if options.save_detections:
+            writer = stack.enter_context(
+                DetectionWriter(options.save_detections, _splits(options), dataset.classes)
+            )
+
+        def watch(sample: Any, detections: Any) -> None:
+            bar.update()
+            if writer:
+                writer.add(sample.image_id, detections)
+
+        result = evaluate(
+            net, dataset, options.metric, options.iou, options.batch_size, options.workers, ctx, watch=watch
+        )
+    if not any(result.detections.values()):
+        _say(f"warning: {path} found nothing in {result.images} images; are its weights trained?")
+    return dataset, result
+
+
+def _measure_files(options: EvalOptions) -> Tuple[Dataset, VOCResult]:
+    from ..evaluate.detection_files import read_detections
+    from ..evaluate.voc import VOCMetric
+
+    assert options.detections
+    dataset = _open(options, options.classes)
+    table = read_detections(
+        options.detections, _splits(options), dataset.classes, {sample.image_id for sample in dataset}
+    )
+    for note in table.notes:
+        _say(f"note: {note}")
+    measuring = VOCMetric(dataset.classes, options.metric, options.iou)
+    for sample in dataset:
+        measuring.add_ground_truth(sample)
+    measuring.add_detections(table.image_ids, table.detections)
+    return dataset, measuring.result()
+
+
+def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False) -> Dataset:
+    dataset = open_dataset(
+        options.dataset,
+        options.data_root,
+        options.splits,
+        classes,
+        "val",
+        download=options.download,
+        allow_absent=allow_absent,
+        progress=True,
+    )
+    for note in dataset.notes:
+        _say(f"note: {note}")
+    if not any((~sample.difficult).any() for sample in dataset):
+        raise DataError(
+            f"{dataset.name} has no object to find of {', '.join(dataset.classes)}: "
+            "there is nothing to measure; check --dataset, --data-root and --splits"
+        )
+    return dataset
+
+
+def _splits(options: EvalOptions) -> str:
+    return options.splits or default_splits(options.dataset, "val")
+
+
+def _write_json(path: str, report: Dict[str, Any]) -> None:
+    from ..evaluate.detection_files import replacing
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with replacing(path) as file:
+        json.dump(report, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
