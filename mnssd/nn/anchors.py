@@ -11,6 +11,8 @@ SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 with s_min 0.2 and s_max 0.95, as in TensorFlow's released MobileNet SSDs."""
 
 FIRST_RATIOS = (2.0, 0.5)
+"""Of the finest map; its square is of another size, see `anchor_shapes`."""
+
 RATIOS = (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)
 """Aspect ratios, width over height (SSD paper, section 2.2)."""
 
@@ -35,12 +37,13 @@ def anchor_shapes(index: int, side: float) -> np.ndarray:
         ``(K, 2)`` float64, width and height in input pixels; K is 3 for map 0, else 6.
     """
     scale = SCALES[index]
+    ratios: Sequence[float]
     if index == 0:
-        squares, ratios = [scale / 2], FIRST_RATIOS
+        square, ratios = scale / 2, FIRST_RATIOS
     else:
         following = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
-        squares, ratios = [np.sqrt(scale * following)], RATIOS
-    shapes = [(scale * np.sqrt(r), scale / np.sqrt(r)) for r in ratios] + [(s, s) for s in squares]
+        square, ratios = np.sqrt(scale * following), RATIOS
+    shapes = [(scale * np.sqrt(r), scale / np.sqrt(r)) for r in ratios] + [(square, square)]
     return np.array(shapes) * side
 
 

@@ -16,13 +16,16 @@ V1_BLOCKS = (
 )  # fmt: skip
 
 # MobileNetV2 paper (Sandler et al. 2018), table 2: (t, c, n, s). The Gluon zoo strides where this does.
-V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+V2_STAGES = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2),
+    (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+)  # fmt: skip
 
 PUBLISHED_ROUNDING = (0.35, 1.4)
 """Widths that exist only in the papers' own release, and so are rounded as there (to multiples of 8)."""
 
 Tap = Tuple[int, Optional[int]]
-"""Where a feature map is read: index into `features`, and index into that block's `out` or None for its end."""
+"""Where a map is read: index into `features`, and index into that block's `out` or None for its end."""
 
 
 def scale_channels(channels: int, multiplier: float) -> int:
@@ -31,8 +34,15 @@ def scale_channels(channels: int, multiplier: float) -> int:
     ``int(channels * multiplier)`` as the Gluon zoo does, so that its weights load; at the widths in
     `PUBLISHED_ROUNDING`, which the zoo does not have, to the nearest multiple of 8 that is not more
     than 10 % smaller (``make_divisible`` of the TensorFlow slim release).
+
+    Raises
+    ------
+    ValueError
+        When no channel would be left.
     """
     scaled = channels * multiplier
+    if int(scaled) < 1:
+        raise ValueError(f"width {multiplier} leaves none of {channels} channels; the smallest usual one is 0.25")
     if multiplier not in PUBLISHED_ROUNDING:
         return int(scaled)
     rounded = max(8, int(scaled + 4) // 8 * 8)
@@ -89,7 +99,8 @@ class MobileNetV2(HybridBlock):
     Parameters
     ----------
     multiplier : float
-        Width multiplier; the last 1280 channels grow with it above 1 but do not shrink below (paper, section 5).
+        Width multiplier; the last 1280 channels grow with it above 1 but do not shrink below it
+        (paper, section 5).
     classes : int
         Outputs of the classifier.
     shortcut : str

@@ -26,8 +26,8 @@ HEADS = ("ssd", "ssdlite")
 STDS = (0.1, 0.1, 0.2, 0.2)
 """What box offsets are divided by (the "variances" of the SSD authors' code)."""
 
-PREDICTOR_SIGMA = 0.03
-"""Deviation of the predictors' initial weights (``initializer`` of TensorFlow's released SSD configurations):
+PREDICTOR_SIGMA = 0.01
+"""Deviation of the predictors' initial weights (Fast R-CNN, section 4.1, as of a fresh classifier):
 with the backbone's rule the first logits, and so the first losses, are ten times too large."""
 
 SCORE_FLOOR = 0.01
