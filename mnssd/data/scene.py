@@ -8,28 +8,31 @@ colours. Sizes are given for a picture whose shorter side is 320 pixels and scal
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Tuple
+from statistics import NormalDist
+from typing import List, Tuple
 
 import cv2
 import numpy as np
 
-Contours = List[np.ndarray]
+from .outlines import SHAPE_CLASSES, coverage, random_outline, rotation
+
+Size = Tuple[int, int]
 
 # Chances of 0, 1, ... 6 objects in a picture.
 _COUNTS = (0.03, 0.21, 0.23, 0.21, 0.14, 0.10, 0.08)
 # Longer side of an object's tight box, drawn log-uniformly: a range of three.
 _SIDES = (48.0, 144.0)
 # An object that shows less than this of its area (behind others, outside the picture) is placed anew.
-_VISIBLE = 0.65
+_VISIBLE = 0.7
 # Boxes that overlap more than this are placed anew: non-maximum suppression could not keep both.
-_BOX_IOU = 0.3
+_BOX_IOU = 0.25
 _TRIALS = 25
-# A fill stands out when it is this far (RGB levels) from nearly all pixels around the object.
-_CONTRAST, _CONTRAST_SHARE = 75.0, 0.9
-# Outlines are drawn this much larger and averaged: exact coverage at the edges.
-_OVERSAMPLE = 4
+# A fill stands out when it is this far (levels of R, G and B together) from nearly all pixels around.
+_CONTRAST, _CONTRAST_SHARE, _CANDIDATES = 140.0, 0.9, 16
 # Letters that resemble none of the classes.
 _LETTERS = "ABEFGHKMNRSWZ234579"
+# 256 values of the normal distribution, equally probable: a table is far faster than drawing them.
+_NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,115 +55,6 @@ class Scene:
     labels: np.ndarray
 
 
-# ---------------------------------------------------------------------------------------- shapes
-
-
-def _arc(radius: float, start: float, end: float, centre: float = 0.0) -> np.ndarray:
-    angles = np.linspace(start, end, 72)
-    return np.stack([centre + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
-
-
-def _circle(rng: np.random.Generator) -> Contours:
-    return [_arc(1, 0, 2 * np.pi)]
-
-
-def _crescent(rng: np.random.Generator) -> Contours:
-    # The part of the unit circle that a smaller circle, shifted, does not cover.
-    radius, shift = rng.uniform(0.78, 0.9), rng.uniform(0.45, 0.6)
-    x = (1 - radius**2 + shift**2) / (2 * shift)
-    y = np.sqrt(1 - x**2)
-    outer, inner = np.arctan2(y, x), np.arctan2(y, x - shift)
-    return [
-        np.concatenate([_arc(1, outer, 2 * np.pi - outer), _arc(radius, 2 * np.pi - inner, inner, shift)])
-    ]
-
-
-def _cross(rng: np.random.Generator) -> Contours:
-    arm = rng.uniform(0.26, 0.4)
-    corner = np.array([[1, -arm], [1, arm], [arm, arm]])
-    quarter = np.array([[0, -1], [1, 0]])
-    return [np.concatenate([corner @ np.linalg.matrix_power(quarter.T, turn) for turn in range(4)])]
-
-
-def _heart(rng: np.random.Generator) -> Contours:
-    t = np.linspace(0, 2 * np.pi, 96)
-    x = 16 * np.sin(t) ** 3
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return [np.stack([x, -y], axis=1) / 17]
-
-
-def _ring(rng: np.random.Generator) -> Contours:
-    return [_arc(1, 0, 2 * np.pi), _arc(rng.uniform(0.45, 0.7), 0, 2 * np.pi)]
-
-
-def _polygon(corners: int) -> np.ndarray:
-    angles = np.arange(corners) * 2 * np.pi / corners
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _square(rng: np.random.Generator) -> Contours:
-    return [_polygon(4)]
-
-
-def _star(rng: np.random.Generator) -> Contours:
-    points = _polygon(10)
-    points[1::2] *= rng.uniform(0.38, 0.5)
-    return [points]
-
-
-def _triangle(rng: np.random.Generator) -> Contours:
-    return [_polygon(3)]
-
-
-# Closed contours about the origin, filled by the even-odd rule.
-_OUTLINES: Dict[str, Callable[[np.random.Generator], Contours]] = {
-    "circle": _circle,
-    "crescent": _crescent,
-    "cross": _cross,
-    "heart": _heart,
-    "ring": _ring,
-    "square": _square,
-    "star": _star,
-    "triangle": _triangle,
-}
-
-#: The classes of the set, in the order of the labels.
-SHAPE_CLASSES = tuple(_OUTLINES)
-
-
-def _turned(contours: Contours, side: float, rng: np.random.Generator) -> Contours:
-    """Stretch a little in some direction, turn, and scale so that the longer side of the box is `side`."""
-    first, second = rng.uniform(0, 2 * np.pi, 2)
-    stretch = np.exp(rng.uniform(-0.13, 0.13))
-    matrix = _rotation(first) @ np.diag([stretch, 1 / stretch]) @ _rotation(second)
-    turned = [contour @ matrix for contour in contours]
-    low, high = np.concatenate(turned).min(axis=0), np.concatenate(turned).max(axis=0)
-    scale = side / (high - low).max()
-    return [(contour - (low + high) / 2) * scale for contour in turned]
-
-
-def _rotation(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _mask(contours: Contours, centre: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Coverage (uint8, 0..255) of a patch of pixels by filled contours, and the patch's ``(left, top)``."""
-    points = np.concatenate(contours)
-    origin = np.floor(centre + points.min(axis=0)).astype(int) - 1
-    width, height = np.ceil(centre + points.max(axis=0)).astype(int) + 2 - origin
-    large = np.zeros((height * _OVERSAMPLE, width * _OVERSAMPLE), np.uint8)
-    # fillPoly counts from pixel centres, hence the half; shift=4 keeps sixteenths of a pixel.
-    fixed = [
-        np.rint(((contour + centre - origin) * _OVERSAMPLE - 0.5) * 16).astype(np.int32)
-        for contour in contours
-    ]
-    cv2.fillPoly(large, fixed, 255, cv2.LINE_8, 4)
-    return cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA), origin
-
-
-# ------------------------------------------------------------------------------ colours, textures
-
-
 def _colors(rng: np.random.Generator, count: int) -> np.ndarray:
     """``(count, 3)`` float32 RGB: any hue, from grey to vivid, from dark to light."""
     hsv = np.empty((count, 3), np.float32)
@@ -170,64 +64,76 @@ def _colors(rng: np.random.Generator, count: int) -> np.ndarray:
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] * 255
 
 
-def _smooth(rng: np.random.Generator, size: Tuple[int, int], cells: float) -> np.ndarray:
-    """``(height, width)`` float32 of smooth noise in 0..1, about `cells` bumps along the longer side."""
+def _smooth(rng: np.random.Generator, size: Size, cells: float) -> np.ndarray:
+    """``(height, width)`` float32 of smooth noise in about 0..1, `cells` bumps along the longer side."""
     unit = max(size) / cells
     grid = rng.random((int(size[1] / unit) + 2, int(size[0] / unit) + 2), np.float32)
     return cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
 
 
-def _ramp(rng: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
-    """``(height, width)`` float32: distance along a random direction, 0..1 over the longer side."""
+def _ramp(rng: np.random.Generator, size: Size) -> np.ndarray:
+    """``(height, width)`` float32: the way in a random direction from 0, in longer sides."""
     angle = rng.uniform(0, 2 * np.pi)
     x = np.arange(size[0], dtype=np.float32) * np.float32(np.cos(angle) / max(size))
     y = np.arange(size[1], dtype=np.float32) * np.float32(np.sin(angle) / max(size))
-    ramp = x[None] + y[:, None]
-    return ramp - ramp.min()
+    return (x - x.min())[None] + (y - y.min())[:, None]
 
 
-def _pattern(rng: np.random.Generator, size: Tuple[int, int], period: float) -> np.ndarray:
-    """``(height, width)`` float32 in about 0..1: a gradient, stripes, checks, noise or blobs.
+def _wave(ramp: np.ndarray, waves: float) -> np.ndarray:
+    """A cosine with so many periods along `ramp`, -1..1, from a table: the ramp reaches 1.42 at most."""
+    table = np.cos(np.arange(1024, dtype=np.float32) * np.float32(1.5 * waves * 2 * np.pi / 1024))
+    return table[(ramp * np.float32(1024 / 1.5)).astype(np.int16)]
+
+
+def _pattern(rng: np.random.Generator, size: Size, period: float) -> np.ndarray:
+    """``(height, width)`` float32 in about 0..1: a gradient, a glow, stripes, checks, noise or blobs.
 
     `period` is the length of a wave in pixels.
     """
-    waves = 2 * np.pi * max(size) / period
+    waves = max(size) / period
     kind = rng.integers(6)
     if kind == 0:
         return _ramp(rng, size)
     if kind == 1:
-        radius = _ramp(rng, size) - 0.5
-        return np.minimum(np.hypot(radius, _ramp(rng, size) - 0.5) * 1.4, 1)
+        x, y = _ramp(rng, size) - 0.5, _ramp(rng, size) - 0.5
+        return np.minimum(cv2.magnitude(x, y) * 1.4, 1)
     if kind == 2:
-        stripes = np.sin(_ramp(rng, size) * waves)
-        return np.clip(stripes * rng.uniform(0.6, 5) * 0.5 + 0.5, 0, 1)
+        return np.clip(_wave(_ramp(rng, size), waves) * rng.uniform(0.3, 2.5) + 0.5, 0, 1)
     if kind == 3:
-        ramp = _ramp(rng, size)
-        across = np.sin(ramp * waves) * np.sin(_ramp(rng, size) * waves)
-        return np.clip(across * rng.uniform(0.8, 8) * 0.5 + 0.5, 0, 1)
-    noise = _smooth(rng, size, max(size) / period * 2)
+        both = _wave(_ramp(rng, size), waves) * _wave(_ramp(rng, size), waves)
+        return np.clip(both * rng.uniform(0.4, 4) + 0.5, 0, 1)
+    noise = _smooth(rng, size, waves * 2)
     if kind == 4:
-        return 0.6 * noise + 0.4 * _smooth(rng, size, max(size) / period * 7)
+        return cv2.addWeighted(noise, 0.6, _smooth(rng, size, waves * 7), 0.4, 0)
     return np.clip((noise - 0.5) * 8 + 0.5, 0, 1)
 
 
 def _mixed(pattern: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return one + pattern[..., None] * (other - one)
+    """``(h, w, 3)``: colour `one` where the pattern is 0, `other` where it is 1."""
+    # By channels: along rows of three numbers NumPy is several times slower.
+    return cv2.merge([pattern * np.float32(b - a) + np.float32(a) for a, b in zip(one, other)])
 
 
-def _background(rng: np.random.Generator, size: Tuple[int, int], unit: float) -> np.ndarray:
-    """``(height, width, 3)`` float32 RGB."""
-    one, other, third = _colors(rng, 3)
-    # Two colours at half their distance, or stripes and checks would hide every shape.
+def _blend(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """`over` on `under`, ``(h, w, 3)`` float32, by ``(h, w)`` float32 alpha in 0..1."""
+    result = over - under
+    result *= cv2.merge([alpha, alpha, alpha])
+    result += under
+    return result
+
+
+def _background(rng: np.random.Generator, size: Size, unit: float) -> np.ndarray:
+    """``(height, width, 3)`` float32 RGB: a soft base of two near colours, one or two faint patterns on it.
+
+    Faint, or stripes and checks would hide every shape.
+    """
+    one, other = _colors(rng, 2)
     canvas = _mixed(_smooth(rng, size, rng.uniform(1, 3)), one, one + (other - one) * rng.uniform(0.2, 0.8))
     for _ in range(rng.integers(1, 3)):
         pattern = _pattern(rng, size, unit * np.exp(rng.uniform(np.log(8), np.log(90))))
-        canvas += (pattern * rng.uniform(0.1, 0.35))[..., None] * (third - canvas)
-        third = _colors(rng, 1)[0]
+        alpha = pattern * np.float32(rng.uniform(0.1, 0.35))
+        canvas = _blend(canvas, _mixed(alpha, *_colors(rng, 1).repeat(2, axis=0)), alpha)
     return canvas
-
-
-# --------------------------------------------------------------------------------------- drawing
 
 
 class _Picture:
@@ -248,11 +154,11 @@ class _Picture:
         rng = self.rng
         label = int(rng.integers(len(SHAPE_CLASSES)))
         side = float(np.exp(rng.uniform(*np.log(_SIDES)))) * self.unit
-        contours = _turned(_OUTLINES[SHAPE_CLASSES[label]](rng), side, rng)
+        contours = random_outline(rng, label, side)
         for _ in range(_TRIALS):
             margin = np.minimum(side * 0.4, np.array(self.size) / 2)
             centre = rng.uniform(margin, np.array(self.size) - margin)
-            mask, origin = _mask(contours, centre)
+            mask, origin = coverage(contours, centre)
             area = int(np.count_nonzero(mask > 127))
             mask, origin = self._clipped(mask, origin)
             solid = mask > 127
@@ -305,31 +211,28 @@ class _Picture:
         elif kind == 3:  # a bar: too long for a square
             length, width = rng.uniform(40, 150) * unit, rng.uniform(4, 14) * unit
             bar = np.array([[-length, -width], [length, -width], [length, width], [-length, width]]) / 2
-            _fill(mask, bar @ _rotation(rng.uniform(0, np.pi)) + start)
-        else:  # a blob, smooth or ragged, too uneven for a circle
-            count = int(rng.integers(7, 40))
-            angles = np.arange(count) * 2 * np.pi / count
-            radius = (
-                1
-                + 0.45 * np.cos(angles * 2 + rng.uniform(0, 7))
-                + 0.3 * np.cos(angles * 3 + rng.uniform(0, 7))
-            )
-            radius *= rng.uniform(0.6, 1, count) if rng.random() < 0.5 else 1
-            radius *= np.exp(rng.uniform(np.log(8), np.log(45))) * unit
-            _fill(mask, start + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None])
+            _fill(mask, bar @ rotation(rng.uniform(0, np.pi)) + start)
+        else:  # a splinter or a puddle: too long and too uneven for any of the classes
+            angles, radius = _uneven(rng)
+            if rng.random() < 0.5:
+                angles, radius = _rounded(angles, radius)
+            points = np.stack([2 * np.cos(angles), np.sin(angles)], axis=1) * radius[:, None]
+            points *= np.exp(rng.uniform(np.log(8), np.log(40))) * unit
+            _fill(mask, points @ rotation(rng.uniform(0, 2 * np.pi)) + start)
         return mask
 
     def finish(self) -> np.ndarray:
         """Light, blur and noise over the whole; ``(height, width, 3)`` uint8 RGB."""
         rng = self.rng
-        light = _smooth(rng, self.size, rng.uniform(1, 2.5)) - 0.5
-        canvas = self.canvas * (rng.uniform(0.8, 1.12) + rng.uniform(0, 0.45) * light)[..., None]
-        canvas *= rng.uniform(0.92, 1.08, 3).astype(np.float32)
+        light = _smooth(rng, self.size, rng.uniform(1, 2.5)) - np.float32(0.5)
+        cast = rng.uniform(0.92, 1.08, 3) * rng.uniform(0.82, 1.12)
+        canvas = self.canvas * _mixed(light, cast, cast * (1 + rng.uniform(0, 0.5)))
         if rng.random() < 0.4:
             canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.3) * self.unit)
-        if rng.random() < 0.7:
-            canvas += rng.standard_normal(canvas.shape, np.float32) * rng.uniform(1, 9)
-        return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+        strength = rng.uniform(1, 9) * (rng.random() < 0.7)
+        noise = rng.integers(0, 256, canvas.shape, np.uint8)
+        # Rounds, and stops at 0 and 255.
+        return cv2.add(canvas, cv2.LUT(noise, _NORMAL * np.float32(strength)), dtype=cv2.CV_8U)
 
     def _clipped(self, mask: np.ndarray, origin: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """The part of a patch that lies in the picture."""
@@ -358,25 +261,27 @@ class _Picture:
         """Fill the patch with a texture, perhaps with an outline and a shadow."""
         rng, size = self.rng, (mask.shape[1], mask.shape[0])
         view = self._view(self.canvas, mask, origin)
-        color = self._fill_color(mask, origin, view) if stand_out else _colors(rng, 1)[0]
+        color = self._standing_out(view) if stand_out else _colors(rng, 1)[0]
         if shadow:
             self._shadow(mask, origin)
         # The second colour of the texture stays near the first, which stands out.
         other = color + np.clip(_colors(rng, 1)[0] - color, -60, 60) * rng.uniform(0, 0.8)
         fill = _mixed(_pattern(rng, size, rng.uniform(6, 40) * self.unit), color, other)
-        fill *= (1 + rng.uniform(0, 0.35) * (_ramp(rng, size) - 0.5))[..., None]
+        shade = rng.uniform(0, 0.35)
+        fill *= _mixed(_ramp(rng, size), np.full(3, 1 - shade / 2), np.full(3, 1 + shade / 2))
         if rng.random() < 0.5:
             width = int(rng.integers(1, 3 + round(2 * self.unit)))
-            padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-            inner = cv2.erode(padded, None, iterations=width)[1:-1, 1:-1]
-            fill = _mixed(inner.astype(np.float32) / 255, _colors(rng, 1)[0], fill)
-        view += (mask.astype(np.float32) / 255)[..., None] * (fill - view)
+            # Eroded from outside the picture too, or the outline would run along its border.
+            inner = cv2.erode(mask, None, iterations=width, borderType=cv2.BORDER_REPLICATE)
+            edge = np.full(fill.shape, _colors(rng, 1)[0], np.float32)
+            fill = _blend(edge, fill, inner * np.float32(1 / 255))
+        view[...] = _blend(view, fill, mask * np.float32(1 / 255))
 
-    def _fill_color(self, mask: np.ndarray, origin: np.ndarray, view: np.ndarray) -> np.ndarray:
-        """A colour that stands out from what is under and around the patch."""
-        candidates = _colors(self.rng, 12)
-        around = view[::3, ::3].reshape(-1, 1, 3)
-        far = (np.abs(around - candidates).sum(axis=2) > _CONTRAST * 1.7).mean(axis=0)
+    def _standing_out(self, view: np.ndarray) -> np.ndarray:
+        """A colour far from nearly all of what is under and around a patch."""
+        candidates = _colors(self.rng, _CANDIDATES)
+        around = view[::4, ::4].reshape(-1, 1, 3)
+        far = (np.abs(around - candidates).sum(axis=2) > _CONTRAST).mean(axis=0)
         good = np.flatnonzero(far >= _CONTRAST_SHARE)
         return candidates[good[0] if len(good) else far.argmax()]
 
@@ -386,8 +291,23 @@ class _Picture:
         soft = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
         soft = cv2.GaussianBlur(soft, (0, 0), rng.uniform(1, 4) * self.unit)
         soft, origin = self._clipped(soft, origin - pad + offset)
+        keep = 1 - soft * np.float32(rng.uniform(0.2, 0.55) / 255)
         view = self._view(self.canvas, soft, origin)
-        view *= (1 - soft.astype(np.float32) * (rng.uniform(0.2, 0.55) / 255))[..., None]
+        view *= cv2.merge([keep, keep, keep])
+
+
+def _uneven(rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+    """Angles and radii of 7 to 11 corners, the radii far apart."""
+    count = int(rng.integers(7, 12))
+    angles = (np.arange(count) + rng.uniform(-0.4, 0.4, count)) * 2 * np.pi / count
+    return angles, rng.permutation(np.linspace(0.3, 1, count))
+
+
+def _rounded(angles: np.ndarray, radius: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """The same closed curve through many points, its corners smoothed."""
+    dense = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    filled = np.interp(dense, angles, radius, period=2 * np.pi)
+    return dense, np.convolve(np.tile(filled, 3), np.hanning(15) / np.hanning(15).sum(), "same")[96:192]
 
 
 def _polyline(mask: np.ndarray, points: np.ndarray, thickness: int) -> None:

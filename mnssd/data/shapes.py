@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from ..errors import DataError, OptionError
-from .scene import SHAPE_CLASSES, render_scene
+from .outlines import SHAPE_CLASSES
+from .scene import render_scene
 from .voc_format import write_annotation
 
 __all__ = ["MARKER", "SHAPE_CLASSES", "make_shapes"]
@@ -171,7 +172,9 @@ def _render_all(
 def _render_one(folder: Path, image_id: str, size: Tuple[int, int], rng: np.random.Generator) -> None:
     scene = render_scene(rng, size)
     quality = int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1], endpoint=True))
-    coded, data = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    coded, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert coded, image_id
     # Not imwrite: it tells nobody that the disk is full.
     (folder / "JPEGImages" / f"{image_id}.jpg").write_bytes(data.tobytes())
