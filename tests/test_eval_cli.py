@@ -1,0 +1,477 @@
+"""Prediction over a data set, and the command `eval` from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, NamedTuple, Tuple
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mnssd import zoo
+from mnssd.cli.eval import EvalOptions
+from mnssd.cli.main import run_command
+from mnssd.data import shapes
+from mnssd.data.dataset import Dataset
+from mnssd.data.registry import KINDS, open_dataset
+from mnssd.data.sample import Sample
+from mnssd.data.shapes import make_shapes
+from mnssd.data.voc import write_annotation
+from mnssd.errors import DataError, ImageError, OptionError
+from mnssd.evaluate import voc
+from mnssd.evaluate.predict import Skipped, evaluate, predict
+from mnssd.train.run_folder import RunFolder
+
+CLASSES = ("cat", "dog")
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Image id, (width, height), and boxes with their class: bright for a cat, grey for a dog.
+# The second is large enough to be decoded at half its size; sizes are odd to catch rounding.
+PICTURES = [
+    ("one", (101, 75), [((20, 10, 49, 39), "cat")]),
+    ("large", (403, 301), [((40, 30, 199, 149), "cat"), ((240, 160, 379, 289), "dog")]),
+    ("tall", (60, 140), [((5, 60, 40, 119), "dog")]),
+    ("empty", (80, 60), []),
+    ("edge", (97, 65), [((60, 30, 96, 64), "cat")]),
+]
+
+
+def draw(path: Path, size: Tuple[int, int], objects: List) -> None:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for (xmin, ymin, xmax, ymax), name in objects:
+        image[ymin : ymax + 1, xmin : xmax + 1] = 250 if name == "cat" else 128
+    assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
+
+
+@pytest.fixture
+def devkit(tmp_path) -> Path:
+    """A VOCdevkit with the pictures as the list `val` of 2012, and `train` of its first picture."""
+    folder = tmp_path / "VOCdevkit" / "VOC2012"
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    for name, size, objects in PICTURES:
+        draw(folder / "JPEGImages" / f"{name}.jpg", size, objects)
+        boxes, names = [box for box, _ in objects], [class_name for _, class_name in objects]
+        write_annotation(folder / "Annotations" / f"{name}.xml", f"{name}.jpg", size, names, boxes)
+    lists = folder / "ImageSets" / "Main"
+    (lists / "val.txt").write_text("".join(f"{name}\n" for name, _, _ in PICTURES))
+    (lists / "train.txt").write_text(f"{PICTURES[0][0]}\n")
+    return folder.parent
+
+
+@pytest.fixture
+def pictures(devkit) -> Dataset:
+    return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
+
+
+class Answer(NamedTuple):
+    """What stands for an array that is computed elsewhere; says when it is waited for."""
+
+    array: np.ndarray
+    number: int
+    events: List[str]
+
+    def asnumpy(self) -> np.ndarray:
+        self.events.append(f"fetch {self.number}")
+        return self.array
+
+
+class BlobDetector:
+    """Finds bright and grey patches by their levels, where an SSD would have learned to.
+
+    It answers as `nn.SSD` does: ids, scores, boxes in pixels of its input, padded with -1.
+    """
+
+    size = (64, 48)  # width, height
+    classes = CLASSES
+    rows = 7
+
+    def __init__(self) -> None:
+        self.events: List[str] = []
+        self.batch_sizes: List[int] = []
+
+    def collect_params(self):
+        return {}
+
+    def __call__(self, x: mx.nd.NDArray):
+        images = x.asnumpy()
+        assert images.shape[1:] == (3, 48, 64)
+        assert images.dtype == np.float32
+        number = len(self.batch_sizes)
+        self.batch_sizes.append(len(images))
+        self.events.append(f"launch {number}")
+        ids, scores = np.full((2, len(images), self.rows, 1), -1, np.float32)
+        boxes = np.full((len(images), self.rows, 4), -1, np.float32)
+        levels = (images[:, 0] * 0.229 + 0.485) * 255
+        for i, level in enumerate(levels):
+            for label, mask in enumerate((level > 190, (level > 64) & (level < 190))):
+                # Edges of a bright patch are grey: only what is solid counts.
+                mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
+                if not mask.any():
+                    continue
+                y, x_ = np.nonzero(mask)
+                row = 2 * label + 1  # not from the first row on, and the best not first
+                ids[i, row], scores[i, row] = label, 0.25 + label / 2
+                boxes[i, row] = x_.min(), y.min(), x_.max() + 1, y.max() + 1
+        return tuple(Answer(array, number, self.events) for array in (ids, scores, boxes))
+
+
+# --- prediction ----------------------------------------------------------------------------------
+
+
+def test_boxes_come_back_in_pixels_of_the_original(pictures):
+    found = {s.image_id: d for s, d in predict(BlobDetector(), pictures)}
+    for name, size, objects in PICTURES:
+        detections = found[name]
+        expected = sorted(objects, key=lambda o: o[1] == "cat")  # dogs score higher
+        assert [CLASSES[label] for label in detections.labels] == [o[1] for o in expected]
+        pixel = np.array(size * 2) / np.array(BlobDetector.size * 2)  # of the input, in the original
+        for box, (there, _) in zip(detections.boxes, expected):
+            assert (np.abs(box - there) <= 1.5 * pixel + 1).all(), name
+        assert detections.boxes.dtype == detections.scores.dtype == np.float32
+        assert detections.labels.dtype == np.int32
+        assert (detections.boxes >= 0).all()
+        assert (detections.boxes <= np.array(size * 2) - 1).all()
+
+
+def test_the_size_of_the_file_counts_not_that_of_the_annotation(pictures):
+    right = pictures[1]
+    lying = Sample(right.image_id, right.image_path, right.boxes, right.labels, right.difficult, (999, 111))
+    ((_, a), (_, b)) = (next(predict(BlobDetector(), [sample])) for sample in (right, lying))
+    np.testing.assert_array_equal(a.boxes, b.boxes)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
+def test_samples_keep_their_order_and_the_last_batch_may_be_smaller(pictures, batch_size, workers):
+    net = BlobDetector()
+    order = [sample.image_id for sample, _ in predict(net, pictures, batch_size, workers)]
+    assert order == [name for name, _, _ in PICTURES]
+    full, rest = divmod(len(PICTURES), batch_size)
+    assert net.batch_sizes == [batch_size] * full + [rest] * bool(rest)
+
+
+def test_a_batch_is_launched_before_the_last_is_fetched(pictures):
+    net = BlobDetector()
+    assert len(list(predict(net, pictures, batch_size=2))) == 5
+    firsts = list(dict.fromkeys(net.events))  # each fetch is of three arrays
+    assert firsts == ["launch 0", "launch 1", "fetch 0", "launch 2", "fetch 1", "fetch 2"]
+
+
+def test_only_so_many_images_are_read_ahead(pictures):
+    taken: List[int] = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield pictures[len(taken) % 5]
+
+    running = predict(BlobDetector(), endless(), batch_size=2, workers=2)
+    for _ in range(10):
+        next(running)
+    assert len(taken) <= 10 + 2 * 4
+    running.close()  # and its threads end
+
+
+def test_no_samples(pictures):
+    assert list(predict(BlobDetector(), [])) == []
+    result = evaluate(BlobDetector(), Dataset("none", CLASSES, []))
+    assert result.images == 0
+    assert np.isnan(result.mean_ap)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_an_error_or_skipped_and_told(pictures, workers):
+    Path(pictures[2].image_path).write_bytes(Path(pictures[2].image_path).read_bytes()[:-300])
+    with pytest.raises(ImageError, match=r"tall\.jpg"):
+        list(predict(BlobDetector(), pictures, batch_size=2, workers=workers))
+    skipped: List[Skipped] = []
+    result = evaluate(
+        BlobDetector(), pictures, batch_size=2, workers=workers, on_bad_image="skip", skipped=skipped
+    )
+    assert [s.sample.image_id for s in skipped] == ["tall"]
+    assert "tall.jpg" in skipped[0].reason
+    assert result.images == 4
+    assert result.positives == {"cat": 3, "dog": 1}
+
+
+def test_classes_must_be_the_detectors(devkit):
+    swapped = open_dataset("voc", devkit, "2012_val", ("dog", "cat"), "val")
+    with pytest.raises(DataError, match="open the data set with those of the detector"):
+        evaluate(BlobDetector(), swapped)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}, {"on_bad_image": "ignore"}])
+def test_arguments_that_make_no_sense(pictures, wrong):
+    with pytest.raises(OptionError):
+        next(predict(BlobDetector(), pictures, **wrong))
+
+
+def test_blobs_are_measured(pictures):
+    result = evaluate(BlobDetector(), pictures, "voc12")
+    assert result.mean_ap == 1
+    assert result.detections == {"cat": 3, "dog": 2}
+
+
+# --- with a real network -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spec() -> zoo.DetectorSpec:
+    return zoo.DetectorSpec(CLASSES, "mobilenet_v2", 0.25, (128, 96), "ssdlite")
+
+
+@pytest.fixture(scope="module")
+def network(spec):
+    mx.random.seed(3)
+    net = zoo.build_detector(spec)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, 96, 128)))  # settles the shapes that Gluon leaves open
+    # Spread the scores out, as training does: an untrained network's lie so close together that a
+    # difference in the last bit could change their order.
+    for predictor in net.heads.class_predictors:
+        weight = predictor.project.weight
+        weight.set_data(weight.data() * 20)
+    net.hybridize()
+    return net
+
+
+@pytest.fixture
+def run_folder(tmp_path, devkit, spec, network) -> Path:
+    """What training leaves behind, as far as measuring needs it."""
+    folder = RunFolder.create(str(tmp_path / "run"), "")
+    options = {"dataset": "voc", "data_root": str(devkit), "val_splits": "2012_val", "epochs": 1}
+    folder.write_config({"detector": spec.as_dict(), "options": options})
+    network.heads.save_parameters(str(folder.best))
+    return folder.path
+
+
+def test_the_batch_size_changes_nothing(network, pictures):
+    by_size = {}
+    for batch_size in (1, 3, 16):
+        by_size[batch_size] = list(predict(network, pictures, batch_size))
+    for batch_size in (3, 16):
+        for (sample, a), (_, b) in zip(by_size[1], by_size[batch_size]):
+            assert len(a.scores) > 10, sample.image_id
+            np.testing.assert_array_equal(a.labels, b.labels)
+            np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
+    maps = [evaluate(network, pictures, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
+    assert maps[0] > 0
+    assert maps[1:] == pytest.approx([maps[0]] * 2, abs=1e-12)
+
+
+def test_eval_of_a_run(run_folder, tmp_path, capsys):
+    arguments = [
+        str(run_folder),
+        "--json",
+        str(tmp_path / "new" / "result.json"),
+        "--metric",
+        "voc12",
+        "--iou",
+        "0.1",
+    ]
+    arguments += ["--save-detections", str(tmp_path / "found")]
+    assert run_command("eval", arguments) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert f"mAP (VOC12, IoU 0.1): {result['mAP']:.4f}" in printed
+    assert result["images"] == 5
+    assert result["classes"] == ["cat", "dog"]
+    assert (result["dataset"], result["splits"]) == ("voc", "2012_val")  # the run's own
+    assert sorted(p.name for p in (tmp_path / "found").iterdir()) == [
+        "comp4_det_2012_val_cat.txt",
+        "comp4_det_2012_val_dog.txt",
+    ]
+    # The files alone score the very same.
+    arguments = ["--detections", str(tmp_path / "found"), "--data-root", str(run_folder.parent / "VOCdevkit")]
+    arguments += ["--splits", "2012_val", "--classes", "cat,dog", "--metric", "voc12", "--iou", "0.1"]
+    assert run_command("eval", [*arguments, "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["ap_per_class"] == result["ap_per_class"]
+    assert again["detections"] == result["detections"]
+
+
+def test_eval_stops_at_an_unreadable_image(run_folder, devkit, tmp_path, capsys):
+    image = devkit / "VOC2012" / "JPEGImages" / "edge.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
+    target = tmp_path / "result.json"
+    assert (
+        run_command(
+            "eval", [str(run_folder), "--json", str(target), "--save-detections", str(tmp_path / "f")]
+        )
+        == 1
+    )
+    captured = capsys.readouterr()
+    assert "edge.jpg" in captured.err
+    assert "Traceback" not in captured.err
+    assert "mAP" not in captured.out
+    assert not target.exists()
+    assert list((tmp_path / "f").iterdir()) == []
+
+
+def test_eval_of_no_run(tmp_path, devkit, capsys):
+    assert run_command("eval", [str(tmp_path / "nothing"), "--data-root", str(devkit)]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+# --- detection files through the command -----------------------------------------------------------
+
+
+@pytest.fixture
+def answers(tmp_path) -> Path:
+    """Detection files with the true boxes of the pictures, as somebody else's detector would leave them."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for class_name in CLASSES:
+        lines = [
+            f"{name} 0.9 {box[0] + 1} {box[1] + 1} {box[2] + 1} {box[3] + 1}\n"
+            for name, _, objects in PICTURES
+            for box, its_class in objects
+            if its_class == class_name
+        ]
+        (folder / f"comp4_det_val_{class_name}.txt").write_text("".join(lines))
+    return folder
+
+
+def score(answers: Path, devkit: Path, *more: str) -> int:
+    where = [
+        "--detections",
+        str(answers),
+        "--dataset",
+        "voc",
+        "--data-root",
+        str(devkit),
+        "--splits",
+        "2012_val",
+    ]
+    return run_command("eval", [*where, *more])
+
+
+def test_detection_files_are_scored(answers, devkit, tmp_path, capsys):
+    assert score(answers, devkit, "--classes", "cat,dog", "--json", str(tmp_path / "result.json")) == 0
+    captured = capsys.readouterr()
+    assert "mAP (VOC07, IoU 0.5): 1.0000   5 images, 2 classes" in captured.out
+    assert ["cat", "1.0000", "3", "3"] in [line.split() for line in captured.out.splitlines()]
+    assert "note" not in captured.err
+    result = json.loads((tmp_path / "result.json").read_text())
+    expected = {
+        "metric": "voc07",
+        "iou_threshold": 0.5,
+        "images": 5,
+        "ap_per_class": {"cat": 1.0, "dog": 1.0},
+    }
+    assert {key: result[key] for key in expected} == expected
+    assert result["mAP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_all_classes_of_the_data_set_are_the_default(answers, devkit, tmp_path, capsys):
+    assert score(answers, devkit, "--json", str(tmp_path / "result.json")) == 0
+    captured = capsys.readouterr()
+    assert "20 classes, 18 without objects left out" in captured.out
+    assert ["aeroplane", "-", "0", "0"] in [line.split() for line in captured.out.splitlines()]
+    assert "no file for aeroplane" in captured.err
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["ap_per_class"]["aeroplane"] is None
+    assert result["mAP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_the_script_needs_no_network_for_files(answers, devkit):
+    arguments = ["--detections", str(answers), "--data-root", str(devkit), "--splits", "2012_val"]
+    code = (
+        "import sys; from mnssd.cli.main import run_command; "
+        "status = run_command('eval'); print(status, 'mxnet' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--detections", "{answers}/nowhere"], 1, "no such folder"),
+        (["--data-root", "{answers}"], 1, "VOC2012"),
+        (["--splits", "2012_test"], 1, "test.txt"),
+        (["--classes", "cat,dgo"], 1, "dgo"),
+        (["--classes", "cat,,dog"], 2, "empty name"),
+        (["--classes", "bird"], 1, "no object to find of bird"),
+        (["--metric", "voc08"], 2, "voc08"),
+        (["--iou", "0"], 2, "iou"),
+        (["--iou", "half"], 2, "iou"),
+        (["--batch-size", "4"], 2, "--batch-size is for a network"),
+        (["some/run"], 2, "either a RUN"),
+    ],
+)
+def test_what_cannot_be_scored(answers, devkit, capsys, arguments, status, says):
+    assert score(answers, devkit, *(a.format(answers=answers) for a in arguments)) == status
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert "mAP" not in captured.out
+
+
+def test_a_bad_line_is_named(answers, devkit, capsys):
+    with open(answers / "comp4_det_val_dog.txt", "a") as file:
+        file.write("tall 0.5 1 1 nan 9\n")
+    assert score(answers, devkit) == 1
+    assert "comp4_det_val_dog.txt:3: 'nan' is not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [([], "either a RUN"), (["run", "--classes", "cat"], "--classes is for")]
+)
+def test_arguments_that_contradict(capsys, arguments, says):
+    assert run_command("eval", arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_names_said_twice_are_the_same():
+    choices = EvalOptions.__dataclass_fields__["metric"].metadata["choices"]
+    assert choices == voc.METRICS
+
+
+# --- data sets by kind -----------------------------------------------------------------------------
+
+
+def test_kinds_and_their_defaults(devkit, tmp_path, monkeypatch):
+    with pytest.raises(OptionError, match="unknown data set 'vco'; did you mean voc"):
+        open_dataset("vco")
+    monkeypatch.chdir(tmp_path / "VOCdevkit")
+    with pytest.raises(DataError, match="data/VOCdevkit"):
+        open_dataset("voc", role="val")
+    assert KINDS["voc"].splits == {"train": "2007_trainval+2012_trainval", "val": "2007_test"}
+    assert len(open_dataset("voc", devkit, "2012_train", role="val")) == 1
+    with pytest.raises(OptionError, match="--download"):
+        open_dataset("shapes", tmp_path, download=True)
+    # A detector's classes need not occur, a class that a person names does.
+    with pytest.raises(DataError, match="zebra"):
+        open_dataset("voc", devkit, "2012_val", ["cat", "zebra"])
+    assert open_dataset("voc", devkit, "2012_val", ["cat", "zebra"], allow_absent=True).classes == (
+        "cat",
+        "zebra",
+    )
+
+
+def test_shapes_are_rendered_where_they_are_missing(tmp_path, monkeypatch):
+    calls = []
+
+    def make_few(folder):
+        calls.append(folder)
+        return make_shapes(folder, train=3, val=2, size=(64, 64))
+
+    monkeypatch.setattr(shapes, "make_shapes", make_few)
+    folder = tmp_path / "new" / "shapes"
+    first = open_dataset("shapes", folder, role="val")
+    assert (len(first), len(open_dataset("shapes", folder))) == (2, 3)
+    assert first.classes == shapes.SHAPE_CLASSES
+    assert open_dataset("shapes", folder, "train", ["circle"], "val").classes == ("circle",)
+    assert calls == [folder]
