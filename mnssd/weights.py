@@ -17,7 +17,7 @@ from .errors import WeightsError
 # include/mxnet/ndarray.h and src/ndarray/ndarray.cc of MXNet 1.9.1, NDArray::Save and NDArray::Load.
 LIST_MAGIC = 0x112
 ARRAY_MAGIC = {0xF993FAC9, 0xF993FACA}
-DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
+DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?"}
 DENSE = 0
 
 
@@ -71,7 +71,9 @@ def read_params(path: str) -> Dict[str, np.ndarray]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); give the path of a .params file") from error
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a .params file"
+        ) from error
     try:
         return _parse(memoryview(data))
     except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
@@ -156,6 +158,12 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
         As from `read_params`, names as `block.save_parameters` writes them.
     path : str
         Where they came from, for the report.
+    ctx : mxnet.Context, optional
+        Where parameters that are not initialized are put; default: the CPU.
+
+    Returns
+    -------
+    WeightsReport
     """
     import mxnet as mx
 
@@ -167,16 +175,22 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
             report.missing.append(name)
             continue
         value = arrays[name]
-        known = parameter.shape or ()
-        if len(known) != value.ndim or any(a not in (0, -1, b) for a, b in zip(known, value.shape)):
+        known = parameter.shape
+        if known is not None and not _fits(known, value.shape):
             report.mismatched.append(f"{name} (file {value.shape}, network {known})")
             continue
         parameter.shape = value.shape
         if parameter._data is None and not parameter._deferred_init:
             parameter.initialize(ctx=ctx)
         parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
+        parameter._finish_deferred_init()  # the shape is known now: it need not wait for the first batch
         report.loaded.append(name)
     return report
+
+
+def _fits(known: Tuple[int, ...], shape: Tuple[int, ...]) -> bool:
+    """Whether an array of `shape` can be a parameter's; 0 and -1 are extents that Gluon does not know yet."""
+    return len(known) == len(shape) and all(a in (0, -1, b) for a, b in zip(known, shape))
 
 
 def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
@@ -193,40 +207,41 @@ def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
     return report
 
 
-def load_backbone(heads: Any, path: str) -> WeightsReport:
-    """Load a classifier's features, or a whole detector's weights as far as they fit, into `SSDHeads`.
+def load_backbone(network: Any, path: str) -> WeightsReport:
+    """Load a classifier's weights, or a whole detector's, as far as they fit.
 
     Parameters
     ----------
-    heads : mnssd.nn.ssd.SSDHeads
+    network : mnssd.nn.ssd.SSDHeads, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
+        A detector's heads take the `features` of a classifier; a classifier takes its classifier layer, too.
     path : str
         A ``.params`` file: arrays named ``features.*`` (the Gluon zoo's and this package's classifiers),
         or ``0.weight`` and so on (saved from their `features` alone), or as a detector here saves them.
 
+    Returns
+    -------
+    WeightsReport
+
     Raises
     ------
     WeightsError
-        When hardly any of it fits: fewer than half of the backbone's arrays.
+        When hardly any of it fits: fewer than half of the backbone's arrays. What fitted has been put in.
     """
     arrays = read_params(path)
     if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
         arrays = {f"features.{name}": value for name, value in arrays.items()}
-    if any(name.startswith("features.") for name in arrays):
-        report = assign(heads.backbone, arrays, path)
-    else:
-        report = assign(heads, arrays, path)
-    wanted = len(heads.backbone._collect_params_with_prefix())
+    backbone = getattr(network, "backbone", network)
+    of_classifier = any(name.startswith("features.") for name in arrays)
+    report = assign(backbone if of_classifier else network, arrays, path)
+    wanted = len(backbone.features._collect_params_with_prefix())
     if len([name for name in report.loaded if "features." in name]) < wanted / 2:
-        names = ", ".join(list(arrays)[:3])
+        found = f"its arrays: {', '.join(list(arrays)[:3])}, ..." if arrays else "it holds no array"
         raise WeightsError(
             "\n".join(
                 [
-                    f"{path}: weights of another network (its arrays: {names}, ...);"
-                    " check --network and --width",
+                    f"{path}: weights of another network ({found}); check --network and --width",
                     *report.lines()[1:],
                 ]
             )
         )
     return report
-
-

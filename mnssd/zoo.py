@@ -6,6 +6,7 @@ Names read ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -14,10 +15,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from .errors import OptionError, WeightsError
 from .options import unknown_name
 
+_log = logging.getLogger(__name__)
+
 NETWORKS = ("mobilenet_v1", "mobilenet_v2")
-HEADS = ("ssd", "ssdlite")
+HEADS = ("ssd", "ssdlite")  # as nn.ssd.HEADS, which would load MXNet; a test compares them
 WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.4)
-VOC_SIZES = ("300", "320", "512")
+SIZES = ("300", "320", "512")
 
 CONFIG_FILE = "config.yaml"
 BEST_FILE = "best.params"
@@ -61,21 +64,32 @@ def build_backbone(
     OptionError
         For an unknown network, or an option that the network does not have.
     """
-    from . import nn
-
+    if network not in NETWORKS:
+        raise OptionError(unknown_name("network", network, NETWORKS))
     if width <= 0:
         raise OptionError(f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0")
-    if network == "mobilenet_v1":
-        if shortcut != "identity":
-            raise OptionError(f"shortcut {shortcut!r}: MobileNetV1 has no shortcuts; use mobilenet_v2")
-        return nn.MobileNetV1(width, classes, activation=activation)
-    if network == "mobilenet_v2":
+    if classes < 1:
+        raise OptionError(f"classes {classes}: a classifier has at least 1")
+    if network == "mobilenet_v1" and shortcut != "identity":
+        raise OptionError(f"shortcut {shortcut!r}: MobileNetV1 has no shortcuts; use mobilenet_v2")
+    from . import nn
+
+    try:
+        if network == "mobilenet_v1":
+            return nn.MobileNetV1(width, classes, activation=activation)
         return nn.MobileNetV2(width, classes, shortcut=shortcut)
-    raise OptionError(unknown_name("network", network, NETWORKS))
+    except ValueError as error:
+        raise OptionError(f"{network}: {error}") from error
 
 
 def build_detector(spec: DetectorSpec) -> Any:
-    """The detector that `spec` describes, not initialized: `nn.SSD`."""
+    """The detector that `spec` describes, not initialized: `nn.SSD`.
+
+    Raises
+    ------
+    OptionError
+        When there is no such detector.
+    """
     from . import nn
 
     backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
@@ -89,12 +103,12 @@ def model_names() -> List[str]:
     """The usual names; other sizes and widths are understood too."""
     widths = ["", *(f"_{w}" for w in WIDTHS[1:])]
     classifiers = [n + w for n in NETWORKS for w in widths]
-    return classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in VOC_SIZES for c in classifiers]
+    return classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in SIZES for c in classifiers]
 
 
 def get_model(
     name: str,
-    classes: Union[None, int, Sequence[str]] = None,
+    classes: Union[int, Sequence[str], None] = None,
     pretrained_backbone: Optional[str] = None,
     **kwargs: Any,
 ) -> Any:
@@ -105,11 +119,12 @@ def get_model(
     name : str
         See the module; for example ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``.
     classes : sequence of str, or int
-        Class names of a detector (default: Pascal VOC's 20), number of classes of a classifier (default 1000).
+        Class names of a detector (default: Pascal VOC's 20), their number for a classifier (default 1000).
     pretrained_backbone : str, optional
-        A ``.params`` file to load the backbone from; the network is then initialized.
+        A ``.params`` file to load the backbone from, see `weights.load_backbone`; the network is then
+        initialized. What became of the arrays is logged, as a warning unless the whole backbone was filled.
     **kwargs
-        ``shortcut`` (mobilenet_v2) and ``activation`` (mobilenet_v1).
+        ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
 
     Returns
     -------
@@ -128,10 +143,11 @@ def get_model(
     )
     if match is None:
         raise OptionError(unknown_name("network", name, model_names()))
-    unknown = set(kwargs) - {"shortcut", "activation"}
-    if unknown:
-        raise OptionError(f"get_model: {unknown_name('option', sorted(unknown)[0], ['shortcut', 'activation'])}")
     network, width = match["network"], float(match["width"] or 1.0)
+    allowed = ["activation"] if network == "mobilenet_v1" else ["shortcut"]
+    for option in kwargs:
+        if option not in allowed:
+            raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
     if match["head"]:
         names = _voc_classes() if classes is None else classes
         if isinstance(names, (int, str)):
@@ -139,17 +155,12 @@ def get_model(
         size = (int(match["w"]), int(match["h"] or match["w"]))
         spec = DetectorSpec(tuple(names), network, width, size, match["head"], **kwargs)
         net = build_detector(spec)
-        if pretrained_backbone:
-            initialize(net)
-            _load_backbone(net.heads, pretrained_backbone)
-        return net
-    count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
-    net = build_backbone(network, width, count, **kwargs)
+    else:
+        count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
+        net = build_backbone(network, width, count, **kwargs)
     if pretrained_backbone:
-        from .weights import assign, read_params
-
         initialize(net)
-        assign(net, read_params(pretrained_backbone), pretrained_backbone)
+        _load_backbone(net.heads if match["head"] else net, pretrained_backbone)
     return net
 
 
@@ -184,7 +195,8 @@ def load_detector(path: str, ctx: Any = None) -> Any:
     """
     from .weights import load_exactly
 
-    folder, weights = (path, os.path.join(path, BEST_FILE)) if os.path.isdir(path) else (os.path.dirname(path), path)
+    is_folder = os.path.isdir(path)
+    folder, weights = (path, os.path.join(path, BEST_FILE)) if is_folder else (os.path.dirname(path), path)
     if not os.path.exists(weights):
         if not os.path.exists(path):
             raise WeightsError(f"{path}: no such run folder or parameter file")
@@ -217,10 +229,13 @@ def read_spec(path: str) -> DetectorSpec:
         raise WeightsError(f"{path}: not the configuration of a detector's run ({error!r})") from error
 
 
-def _load_backbone(heads: Any, path: str) -> None:
+def _load_backbone(network: Any, path: str) -> None:
     from .weights import load_backbone
 
-    load_backbone(heads, path)
+    report = load_backbone(network, path)
+    partly = any("features." in name for name in report.missing + report.mismatched)
+    for line in report.lines():
+        _log.log(logging.WARNING if partly else logging.INFO, line)
 
 
 def _voc_classes() -> Tuple[str, ...]:

@@ -13,6 +13,10 @@ import numpy as np
 from .symbol_graph import Edge, Graph, Node
 
 FUSED = "_contrib_BatchNormWithReLU"
+"""In oneDNN only: MXNet has no other implementation of it."""
+
+AFFINE = {"eps": "1e-12", "momentum": "0.9", "fix_gamma": "False", "use_global_stats": "True", "axis": "1"}
+"""A BatchNorm that only scales and shifts; 1 + 1e-12 is 1 in float32."""
 
 
 def fuse_batchnorm_relu(graph: Graph) -> int:
@@ -34,6 +38,10 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
     negated and ``6 - beta``; the outer one is a BatchNorm with frozen statistics (gamma -1, beta 6,
     mean 0, variance 1), that is ``6 - x`` in oneDNN's own layout. The block's parameters and running
     statistics keep their meaning: the statistics describe the input.
+
+    A NaN does not pass: oneDNN's ReLU makes 0 of it, so the fused pair gives a number between 0 and 6 where
+    `clip` gives NaN. The running statistics do become NaN, and whoever watches for a failed training
+    must look at them, too.
     """
 
     def matches(node: Node) -> bool:
@@ -45,13 +53,13 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
         data, gamma, beta, mean, var = norm.inputs
         minus_gamma = Node("negative", act.name + "_minus_gamma", [gamma])
         six_minus_beta = Node("_rminus_scalar", act.name + "_six_minus_beta", [beta], {"scalar": "6"})
-        inner = Node(FUSED, act.name + "_inner", [data, (minus_gamma, 0), (six_minus_beta, 0), mean, var], dict(norm.attrs))
+        flipped = [data, (minus_gamma, 0), (six_minus_beta, 0), mean, var]
+        inner = Node(FUSED, act.name + "_inner", flipped, dict(norm.attrs))
         affine: List[Edge] = []
         for what, value in (("gamma", -1.0), ("beta", 6.0), ("mean", 0.0), ("var", 1.0)):
             constant = np.full(graph.shape(gamma[0]), value, np.float32)
             affine.append((graph.constant(f"{act.name}_{what}", constant), 0))
-        attrs = {"eps": "1e-12", "momentum": "0.9", "fix_gamma": "False", "use_global_stats": "True", "axis": "1"}
-        fused[id(act)] = Node(FUSED, act.name, [(inner, 0), *affine], attrs)
+        fused[id(act)] = Node(FUSED, act.name, [(inner, 0), *affine], dict(AFFINE))
     _substitute(graph, fused)
     return len(pairs)
 

@@ -18,9 +18,8 @@ from .symbol_graph import Edge, Graph, Node
 BLOCK = 16
 """Channels in one AVX-512 register of float32."""
 
-NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
-CHANNELWISE = (*NORMS, "Activation", "clip", "elemwise_add", "Pooling", "_copy")
-"""Operators whose output has its input's channels, each computed from its own."""
+CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
+"""Operators without parameters whose output has its input's channels, each computed from its own."""
 
 
 class _Groups:
@@ -60,7 +59,7 @@ def pad_channels(graph: Graph) -> int:
     """Pad channel counts to multiples of `BLOCK` wherever it cannot be seen from outside.
 
     Parameters keep their arrays: the graph appends constant zeros to them. Running statistics cannot
-    be computed, so they become variables of their own, listed in ``graph.padded``.
+    be computed, so they become variables of their own, listed in ``graph.lengthened``.
 
     Returns
     -------
@@ -71,17 +70,43 @@ def pad_channels(graph: Graph) -> int:
     changed = 0
     zeros = _Zeros(graph)
     for node in graph.nodes():
-        if node.op == "Convolution":
+        if _is_plain(node) or _is_depthwise(graph, node):
             changed += _pad_convolution(node, groups, zeros)
-        elif node.op in NORMS:
+        elif _is_norm(node):
             count = groups.padded_count(node.inputs[0])
             if count:
                 _pad_norm(graph, node, count, zeros)
     return changed
 
 
-def _is_depthwise(node: Node) -> bool:
-    return node.attrs.get("num_group", "1") == node.attrs["num_filter"] != "1"
+def _is_plain(node: Node) -> bool:
+    """A convolution in which every output sees every input."""
+    return _is_convolution(node) and node.attrs.get("num_group", "1") == "1"
+
+
+def _is_depthwise(graph: Graph, node: Node) -> bool:
+    """A convolution of each channel with one filter of its own."""
+    groups = node.attrs.get("num_group", "1")
+    if not _is_convolution(node) or groups == "1" or groups != node.attrs["num_filter"]:
+        return False
+    return graph.shape(node.inputs[1][0])[1] == 1
+
+
+def _is_convolution(node: Node) -> bool:
+    channels_first = node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW")
+    return node.op == "Convolution" and channels_first and _has_own_parameters(node)
+
+
+def _is_norm(node: Node) -> bool:
+    """A BatchNorm over channels whose statistics nobody else reads."""
+    if node.op != "BatchNorm" or node.attrs.get("axis", "1") != "1" or node.flag("output_mean_var"):
+        return False
+    return _has_own_parameters(node)
+
+
+def _has_own_parameters(node: Node) -> bool:
+    """Whether all but the data are variables, to which zeros can be appended."""
+    return all(source.op == "null" for source, _ in node.inputs[1:])
 
 
 def _tie(graph: Graph) -> _Groups:
@@ -89,12 +114,14 @@ def _tie(graph: Graph) -> _Groups:
     for node in graph.nodes():
         if node.op == "null":
             continue
-        if node.op == "Convolution" and _is_depthwise(node):
+        if _is_depthwise(graph, node):
             groups.tie(node.inputs[0], (node, 0))
-        elif node.op == "Convolution" and node.attrs.get("num_group", "1") == "1":
+        elif _is_plain(node):
             groups.sources.setdefault(groups.find((node, 0)), set()).add(int(node.attrs["num_filter"]))
-        elif node.op in CHANNELWISE and (node.op not in NORMS or node.attrs.get("axis", "1") == "1"):
-            for edge in node.inputs if node.op == "elemwise_add" else node.inputs[:1]:
+        elif _is_norm(node):
+            groups.tie(node.inputs[0], (node, 0))
+        elif node.op in CHANNELWISE:
+            for edge in node.inputs:
                 groups.tie(edge, (node, 0))
         else:  # it may look at the channels in any way: nothing it reads or makes is touched
             for edge in [*node.inputs, (node, 0)]:
@@ -131,10 +158,11 @@ class _Zeros:
 def _pad_convolution(node: Node, groups: _Groups, zeros: _Zeros) -> int:
     inputs = groups.padded_count(node.inputs[0])
     outputs = groups.padded_count((node, 0))
-    if _is_depthwise(node) and outputs:
+    if _is_plain(node):
+        if inputs:
+            node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
+    elif outputs:
         node.attrs["num_group"] = str(outputs)
-    elif inputs and not _is_depthwise(node):
-        node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
     if outputs:
         node.attrs["num_filter"] = str(outputs)
         parameters: List[int] = [1] if node.flag("no_bias") else [1, 2]

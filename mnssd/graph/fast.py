@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence, Tuple
+import os
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -20,7 +21,7 @@ TRAINING_PASSES: Sequence[Tuple[str, Pass]] = (
     ("BatchNorm + ReLU6", fuse_batchnorm_relu6),
     ("BatchNorm + ReLU", fuse_batchnorm_relu),
 )
-"""In the order in which they run. Padding first: it works on the plain operators."""
+"""In the order in which they run. Padding first: it works on the plain operators. For oneDNN only."""
 
 
 class FastBlock(SymbolBlock):
@@ -35,34 +36,55 @@ class FastBlock(SymbolBlock):
     rewritten: Mapping[str, int]
 
 
-def fast_block(block: Any, passes: Sequence[Tuple[str, Pass]] = TRAINING_PASSES) -> FastBlock:
+def fast_block(block: Any, passes: Optional[Sequence[Tuple[str, Pass]]] = None) -> FastBlock:
     """Trace `block`, run `passes` over its graph, and return a block that shares its parameters.
 
     Training the result trains `block`: weights, gradients and running statistics are the same arrays,
-    so what is saved is the plain network.
+    so what is saved is the plain network, and what is set or loaded there is seen here. Whatever gives
+    `block` other arrays or another structure parts the two: another context, forced initialization,
+    `SSD.reset_class`, a second fast block (it takes the running statistics over). Make a new one then.
 
     Parameters
     ----------
     block : mxnet.gluon.HybridBlock
-        Of one input, with all shapes known (run it once).
-    passes : sequence of (name, pass)
-        Each changes the graph in place and returns how many places it changed.
+        Of one float32 input, initialized, with all shapes known (run it once).
+    passes : sequence of (name, pass), optional
+        Each changes the graph in place and returns how many places it changed. By default
+        `TRAINING_PASSES` where oneDNN runs the block, and none elsewhere.
+
+    Raises
+    ------
+    ValueError
+        When shapes are not known yet.
     """
     traced = block(mx.sym.var("data"))
     own = block.collect_params()
     shapes = {name: parameter.shape for name, parameter in own.items()}
+    waiting = [name for name, parameter in own.items() if parameter._data is None]
+    if waiting:
+        raise ValueError(f"{waiting[0]} has no array yet; initialize the block and run it once before")
+    context = next(iter(own.values())).list_ctx() if own else [mx.current_context()]
+    if passes is None:
+        passes = TRAINING_PASSES if runs_in_onednn(context) else ()
     graph = Graph(traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced)), shapes)
     rewritten = {name: rewrite(graph) for name, rewrite in passes}
     shared = ParameterDict()
     shared.update(own)
-    context = next(iter(own.values())).list_ctx()
     for name, value in graph.constants.items():
         shared.update({name: _frozen(name, value, context)})
     for name, (statistic, length) in graph.lengthened.items():
         shared.update({name: _lengthened(name, own[statistic], length, context)})
-    fast = FastBlock(graph.symbol(), [mx.sym.var("data")], params=shared)
+    # The type is given because SymbolBlock warns when it cannot tell it.
+    fast = FastBlock(graph.symbol(), [mx.sym.var("data", dtype="float32")], params=shared)
     fast.rewritten = rewritten
     return fast
+
+
+def runs_in_onednn(contexts: Sequence[mx.Context]) -> bool:
+    """Whether MXNet runs operators through oneDNN there: on the CPU, built with it, not switched off."""
+    on_cpu = all(context.device_type == "cpu" for context in contexts)
+    built_in = bool(mx.runtime.Features().is_enabled("MKLDNN"))
+    return on_cpu and built_in and os.environ.get("MXNET_MKLDNN_ENABLED", "1") != "0"
 
 
 def _frozen(name: str, value: np.ndarray, context: Any) -> Parameter:

@@ -55,6 +55,7 @@ class Graph:
         self.outputs: List[Edge] = [(nodes[head[0]], head[1]) for head in parsed["heads"]]
         self.constants: Dict[str, np.ndarray] = {}
         self.lengthened: Dict[str, Tuple[str, int]] = {}
+        self._longer: Dict[str, Node] = {}
         self._shapes = dict(shapes)
         self._attrs = parsed["attrs"]
 
@@ -83,7 +84,7 @@ class Graph:
         return order
 
     def readers(self) -> Dict[int, List[Tuple[Optional[Node], int]]]:
-        """For each node (by ``id``) who reads it: ``(reader, position among its inputs)``; None for an output."""
+        """For each node (by ``id``) its readers: ``(node, position in its inputs)``; None for an output."""
         found: Dict[int, List[Tuple[Optional[Node], int]]] = {}
         for node in self.nodes():
             for position, (source, _) in enumerate(node.inputs):
@@ -99,9 +100,12 @@ class Graph:
         self.outputs = [substitute(edge) for edge in self.outputs]
 
     def constant(self, name: str, value: np.ndarray) -> Node:
-        """A new variable that holds `value`."""
-        if name in self.constants:
-            raise ValueError(f"the graph has a constant {name!r} already")
+        """A new variable that holds `value`; where `name` is taken it gets a number behind it."""
+        unused, number = name, 0
+        while unused in self._shapes:
+            number += 1
+            unused = f"{name}_{number}"
+        name = unused
         self.constants[name] = value
         self._shapes[name] = value.shape
         return Node("null", name)
@@ -109,9 +113,11 @@ class Graph:
     def lengthen(self, statistic: str, length: int) -> Node:
         """A variable that takes the place of the running statistic `statistic`, `length` long."""
         name = f"{statistic}_to_{length}"
-        self.lengthened[name] = (statistic, length)
-        self._shapes[name] = (length,)
-        return Node("null", name)
+        if name not in self.lengthened:
+            self.lengthened[name] = (statistic, length)
+            self._shapes[name] = (length,)
+            self._longer[name] = Node("null", name)
+        return self._longer[name]
 
     def shape(self, node: Node) -> Tuple[int, ...]:
         """Shape of a parameter, or of what passes have made of one.

@@ -42,7 +42,9 @@ def scale_channels(channels: int, multiplier: float) -> int:
     """
     scaled = channels * multiplier
     if int(scaled) < 1:
-        raise ValueError(f"width {multiplier} leaves none of {channels} channels; the smallest usual one is 0.25")
+        raise ValueError(
+            f"width {multiplier} leaves none of {channels} channels; 0.25 is the smallest usual one"
+        )
     if multiplier not in PUBLISHED_ROUNDING:
         return int(scaled)
     rounded = max(8, int(scaled + 4) // 8 * 8)

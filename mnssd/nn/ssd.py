@@ -91,7 +91,8 @@ class SSDHeads(HybridBlock):
             if self._lite:
                 predictors.add(LitePredictor(in_channels, channels))
             else:
-                predictors.add(nn.Conv2D(channels, 3, padding=1, weight_initializer=mx.init.Normal(PREDICTOR_SIGMA)))
+                small = mx.init.Normal(PREDICTOR_SIGMA)
+                predictors.add(nn.Conv2D(channels, 3, padding=1, weight_initializer=small))
         return predictors
 
     def reset_predictors(self, num_classes: int) -> nn.HybridSequential:
@@ -153,7 +154,8 @@ class SSD(HybridBlock):
 
     Inputs are ``(B, 3, H, W)`` float32, RGB in 0..1 less the ImageNet mean over its deviation. Outputs are
     ``ids`` and ``scores`` ``(B, K, 1)`` and ``bboxes`` ``(B, K, 4)``: xmin, ymin, xmax, ymax in pixels of
-    the input, best score first; rows that hold no detection are -1. K is `post_nms`.
+    the input, best score first; rows that hold no detection are -1. K is `post_nms`, or the number of anchors
+    times the number of classes where that is less.
     """
 
     def __init__(
@@ -176,7 +178,8 @@ class SSD(HybridBlock):
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
 
     def _set_classes(self, classes: Sequence[str]) -> None:
-        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+        names = not isinstance(classes, str) and all(isinstance(name, str) and name for name in classes)
+        if not names or not classes or len(set(classes)) < len(classes):
             raise ValueError(f"classes must be a list of different names, not {classes!r}")
         self.classes = tuple(classes)
         self.bbox_decoder = NormalizedBoxCenterDecoder(STDS)
@@ -201,7 +204,12 @@ class SSD(HybridBlock):
         nms_topk : int
             How many of the best boxes of an image take part; -1 for all.
         post_nms : int
-            How many are returned, K.
+            How many are returned at most, K.
+
+        Raises
+        ------
+        ValueError
+            For a threshold or a count outside these.
         """
         if not 0 < nms_thresh <= 1 or post_nms < 1:
             raise ValueError(f"nms_thresh is in (0, 1] and post_nms at least 1, not {nms_thresh}, {post_nms}")
@@ -217,7 +225,7 @@ class SSD(HybridBlock):
             The new names.
         reuse_weights : sequence or mapping, optional
             Names whose weights carry over, or ``{new: old}`` with names or indices. The background's
-            always do. Without it the class predictors start fresh.
+            always do. Without it all others start fresh.
 
         Raises
         ------
@@ -252,7 +260,7 @@ class SSD(HybridBlock):
             coord_start=2,
             force_suppress=False,
         )
-        found = F.slice_axis(found, 1, 0, self.post_nms)
+        found = F.slice_axis(found, 1, 0, min(self.post_nms, len(self.classes) * len(self.anchors)))
         return F.slice_axis(found, 2, 0, 1), F.slice_axis(found, 2, 1, 2), F.slice_axis(found, 2, 2, 6)
 
 
@@ -275,15 +283,18 @@ def _class_index(key: Union[str, int], names: List[str], which: str) -> int:
 def _carry_over(
     before: HybridBlock, after: HybridBlock, columns: Dict[int, int], old_count: int, new_count: int
 ) -> None:
-    """Copy what stays valid from one class predictor to its successor, where it was initialized.
+    """Copy what stays valid from one class predictor to its successor, if there are arrays yet.
 
     Only the last convolution depends on the classes: its output channels are (anchor, class).
     """
     final = before.project if isinstance(before, LitePredictor) else before
     by_class = set(final.collect_params())
     for (name, old), new in zip(before.collect_params().items(), after.collect_params().values()):
-        if old._data is None:  # not initialized: nothing to carry, the successor stays fresh too
-            return
+        if old._data is None:  # no array yet: none for the successor either, but initialized if this one was
+            if old._deferred_init:
+                _, ctx, default, _ = old._deferred_init
+                new.initialize(default_init=default, ctx=ctx)
+            continue
         new.shape = (new.shape[0], *old.shape[1:])
         new.initialize(default_init=mx.init.Xavier(), ctx=old.list_ctx())
         if name not in by_class:
