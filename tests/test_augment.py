@@ -43,7 +43,7 @@ def assert_sound(result, size=SIZE):
     assert (boxes[:, 2:] - boxes[:, :2] >= 1).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(annotated(), st.integers(0, 2**31), st.sampled_from([SIZE, (96, 160), (512, 320)]))
 def test_every_draw_is_sound_and_repeatable(sample, seed, size):
     transform = TrainTransform(size)
@@ -85,7 +85,7 @@ def test_boxes_stay_on_their_pixels():
     """A red rectangle on grey: its pixels in the result are where its box says, to 1.5 pixels."""
     sizes, unclipped = [], 0
     options = AugmentOptions(color_probability=0)
-    for seed in range(300):
+    for seed in range(150):
         rng = np.random.default_rng(seed)
         width, height = rng.integers(120, 700, 2)
         xmin, ymin = rng.integers(0, width - 60), rng.integers(0, height - 60)
@@ -110,7 +110,7 @@ def test_boxes_stay_on_their_pixels():
         sizes.append(moved[0, 2] - moved[0, 0])
     assert min(sizes) < 30
     assert max(sizes) > 250
-    assert unclipped > 150
+    assert unclipped > 80
 
 
 def test_with_nothing_drawn_it_is_the_plain_resize():
@@ -147,7 +147,7 @@ def test_expansion_fills_with_the_mean_and_reaches_its_ratio():
     boxes = np.array([[0, 0, 199, 199]], np.float32)
     options = dataclasses.replace(STILL, expand_probability=1.0)
     sides = []
-    for seed in range(200):
+    for seed in range(80):
         result, _moved, _ = TrainTransform(SIZE, options)(
             image, boxes, np.array([0]), np.random.default_rng(seed)
         )

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.shapes import SHAPE_CLASSES, make_shapes
 
-    with tqdm(total=args.train + args.val, desc="rendering", unit="image", leave=False) as bar:
+    with tqdm(total=args.train + args.val, desc="rendering", unit="image", leave=False, disable=None) as bar:
         rendered = make_shapes(
             args.output, args.train, args.val, (args.size, args.size), args.seed, progress=bar.update
         )

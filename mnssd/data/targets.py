@@ -97,13 +97,14 @@ class TargetAssigner:
 
     def _match(self, overlaps: np.ndarray) -> np.ndarray:
         """``(A,)`` the index of each anchor's box, or -1, from ``(M, A)`` overlaps."""
-        boxes_best = overlaps.max(axis=1)
+        boxes_anchor = overlaps.argmax(axis=1)
+        boxes_best = overlaps[np.arange(len(overlaps)), boxes_anchor]
         anchors_box, anchors_best = _largest_of_rows(overlaps)
         # An anchor as good for its box as the box's best one is positive too, whatever the
         # threshold, or two equal answers would be taught as object and as background.
         limit = np.where(boxes_best > _NO_OVERLAP, np.minimum(boxes_best, self.iou_threshold), np.inf)
         matches = np.where(anchors_best >= limit[anchors_box], anchors_box, -1)
-        for box, anchor in _bipartite(overlaps):
+        for box, anchor in _bipartite(overlaps, boxes_anchor, boxes_best):
             matches[anchor] = box
         return matches
 
@@ -118,10 +119,11 @@ def _largest_of_rows(table: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return which, largest
 
 
-def _bipartite(overlaps: np.ndarray) -> Sequence[Tuple[int, int]]:
-    """Pairs (box, anchor), taken greedily from the highest overlap; each box and anchor at most once."""
-    choice = overlaps.argmax(axis=1)
-    value = overlaps.max(axis=1)
+def _bipartite(overlaps: np.ndarray, choice: np.ndarray, value: np.ndarray) -> Sequence[Tuple[int, int]]:
+    """Pairs (box, anchor), taken greedily from the highest overlap; each box and anchor at most once.
+
+    `choice` and `value` are each box's best anchor and its overlap; they are used up.
+    """
     taken = np.zeros(overlaps.shape[1], bool)
     pairs = []
     for _ in range(len(overlaps)):
@@ -133,7 +135,8 @@ def _bipartite(overlaps: np.ndarray) -> Sequence[Tuple[int, int]]:
         taken[anchor], value[box] = True, -1
         for rival in np.flatnonzero((choice == anchor) & (value > _NO_OVERLAP)):
             free = np.where(taken, -1, overlaps[rival])
-            choice[rival], value[rival] = free.argmax(), free.max()
+            choice[rival] = free.argmax()
+            value[rival] = free[choice[rival]]
     return pairs
 
 
