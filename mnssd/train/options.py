@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import OptionError
-from ..options import from_mapping, names_list, option
+from ..options import from_mapping, names_list, option, unknown_name
 
 DATASETS = ("shapes", "voc")
 
@@ -99,6 +99,10 @@ def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, Lo
     """
     dataset = given.get("dataset", DetectionOptions.dataset)
     values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
+    known = [*DetectionOptions.__dataclass_fields__, *LoopOptions.__dataclass_fields__]
+    for key in values:
+        if key not in known:
+            raise OptionError(f"{source}: {unknown_name('option', key, known)}")
     loop = {key: values.pop(key) for key in list(values) if key in LoopOptions.__dataclass_fields__}
     detection = from_mapping(DetectionOptions, values, source)
     if detection.dataset not in DATASETS:
