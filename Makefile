@@ -18,7 +18,7 @@ setup: $(READY) ## make .venv with every package at its pinned version
 
 $(READY): setup.py constraints.txt scripts/setup_venv.sh
 	@python=$$(PYTHON="$(PYTHON)" sh scripts/find_python.sh) || exit 1; \
-	echo "Making $(VENV) with $$python (once; about 250 MB are downloaded)"; \
+	echo "Making $(VENV) with $$python (once; it downloads about 200 MB)"; \
 	sh scripts/setup_venv.sh "$$python" $(VENV)
 	@touch $@
 

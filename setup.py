@@ -36,9 +36,10 @@ setup(
         "mxnet==1.9.1",
         "gluoncv==0.10.5.post0",
         "numpy<1.24",  # MXNet 1.9.1 uses np.bool
-        # GluonCV requires opencv-python, which needs libGL. pip installs the requirements of GluonCV before
-        # ours, so that this wheel, which does without, is the one that stays in the folder they share.
-        "opencv-python-headless<4.12",  # from 4.12 on it requires NumPy 2
+        # From 4.12 on it requires NumPy 2. GluonCV requires this wheel by name, though it needs libGL; its
+        # twin opencv-python-headless does not. If both were required, either might end up in the folder they
+        # share, so `make setup` installs the twin alone; elsewhere runtime.check_opencv tells how to change.
+        "opencv-python<4.12",
         "defusedxml",
         "Pillow",
         "PyYAML",

@@ -2,8 +2,8 @@
 
     python3 scripts/pin.py > constraints.txt
 
-To be run when a version is to change, on a machine that has Python 3.8, 3.9, 3.10 and 3.11. pip does the resolving,
-in a throw-away virtual environment of each, with the settings of whoever runs it.
+To be run when a version is to change, on a machine that has Python 3.8, 3.9, 3.10 and 3.11. pip does the
+resolving, in a throw-away virtual environment of each, with the settings of whoever runs it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 REQUIREMENTS = (
     f"{ROOT}[onnx,tensorboard,test]",
-    "opencv-python<4.12",  # GluonCV's; kept in step with opencv-python-headless, with which it shares a folder
-    "setuptools",  # the build tools, so that `make setup` needs no second environment to build this package in
+    "opencv-python-headless<4.12",  # what `make setup` puts in the place of opencv-python, see setup.py
+    # The build tools, so that `make setup` needs no second environment to build this package in.
+    "setuptools",
     "wheel",
 )
 

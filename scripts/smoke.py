@@ -1,7 +1,7 @@
 """Import every module, then run and train a small detector once; the last line says with what.
 
-The part of `make test-pythons` that runs in each environment. It takes seconds and claims no more than that the
-installed versions work together.
+The part of `make test-pythons` that runs in each environment. It takes seconds and claims no more than that
+the installed versions work together.
 """
 
 from __future__ import annotations
