@@ -1,0 +1,82 @@
+"""A data set: samples in a fixed order, the names of their classes, and what their reader has to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Sequence, Tuple, Union, overload
+
+from ..errors import DataError
+from .sample import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(Sequence[Sample]):
+    """A sequence of samples.
+
+    Attributes
+    ----------
+    name : str
+        What the user is shown, such as ``VOC 2012_val``.
+    classes : tuple of str
+        Names; a label is the index into them.
+    samples : list of Sample
+        In the order of the list they were read from.
+    notes : list of str
+        One line each about what was clipped, dropped, skipped or ignored, with counts and the first
+        file names. Empty when nothing was.
+
+    Raises
+    ------
+    DataError
+        When two samples share an ``image_id``: detections are filed under it.
+    """
+
+    name: str
+    classes: Tuple[str, ...]
+    samples: List[Sample]
+    notes: List[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        paths: Dict[str, str] = {}
+        for sample in self.samples:
+            if sample.image_id in paths:
+                raise DataError(
+                    f"{self.name}: {paths[sample.image_id]} and {sample.image_path} have the same image id; "
+                    "ids must be unique: rename one of them or leave one list out"
+                )
+            paths[sample.image_id] = sample.image_path
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> List[Sample]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[Sample, List[Sample]]:
+        return self.samples[index]
+
+    def first(self, count: int) -> Dataset:
+        """The first `count` samples that have an object which the metric counts.
+
+        Meant for training on a handful of images as a check: images without objects would prove
+        nothing. Fewer samples come back when the data set has no more.
+
+        Raises
+        ------
+        DataError
+            When no image has such an object.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count}")
+        chosen: List[Sample] = []
+        for sample in self.samples:
+            if len(chosen) == count:
+                break
+            if (~sample.difficult).any():
+                chosen.append(sample)
+        if not chosen:
+            raise DataError(f"{self.name}: no image has an object of {', '.join(self.classes)}")
+        return Dataset(f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes))

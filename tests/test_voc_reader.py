@@ -1,0 +1,540 @@
+"""Reading VOC folders: what is read, what is mended or left out and said, what is refused and how."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnssd.data.dataset import Dataset
+from mnssd.data.image import read_image
+from mnssd.data.sample import Sample
+from mnssd.data.voc import VOC_CLASSES, read_voc, read_voc_folder, write_annotation
+from mnssd.data.voc_format import BadAnnotation, read_annotation
+from mnssd.errors import DataError, OptionError
+
+SIX = ("cat", "cow", "dog", "horse", "sheep", "person")
+SIZE = (40, 30)
+
+
+def box_xml(name: Optional[str], *corners: Any, extra: str = "") -> str:
+    tags = zip(("xmin", "ymin", "xmax", "ymax"), corners)
+    named = "" if name is None else f"<name>{name}</name>"
+    return f"<object>{named}{extra}<bndbox>{''.join(f'<{t}>{c}</{t}>' for t, c in tags)}</bndbox></object>"
+
+
+def annotation_xml(*objects: str, size: str = "<size><width>40</width><height>30</height></size>") -> str:
+    return f"<annotation><filename>../../etc/passwd</filename>{size}{''.join(objects)}</annotation>"
+
+
+CAT = box_xml("cat", 2, 3, 20, 25)
+
+
+def make_folder(
+    folder: Path, annotations: Dict[str, Optional[str]], split: str = "train", ending: str = ".jpg"
+) -> Path:
+    """A folder in VOC's layout; images of 40 x 30 pixels; an annotation of None is left out."""
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    _, pixels = cv2.imencode(ending, np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    for image_id, text in annotations.items():
+        (folder / "JPEGImages" / f"{image_id}{ending}").write_bytes(pixels.tobytes())
+        if text is not None:
+            (folder / "Annotations" / f"{image_id}.xml").write_text(text, encoding="utf-8")
+    (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(
+        "\n".join(annotations) + "\n", encoding="utf-8"
+    )
+    return folder
+
+
+def read_one(tmp_path: Path, *objects: str, **options: Any) -> Tuple[Sample, List[str]]:
+    folder = make_folder(tmp_path / "set", {"a": annotation_xml(*objects, **options)})
+    dataset = read_voc_folder(folder, "train", ["cat", "dog"], allow_absent=True)
+    return dataset[0], [note for note in dataset.notes if "Classes without" not in note]
+
+
+# What is read
+
+
+def test_a_sample(tmp_path: Path) -> None:
+    flag = "<difficult>1</difficult>"
+    sample, notes = read_one(tmp_path, CAT, box_xml("dog", 1, 1, 40, 30, extra=flag))
+    np.testing.assert_array_equal(sample.boxes, [[1, 2, 19, 24], [0, 0, 39, 29]])
+    np.testing.assert_array_equal(sample.labels, [0, 1])
+    np.testing.assert_array_equal(sample.difficult, [False, True])
+    assert (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype) == (np.float32, np.int32, bool)
+    assert (sample.image_id, sample.size) == ("a", SIZE)
+    assert sample.image_path == str(tmp_path / "set" / "JPEGImages" / "a.jpg")
+    assert notes == []
+
+
+def test_an_image_without_objects(tmp_path: Path) -> None:
+    sample, notes = read_one(tmp_path)
+    assert sample.boxes.shape == (0, 4)
+    assert sample.labels.shape == sample.difficult.shape == (0,)
+    assert notes == []
+
+
+def test_parts_and_order_and_fractions(tmp_path: Path) -> None:
+    part = box_xml("head", 5, 5, 9, 9).replace("object>", "part>")
+    corners = "<ymax> 25.75 </ymax><xmax>20</xmax><ymin>\n3\n</ymin><xmin>2.5</xmin>"
+    text = f"<object>{part}<bndbox>{corners}</bndbox>{part}<name> cat </name></object>"
+    sample, notes = read_one(tmp_path, f"<source>{CAT}</source>", text)
+    np.testing.assert_array_equal(sample.boxes, [[1.5, 2, 19, 24.75]])
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"), [("0", False), ("1", True), (" 1 ", True), ("", False), ("true", True)]
+)
+def test_difficult(text: str, flag: bool, tmp_path: Path) -> None:
+    sample, _ = read_one(tmp_path, box_xml("cat", 1, 1, 9, 9, extra=f"<difficult>{text}</difficult>"))
+    assert sample.difficult.tolist() == [flag]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "",
+        "<size/>",
+        "<size><width>0</width><height>0</height></size>",
+        "<size><width>wide</width><height>30</height></size>",
+        "<size><width>inf</width><height>30</height></size>",
+    ],
+)
+def test_size_from_the_image_where_the_annotation_has_none(size: str, tmp_path: Path) -> None:
+    sample, _ = read_one(tmp_path, CAT, size=size)
+    assert sample.size == SIZE
+
+
+def test_image_endings(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)}, ending=".png")
+    assert read_voc_folder(folder, "train")[0].image_path.endswith("a.png")
+    (folder / "JPEGImages" / "a.JPG").touch()
+    assert read_voc_folder(folder, "train")[0].image_path.endswith("a.JPG")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb\n", "a  1\nb -1\n", "\n a \n\n\tb\t0", "a\r\nb\r\n", "\ufeffa\nb", "a\nb\na\n"]
+)
+def test_lists(text: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT), "b": annotation_xml()})
+    (folder / "ImageSets" / "Main" / "train.txt").write_text(text, encoding="utf-8")
+    dataset = read_voc_folder(folder, "train")
+    assert [sample.image_id for sample in dataset] == ["a", "b"]
+    assert dataset.notes == (["Images listed twice, taken once: 1 (a)"] if text.count("a") > 1 else [])
+
+
+def test_ids_with_spaces_and_dots(tmp_path: Path) -> None:
+    ids = ["IMG 1", "IMG", "a..b", "x.jpg"]
+    folder = make_folder(tmp_path, {image_id: annotation_xml(CAT) for image_id in ids})
+    assert [sample.image_id for sample in read_voc_folder(folder, "train")] == ids
+
+
+# Boxes that are mended or dropped
+
+
+@pytest.mark.parametrize(
+    ("corners", "kept"),
+    [
+        ((0, 0, 20, 20), [0, 0, 19, 19]),  # counted from 0: GluonCV drops it
+        ((-7, 3, 20, 99), [0, 2, 19, 29]),
+        ((2, 3, 41, 31), [1, 2, 39, 29]),
+        ((2, 3, 1e308, 25), [1, 2, 39, 24]),
+    ],
+)
+def test_boxes_over_the_edge_are_clipped(corners: Any, kept: List[float], tmp_path: Path) -> None:
+    sample, notes = read_one(tmp_path, CAT, box_xml("dog", *corners))
+    np.testing.assert_array_equal(sample.boxes[1], kept)
+    assert len(notes) == 1
+    assert "clipped: 1" in notes[0]
+    assert "a.xml" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        (5, 5, 5, 9),
+        (5, 5, 9, 5),
+        (9, 5, 5, 9),
+        (5, 9, 9, 5),
+        (50, 5, 60, 9),
+        (-9, 5, 0, 9),
+        (40, 5, 44, 9),
+        ("nan", 5, 9, 9),
+        (5, 5, "inf", 9),
+        (5, 5, 9, "1e999"),
+        (5, 5, "wide", 9),
+        (5, 5, "", 9),
+        (5, 5, 9),
+    ],
+)
+def test_boxes_that_cannot_be_used_are_dropped_and_named(corners: Any, tmp_path: Path) -> None:
+    sample, notes = read_one(tmp_path, box_xml("dog", *corners), CAT)
+    np.testing.assert_array_equal(sample.boxes, [[1, 2, 19, 24]])
+    assert sample.labels.tolist() == [0]
+    assert sample.difficult.tolist() == [False]
+    assert len(notes) == 1
+    assert "dropped: 1 (a.xml: dog" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<object><name>dog</name></object>", "<object/>", box_xml(None, 1, 1, 9, 9), box_xml(" ", 1, 1, 9, 9)],
+)
+def test_objects_without_box_or_name(text: str, tmp_path: Path) -> None:
+    sample, notes = read_one(tmp_path, text, CAT)
+    assert len(sample.boxes) == 1
+    assert "dropped: 1 (a.xml" in notes[0]
+
+
+def test_wrong_size_in_the_annotation_does_not_cut_boxes(tmp_path: Path) -> None:
+    turned = "<size><width>30</width><height>40</height></size>"
+    sample, notes = read_one(tmp_path, box_xml("cat", 2, 3, 38, 25), size=turned)
+    np.testing.assert_array_equal(sample.boxes, [[1, 2, 37, 24]])
+    assert sample.size == SIZE
+    assert "a.xml: (30, 40), not (40, 30)" in notes[0]
+
+
+corner = st.one_of(
+    st.integers(-10, 60), st.floats(width=32), st.sampled_from(["", "x", "1e308", "-0", " 7 "])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
+def test_boxes_that_are_kept_are_sound(tmp_path_factory: Any, boxes: List[Any]) -> None:
+    folder = tmp_path_factory.mktemp("set")
+    sample, notes = read_one(folder, *[box_xml("cat", *corners) for corners in boxes])
+    assert sample.boxes.shape == (len(sample.labels), 4)
+    assert np.isfinite(sample.boxes).all()
+    assert (sample.boxes >= 0).all()
+    assert (sample.boxes <= np.array([39, 29, 39, 29])).all()
+    assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
+    assert len(sample.boxes) == len(boxes) or any("dropped" in note for note in notes)
+
+
+# Classes
+
+
+def test_folder_classes_are_those_found_or_listed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(box_xml("dog", 1, 1, 9, 9), CAT)})
+    assert read_voc_folder(folder, "train").classes == ("cat", "dog")
+    (folder / "classes.txt").write_text("dog\n\nzebra\ncat\n")
+    dataset = read_voc_folder(folder, "train")
+    assert dataset.classes == ("dog", "zebra", "cat")
+    assert dataset[0].labels.tolist() == [0, 2]
+    assert dataset.notes == [f"Classes without any object in {folder.name} train: zebra"]
+    assert read_voc_folder(folder, "train", ["cat", "dog"])[0].labels.tolist() == [1, 0]
+
+
+def test_other_classes_are_ignored_and_counted(tmp_path: Path) -> None:
+    other = [box_xml(name, 1, 1, 9, 9) for name in ("Cat", "dog", "dog", "pottedplants")]
+    folder = make_folder(tmp_path, {"a": annotation_xml(*other, CAT), "b": annotation_xml(*other)})
+    dataset = read_voc_folder(folder, "train", ["cat", "pottedplant"], allow_absent=True)
+    assert dataset[0].labels.tolist() == [0]
+    assert dataset[1].boxes.shape == (0, 4)
+    note = dataset.notes[-1]
+    assert note.startswith("Objects of other classes, ignored: 8 (dog 4, Cat 2 - is that cat?")
+    assert "pottedplants 2 - is that pottedplant?" in note
+
+
+def test_unknown_class_is_an_error_unless_allowed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+    make_folder(folder, {"b": annotation_xml(box_xml("zebra", 1, 1, 9, 9)), "c": "no XML"}, "val")
+    with pytest.raises(DataError, match=r"Annotations: unknown class 'cta'; did you mean cat\?"):
+        read_voc_folder(folder, "train", ["cat", "cta"])
+    # Rare, and only in another list: no error, for class lists are shared between lists.
+    dataset = read_voc_folder(folder, "train", ["cat", "zebra"])
+    assert dataset.notes == [f"Classes without any object in {folder.name} train: zebra"]
+    assert read_voc_folder(folder, "train", ["cat", "cta"], allow_absent=True).classes == ("cat", "cta")
+
+
+def test_voc_classes_are_known_even_where_absent(tmp_path: Path) -> None:
+    make_folder(tmp_path / "VOC2007", {"000001": annotation_xml(CAT)})
+    dataset = read_voc(tmp_path, "2007_train")
+    assert dataset.classes == VOC_CLASSES
+    assert dataset[0].labels.tolist() == [7]
+    assert "aeroplane, bicycle" in dataset.notes[0]
+    with pytest.raises(DataError, match=r"unknown class 'Cat'.*cat"):
+        read_voc(tmp_path, "2007_train", ["Cat"])
+
+
+@pytest.mark.parametrize("classes", [["cat", "cat"], ["cat", ""], []])
+def test_class_lists_that_make_no_sense(classes: Sequence[str], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+    with pytest.raises(DataError, match="class"):
+        read_voc_folder(folder, "train", classes)
+
+
+def test_no_object_no_class_names(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml()})
+    with pytest.raises(DataError, match="no object"):
+        read_voc_folder(folder, "train")
+    assert len(read_voc_folder(folder, "train", ["cat"], allow_absent=True)) == 1
+
+
+# Roots, splits and lists
+
+
+def test_years_are_joined_in_order(tmp_path: Path) -> None:
+    make_folder(tmp_path / "VOC2007", {"000002": annotation_xml(CAT), "000001": annotation_xml()}, "trainval")
+    make_folder(tmp_path / "VOC2012", {"2008_000001": annotation_xml(CAT)}, "trainval")
+    make_folder(tmp_path / "VOC2012", {"2008_000001": annotation_xml(CAT)}, "train")
+    dataset = read_voc(tmp_path, "2007_trainval+2012_trainval + 2012_train", ["cat"])
+    assert [sample.image_id for sample in dataset] == ["000002", "000001", "2008_000001"]
+    assert dataset.name == "VOC 2007_trainval+2012_trainval + 2012_train"
+    assert dataset.notes == ["Images listed twice, taken once: 1 (2008_000001)"]
+    make_folder(tmp_path / "VOC2007", {"2008_000001": annotation_xml(CAT)}, "val")
+    with pytest.raises(DataError, match="same image id"):
+        read_voc(tmp_path, "2007_val+2012_train", ["cat"])
+
+
+def test_wrong_roots_are_told_the_right_one(tmp_path: Path) -> None:
+    right = tmp_path / "data" / "VOCdevkit"
+    make_folder(right / "VOC2012", {"2008_000001": annotation_xml(CAT)})
+    for wrong in (right / "VOC2012", right.parent, right.parent / "VOCdevkid"):
+        with pytest.raises(DataError) as error:
+            read_voc(wrong, "2012_train")
+        assert f"but {right} does" in str(error.value)
+    for wrong, years in ((tmp_path / "nowhere", "2012_train"), (right, "2007_train")):
+        with pytest.raises(DataError, match="--download") as error:
+            read_voc(wrong, years)
+        assert str(wrong) in str(error.value)
+
+
+def test_half_unpacked_roots(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "VOC2007", {"000001": annotation_xml(CAT)}, "trainval")
+    with pytest.raises(
+        DataError, match=r"test\.txt does not exist; lists there: trainval; .*VOCtest_06-Nov-2007.tar"
+    ):
+        read_voc(tmp_path, "2007_test")
+    (folder / "JPEGImages" / "000001.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"1 of 1 images cannot be used.*no image .*000001\.jpg; unpack VOCtrainval"
+    ):
+        read_voc(tmp_path, "2007_trainval")
+    (folder / "JPEGImages").rmdir()
+    with pytest.raises(DataError, match=r"VOC2007 is incomplete: JPEGImages missing.*--download"):
+        read_voc(tmp_path, "2007_trainval")
+
+
+def test_lists_of_single_classes_are_not_offered(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+    make_folder(tmp_path, {"a": annotation_xml(CAT)}, "cat_train")
+    make_folder(tmp_path, {"a": annotation_xml(CAT)}, "my_val")
+    with pytest.raises(DataError, match=r"lists there: my_val, train$"):
+        read_voc_folder(folder, "test")
+
+
+@pytest.mark.parametrize(
+    "splits", ["", "2007", "train", "2007-train", "2007_train+", "2007_../x", "07_train"]
+)
+def test_splits_that_are_not_understood(splits: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="2007_trainval"):
+        read_voc(tmp_path, splits)
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        read_voc_folder(tmp_path / "nowhere", "train")
+    with pytest.raises(DataError, match="Annotations and JPEGImages and ImageSets"):
+        read_voc_folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize("line", ["../../secret", "/etc/passwd", "..", "a\\b", "sub/a"])
+def test_ids_may_not_be_paths(line: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+    (folder / "ImageSets" / "Main" / "train.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(DataError, match=r"train\.txt, line 2: .* is a path"):
+        read_voc_folder(folder, "train")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00"])
+def test_lists_that_cannot_be_used(content: bytes, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+    (folder / "ImageSets" / "Main" / "train.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.txt"):
+        read_voc_folder(folder, "train")
+
+
+# Single bad samples
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation><object>&b;</object></annotation>'
+OUTSIDE = (
+    '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation><object>&a;</object></annotation>'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "missing"),
+        ("", "not XML"),
+        ("JFIF \x01", "not XML"),
+        (annotation_xml(CAT)[:-5], "not XML"),
+        ("<html><body/></html>", "root is <html>"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "not XML"),
+        (BOMB, "not XML"),
+        (OUTSIDE, "not XML"),
+    ],
+)
+def test_one_bad_annotation_is_skipped_and_named(text: Optional[str], reason: str, tmp_path: Path) -> None:
+    good = annotation_xml(CAT)
+    folder = make_folder(tmp_path, {"a": good, "bad": text, "c": good})
+    dataset = read_voc_folder(folder, "train")
+    assert [sample.image_id for sample in dataset] == ["a", "c"]
+    assert len(dataset.notes) == 1
+    assert dataset.notes[0].startswith(f"Images skipped: 1 ({folder / 'Annotations' / 'bad.xml'}: ")
+    assert reason in dataset.notes[0]
+
+
+def test_a_missing_image_is_skipped_and_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {name: annotation_xml(CAT) for name in "abc"})
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    dataset = read_voc_folder(folder, "train")
+    assert len(dataset) == 2
+    assert "b.jpg" in dataset.notes[0]
+
+
+def test_mostly_bad_annotations_are_an_error(tmp_path: Path) -> None:
+    texts = {"a": annotation_xml(CAT), "b": "x", "c": "y", "d": annotation_xml(CAT)}
+    assert len(read_voc_folder(make_folder(tmp_path, texts), "train")) == 2
+    with pytest.raises(DataError, match=r"3 of 5 images cannot be used.*b\.xml: not XML"):
+        read_voc_folder(make_folder(tmp_path, {**texts, "e": None}), "train")
+
+
+def test_an_enormous_annotation_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.xml").open("wb") as file:
+        file.truncate(1 << 34)  # sparse
+    with pytest.raises(BadAnnotation, match="too large"):
+        read_annotation(tmp_path / "a.xml")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_mutated_annotations_are_read_or_refused(tmp_path_factory: Any, data: st.DataObject) -> None:
+    content = bytearray(annotation_xml(CAT, box_xml("dog", 5, 6, 17.5, 28)).encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=6))
+    path = tmp_path_factory.mktemp("x") / "a.xml"
+    path.write_bytes(bytes(content))
+    try:
+        annotation = read_annotation(path)
+    except BadAnnotation:
+        return
+    assert len(annotation.names) == len(annotation.boxes) == len(annotation.difficult)
+    assert all(np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1] for box in annotation.boxes)
+
+
+# Writing
+
+side = st.floats(0, 5000, width=32)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(side, side, side, side, st.booleans(), st.text("ab<&>\"' é写", min_size=1)), max_size=4
+    )
+)
+def test_what_is_written_is_read_back(tmp_path_factory: Any, objects: List[Any]) -> None:
+    objects = [o for o in objects if o[2] - o[0] > 1e-3 and o[3] - o[1] > 1e-3 and o[5].strip() == o[5]]
+    boxes = np.array([o[:4] for o in objects], np.float32).reshape(-1, 4)
+    path = tmp_path_factory.mktemp("x") / "a.xml"
+    write_annotation(path, "a & b.jpg", (5001, 5001), [o[5] for o in objects], boxes, [o[4] for o in objects])
+    annotation = read_annotation(path)
+    assert annotation.size == (5001, 5001)
+    assert annotation.names == [o[5] for o in objects]
+    assert annotation.difficult == [o[4] for o in objects]
+    assert annotation.faults == []
+    np.testing.assert_allclose(np.reshape(annotation.boxes, (-1, 4)), boxes, rtol=0, atol=1e-6)
+
+
+def test_written_as_the_devkit_does(tmp_path: Path) -> None:
+    (tmp_path / "VOC2012" / "Annotations").mkdir(parents=True)
+    path = tmp_path / "VOC2012" / "Annotations" / "a.xml"
+    write_annotation(path, "a.jpg", SIZE, ["cat"], np.array([[0, 2, 39, 24.5]], np.float32))
+    root = ET.parse(path).getroot()
+    assert [root.findtext(tag) for tag in ("folder", "filename", "size/width", "size/height")] == [
+        "VOC2012", "a.jpg", "40", "30",
+    ]  # fmt: skip
+    found = root.find("object")
+    assert found is not None
+    texts = [found.findtext(f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
+    assert texts == ["1", "3", "40", "25.5"]
+    assert found.findtext("difficult") == "0"
+    with pytest.raises(ValueError, match="2 names, 1 boxes"):
+        write_annotation(path, "a.jpg", SIZE, ["cat", "dog"], [[0, 0, 1, 1]])
+
+
+# Data sets
+
+
+def sample(image_id: str, boxes: int, difficult: bool = False) -> Sample:
+    corners = np.tile(np.array([1, 1, 5, 5], np.float32), (boxes, 1))
+    flags = np.full(boxes, difficult)
+    return Sample(image_id, f"{image_id}.jpg", corners, np.zeros(boxes, np.int32), flags, SIZE)
+
+
+def test_dataset_is_a_sequence_and_ids_are_unique() -> None:
+    samples = [sample("a", 0), sample("b", 1, True), sample("c", 1), sample("d", 2)]
+    dataset = Dataset("set", ("cat",), samples, ["a note"])
+    assert len(dataset) == 4
+    assert dataset[-1] is samples[3]
+    assert dataset[1:3] == samples[1:3]
+    assert [s.image_id for s in dataset] == list("abcd")
+    first = dataset.first(1)
+    assert [s.image_id for s in first] == ["c"]
+    assert (first.classes, first.notes, first.name) == (("cat",), ["a note"], "set, first 1")
+    assert [s.image_id for s in dataset.first(9)] == ["c", "d"]
+    with pytest.raises(DataError, match="no image has an object of cat"):
+        Dataset("set", ("cat",), samples[:2]).first(3)
+    with pytest.raises(DataError, match=r"a\.jpg and a\.jpg have the same image id"):
+        Dataset("set", ("cat",), [*samples, sample("a", 1)])
+
+
+# The real thing
+
+
+def test_real_voc(shared: Path) -> None:
+    root = shared / "voc" / "VOCdevkit"
+    if not root.is_dir():
+        pytest.skip(f"no photographs at {root}")
+    dataset = read_voc(root, "2012_train", SIX)
+    assert len(dataset) == 1697
+    assert dataset.notes[0].startswith("Objects of other classes, ignored: 440 (chair 107")
+    assert len(dataset.notes) == 1
+    assert len(read_voc(root, "2007_trainval+2007_test+2012_val")) == 172 + 97 + 600
+    for chosen in dataset[:: len(dataset) // 30]:
+        height, width, _ = read_image(chosen.image_path).shape
+        assert chosen.size == (width, height)
+        # The same boxes by another reading of the file.
+        root_element = ET.parse(Path(chosen.image_path).parents[1] / "Annotations" / f"{chosen.image_id}.xml")
+        texts = [
+            [float(o.findtext(f"bndbox/{tag}") or "nan") for tag in ("xmin", "ymin", "xmax", "ymax")]
+            for o in root_element.iterfind("object")
+            if o.findtext("name") in SIX
+        ]
+        np.testing.assert_array_equal(chosen.boxes + 1, np.array(texts, np.float32).reshape(-1, 4))
+
+
+def test_real_bccd_names_its_two_invalid_boxes(shared: Path) -> None:
+    folder = shared / "bccd" / "BCCD"
+    if not folder.is_dir():
+        pytest.skip(f"no data set at {folder}")
+    sizes = {"train": 205, "val": 87, "test": 72}
+    datasets = {split: read_voc_folder(folder, split) for split in sizes}
+    assert {split: len(dataset) for split, dataset in datasets.items()} == sizes
+    assert all(dataset.classes == ("Platelets", "RBC", "WBC") for dataset in datasets.values())
+    assert sum(len(s.boxes) for dataset in datasets.values() for s in dataset) == 4888 - 2
+    notes = " ".join(note for dataset in datasets.values() for note in dataset.notes)
+    assert "BloodImage_00338.xml: RBC" in notes
+    assert "BloodImage_00343.xml: RBC" in notes
