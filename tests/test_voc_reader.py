@@ -167,6 +167,7 @@ def test_boxes_over_the_edge_are_clipped(corners: Any, kept: List[float], tmp_pa
         (50, 5, 60, 9),
         (-9, 5, 0, 9),
         (40, 5, 44, 9),
+        (5, 5, 5.00000001, 9),  # no width in float32
         ("nan", 5, 9, 9),
         (5, 5, "inf", 9),
         (5, 5, 9, "1e999"),

@@ -66,7 +66,6 @@ class _Record(NamedTuple):
 
     image_id: str
     image_path: str
-    annotation: str  # the file, for notes
     size: Tuple[int, int]
     names: List[str]
     boxes: np.ndarray
@@ -271,24 +270,19 @@ def _read_record(image_id: str, image_path: str, path: Path, notes: _Notes) -> _
                 "Annotations that state another size than their image has", f"{path.name}: {size}, not {real}"
             )
         size = real
-    outside = _outside(boxes, size)
-    if outside.any():
-        limits = np.array([size[0] - 1, size[1] - 1] * 2)
-        clipped = np.clip(boxes, 0, limits)
-        left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-        for name, excess, inside in zip(names, outside, left):
-            if not inside:
-                notes.add("Boxes outside their images, dropped", f"{path.name}: {name}")
-            elif 0 < excess <= 1:
-                notes.add("Boxes over the edge by a pixel or less, clipped", path.name)
-            elif excess > 1:
-                notes.add(
-                    "Boxes partly outside their images, clipped", f"{path.name}: {name}, by {excess:g} px"
-                )
-        boxes = clipped[left]
-        names = [name for name, inside in zip(names, left) if inside]
-        difficult = [flag for flag, inside in zip(difficult, left) if inside]
-    return _Record(image_id, image_path, path.name, size, names, boxes.astype(np.float32), difficult)
+    clipped = np.clip(boxes, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
+    left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    for name, excess, usable in zip(names, _outside(boxes, size), left):
+        if not usable:
+            notes.add("Boxes without area inside their images, dropped", f"{path.name}: {name}")
+        elif excess > 1:
+            place = f"{path.name}: {name}, by {excess:g} px"
+            notes.add("Boxes partly outside their images, clipped", place)
+        elif excess > 0:
+            notes.add("Boxes over the edge by a pixel or less, clipped", path.name)
+    names = [name for name, usable in zip(names, left) if usable]
+    difficult = [flag for flag, usable in zip(difficult, left) if usable]
+    return _Record(image_id, image_path, size, names, clipped[left], difficult)
 
 
 def _outside(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
