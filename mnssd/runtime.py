@@ -70,9 +70,9 @@ def _python_problem() -> Optional[str]:
 
 
 def _package_problem() -> Optional[str]:
-    import importlib.util
+    from importlib.util import find_spec
 
-    missing = [name for name in ("mxnet", "numpy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("mxnet", "numpy") if name not in sys.modules and not find_spec(name)]
     if missing:
         return f"{' and '.join(missing)} not found by {sys.executable}. {_set_up_anew()}"
     version = installed_version("numpy")
@@ -89,8 +89,9 @@ def _set_up_anew() -> str:
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / "Makefile").is_file():
         return f"Install mnssd under Python {_dotted(PYTHON_VERSIONS[1])}, with: python3.11 -m pip install ."
-    if (checkout / ".venv" / "bin" / "python").exists() and sys.prefix != str(checkout / ".venv"):
-        return f"Use the Python that `make` set up: {checkout / '.venv' / 'bin' / 'python'}"
+    venv = checkout / ".venv"
+    if (venv / "bin" / "python").exists() and Path(sys.prefix).resolve() != venv.resolve():
+        return f"Use the Python that `make` set up: {venv / 'bin' / 'python'}"
     return "Mend it with: make setup (then use .venv/bin/python)"
 
 

@@ -109,22 +109,21 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
 def _guarded(command: Callable[[], int], debug: bool) -> int:
     """Run `command`; every way it can end becomes an exit status and at most one message on stderr."""
     try:
-        status = command()
-        sys.stdout.flush()  # here, so that a closed pipe shows while it can still be handled
+        status = _status(command)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
         return status
-    except SystemExit as stop:  # argparse: after its help, its version, or its own message
-        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
         _say("interrupted", debug)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as in `mnssd ... | head`
-        _discard_stdout()
-        return EXIT_BROKEN_PIPE
     except MnssdError as error:
         _say(f"error: {error}", debug)
         return error.exit_code
-    except OSError as error:  # a full disk, a folder that may not be written: the user's to mend
-        place = f"{error.filename}: " if error.filename is not None else ""
+    except OSError as error:
+        _drop_unwritable_output()
+        if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as in `mnssd ... | head`
+            return EXIT_BROKEN_PIPE
+        place = f"{error.filename}: " if error.filename is not None else ""  # a full disk, a folder not ours
         _say(f"error: {place}{error.strerror or error}", debug)
         return MnssdError.exit_code
     except Exception as error:
@@ -139,6 +138,14 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
         return EXIT_INTERNAL
 
 
+def _status(command: Callable[[], int]) -> int:
+    """Run `command`; argparse exits by itself after its help, its version or its own message."""
+    try:
+        return command()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+
+
 def _say(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
@@ -151,9 +158,12 @@ def _gist(error: BaseException) -> str:
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def _discard_stdout() -> None:
-    """Send what is still buffered nowhere, or the interpreter complains of the closed pipe at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop_unwritable_output() -> None:
+    """Empty stdout's buffer, to nowhere if need be: the interpreter would complain of it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
