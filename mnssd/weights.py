@@ -153,7 +153,8 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
     Parameters
     ----------
     block : mxnet.gluon.Block
-        Initialized or not; parameters that find no array keep what they have.
+        Initialized or not; parameters that find no array keep what they have. Those whose shape is still
+        open take any array's shape (see `settle_shapes`).
     arrays : mapping of str to numpy.ndarray
         As from `read_params`, names as `block.save_parameters` writes them.
     path : str
@@ -193,15 +194,42 @@ def _fits(known: Tuple[int, ...], shape: Tuple[int, ...]) -> bool:
     return len(known) == len(shape) and all(a in (0, -1, b) for a, b in zip(known, shape))
 
 
+def settle_shapes(network: Any) -> None:
+    """Let MXNet infer the shapes of parameters that Gluon leaves open until the first batch.
+
+    An open shape would take any array, one of another width, too.
+
+    Parameters
+    ----------
+    network : mxnet.gluon.HybridBlock
+        Of one input, ``(B, 3, H, W)``.
+    """
+    import mxnet as mx
+
+    parameters = network.collect_params()
+    if all(parameter.shape and min(parameter.shape) > 0 for parameter in parameters.values()):
+        return
+    outputs = network(mx.sym.var("data"))
+    graph = outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
+    # No weight's shape depends on the size of the image; all networks here take 96 pixels.
+    arguments, _, auxiliary = graph.infer_shape(data=(1, 3, 96, 96))
+    names = graph.list_arguments() + graph.list_auxiliary_states()
+    for name, shape in zip(names, arguments + auxiliary):
+        if name in parameters:
+            parameters[name].shape = shape
+
+
 def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
-    """Load the file into `block`; every parameter must have its array.
+    """Load the file into `block`, a network of one image; every parameter must have its array.
 
     Raises
     ------
     WeightsError
         When one is missing or has another shape: these are weights of another network.
     """
-    report = assign(block, read_params(path), path, ctx)
+    arrays = read_params(path)
+    settle_shapes(block)
+    report = assign(block, arrays, path, ctx)
     if report.missing or report.mismatched or report.unused:
         raise WeightsError("\n".join([f"{path}: weights of another network", *report.lines()[1:]]))
     return report
@@ -230,6 +258,7 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
     arrays = read_params(path)
     if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
         arrays = {f"features.{name}": value for name, value in arrays.items()}
+    settle_shapes(network)
     backbone = getattr(network, "backbone", network)
     of_classifier = any(name.startswith("features.") for name in arrays)
     report = assign(backbone if of_classifier else network, arrays, path)

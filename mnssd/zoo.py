@@ -201,8 +201,12 @@ def load_detector(path: str, ctx: Any = None) -> Any:
         if not os.path.exists(path):
             raise WeightsError(f"{path}: no such run folder or parameter file")
         raise WeightsError(f"{weights}: missing; a run folder holds it after its first validation")
-    spec = read_spec(os.path.join(folder, CONFIG_FILE))
-    net = build_detector(spec)
+    config = os.path.join(folder, CONFIG_FILE)
+    spec = read_spec(config)
+    try:
+        net = build_detector(spec)
+    except (OptionError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(f"{config}: not the configuration of a detector's run ({error})") from error
     net.anchor_boxes.initialize(ctx=ctx)
     load_exactly(net.heads, weights, ctx)
     return net

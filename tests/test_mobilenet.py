@@ -210,7 +210,7 @@ def test_v2_channels_at_each_width(width: float, expected: List[int]) -> None:
 
 @pytest.mark.parametrize(("width", "macs"), [(0.35, 59), (1.4, 582)])
 def test_v2_costs_what_tensorflow_publishes_where_the_zoo_has_no_such_width(width: float, macs: int) -> None:
-    """Millions of multiply-accumulates, TensorFlow slim's table; there t = 1 has no expansion, here it has."""
+    """Millions of MACs, TensorFlow slim's table; there t = 1 has no expansion, here it has."""
     first = scale_channels(32, width)
     _, ours = count(MobileNetV2(width)(mx.sym.var("data")), 224, 224)
     assert round((ours - first * first * 112 * 112) / 1e6) == macs
