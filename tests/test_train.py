@@ -298,3 +298,27 @@ def test_unreadable_images_are_skipped_and_reported(shapes, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_stops_with_the_samples(shapes, tmp_path):
     with pytest.raises(MnssdError, match=r"not finite.*--clip-gradient"):
         train(shapes, tmp_path / "run", lr=1e12, epochs=3, val_interval=0, warmup=0)
+
+
+def test_an_image_of_another_size_than_annotated_is_refused_and_boxes_follow_a_reduced_image(tmp_path):
+    import cv2
+
+    from mnssd.train.detection import read_sample
+
+    path = str(tmp_path / "big.jpg")
+    picture = np.zeros((1000, 1203, 3), np.uint8)
+    picture[400:800, 200:1000] = 255
+    cv2.imwrite(path, picture)
+    box = np.array([[200, 400, 999, 799]], np.float32)
+
+    def sample(width, height):
+        return Sample("big", path, box, np.zeros(1, np.int32), np.zeros(1, bool), (width, height))
+
+    image, boxes = read_sample(sample(1203, 1000), (96, 96))
+    assert image.shape[0] < 200
+    xmin, ymin, xmax, ymax = boxes[0].round().astype(int)
+    assert image[ymin + 2 : ymax - 2, xmin + 2 : xmax - 2].min() > 200
+    assert image[: ymin - 1].max() < 60
+    for wrong in ((1000, 1203), (600, 500)):
+        with pytest.raises(DataError, match="big.jpg"):
+            read_sample(sample(*wrong), (96, 96))

@@ -18,7 +18,7 @@ from ..data.loader import Arrays, Batch, Loader
 from ..data.registry import open_dataset
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..evaluate.predict import evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
@@ -65,11 +65,8 @@ class DetectionTask:
         self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
-        reduction = choose_reduction(sample.size, self.spec.size)
-        image = read_image(sample.image_path, reduction)
-        # The boxes follow the pixels that were really read: they may be fewer, by the reduction.
-        scale = np.array([image.shape[1] / sample.size[0], image.shape[0] / sample.size[1]] * 2, np.float32)
-        image, boxes, labels = self._transform(image, sample.boxes * scale, sample.labels, rng)
+        image, boxes = read_sample(sample, self.spec.size)
+        image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
         cls_target, box_target = self._assign(boxes, labels)
         return to_network_input([image])[0], cls_target, box_target
 
@@ -96,6 +93,35 @@ class DetectionTask:
     def config(self) -> Mapping[str, Any]:
         """What evaluation and export need to know of the run."""
         return {"detector": self.spec.as_dict()}
+
+
+def read_sample(sample: Sample, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+    """Read a sample's image, reduced where it is far larger than `size`, and its boxes in the pixels read.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        ``(height, width, 3)`` uint8 RGB.
+    boxes : numpy.ndarray
+        ``(N, 4)`` float32 in pixels of `image`.
+
+    Raises
+    ------
+    DataError
+        When the image cannot be read, or has not the size that its annotation states: then nobody can
+        tell to which pixels the boxes refer.
+    """
+    reduction = choose_reduction(sample.size, size)
+    image = read_image(sample.image_path, reduction)
+    height, width = image.shape[:2]
+    if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
+        about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"
+        raise DataError(
+            f"{sample.image_path} is {about} but its annotation says {sample.size[0]}x{sample.size[1]};"
+            " correct the annotation (EXIF orientation is applied when the image is read)"
+        )
+    scale = np.array([width / sample.size[0], height / sample.size[1]] * 2, np.float32)
+    return image, sample.boxes * scale
 
 
 def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
