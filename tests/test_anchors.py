@@ -1,0 +1,116 @@
+"""Anchors: against GluonCV's generators where they can be compared, and their properties everywhere."""
+
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+import mxnet as mx
+import numpy as np
+import pytest
+from gluoncv.model_zoo.ssd.anchor import LiteAnchorGenerator, SSDAnchorGenerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnssd.nn.anchors import RATIOS, SCALES, anchor_shapes, anchors_per_position, make_anchors
+
+MAPS_300 = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
+
+map_sizes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=6, max_size=6)
+input_sizes = st.tuples(st.integers(96, 2000), st.integers(96, 2000))
+
+
+def test_count_is_that_of_tensorflows_mobilenet_ssd() -> None:
+    """1917 anchors at 300 pixels: 19*19*3 + (100 + 25 + 9 + 4 + 1) * 6."""
+    assert len(make_anchors(MAPS_300, (300, 300))) == 1917
+    assert [anchors_per_position(i) for i in range(6)] == [3, 6, 6, 6, 6, 6]
+
+
+def gluoncv_anchors(index: int, columns: int, rows: int, side: int) -> np.ndarray:
+    """``(rows * columns, K, 4)``: the finest map as in GluonCV's Lite generator, the others as in its SSD's.
+
+    The Lite generator halves the square on every map, where only the finest is meant ("reduce boxes in
+    lowest layer"), so it is no reference for the others.
+    """
+    next_scale = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
+    sizes = (SCALES[index] * side, next_scale * side)
+    ratios = [1, 2, 0.5] if index == 0 else [1, 2, 0.5, 3, 1 / 3]
+    kind = LiteAnchorGenerator if index == 0 else SSDAnchorGenerator
+    generator = kind(index, (side, side), sizes, ratios, step=side / columns, alloc_size=(rows, columns))
+    generator.initialize()
+    anchors: Any = generator(mx.nd.zeros((1, 1, rows, columns)))
+    return anchors.asnumpy().reshape(rows * columns, -1, 4)
+
+
+@pytest.mark.parametrize("side", [300, 512])
+def test_same_anchors_as_gluoncv(side: int) -> None:
+    """The same boxes at each position; within one the order is TensorFlow's, not GluonCV's."""
+    maps = MAPS_300 if side == 300 else [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    ours, start = make_anchors(maps, (side, side)), 0
+    for index, (columns, rows) in enumerate(maps):
+        expected = gluoncv_anchors(index, columns, rows, side)
+        stop = start + expected.shape[0] * expected.shape[1]
+        found = ours[start:stop].reshape(expected.shape)
+        start = stop
+        for position in range(len(expected)):
+            mine, theirs = (a[np.lexsort(a.T.round(2))] for a in (found[position], expected[position]))
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    assert start == len(ours)
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps=map_sizes, size=input_sizes)
+def test_properties_at_any_size(maps: List[Tuple[int, int]], size: Tuple[int, int]) -> None:
+    anchors, (width, height) = make_anchors(maps, size), size
+    assert anchors.dtype == np.float32
+    assert len(anchors) == sum(w * h * anchors_per_position(i) for i, (w, h) in enumerate(maps))
+    x, y, w, h = anchors.T
+    assert ((x > 0) & (x < width) & (y > 0) & (y < height)).all()
+    assert (w > 0).all()
+    assert (h > 0).all()
+    start = 0
+    for index, (columns, rows) in enumerate(maps):
+        per_position = anchors_per_position(index)
+        part = anchors[start : start + columns * rows * per_position].reshape(rows, columns, per_position, 4)
+        start += columns * rows * per_position
+        # rows before columns; centres spread evenly, half a step from the edges
+        expected_x = (np.arange(columns) + 0.5) * width / columns
+        expected_y = (np.arange(rows) + 0.5) * height / rows
+        np.testing.assert_allclose(
+            part[..., 0], np.broadcast_to(expected_x[:, None], part.shape[:3]), rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            part[..., 1], np.broadcast_to(expected_y[:, None, None], part.shape[:3]), rtol=1e-5
+        )
+        # the same shapes everywhere
+        assert (part[..., 2:] == part[0, 0, :, 2:]).all()
+    # centres mirror about the middle of the image
+    np.testing.assert_allclose(np.sort(width - x), np.sort(x), atol=width * 1e-5)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_shapes_have_their_scale_and_ratio(index: int) -> None:
+    shapes = anchor_shapes(index, 300)
+    assert len(shapes) == anchors_per_position(index)
+    area, ratio = np.sqrt(shapes.prod(1)) / 300, shapes[:, 0] / shapes[:, 1]
+    following = [*SCALES[1:], 1.0][index]
+    if index == 0:
+        np.testing.assert_allclose(area, [0.2, 0.2, 0.1])
+        np.testing.assert_allclose(ratio, [2, 0.5, 1])
+    else:
+        np.testing.assert_allclose(area, [SCALES[index]] * 5 + [np.sqrt(SCALES[index] * following)])
+        np.testing.assert_allclose(ratio, [*RATIOS, 1])
+
+
+def test_scales_are_evenly_spaced() -> None:
+    """SSD paper, section 2.2: s_k = s_min + (s_max - s_min) (k - 1) / (m - 1)."""
+    np.testing.assert_allclose(SCALES, np.linspace(0.2, 0.95, 6))
+
+
+def test_boxes_are_square_in_pixels_on_a_rectangular_input() -> None:
+    """Sides come from the geometric mean of the input's, so the ratio stays what it says."""
+    wide = make_anchors([(30, 20), (15, 10), (8, 5), (4, 3), (2, 2), (1, 1)], (480, 320))
+    assert (wide[2::3][:600, 2] == wide[2::3][:600, 3]).all()
+    np.testing.assert_allclose(wide[2, 2:], 0.1 * np.sqrt(480 * 320), rtol=1e-6)
+    tall = make_anchors([(20, 30), (10, 15), (5, 8), (3, 4), (2, 2), (1, 1)], (320, 480))
+    transposed = wide[:, [1, 0, 3, 2]]
+    assert sorted(map(tuple, tall.round(2).tolist())) == sorted(map(tuple, transposed.round(2).tolist()))
