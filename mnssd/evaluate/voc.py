@@ -330,10 +330,9 @@ def _best_objects(found: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]
         (N,) float64; 0 where nothing in the image is touched.
     """
     best, overlap = np.zeros(len(found.images), np.int64), np.zeros(len(found.images))
-    by_image = np.argsort(objects.images, kind="stable")
-    images = objects.images[by_image]
-    start = np.searchsorted(images, found.images, side="left")
-    count = np.searchsorted(images, found.images, side="right") - start
+    # Objects lie in the order of their images, as they were added: those of one image are a run.
+    start = np.searchsorted(objects.images, found.images, side="left")
+    count = np.searchsorted(objects.images, found.images, side="right") - start
     candidates = np.flatnonzero(count)
     pairs_before = np.concatenate([[0], np.cumsum(count[candidates])])
     done = 0
@@ -344,7 +343,7 @@ def _best_objects(found: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]
         begin = pairs_before[done:upto] - pairs_before[done]  # of each detection's run of pairs
         total = int(pairs_before[upto] - pairs_before[done])
         step = np.arange(total) - np.repeat(begin, count[rows])
-        pair_object = by_image[np.repeat(start[rows], count[rows]) + step]
+        pair_object = np.repeat(start[rows], count[rows]) + step
         pair_overlap = _overlap(np.repeat(found.boxes[rows], count[rows], axis=0), objects.boxes[pair_object])
         overlap[rows] = np.maximum.reduceat(pair_overlap, begin)
         # The first of equals: runs keep the order of the annotation.
