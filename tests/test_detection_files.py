@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from mnssd.data.sample import Detections, Sample
 from mnssd.errors import DataError
-from mnssd.evaluate.detection_files import DetectionWriter, read_detections, replacing
+from mnssd.evaluate.detection_files import DetectionWriter, read_detections
 from mnssd.evaluate.voc import VOCMetric
+from mnssd.files import replacing
 
 CLASSES = ("cat", "traffic light", "light")
 

@@ -9,11 +9,12 @@ from mnssd.data.loader import Loader
 from mnssd.data.sample import Sample
 from mnssd.data.shapes import make_shapes
 from mnssd.errors import DataError, MnssdError, OptionError
+from mnssd.files import write_whole
 from mnssd.train.checkpoint import FIRST_LINE, read_checkpoint
 from mnssd.train.journal import to_csv
 from mnssd.train.options import LoopOptions, parse_size, resolve
 from mnssd.train.run import train_detector
-from mnssd.train.run_folder import RunFolder, write_whole
+from mnssd.train.run_folder import RunFolder
 from mnssd.train.schedule import learning_rate
 
 
@@ -45,7 +46,9 @@ def train(shapes, output, **changes):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
-@pytest.mark.parametrize(("epochs", "steps", "warmup"), [(1, 1, 0.0), (1, 1, 1.0), (10, 7, 1.0), (3, 5, 0.5), (2, 4, 9.0)])
+@pytest.mark.parametrize(
+    ("epochs", "steps", "warmup"), [(1, 1, 0.0), (1, 1, 1.0), (10, 7, 1.0), (3, 5, 0.5), (2, 4, 9.0)]
+)
 def test_learning_rate_rises_then_falls_and_is_never_zero(schedule, epochs, steps, warmup):
     options = LoopOptions(epochs=epochs, schedule=schedule, warmup=warmup, lr=0.4)
     rates = np.array([learning_rate(options, step, steps) for step in range(epochs * steps)])
@@ -192,7 +195,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
 
 def test_csv_has_the_columns_of_all_rows():
-    rows = list(csv.DictReader(to_csv([{"epoch": 1, "loss": 2}, {"epoch": 2, "loss": 1, "mAP": 0.5}]).splitlines()))
+    rows = list(
+        csv.DictReader(to_csv([{"epoch": 1, "loss": 2}, {"epoch": 2, "loss": 1, "mAP": 0.5}]).splitlines())
+    )
     assert rows[0] == {"epoch": "1", "loss": "2", "mAP": ""}
     assert rows[1]["mAP"] == "0.5"
 
@@ -241,7 +246,13 @@ def test_resume_refuses_other_options_and_damaged_checkpoints(shapes, tmp_path):
     with pytest.raises(OptionError, match="--lr"):
         train_detector({"resume": str(run), "lr": 0.5})
     content = (run / "last.ckpt").read_bytes()
-    for damaged in (content[:-1], content[:3000], b"", b"something else", content.replace(b"weights", b"wEights", 1)):
+    for damaged in (
+        content[:-1],
+        content[:3000],
+        b"",
+        b"something else",
+        content.replace(b"weights", b"wEights", 1),
+    ):
         (run / "last.ckpt").write_bytes(damaged)
         with pytest.raises(MnssdError, match="last.ckpt"):
             train_detector({"resume": str(run)})
@@ -264,7 +275,14 @@ def test_frozen_parameters_and_statistics_stay(shapes, tmp_path):
     start, _ = weights_of(train(shapes, tmp_path / "start", epochs=1, val_interval=0))
     best = str(tmp_path / "start" / "best.params")
     frozen, _ = weights_of(
-        train(shapes, tmp_path / "frozen", epochs=1, val_interval=0, weights=best, freeze=r"backbone\.features\.")
+        train(
+            shapes,
+            tmp_path / "frozen",
+            epochs=1,
+            val_interval=0,
+            weights=best,
+            freeze=r"backbone\.features\.",
+        )
     )
     for name, value in start.items():
         if name.startswith("weights/"):
@@ -275,7 +293,9 @@ def test_frozen_parameters_and_statistics_stay(shapes, tmp_path):
 
 
 def test_overfit_learns_a_few_images_by_heart(shapes, tmp_path):
-    run = train(shapes, tmp_path / "overfit", overfit=4, epochs=100, batch_size=4, lr=0.01, val_interval=100, warmup=4)
+    run = train(
+        shapes, tmp_path / "overfit", overfit=4, epochs=100, batch_size=4, lr=0.01, val_interval=100, warmup=4
+    )
     _, progress = weights_of(run)
     losses = [row["loss"] for row in progress.history]
     assert losses[-1] < losses[0] / 4

@@ -207,7 +207,7 @@ def _splits(options: EvalOptions) -> str:
 
 
 def _write_json(path: str, report: Dict[str, Any]) -> None:
-    from ..evaluate.detection_files import replacing
+    from ..files import replacing
 
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with replacing(path) as file:

@@ -57,7 +57,9 @@ class Loader:
         in for it.
     """
 
-    def __init__(self, samples: Sequence[Sample], load: Load, batch_size: int, seed: int, workers: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], load: Load, batch_size: int, seed: int, workers: int
+    ) -> None:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
         self.bad: Dict[str, str] = {}
@@ -82,7 +84,9 @@ class Loader:
         order = self.order(epoch)
         if not self._workers:
             for number in range(start, len(self)):
-                yield self._stack([self._get(order, epoch, p) for p in self._positions(number)], order, number)
+                yield self._stack(
+                    [self._get(order, epoch, p) for p in self._positions(number)], order, number
+                )
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="mnssd-data")
         pending: Deque[Tuple[int, List[Future[Arrays]]]] = deque()
@@ -120,4 +124,6 @@ class Loader:
                 with self._lock:
                     self.bad[sample.image_path] = str(error)
         first = next(iter(self.bad.values()))
-        raise DataError(f"{TRIES} images in a row cannot be used, among {len(self.bad)} bad ones; the first: {first}")
+        raise DataError(
+            f"{TRIES} images in a row cannot be used, among {len(self.bad)} bad ones; the first: {first}"
+        )

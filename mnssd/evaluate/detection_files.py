@@ -14,12 +14,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Collection, Iterator, List, Optional, Sequence, TextIO, Tuple, Type, Union
+from typing import Collection, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from ..data.sample import Detections
 from ..errors import DataError
+from ..files import replacing
 
 _COMPETITIONS = ("comp4", "comp3")  # detectors trained on any data, and on VOC's alone; comp4 is written
 
@@ -156,22 +157,6 @@ def detection_file_name(split: str, class_name: str, competition: str = "comp4")
     if os.path.basename(name) != name or "\0" in name:
         raise DataError(f"split {split!r} and class {class_name!r} cannot be made part of a file name")
     return name
-
-
-@contextlib.contextmanager
-def replacing(path: Union[str, Path]) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` when the ``with`` block ends well, else leaves no trace."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
 
 
 def _find_file(folder: Path, split: str, class_name: str) -> Optional[Path]:

@@ -11,13 +11,14 @@ from mxnet.gluon import Parameter, SymbolBlock
 from mxnet.gluon.parameter import ParameterDict
 
 from .batchnorm_relu import fuse_batchnorm_relu, fuse_batchnorm_relu6
-from .channels import pad_channels
+from .channels import pad_channels, pad_outputs
 from .symbol_graph import Graph
 
 Pass = Callable[[Graph], int]
 
 TRAINING_PASSES: Sequence[Tuple[str, Pass]] = (
     ("pad channels", pad_channels),
+    ("pad predictors", pad_outputs),
     ("BatchNorm + ReLU6", fuse_batchnorm_relu6),
     ("BatchNorm + ReLU", fuse_batchnorm_relu),
 )

@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
-from .run_folder import write_whole
+from ..files import write_whole
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
 
@@ -64,10 +64,14 @@ def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
     arrays, progress = read_checkpoint(path)
     names = _names(block)
     found = {name[len("weights/") :]: value for name, value in arrays.items() if name.startswith("weights/")}
-    wrong = [n for n, p in names.items() if n not in found or (0 not in p.shape and p.shape != found[n].shape)]
+    wrong = [
+        n for n, p in names.items() if n not in found or (0 not in p.shape and p.shape != found[n].shape)
+    ]
     if wrong or set(found) - set(names):
         odd = (wrong + sorted(set(found) - set(names)))[0]
-        raise MnssdError(f"{path}: a checkpoint of another network (see {odd}); resume with the run's own options")
+        raise MnssdError(
+            f"{path}: a checkpoint of another network (see {odd}); resume with the run's own options"
+        )
     import mxnet as mx
 
     for name, parameter in names.items():
@@ -92,13 +96,17 @@ def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
         raise MnssdError(f"{path}: not a checkpoint that this version reads; start a new run")
     digest, _, body = content[len(FIRST_LINE) :].partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != digest:
-        raise MnssdError(f"{path}: damaged (its checksum does not fit); start a new run with --weights best.params")
+        raise MnssdError(
+            f"{path}: damaged (its checksum does not fit); start a new run with --weights best.params"
+        )
     try:
         size = int.from_bytes(body[:8], "little")
         metadata = json.loads(body[8 : 8 + size])["__metadata__"]
         return load_tensors(body), Progress(**json.loads(metadata["progress"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise MnssdError(f"{path}: not a checkpoint that this version reads ({error}); start a new run") from error
+        raise MnssdError(
+            f"{path}: not a checkpoint that this version reads ({error}); start a new run"
+        ) from error
 
 
 def _names(block: Any) -> Dict[str, Any]:

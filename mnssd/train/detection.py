@@ -19,7 +19,7 @@ from ..data.registry import open_dataset
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
 from ..errors import DataError, OptionError
-from ..evaluate.predict import evaluate
+from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
 from .options import DetectionOptions, LoopOptions
@@ -52,7 +52,9 @@ class DetectionTask:
         if options.weights:
             self.notes += load_backbone(self.net.heads, options.weights).lines()
         width, height = self.spec.size
-        self.net(mx.nd.zeros((1, 3, height, width), ctx=self.ctx))  # settles the shapes that Gluon leaves open
+        self.net(
+            mx.nd.zeros((1, 3, height, width), ctx=self.ctx)
+        )  # settles the shapes that Gluon leaves open
         if loop.freeze:
             self.notes.append(freeze(self.net.heads, loop.freeze))
         self.block = self.net.heads
@@ -82,12 +84,25 @@ class DetectionTask:
         """Average precision on the validation set, of the weights as they are now."""
         if self.val_set is None:
             return None
+        skipped: List[Skipped] = []
         result = evaluate(
-            self.net, self.val_set, self.options.metric, workers=max(1, self.workers), on_bad_image="skip"
+            self.net,
+            self.val_set,
+            self.options.metric,
+            workers=max(1, self.workers),
+            on_bad_image="skip",
+            skipped=skipped,
         )
         score = result.mean_ap
-        row: Dict[str, Any] = {"metric": self.options.metric, "mAP": None if np.isnan(score) else round(score, 5)}
-        row.update({f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)})
+        row: Dict[str, Any] = {
+            "metric": self.options.metric,
+            "mAP": None if np.isnan(score) else round(score, 5),
+        }
+        if skipped:
+            row["val_skipped"] = len(skipped)
+        row.update(
+            {f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)}
+        )
         return row
 
     def config(self) -> Mapping[str, Any]:
@@ -127,7 +142,7 @@ def read_sample(sample: Sample, size: Tuple[int, int]) -> Tuple[np.ndarray, np.n
 def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
     """The network that the options describe."""
     return zoo.DetectorSpec(
-        classes, options.network, options.width, tuple(options.size), options.head, options.shortcut
+        classes, options.network, options.width, options.size, options.head, options.shortcut
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from tqdm import tqdm
 
-from .run_folder import write_whole
+from ..files import write_whole
 
 LINES_EVERY = 30.0
 """Seconds between progress lines where the output is no terminal."""
@@ -73,15 +73,17 @@ class Journal:
         now = time.monotonic()
         speed = self._images / (now - self._epoch_begun)
         if self._terminal:
-            self._bar.set_postfix_str(f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s", refresh=False)
+            self._bar.set_postfix_str(
+                f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s", refresh=False
+            )
             self._bar.update(1)
         elif now - self._last_line > LINES_EVERY:
             self._last_line = now
             done = step + 1 - self._begun_step
             left = (now - self._begun) / done * (self._total - step - 1)
             self.say(
-                f"  epoch {self._epoch + 1}/{self._epochs} step {step + 1}/{self._total}: loss {self._mean('loss'):.3f}"
-                f" lr {rate:.2g} {speed:.1f} images/s, {_clock(left)} left"
+                f"  epoch {self._epoch + 1}/{self._epochs} step {step + 1}/{self._total}:"
+                f" loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} images/s, {_clock(left)} left"
             )
 
     def end_epoch(self, rate: float) -> Dict[str, Any]:
@@ -106,7 +108,10 @@ class Journal:
     def finish_row(self, history: List[Dict[str, Any]], marks: str = "") -> None:
         """Print the newest row, and write all of them to the log."""
         row = history[-1]
-        score = f"  {row['metric']} mAP {row['mAP']:.4f}{marks}" if row.get("mAP") is not None else ""
+        skipped = f" without {row['val_skipped']} unreadable images" if row.get("val_skipped") else ""
+        score = (
+            f"  {row['metric']} mAP {row['mAP']:.4f}{marks}{skipped}" if row.get("mAP") is not None else ""
+        )
         self.say(
             f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['loss']:.4f}"
             f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s{score}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Dict, Iterator, Optional, Protocol, Tuple
+from typing import Any, Dict, Optional, Protocol, Tuple
 
 import mxnet as mx
 
-from ..data.loader import Batch
+from ..data.loader import Batch, Loader
 from ..errors import MnssdError
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .journal import Journal
@@ -17,29 +17,19 @@ from .run_folder import RunFolder
 from .schedule import learning_rate
 
 
-class Batches(Protocol):
-    """What the loop needs of a loader."""
-
-    bad: Dict[str, str]
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
-
-
 class Task(Protocol):
     """What is learned: detection, or classification."""
 
     block: Any
     """The Gluon block whose parameters are trained and saved, initialized, with all shapes known."""
 
-    batches: Batches
+    batches: Loader
 
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
-        """Inside ``autograd.record``: what to call ``backward`` on, and scalars by name, ``loss`` among them."""
+        """Run under ``autograd.record``: what to go backward from, and scalars by name, ``loss`` among them."""
 
     def validate(self) -> Optional[Dict[str, Any]]:
-        """A row for the log with at least ``mAP`` and ``metric``, or None when there is nothing to measure on."""
+        """For the log, with at least ``mAP`` and ``metric``; None when there is nothing to measure on."""
 
 
 def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) -> Progress:
@@ -96,21 +86,29 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
             journal.finish_row(progress.history, marks=" (best)" if better else "")
             if len(task.batches.bad) > said_bad:
                 said_bad = len(task.batches.bad)
-                path, reason = next(iter(task.batches.bad.items()))
-                journal.say(f"warning: {said_bad} images could not be used and were skipped; the first: {reason or path}")
+                first = next(iter(task.batches.bad.values()))
+                journal.say(
+                    f"warning: {said_bad} images could not be used and were skipped; the first: {first}"
+                )
     finally:
         journal.close()
     return progress
 
 
 def make_trainer(block: Any, options: LoopOptions) -> mx.gluon.Trainer:
-    """Gradient descent with momentum; BatchNorm parameters and biases are not decayed (He et al. 2019, section 3.1)."""
+    """Gradient descent with momentum.
+
+    BatchNorm parameters and biases are not decayed (He et al. 2019, "Bag of tricks", section 3.1).
+    """
     parameters = block.collect_params()
     for name, parameter in parameters.items():
         if name.endswith(("gamma", "beta", "bias")):
             parameter.wd_mult = 0.0
     return mx.gluon.Trainer(
-        parameters, "sgd", {"learning_rate": options.lr, "momentum": options.momentum, "wd": options.wd}, kvstore=None
+        parameters,
+        "sgd",
+        {"learning_rate": options.lr, "momentum": options.momentum, "wd": options.wd},
+        kvstore=None,
     )
 
 

@@ -32,14 +32,18 @@ class LoopOptions:
     momentum: float = option(0.9, "momentum of the gradient descent")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
     clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
-    freeze: str = option("", "regular expression: parameters whose name it finds stay as they are, statistics too")
+    freeze: str = option(
+        "", "regular expression: parameters whose name it finds stay as they are, statistics too"
+    )
     seed: int = option(0, "of everything random")
     workers: int = option(-1, "threads that prepare images; -1 for one less than the cores, at least one")
     val_interval: int = option(1, "epochs between validations; 0 for never")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     fast_graph: bool = option(True, "train through the rewritten graph (same network, several times faster)")
     output: str = option("", "run folder (default: runs/NETWORK-DATASET, numbered)")
-    resume: str = option("", "run folder to go on with, or 'auto' for the one given by --output", metavar="RUN")
+    resume: str = option(
+        "", "run folder to go on with, or 'auto' for the one given by --output", metavar="RUN"
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -64,7 +68,9 @@ class DetectionOptions:
     data_root: Optional[str] = option(None, "where it lies (default: data/VOCdevkit, data/shapes)")
     train_splits: Optional[str] = option(None, "image lists to train on, as 2007_trainval+2012_trainval")
     val_splits: Optional[str] = option(None, "image lists to measure on, as 2007_test")
-    classes: Optional[List[str]] = option(None, "names, separated by commas (default: all of them)", parse=names_list)
+    classes: Optional[List[str]] = option(
+        None, "names, separated by commas (default: all of them)", parse=names_list
+    )
     download: bool = option(False, "fetch the data set's official archives where they are missing")
     network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
     width: float = option(1.0, "width multiplier of the backbone")
@@ -72,10 +78,16 @@ class DetectionOptions:
     size: Tuple[int, int] = option(
         (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
     )
-    head: str = option("ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite"))
-    weights: Optional[str] = option(None, ".params file to start from: a classifier's or a detector's", metavar="FILE")
+    head: str = option(
+        "ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite")
+    )
+    weights: Optional[str] = option(
+        None, ".params file to start from: a classifier's or a detector's", metavar="FILE"
+    )
     metric: str = option("voc07", "average precision", choices=("voc07", "voc12"))
-    overfit: int = option(0, "train and measure on the first N images, not augmented: a check that learning works")
+    overfit: int = option(
+        0, "train and measure on the first N images, not augmented: a check that learning works"
+    )
 
     def __post_init__(self) -> None:
         if self.overfit < 0:

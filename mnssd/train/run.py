@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping
 
 from .. import __version__, runtime
 from ..errors import MnssdError, OptionError
@@ -50,7 +50,7 @@ def train_detector(given: Mapping[str, Any]) -> Path:
         run.write_config({"mnssd": __version__, "task": "detection", **task.config(), "options": options})
     else:
         run = resumed
-    _introduce(task, run, loop)
+    _introduce(task, run)
     progress = fit(task, loop, run, resume=resumed is not None)
     if progress.best_score is not None:
         print(f"best {detection.metric} mAP {progress.best_score:.4f}")
@@ -85,19 +85,21 @@ def _resumed_run(given: Dict[str, Any]) -> Any:
 
 def _plain(options: Any) -> Dict[str, Any]:
     values = dataclasses.asdict(options)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in ("resume", "output")}
+    return {
+        k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in ("resume", "output")
+    }
 
 
-def _introduce(task: DetectionTask, run: RunFolder, loop: Any) -> None:
+def _introduce(task: DetectionTask, run: RunFolder) -> None:
     machine = runtime.describe()
     val = f", measuring on {task.val_set.name}: {len(task.val_set)}" if task.val_set is not None else ""
-    width, height = task.spec.size
+    spec = task.spec
+    width, height = spec.size
+    threads = machine["settings"]["OMP_NUM_THREADS"]
     print(f"run {run.path}")
-    print(
-        f"{task.spec.head} on {task.spec.network} x{task.spec.width:g}, {width}x{height}, {len(task.spec.classes)} classes:"
-        f" {', '.join(task.spec.classes)}"
-    )
+    print(f"{spec.head} on {spec.network} x{spec.width:g} at {width}x{height}")
+    print(f"{len(spec.classes)} classes: {', '.join(spec.classes)}")
     print(f"training on {task.train_set.name}: {len(task.train_set)} images{val}")
-    print(f"{machine['settings']['OMP_NUM_THREADS']} threads for computing, {task.workers} for images; on {task.ctx}")
+    print(f"{threads} threads for computing, {task.workers} for images; on {task.ctx}")
     for note in task.notes:
         print(f"note: {note}")

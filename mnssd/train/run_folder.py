@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
 import yaml
 
 from ..errors import MnssdError, OptionError
+from ..files import write_whole
 from ..zoo import BEST_FILE, CONFIG_FILE
 
 
@@ -44,7 +44,9 @@ class RunFolder:
             number += 1
             path = Path("runs") / f"{name}-{number}"
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OptionError(f"{path}: exists already; go on with it by --resume {path}, or choose another --output")
+            raise OptionError(
+                f"{path}: exists already; go on with it by --resume {path}, or choose another --output"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,7 +55,9 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the run's configuration."""
-        write_whole(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode("utf-8"))
+        write_whole(
+            self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode("utf-8")
+        )
 
     def read_config(self) -> Dict[str, Any]:
         """The run's configuration.
@@ -72,31 +76,3 @@ class RunFolder:
         if not isinstance(config, dict) or "options" not in config:
             raise MnssdError(f"{self.config}: not the configuration of a run; restore it or start a new run")
         return config
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary name, fsync, rename, fsync of the folder.
-
-    Raises
-    ------
-    MnssdError
-        When the disk is full or the folder not writable; nothing is changed then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        try:
-            temporary.unlink()
-        except OSError:
-            pass
-        raise MnssdError(f"{path}: cannot be written ({error.strerror}); what was there before is unchanged") from error

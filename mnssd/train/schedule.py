@@ -11,7 +11,7 @@ from math import cos, pi
 from .options import LoopOptions
 
 STEP_AT = (2 / 3, 5 / 6)
-"""Where in the run the `step` schedule divides by 10: 160 and 200 of 240 epochs, as in GluonCV's train_ssd."""
+"""Where in the run the `step` schedule divides by 10: 160 and 200 of 240 epochs, as GluonCV's train_ssd."""
 
 
 def learning_rate(options: LoopOptions, step: int, steps_per_epoch: int) -> float:
