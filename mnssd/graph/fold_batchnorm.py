@@ -1,4 +1,4 @@
-"""Inference pass: a BatchNorm with fixed statistics scales and shifts, which the convolution before it can do.
+"""Inference pass: BatchNorm with fixed statistics scales and shifts; the convolution before it can do that.
 
 Jacob et al. 2018 ("Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference"), section 3.2.

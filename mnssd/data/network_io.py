@@ -1,0 +1,78 @@
+"""Both ends of a detector: an image to pixels of the network's input, its answer to pixels of the image."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import cv2
+import numpy as np
+
+from .image import PathLike, choose_reduction, image_size, read_image, resize_for_network
+from .sample import Detections
+
+Size = Tuple[int, int]
+
+
+def read_for_network(path: PathLike, net_size: Size) -> Tuple[np.ndarray, Size]:
+    """Read an image file at the size of a network's input.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(h, w, 3)`` RGB uint8 for `net_size` = ``(w, h)``.
+    (int, int)
+        ``(width, height)`` of the image itself.
+
+    Raises
+    ------
+    ImageError
+        As `read_image`.
+    """
+    size = image_size(path)
+    return resize_for_network(read_image(path, choose_reduction(size, net_size)), net_size), size
+
+
+def shrink_for_network(image: np.ndarray, net_size: Size) -> np.ndarray:
+    """Bring pixels, ``(height, width, 3)`` RGB uint8, to the size of a network's input.
+
+    In the same two steps as `read_for_network`, so that a file and its pixels get the same answer.
+    """
+    height, width = image.shape[:2]
+    reduction = choose_reduction((width, height), net_size)
+    if reduction > 1:
+        reduced = (-(-width // reduction), -(-height // reduction))
+        image = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
+    return resize_for_network(image, net_size)
+
+
+def to_detections(
+    ids: np.ndarray, scores: np.ndarray, boxes: np.ndarray, net_size: Size, size: Size, floor: float = 0.0
+) -> Detections:
+    """What a network found in one image.
+
+    Parameters
+    ----------
+    ids, scores : numpy.ndarray
+        ``(K, 1)``: class index, -1 in rows that hold nothing; score.
+    boxes : numpy.ndarray
+        ``(K, 4)`` xmin, ymin, xmax, ymax in pixels of the network's input.
+    net_size, size : (int, int)
+        ``(width, height)`` of the network's input, and of the image that was resized to it.
+    floor : float
+        Lower scores are left out.
+
+    Returns
+    -------
+    Detections
+        Best score first; boxes clipped to the image.
+    """
+    ids, scores = ids[:, 0], scores[:, 0]
+    rows = np.flatnonzero((ids >= 0) & (scores >= floor))
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    scale = np.array([size[0] / net_size[0], size[1] / net_size[1]] * 2)
+    last = np.array([size[0] - 1, size[1] - 1] * 2)
+    return Detections(
+        boxes=np.clip(boxes[rows] * scale, 0, last).astype(np.float32),
+        labels=ids[rows].astype(np.int32),
+        scores=scores[rows].astype(np.float32),
+    )

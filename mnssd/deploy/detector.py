@@ -1,0 +1,136 @@
+"""A trained or exported detector, ready to be called with photographs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union, overload
+
+import mxnet as mx
+import numpy as np
+
+from .. import runtime, zoo
+from ..data.image import to_network_input
+from ..data.network_io import read_for_network, shrink_for_network, to_detections
+from ..data.sample import Detections
+from ..errors import ExportError, ImageError
+from .sidecar import find_sidecars, read_export
+from .symbol import fuse, import_symbol
+
+Image = Union[str, Path, np.ndarray]
+
+DISPLAY_SCORE = 0.5
+"""Detections below are not shown unless asked for; the network's own floor is `nn.ssd.SCORE_FLOOR`."""
+
+BATCH = 8
+"""Images of a list that are computed together."""
+
+
+class _Input(NamedTuple):
+    """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the image."""
+
+    pixels: np.ndarray
+    size: Tuple[int, int]
+
+
+class Detector:
+    """Finds objects in photographs; from `Detector.load`.
+
+    May be called from several threads: images are prepared in parallel, and take turns in the network.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names; a detection's label is an index into them.
+    size : (int, int)
+        ``(width, height)`` of the network's input in pixels. Photographs of any size may be given.
+    """
+
+    def __init__(self, block: Any, classes: Sequence[str], size: Tuple[int, int], ctx: Any) -> None:
+        self.classes, self.size = tuple(classes), size
+        self._ctx, self._block = ctx, block
+        self._turn = threading.Lock()  # a Gluon block is not made for calls at the same time
+        fuse(block, size, ctx)
+
+    @classmethod
+    def load(cls, path: Union[str, Path], ctx: str = "auto") -> Detector:
+        """Load an export, or the network of a run.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder of an export, the folder of a run, or a parameter file in one.
+        ctx : str
+            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+
+        Raises
+        ------
+        ExportError
+            When an export is damaged, incomplete or not for this version.
+        WeightsError
+            When a run is, or `path` is neither.
+        """
+        path, context = Path(path), runtime.pick_context(ctx)
+        if path.is_dir() and not (path / zoo.CONFIG_FILE).exists():
+            if not find_sidecars(path):
+                raise ExportError(f"{path}: holds neither an export nor a run ({zoo.CONFIG_FILE})")
+            _, sidecar = read_export(path)
+            symbol, params = (path / sidecar["files"][kind]["file"] for kind in ("symbol", "params"))
+            width, height = sidecar["input"]["size"]
+            return cls(import_symbol(symbol, params, context), sidecar["classes"], (width, height), context)
+        net = zoo.load_detector(str(path), context)
+        return cls(net, net.classes, net.size, context)
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, images: Image, score: float = ...
+    ) -> Detections: ...
+
+    @overload
+    def __call__(self, images: Sequence[Image], score: float = ...) -> List[Detections]: ...
+
+    def __call__(
+        self, images: Union[Image, Sequence[Image]], score: float = DISPLAY_SCORE
+    ) -> Union[Detections, List[Detections]]:
+        """Detect.
+
+        Parameters
+        ----------
+        images : str, Path or numpy.ndarray, or a sequence of them
+            Image files, or pixels as ``(height, width, 3)`` uint8 RGB.
+        score : float
+            Detections with a lower score are left out.
+
+        Returns
+        -------
+        Detections, or a list of them for a sequence
+            Boxes in pixels of the image, best score first.
+
+        Raises
+        ------
+        ImageError
+            For a file that cannot be read, or pixels in another form.
+        """
+        if isinstance(images, (str, Path, np.ndarray)):
+            return self._detect([images], score)[0]
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return [found for batch in batches for found in self._detect(batch, score)]
+
+    def _detect(self, images: Sequence[Image], score: float) -> List[Detections]:
+        inputs = [self._prepare(image) for image in images]
+        x = to_network_input([prepared.pixels for prepared in inputs])
+        with self._turn:
+            ids, scores, boxes = (out.asnumpy() for out in self._block(mx.nd.array(x, ctx=self._ctx)))
+        return [
+            to_detections(ids[i], scores[i], boxes[i], self.size, prepared.size, score)
+            for i, prepared in enumerate(inputs)
+        ]
+
+    def _prepare(self, image: Image) -> _Input:
+        if not isinstance(image, np.ndarray):
+            return _Input(*read_for_network(image, self.size))
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ImageError(
+                f"an array of {image.dtype} {image.shape} is no image; give (height, width, 3) uint8, RGB"
+            )
+        return _Input(shrink_for_network(image, self.size), (image.shape[1], image.shape[0]))

@@ -1,0 +1,282 @@
+"""A detector as files that plain MXNet runs: graph, parameters, and a JSON that says how to use them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from .. import __version__
+from ..data.image import to_network_input
+from ..data.network_io import read_for_network
+from ..errors import ExportError, OptionError
+from ..graph.fold_batchnorm import fold_batchnorm
+from ..graph.symbol_graph import Graph
+from ..nn.ssd import SCORE_FLOOR, STDS
+from ..zoo import DetectorSpec
+from .compare import Answer, Comparison, Rules
+from .sidecar import (
+    FORMAT,
+    INPUT_NAME,
+    SCHEMA_VERSION,
+    describe_file,
+    describe_input,
+    find_sidecars,
+    read_sidecar,
+    write_sidecar,
+)
+from .symbol import fuse, import_symbol
+
+PathLike = Union[str, Path]
+
+BATCH = 8
+"""Images compared at a time."""
+
+
+class Exported(NamedTuple):
+    """The files written, what is in the JSON among them (see `deploy.sidecar`), and what was compared."""
+
+    paths: List[Path]
+    sidecar: Dict[str, Any]
+    compared: Dict[str, Comparison]
+
+
+OUTPUTS = ("ids", "scores", "bboxes")
+HEADS = ("cls_preds", "box_preds")
+
+
+def export_symbol(
+    net: Any,
+    folder: PathLike,
+    images: Sequence[PathLike],
+    name: str = "detector",
+    spec: Optional[DetectorSpec] = None,
+    progress: Optional[Callable[[int], Any]] = None,
+) -> Exported:
+    """Write ``NAME-symbol.json``, ``NAME-0000.params`` and ``NAME.json``, checked against `net`.
+
+    The graph consists of MXNet's own operators, with BatchNorm folded into the convolutions, and ends
+    after non-maximum suppression. ``mx.gluon.SymbolBlock.imports(symbol, ['data'], params)`` loads it.
+
+    Parameters
+    ----------
+    net : mnssd.nn.SSD
+        With its weights.
+    folder : str or Path
+        To be made; an earlier export there is replaced. It appears only when the comparison has passed.
+    images : sequence of str or Path
+        Photographs to compare on.
+    name : str
+        Beginning of the file names.
+    spec : DetectorSpec, optional
+        Kept in the JSON file.
+    progress : callable, optional
+        Called with the number of images compared, after each batch.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    OptionError
+        For a name that is none for a file, or a folder that holds something else.
+    ImageError
+        For an image that cannot be read.
+    ExportError
+        When the files do not answer as the network does; nothing is left of them.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise OptionError(f"name {name!r}: use letters, digits, '.', '_' and '-' for the name of an export")
+    if not images:
+        raise ExportError("no images to compare the export on; give some, as the detector will see them")
+    folder = Path(os.path.realpath(folder))
+    with _appearing_whole(folder) as unfinished:
+        symbol_path, params_path = unfinished / f"{name}-symbol.json", unfinished / f"{name}-0000.params"
+        symbol, parameters = inference_graph(net)
+        symbol.save(str(symbol_path))
+        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
+        compared = compare_symbol(net, symbol_path, params_path, images, progress)
+        sidecar = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "files": {"symbol": describe_file(symbol_path), "params": describe_file(params_path)},
+            **_describe(net),
+            "detector": spec.as_dict() if spec else None,
+            "versions": {"mnssd": __version__, "mxnet": mx.__version__, "python": platform.python_version()},
+            "comparison": {how: result.as_dict() for how, result in compared.items()},
+        }
+        write_sidecar(unfinished / f"{name}.json", sidecar)
+    paths = [folder / path.name for path in (symbol_path, params_path)]
+    return Exported([*paths, folder / f"{name}.json"], sidecar, compared)
+
+
+def inference_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
+    """The graph of `net` for inference, and its arrays under the names of a parameter file.
+
+    Its outputs are called `OUTPUTS`, and what the heads say, inside, `HEADS`; MXNet appends ``_output``.
+    """
+    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    data = mx.sym.var(INPUT_NAME)
+    graph = Graph(mx.sym.Group(list(net(data))), {name: value.shape for name, value in arrays.items()})
+    # Traced a second time, the heads' nodes have the same names: a block counts them anew on each call.
+    traced = {symbol.name: new_name for symbol, new_name in zip(net.heads(data), HEADS)}
+    for node in graph.nodes():
+        node.name = traced.get(node.name, node.name)
+    for (node, _), new_name in zip(graph.outputs, OUTPUTS):
+        node.name = new_name
+    fold_batchnorm(graph, arrays)
+    symbol = graph.symbol()
+    values = {**arrays, **graph.constants}
+    arguments = {f"arg:{key}": values[key] for key in symbol.list_arguments() if key != INPUT_NAME}
+    return symbol, {**arguments, **{f"aux:{key}": values[key] for key in symbol.list_auxiliary_states()}}
+
+
+def compare_symbol(
+    net: Any,
+    symbol_path: Path,
+    params_path: Path,
+    images: Sequence[PathLike],
+    progress: Optional[Callable[[int], Any]] = None,
+) -> Dict[str, Comparison]:
+    """Load the files as anybody would and compare their answers with those of `net`.
+
+    Returns
+    -------
+    dict of str to Comparison
+        ``'plain'``: the files as they are; ``'fused'``: as `Detector` runs them.
+
+    Raises
+    ------
+    ExportError
+        At the first image on which they differ.
+    """
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    plain, fused = import_symbol(symbol_path, params_path, ctx), import_symbol(symbol_path, params_path, ctx)
+    plain_heads, fused = _block_with(plain, HEADS), _block_with(fused, (*HEADS, *OUTPUTS))
+    fuse(fused, net.size, ctx)
+    rules = Rules(SCORE_FLOOR, net.nms_thresh, net.nms_topk, net.post_nms)
+    compared = {"plain": Comparison(), "fused": Comparison()}
+    for start in range(0, len(images), BATCH):
+        paths = images[start : start + BATCH]
+        x = mx.nd.array(to_network_input([read_for_network(path, net.size)[0] for path in paths]), ctx=ctx)
+        network = _answer(net, [*net.heads(x), *net(x)])
+        names = [str(path) for path in paths]
+        compared["plain"].add(network, _answer(net, [*plain_heads(x), *plain(x)]), rules, names)
+        compared["fused"].add(network, _answer(net, fused(x)), rules, names)
+        if progress:
+            progress(len(paths))
+    return compared
+
+
+def _block_with(block: Any, names: Sequence[str]) -> Any:
+    """The graph of an imported block again, with other tensors of it as outputs; over the same parameters."""
+    _, outputs = block._cached_graph
+    inside = outputs.get_internals()
+    wanted = mx.sym.Group([inside[f"{name}_output"] for name in names])
+    data = mx.sym.var(INPUT_NAME, dtype="float32")  # without a type MXNet warns
+    return mx.gluon.SymbolBlock(wanted, [data], params=block.collect_params())
+
+
+def _answer(net: Any, outputs: Sequence[Any]) -> Answer:
+    """Outputs of any network, heads first, as arrays; decoded by the objects with which `net` does it."""
+    cls_preds, box_preds = outputs[:2]
+    corners = net.bbox_decoder(box_preds, net.anchor_boxes.data(box_preds.context))
+    decoded = [mx.nd.softmax(cls_preds, axis=-1)[:, :, 1:], corners]
+    return Answer(*(array.asnumpy() for array in [*outputs, *decoded]))
+
+
+def _describe(net: Any) -> Dict[str, Any]:
+    """The sections of the sidecar that say how to use the files."""
+    width, height = net.size
+    count, anchors = len(net.classes), len(net.anchors)
+    return {
+        "input": describe_input(net.size),
+        "outputs": [
+            {
+                "name": "ids_output",
+                "shape": [None, net.post_nms, 1],
+                "holds": "index into classes, -1: no detection",
+            },
+            {"name": "scores_output", "shape": [None, net.post_nms, 1], "holds": "probability, best first"},
+            {"name": "bboxes_output", "shape": [None, net.post_nms, 4], "holds": "xmin, ymin, xmax, ymax"},
+        ],
+        "heads": [
+            {
+                "name": "cls_preds_output",
+                "shape": [None, anchors, count + 1],
+                "holds": "class scores before the softmax, background first",
+            },
+            {
+                "name": "box_preds_output",
+                "shape": [None, anchors, 4],
+                "holds": "offsets of centre and log size from the anchors, divided by stds",
+                "stds": list(STDS),
+            },
+        ],
+        "boxes": (
+            f"pixels of the {width}x{height} input, from 0, not clipped; multiply x by image width / {width}"
+            f" and y by image height / {height}"
+        ),
+        "classes": list(net.classes),
+        "thresholds": {
+            "score": SCORE_FLOOR,
+            "nms_iou": net.nms_thresh,
+            "nms_candidates": net.nms_topk,
+            "max_detections": net.post_nms,
+        },
+    }
+
+
+@contextlib.contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the ``with`` block ends well, else vanishes."""
+    _check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    unfinished, old = (folder.with_name(f".{folder.name}.{mark}.{what}") for what in ("unfinished", "old"))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        replaced = folder.exists()
+        if replaced:
+            folder.rename(old)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if replaced:
+                old.rename(folder)
+            raise
+        if replaced:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise OptionError unless `folder` is absent, empty, or holds an earlier export and nothing else."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OptionError(f"{folder}: is a file; an export is a folder: choose another --output")
+    known = set()
+    for path in find_sidecars(folder):
+        try:
+            files = read_sidecar(path)["files"].values()
+        except ExportError as error:
+            raise OptionError(
+                f"{folder}: remove it or choose another --output; it cannot be replaced ({error})"
+            ) from error
+        known |= {path.name, *(entry["file"] for entry in files)}
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
+    if foreign:
+        raise OptionError(f"{folder}: holds {foreign[0]}, which is of no export; choose another --output")

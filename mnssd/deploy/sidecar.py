@@ -1,0 +1,137 @@
+"""The JSON file beside an export: everything somebody needs to run it without this package.
+
+Schema 1:
+
+- ``name``; ``files``: name, size and SHA-256 of each
+- ``input``: name, layout, dtype, shape (null for the batch), channels, size, how pixels become numbers
+- ``outputs``, ``heads``: name in the graph, shape and meaning of each tensor; ``boxes``: their coordinates
+- ``classes``; ``thresholds`` of the score and of non-maximum suppression
+- ``detector``: the structure (`zoo.DetectorSpec`), null where not known; ``versions``
+- ``comparison``: with the network, before the export was declared good (`deploy.compare.Comparison`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ..data.image import IMAGENET_MEAN, IMAGENET_STD
+from ..errors import ExportError
+
+FORMAT = "mnssd-export"
+SCHEMA_VERSION = 1
+
+INPUT_NAME = "data"
+
+Size = Tuple[int, int]
+
+
+def describe_input(size: Size) -> Dict[str, Any]:
+    """The ``input`` section for a network of this ``(width, height)``."""
+    return {
+        "name": INPUT_NAME,
+        "layout": "NCHW",
+        "dtype": "float32",
+        "shape": [None, 3, size[1], size[0]],
+        "channels": "RGB",
+        "size": list(size),
+        "resize": "bilinear to exactly this width and height, proportions not kept",
+        "scale": 1 / 255,
+        "mean": list(IMAGENET_MEAN),
+        "std": list(IMAGENET_STD),
+        "pixel": "(value * scale - mean) / std",
+    }
+
+
+def describe_file(path: Path) -> Dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a file of the export."""
+    content = path.read_bytes()
+    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_sidecar(path: Path, sidecar: Mapping[str, Any]) -> None:
+    """Write the JSON. The folder it goes into is not yet visible, so plain writing will do."""
+    path.write_text(json.dumps(sidecar, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def find_sidecars(folder: Path) -> List[Path]:
+    """The sidecars in a folder, by their content; none when it is no export."""
+    return [path for path in sorted(folder.glob("*.json")) if _parse(path) is not None]
+
+
+def read_sidecar(path: Path) -> Dict[str, Any]:
+    """Read and check a sidecar.
+
+    Raises
+    ------
+    ExportError
+        When it is missing, damaged, of another version, or describes an input that this version does
+        not make: running it all the same would give wrong answers.
+    """
+    sidecar = _parse(path)
+    if sidecar is None:
+        raise ExportError(f"{path}: not the JSON file of an export by mnssd; export the detector again")
+    version = sidecar.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ExportError(
+            f"{path}: written in version {version} of the schema, this mnssd reads {SCHEMA_VERSION};"
+            " use the mnssd that wrote it, or export the detector again"
+        )
+    try:
+        classes, size = sidecar["classes"], tuple(sidecar["input"]["size"])
+        files = [sidecar["files"][kind]["file"] for kind in ("symbol", "params")]
+        sound = (
+            isinstance(classes, list)
+            and len(classes) > 0
+            and all(isinstance(name, str) for name in [*classes, *files])
+            and all(Path(name).name == name for name in files)
+            and all(isinstance(entry["sha256"], str) for entry in sidecar["files"].values())
+            and len(size) == 2
+            and sidecar["input"] == describe_input((size[0], size[1]))
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ExportError(f"{path}: damaged ({error!r}); export the detector again") from error
+    if not sound:
+        raise ExportError(
+            f"{path}: describes an export that this mnssd did not write; export the detector again"
+        )
+    return sidecar
+
+
+def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
+    """The one sidecar of an export folder, with every file it names checked against its checksum.
+
+    Raises
+    ------
+    ExportError
+        When there is none, or more than one; and for a file that is missing or damaged.
+    """
+    found = find_sidecars(folder)
+    if not found:
+        raise ExportError(f"{folder}: holds no export (no JSON file of one); make one with: mnssd export RUN")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ExportError(f"{folder}: holds more than one export ({names}); give each a folder of its own")
+    sidecar = read_sidecar(found[0])
+    for entry in sidecar["files"].values():
+        path = folder / entry["file"]
+        try:
+            actual = describe_file(path)
+        except OSError as error:
+            raise ExportError(f"{path}: {error.strerror}; {found[0].name} names it; export again") from error
+        if actual["sha256"] != entry["sha256"]:
+            raise ExportError(
+                f"{path}: damaged or changed (its checksum is another); export the detector again"
+            )
+    return found[0], sidecar
+
+
+def _parse(path: Path) -> Optional[Dict[str, Any]]:
+    """The JSON if it claims to be a sidecar, else None."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
