@@ -1,4 +1,4 @@
-"""A small detector that has learned nothing but finds things, pictures of nothing, and a run folder for it."""
+"""A small detector that has learned nothing but finds things, pictures of nothing, and a run folder."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Color = Tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 # In pixels, of images by the geometric mean of their sides.
-LINE_SHARE, TEXT_SHARE = 1 / 220, 1 / 34
+LINE_SHARE, TEXT_SHARE = 1 / 200, 1 / 34
 LEAST_TEXT = 8
 """Smaller text cannot be read, and is left out."""
 
@@ -83,7 +83,7 @@ def class_color(label: int) -> Color:
     Hues go round the colour circle in steps of the golden section, which sets neighbouring labels far apart
     and never comes back to a hue; brightness takes turns, since the eye tells few hues apart.
     """
-    saturation, value = ((0.85, 0.95), (0.65, 1.0), (0.95, 0.72))[label % 3]
+    saturation, value = ((0.85, 0.95), (0.65, 1.0), (0.9, 0.82))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb((0.36 + label * 0.618034) % 1, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
