@@ -2,6 +2,11 @@
 
 `clip` is not a oneDNN operator: each one costs two layout changes and a scalar kernel, 70 % of a
 MobileNetV2 training step. MXNet has ``_contrib_BatchNormWithReLU``; ReLU6 is made of two of them.
+
+MXNet 1.9.1 has a fault there. The forward pass keeps which values were cut to zero, in the layout of
+its data; when the data are in the plain layout and the gradient comes in a blocked one, the backward
+pass applies that record in the wrong order, and the gradient is wrong without a word. So only
+BatchNorms are fused whose data surely are blocked: see `_reads_whole_vectors`.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from .channels import BLOCK
 from .symbol_graph import Edge, Graph, Node
 
 FUSED = "_contrib_BatchNormWithReLU"
@@ -65,17 +71,32 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
 
 
 def _pairs(graph: Graph, is_activation: Any) -> List[Tuple[Node, Node]]:
-    """(BatchNorm, activation) where the activation is the BatchNorm's only reader."""
+    """(BatchNorm, activation) where the activation is the BatchNorm's only reader, and the fusion is safe."""
     readers = graph.readers()
     pairs = []
     for node in graph.nodes():
         if not is_activation(node):
             continue
         norm, index = node.inputs[0]
-        alone = len(readers[id(norm)]) == 1
-        if norm.op == "BatchNorm" and index == 0 and alone and norm.attrs.get("axis", "1") == "1":
+        if norm.op != "BatchNorm" or index != 0 or norm.attrs.get("axis", "1") != "1":
+            continue
+        convolution = norm.inputs[0][0]
+        alone = len(readers[id(norm)]) == 1 and len(readers[id(convolution)]) == 1
+        if alone and _reads_whole_vectors(graph, convolution):
             pairs.append((norm, node))
     return pairs
+
+
+def _reads_whole_vectors(graph: Graph, source: Node) -> bool:
+    """Whether `source` is a convolution whose output oneDNN makes in blocks of channels.
+
+    It does so for whole vectors of channels in and out, and for the three channels of an image.
+    """
+    if source.op != "Convolution" or not graph.has_shape(source.inputs[1][0]):
+        return False
+    groups = int(source.attrs.get("num_group", "1"))
+    channels = graph.shape(source.inputs[1][0])[1] * groups
+    return int(source.attrs["num_filter"]) % BLOCK == 0 and (channels % BLOCK == 0 or channels == 3)
 
 
 def _substitute(graph: Graph, new: Dict[int, Node]) -> None:

@@ -83,7 +83,8 @@ def pad_outputs(graph: Graph) -> int:
     """Pad convolutions whose channels are seen from outside, and cut the added ones off behind them.
 
     A detector's predictors have odd channel counts; oneDNN computes those by matrix products on copies
-    (``gemm``), several times slower than its own convolutions. Run it after `pad_channels`.
+    (``gemm``), several times slower than its own convolutions. Run it after `pad_channels`, and before a
+    pass that relies on oneDNN's layouts: what is cut is in the plain one.
 
     Returns
     -------
@@ -93,8 +94,7 @@ def pad_outputs(graph: Graph) -> int:
     zeros = _Zeros(graph, "output_zeros")
     cut: Dict[int, Node] = {}
     for node in graph.nodes():
-        plain = node.op == "Convolution" and node.attrs.get("num_group", "1") == "1" and _channels_first(node)
-        count = int(node.attrs["num_filter"]) if plain else 0
+        count = int(node.attrs["num_filter"]) if _is_predictor(graph, node) else 0
         if count % BLOCK:
             _pad_outputs(node, -(-count // BLOCK) * BLOCK, zeros)
             attrs = {"axis": "1", "begin": "0", "end": str(count)}
@@ -105,6 +105,12 @@ def pad_outputs(graph: Graph) -> int:
             node.inputs = [(cut.get(id(source), source), index) for source, index in node.inputs]
     graph.outputs = [(cut.get(id(source), source), index) for source, index in graph.outputs]
     return len(cut)
+
+
+def _is_predictor(graph: Graph, node: Node) -> bool:
+    if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1" or not _channels_first(node):
+        return False
+    return all(graph.has_shape(source) for source, _ in node.inputs[1:])
 
 
 def _is_plain(node: Node) -> bool:

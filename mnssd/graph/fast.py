@@ -45,6 +45,10 @@ def fast_block(block: Any, passes: Optional[Sequence[Tuple[str, Pass]]] = None) 
     `block` other arrays or another structure parts the two: another context, forced initialization,
     `SSD.reset_class`, a second fast block (it takes the running statistics over). Make a new one then.
 
+    Call ``mx.nd.waitall()`` between a backward pass and reading or setting running statistics: the fused
+    operator of MXNet 1.9.1 writes them in its backward pass without telling the engine, which so lets a
+    reader go before.
+
     Parameters
     ----------
     block : mxnet.gluon.HybridBlock
@@ -64,7 +68,7 @@ def fast_block(block: Any, passes: Optional[Sequence[Tuple[str, Pass]]] = None) 
     waiting = [name for name, parameter in own.items() if parameter._data is None]
     if waiting:
         raise ValueError(f"{waiting[0]} has no array yet; initialize the block and run it once before")
-    context = next(iter(own.values())).list_ctx() if own else [mx.current_context()]
+    context = next((parameter.list_ctx() for parameter in own.values()), [mx.current_context()])
     if passes is None:
         passes = TRAINING_PASSES if runs_in_onednn(context) else ()
     graph = Graph(traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced)), shapes)

@@ -119,6 +119,12 @@ class Graph:
             self._longer[name] = Node("null", name)
         return self._longer[name]
 
+    def has_shape(self, node: Node) -> bool:
+        """Whether `shape` knows it."""
+        if node.op == "Concat":
+            return all(self.has_shape(source) for source, _ in node.inputs)
+        return node.op == "null" and node.name in self._shapes
+
     def shape(self, node: Node) -> Tuple[int, ...]:
         """Shape of a parameter, or of what passes have made of one.
 
