@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser, options: Type[Any]) -> None:
             keywords["help"] = argparse.SUPPRESS
             flag.add_argument("--no-" + name[2:], action="store_false", **keywords)
             continue
-        keywords["type"] = _argparse_type(meta["parse"] or _plain_type(field.default), name)
+        keywords["type"] = _argparse_type(meta["parse"] or _plain_type(field.default))
         keywords["choices"], keywords["metavar"] = meta["choices"], meta["metavar"]
         group.add_argument(name, **keywords)
 
@@ -118,11 +118,11 @@ def _plain_type(default: Any) -> Callable[[str], Any]:
     return str if default is None else type(default)
 
 
-def _argparse_type(parse: Callable[[str], Any], name: str) -> Callable[[str], Any]:
+def _argparse_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         try:
             return parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{name}: {error}") from error
+            raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert

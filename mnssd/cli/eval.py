@@ -40,7 +40,7 @@ class EvalOptions:
     metric: str = option("voc07", "11 points, or the area under the curve", choices=("voc07", "voc12"))
     iou: float = option(0.5, "overlap at which a detection matches an object")
     batch_size: int = option(16, "images computed together; changes nothing in the result")
-    workers: int = option(2, "threads that read images")
+    workers: int = option(-1, "threads that read images; -1 for what suits this machine")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     json: Optional[str] = option(None, "write the result to this file too", metavar="FILE")
     save_detections: Optional[str] = option(
@@ -56,7 +56,7 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
             raise ValueError(f"iou must be above 0 and at most 1, not {self.iou}")
-        for name, least in (("batch_size", 1), ("workers", 0)):
+        for name, least in (("batch_size", 1), ("workers", -1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -142,6 +142,7 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
     from ..evaluate.predict import evaluate
 
     net.hybridize()
+    workers = options.workers if options.workers >= 0 else runtime.image_workers()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(dataset), unit="image", disable=None, leave=False))
         writer = None
@@ -156,7 +157,7 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
                 writer.add(sample.image_id, detections)
 
         result = evaluate(
-            net, dataset, options.metric, options.iou, options.batch_size, options.workers, ctx, watch=watch
+            net, dataset, options.metric, options.iou, options.batch_size, workers, ctx, watch=watch
         )
     if not any(result.detections.values()):
         _say(f"warning: {path} found nothing in {result.images} images; are its weights trained?")

@@ -60,7 +60,7 @@ class DetectionTask:
         self.block = self.net.heads
         self._forward = fast_block(self.block) if loop.fast_graph else self.block
         self._forward.hybridize(static_alloc=True, static_shape=True)
-        self.workers = loop.workers if loop.workers >= 0 else max(1, runtime.usable_cores() - 1)
+        self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         self._transform = (ValTransform if options.overfit else TrainTransform)(self.spec.size)
         self._assign = TargetAssigner(self.net.anchors)
@@ -89,7 +89,7 @@ class DetectionTask:
             self.net,
             self.val_set,
             self.options.metric,
-            workers=max(1, self.workers),
+            workers=self.workers,
             on_bad_image="skip",
             skipped=skipped,
         )

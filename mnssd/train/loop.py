@@ -26,7 +26,7 @@ class Task(Protocol):
     batches: Loader
 
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
-        """Run under ``autograd.record``: what to go backward from, and scalars by name, ``loss`` among them."""
+        """What to go backward from, and scalars by name, ``loss`` among them; run under ``record``."""
 
     def validate(self) -> Optional[Dict[str, Any]]:
         """For the log, with at least ``mAP`` and ``metric``; None when there is nothing to measure on."""

@@ -36,7 +36,7 @@ class LoopOptions:
         "", "regular expression: parameters whose name it finds stay as they are, statistics too"
     )
     seed: int = option(0, "of everything random")
-    workers: int = option(-1, "threads that prepare images; -1 for one less than the cores, at least one")
+    workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
     val_interval: int = option(1, "epochs between validations; 0 for never")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     fast_graph: bool = option(True, "train through the rewritten graph (same network, several times faster)")

@@ -100,6 +100,6 @@ def _introduce(task: DetectionTask, run: RunFolder) -> None:
     print(f"{spec.head} on {spec.network} x{spec.width:g} at {width}x{height}")
     print(f"{len(spec.classes)} classes: {', '.join(spec.classes)}")
     print(f"training on {task.train_set.name}: {len(task.train_set)} images{val}")
-    print(f"{threads} threads for computing, {task.workers} for images; on {task.ctx}")
+    print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
     for note in task.notes:
         print(f"note: {note}")
