@@ -224,9 +224,8 @@ def test_gradients_where_layouts_meet(channels: int, tail: str) -> None:
     """Outputs whose channels may not be padded: plain and blocked tensors meet there."""
 
     def factory() -> HybridBlock:
-        return layers(
-            lambda net: (add_conv(net, channels, kernel=3, stride=2, pad=1), net.add(TAILS[tail](channels)))
-        )
+        head = layers(lambda net: add_conv(net, channels, kernel=3, stride=2, pad=1))
+        return sequential(head, TAILS[tail](channels))
 
     assert_same_block(factory, images(4, 32, 32))
 

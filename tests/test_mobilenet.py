@@ -37,8 +37,8 @@ COST = {
     ("v2", 0.5): (1.965, 92.3),
     ("v2", 0.25): (1.516, 30.5),
 }
-OURS = {"v1": MobileNetV1, "v2": MobileNetV2}
-ZOO = {"v1": vision.MobileNet, "v2": vision.MobileNetV2}
+OURS: Dict[str, Any] = {"v1": MobileNetV1, "v2": MobileNetV2}
+ZOO: Dict[str, Any] = {"v1": vision.MobileNet, "v2": vision.MobileNetV2}
 
 
 def conv_text(channels_in: int, channels: int, kernel: int, stride: int, groups: int = 1) -> str:

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import mxnet as mx
 import numpy as np
@@ -81,7 +81,7 @@ def test_detectors_classes_are_vocs_unless_given() -> None:
 
 
 def test_every_listed_name_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: List[DetectorSpec] = []
     monkeypatch.setattr(zoo, "build_detector", made.append)
     names = zoo.model_names()
     assert len(set(names)) == len(names) > 80
