@@ -199,7 +199,7 @@ def test_initial_values_keep_the_signal() -> None:
 @given(
     st.builds(
         DetectorSpec,
-        classes=st.lists(st.text(min_size=1), min_size=1, max_size=4).map(tuple),
+        classes=st.lists(st.text("aä猫 -:#'\"[%", min_size=1), min_size=1, max_size=4).map(tuple),
         network=st.sampled_from(zoo.NETWORKS),
         width=st.sampled_from(zoo.WIDTHS),
         size=st.tuples(st.just(300), st.integers(3, 20).map(lambda n: 32 * n)),
