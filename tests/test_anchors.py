@@ -19,31 +19,32 @@ map_sizes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size
 input_sizes = st.tuples(st.integers(96, 2000), st.integers(96, 2000))
 
 
-def test_count_is_that_of_tensorflows_mobilenet_ssd() -> None:
-    """1917 anchors at 300 pixels: 19*19*3 + (100 + 25 + 9 + 4 + 1) * 6."""
-    assert len(make_anchors(MAPS_300, (300, 300))) == 1917
-    assert [anchors_per_position(i) for i in range(6)] == [3, 6, 6, 6, 6, 6]
+def test_count() -> None:
+    """2639 anchors at 300 pixels: 19*19*5 + (100 + 25 + 9 + 4 + 1) * 6."""
+    assert len(make_anchors(MAPS_300, (300, 300))) == 2639
+    assert [anchors_per_position(i) for i in range(6)] == [5, 6, 6, 6, 6, 6]
 
 
 def gluoncv_anchors(index: int, columns: int, rows: int, side: int) -> np.ndarray:
-    """``(rows * columns, K, 4)``: the finest map as in GluonCV's Lite generator, the others as in its SSD's.
-
-    The Lite generator halves the square on every map, where only the finest is meant ("reduce boxes in
-    lowest layer"), so it is no reference for the others.
-    """
+    """``(rows * columns, K, 4)``: as GluonCV's SSD; on the finest map its Lite generator's half square too."""
     next_scale = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
     sizes = (SCALES[index] * side, next_scale * side)
     ratios = [1, 2, 0.5] if index == 0 else [1, 2, 0.5, 3, 1 / 3]
-    kind = LiteAnchorGenerator if index == 0 else SSDAnchorGenerator
-    generator = kind(index, (side, side), sizes, ratios, step=side / columns, alloc_size=(rows, columns))
-    generator.initialize()
-    anchors: Any = generator(mx.nd.zeros((1, 1, rows, columns)))
-    return anchors.asnumpy().reshape(rows * columns, -1, 4)
+
+    def generate(kind: Any) -> np.ndarray:
+        generator = kind(index, (side, side), sizes, ratios, step=side / columns, alloc_size=(rows, columns))
+        generator.initialize()
+        anchors: np.ndarray = generator(mx.nd.zeros((1, 1, rows, columns))).asnumpy()
+        return anchors.reshape(rows * columns, -1, 4)
+
+    plain = generate(SSDAnchorGenerator)
+    half_square = generate(LiteAnchorGenerator)[:, :1]
+    return np.concatenate([plain, half_square], axis=1) if index == 0 else plain
 
 
 @pytest.mark.parametrize("side", [300, 512])
 def test_same_anchors_as_gluoncv(side: int) -> None:
-    """The same boxes at each position; within one the order is TensorFlow's, not GluonCV's."""
+    """The same boxes at each position; within one the order is another."""
     maps = MAPS_300 if side == 300 else [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
     ours, start = make_anchors(maps, (side, side)), 0
     for index, (columns, rows) in enumerate(maps):
@@ -94,11 +95,11 @@ def test_shapes_have_their_scale_and_ratio(index: int) -> None:
     area, ratio = np.sqrt(shapes.prod(1)) / 300, shapes[:, 0] / shapes[:, 1]
     following = [*SCALES[1:], 1.0][index]
     if index == 0:
-        np.testing.assert_allclose(area, [0.2, 0.2, 0.1])
-        np.testing.assert_allclose(ratio, [2, 0.5, 1])
+        np.testing.assert_allclose(area, [0.2, 0.2, 0.2, np.sqrt(0.2 * 0.35), 0.1])
+        np.testing.assert_allclose(ratio, [*RATIOS[0], 1, 1])
     else:
         np.testing.assert_allclose(area, [SCALES[index]] * 5 + [np.sqrt(SCALES[index] * following)])
-        np.testing.assert_allclose(ratio, [*RATIOS, 1])
+        np.testing.assert_allclose(ratio, [*RATIOS[1], 1])
 
 
 def test_scales_are_evenly_spaced() -> None:
@@ -109,8 +110,8 @@ def test_scales_are_evenly_spaced() -> None:
 def test_boxes_are_square_in_pixels_on_a_rectangular_input() -> None:
     """Sides come from the geometric mean of the input's, so the ratio stays what it says."""
     wide = make_anchors([(30, 20), (15, 10), (8, 5), (4, 3), (2, 2), (1, 1)], (480, 320))
-    assert (wide[2::3][:600, 2] == wide[2::3][:600, 3]).all()
-    np.testing.assert_allclose(wide[2, 2:], 0.1 * np.sqrt(480 * 320), rtol=1e-6)
+    assert (wide[4::5][:600, 2] == wide[4::5][:600, 3]).all()
+    np.testing.assert_allclose(wide[4, 2:], 0.1 * np.sqrt(480 * 320), rtol=1e-6)
     tall = make_anchors([(20, 30), (10, 15), (5, 8), (3, 4), (2, 2), (1, 1)], (320, 480))
     transposed = wide[:, [1, 0, 3, 2]]
     assert sorted(map(tuple, tall.round(2).tolist())) == sorted(map(tuple, transposed.round(2).tolist()))

@@ -141,7 +141,7 @@ def test_maps_at_300_are_the_specified_ones() -> None:
     net = SSD(MobileNetV2(0.25, 1), ["a"], (300, 300))
     assert net.map_sizes() == [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
     assert net.heads._map_channels[2:] == [512, 256, 256, 128]
-    assert len(net.anchors) == 1917
+    assert len(net.anchors) == 2639
 
 
 @pytest.mark.parametrize("corner", ["top right", "bottom left"])

@@ -21,7 +21,7 @@ Size = Tuple[int, int]
 # Chances of 0, 1, ... 6 objects in a picture.
 _COUNTS = (0.03, 0.21, 0.23, 0.21, 0.14, 0.10, 0.08)
 # Longer side of an object's tight box, drawn log-uniformly: a range of three.
-_SIDES = (48.0, 144.0)
+_SIDES = (60.0, 180.0)
 # An object that shows less than this of its area (behind others, outside the picture) is placed anew.
 _VISIBLE = 0.7
 # Boxes that overlap more than this are placed anew: non-maximum suppression could not keep both.

@@ -15,7 +15,8 @@ import mxnet as mx
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.image import choose_reduction, image_size, read_image, resize_for_network, to_network_input
+from ..data.image import to_network_input
+from ..data.network_io import read_for_network, to_detections
 from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
 from .voc import VOCMetric, VOCResult
@@ -163,11 +164,9 @@ def _context_of(net: Any) -> mx.Context:
 
 def _prepare(sample: Sample, size: Size) -> Union[_Prepared, _Failed]:
     try:
-        original = image_size(sample.image_path)
-        image = read_image(sample.image_path, choose_reduction(original, size))
+        return _Prepared(sample, *read_for_network(sample.image_path, size))
     except ImageError as error:
         return _Failed(sample, error)
-    return _Prepared(sample, resize_for_network(image, size), original)
 
 
 def _read_ahead(
@@ -213,23 +212,6 @@ def _launch(net: Any, batch: List[_Prepared], ctx: mx.Context) -> _Launched:
 
 def _fetch(launched: _Launched, net_size: Size) -> Iterator[Tuple[Sample, Detections]]:
     """Wait for a batch and bring its boxes to the pixels of their images."""
-    ids, scores = launched.ids.asnumpy()[..., 0], launched.scores.asnumpy()[..., 0]  # (B, K)
-    boxes = launched.boxes.asnumpy()  # (B, K, 4)
+    ids, scores, boxes = (array.asnumpy() for array in (launched.ids, launched.scores, launched.boxes))
     for image, its_ids, its_scores, its_boxes in zip(launched.batch, ids, scores, boxes):
-        rows = np.flatnonzero(its_ids >= 0)  # the others are padding
-        rows = rows[np.argsort(-its_scores[rows], kind="stable")]
-        yield (
-            image.sample,
-            Detections(
-                boxes=_to_image(its_boxes[rows], net_size, image.size),
-                labels=its_ids[rows].astype(np.int32),
-                scores=its_scores[rows].astype(np.float32),
-            ),
-        )
-
-
-def _to_image(boxes: np.ndarray, net_size: Size, size: Size) -> np.ndarray:
-    """Boxes ``(N, 4)`` from pixels of the network's input to pixels of an image of `size`, clipped to it."""
-    scale = np.array([size[0] / net_size[0], size[1] / net_size[1]] * 2)
-    limit = np.array([size[0] - 1, size[1] - 1] * 2)
-    return np.clip(boxes * scale, 0, limit).astype(np.float32)
+        yield image.sample, to_detections(its_ids, its_scores, its_boxes, net_size, image.size)

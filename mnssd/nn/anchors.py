@@ -10,19 +10,17 @@ SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 """Anchor side of each of the six maps, as a share of the input's: SSD paper (Liu et al. 2016) section 2.2
 with s_min 0.2 and s_max 0.95, as in TensorFlow's released MobileNet SSDs."""
 
-FIRST_RATIOS = (2.0, 0.5)
-"""Of the finest map; its square is of another size, see `anchor_shapes`."""
-
-RATIOS = (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)
-"""Aspect ratios, width over height (SSD paper, section 2.2)."""
+RATIOS = ((1.0, 2.0, 0.5), (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0))
+"""Aspect ratios, width over height, of the finest map and of the others (SSD paper, section 2.2)."""
 
 
 def anchor_shapes(index: int, side: float) -> np.ndarray:
     """Widths and heights of the anchors at each position of map `index` (0 is the finest).
 
-    The finest map has a square of half its scale and the two ratios; every other map has the five
-    ratios and the square of the geometric mean with the next map's scale (1.0 after the last).
-    TensorFlow's ``reduce_boxes_in_lowest_layer`` does the same.
+    The ratios at the map's scale and the square of the geometric mean with the next map's scale (1.0
+    after the last), as in the paper. The finest map also has the square of half its scale, as in
+    TensorFlow's ``reduce_boxes_in_lowest_layer``, which however drops the other two squares there:
+    then a third of the objects of a fifth of the image's side find no anchor at all.
 
     Parameters
     ----------
@@ -34,16 +32,13 @@ def anchor_shapes(index: int, side: float) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        ``(K, 2)`` float64, width and height in input pixels; K is 3 for map 0, else 6.
+        ``(K, 2)`` float64, width and height in input pixels; K is 5 for map 0, else 6.
     """
     scale = SCALES[index]
-    ratios: Sequence[float]
-    if index == 0:
-        square, ratios = scale / 2, FIRST_RATIOS
-    else:
-        following = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
-        square, ratios = np.sqrt(scale * following), RATIOS
-    shapes = [(scale * np.sqrt(r), scale / np.sqrt(r)) for r in ratios] + [(square, square)]
+    following = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
+    ratios = RATIOS[0] if index == 0 else RATIOS[1]
+    squares = [np.sqrt(scale * following)] + ([scale / 2] if index == 0 else [])
+    shapes = [(scale * np.sqrt(r), scale / np.sqrt(r)) for r in ratios] + [(s, s) for s in squares]
     return np.array(shapes) * side
 
 
