@@ -320,6 +320,27 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(shapes, tmp_path):
         train(shapes, tmp_path / "run", lr=1e12, epochs=3, val_interval=0, warmup=0)
 
 
+def test_weights_that_are_not_finite_stop_the_run_before_they_are_saved(tmp_path):
+    from mxnet.gluon import nn
+
+    from mnssd.train.checkpoint import save_weights
+    from mnssd.train.loop import check_finite
+
+    block = nn.Dense(2, in_units=3)
+    block.initialize()
+    run = RunFolder(tmp_path)
+    check_finite(block, run, 0)
+    save_weights(run.best, block)
+    before = run.best.read_bytes()
+    block.weight.set_data(block.weight.data() * float("nan"))
+    with pytest.raises(MnssdError, match="weight is not finite after epoch 3"):
+        check_finite(block, run, 2)
+    with pytest.raises(MnssdError, match=r"nowhere/best\.params"):
+        save_weights(tmp_path / "nowhere" / "best.params", block)
+    assert run.best.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["best.params"]
+
+
 def test_an_image_of_another_size_than_annotated_is_refused_and_boxes_follow_a_reduced_image(tmp_path):
     import cv2
 

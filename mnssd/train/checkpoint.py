@@ -6,12 +6,15 @@ safetensors file whose metadata hold the progress as JSON. Nothing in it is exec
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+import mxnet as mx
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
@@ -53,6 +56,27 @@ def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress) ->
     write_whole(path, FIRST_LINE + digest + b"\n" + body)
 
 
+def save_weights(path: Path, block: Any) -> None:
+    """Write a ``.params`` file that Gluon's `load_parameters` reads, in one stroke.
+
+    Raises
+    ------
+    MnssdError
+        When it cannot be written; what was there before stays.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        block.save_parameters(str(unfinished))
+        os.replace(unfinished, path)
+    except (OSError, mx.MXNetError) as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        reason = str(error).strip().splitlines()[-1]
+        raise MnssdError(
+            f"{path}: cannot be written ({reason}); what was there before is unchanged"
+        ) from error
+
+
 def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
     """Put a checkpoint back into `block` and `trainer`; returns the progress.
 
@@ -72,8 +96,6 @@ def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
         raise MnssdError(
             f"{path}: a checkpoint of another network (see {odd}); resume with the run's own options"
         )
-    import mxnet as mx
-
     for name, parameter in names.items():
         parameter.set_data(mx.nd.array(found[name]))
     _restore_optimizer(trainer, names, arrays)

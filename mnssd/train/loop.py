@@ -10,7 +10,7 @@ import mxnet as mx
 
 from ..data.loader import Batch, Loader
 from ..errors import MnssdError
-from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .options import LoopOptions
 from .run_folder import RunFolder
@@ -72,6 +72,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                 progress.step += 1
                 asked = time.monotonic()
             mx.nd.waitall()
+            check_finite(task.block, run, epoch)
             row = journal.end_epoch(rate)
             progress.epoch = epoch + 1
             last = progress.epoch == options.epochs
@@ -81,7 +82,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
             progress.history.append(row)
             better = _is_better(measured, progress)
             if better or (last and progress.best_score is None):
-                task.block.save_parameters(str(run.best))
+                save_weights(run.best, task.block)
             save_checkpoint(run.last, task.block, trainer, progress)
             journal.finish_row(progress.history, marks=" (best)" if better else "")
             if len(task.batches.bad) > said_bad:
@@ -116,6 +117,20 @@ def clip_gradients(trainer: mx.gluon.Trainer, longest: float) -> None:
     """Scale all gradients so that together they are at most `longest` (L2 norm)."""
     gradients = [p.grad() for p in trainer._params if p.grad_req != "null"]
     mx.gluon.utils.clip_global_norm(gradients, longest, check_isfinite=False)
+
+
+def check_finite(block: Any, run: RunFolder, epoch: int) -> None:
+    """Raise MnssdError when a weight or a statistic is not finite.
+
+    The loss does not always tell: oneDNN's ReLU turns NaN into 0, so a network of NaN weights can have a
+    finite loss in the fast graph.
+    """
+    for name, parameter in block._collect_params_with_prefix().items():
+        if not math.isfinite(float(parameter.data().sum().asscalar())):
+            raise MnssdError(
+                f"{name} is not finite after epoch {epoch + 1}: training has diverged. Lower --lr, raise "
+                f"--warmup or set --clip-gradient; {run.path} holds the state after epoch {epoch}"
+            )
 
 
 def _is_better(measured: Optional[Dict[str, Any]], progress: Progress) -> bool:
