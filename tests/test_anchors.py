@@ -26,7 +26,7 @@ def test_count() -> None:
 
 
 def gluoncv_anchors(index: int, columns: int, rows: int, side: int) -> np.ndarray:
-    """``(rows * columns, K, 4)``: as GluonCV's SSD; the finest map has its Lite generator's half square too."""
+    """``(rows * columns, K, 4)``: GluonCV's SSD; on the finest map its Lite generator's half square too."""
     next_scale = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
     sizes = (SCALES[index] * side, next_scale * side)
     ratios = [1, 2, 0.5] if index == 0 else [1, 2, 0.5, 3, 1 / 3]

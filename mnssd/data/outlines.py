@@ -15,6 +15,8 @@ _OVERSAMPLE = 4
 
 # Logarithm of the largest stretch: sides at most 1.3 apart, so that a circle stays one.
 _STRETCH = 0.13
+# Largest turn either way: most things in photographs stand upright.
+_TURN = np.pi / 6
 
 
 def _arc(radius: float, start: float, end: float, centre: float = 0.0) -> np.ndarray:
@@ -102,9 +104,9 @@ def random_outline(rng: np.random.Generator, label: int, side: float) -> Contour
         The longer side of its tight box, in pixels.
     """
     contours = _OUTLINES[SHAPE_CLASSES[label]](rng)
-    first, second = rng.uniform(0, 2 * np.pi, 2)
+    turn, axis = rng.uniform(-_TURN, _TURN), rng.uniform(0, np.pi)
     stretch = np.exp(rng.uniform(-_STRETCH, _STRETCH))
-    matrix = rotation(first) @ np.diag([stretch, 1 / stretch]) @ rotation(second)
+    matrix = rotation(axis) @ np.diag([stretch, 1 / stretch]) @ rotation(turn - axis)
     contours = [contour @ matrix for contour in contours]
     points = np.concatenate(contours)
     low, high = points.min(axis=0), points.max(axis=0)

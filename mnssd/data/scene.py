@@ -19,7 +19,7 @@ from .outlines import SHAPE_CLASSES, coverage, random_outline, rotation
 Size = Tuple[int, int]
 
 # Chances of 0, 1, ... 6 objects in a picture.
-_COUNTS = (0.03, 0.21, 0.23, 0.21, 0.14, 0.10, 0.08)
+_COUNTS = (0.03, 0.05, 0.12, 0.20, 0.25, 0.20, 0.15)
 # Longer side of an object's tight box, drawn log-uniformly: a range of three.
 _SIDES = (60.0, 180.0)
 # An object that shows less than this of its area (behind others, outside the picture) is placed anew.
@@ -265,7 +265,7 @@ class _Picture:
         if shadow:
             self._shadow(mask, origin)
         # The second colour of the texture stays near the first, which stands out.
-        other = color + np.clip(_colors(rng, 1)[0] - color, -60, 60) * rng.uniform(0, 0.8)
+        other = color + np.clip(_colors(rng, 1)[0] - color, -60, 60) * rng.uniform(0, 0.5)
         fill = _mixed(_pattern(rng, size, rng.uniform(6, 40) * self.unit), color, other)
         shade = rng.uniform(0, 0.35)
         fill *= _mixed(_ramp(rng, size), np.full(3, 1 - shade / 2), np.full(3, 1 + shade / 2))
@@ -342,11 +342,11 @@ def render_scene(rng: np.random.Generator, size: Tuple[int, int]) -> Scene:
         ``(width, height)`` in pixels.
     """
     picture = _Picture(rng, size)
-    for _ in range(rng.integers(2, 7)):
+    for _ in range(rng.integers(1, 5)):
         picture.add_clutter()
     for _ in range(rng.choice(len(_COUNTS), p=_COUNTS)):
         picture.add_object()
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 3)):
         picture.add_clutter()
     return Scene(
         image=picture.finish(),
