@@ -118,8 +118,9 @@ def test_graph_and_back_is_the_same_symbol(name: str) -> None:
     assert back.list_arguments() == symbol.list_arguments()
     assert back.list_auxiliary_states() == symbol.list_auxiliary_states()
     assert back.list_outputs() == symbol.list_outputs()
+    # Not to the last bit: oneDNN may choose another implementation for an array elsewhere in memory.
     for expected, found in zip(as_list(block(x)), as_list(fast_block(block, ())(x))):
-        np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
+        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.model_names() if not n.startswith("ssd")])

@@ -28,17 +28,6 @@ def _circle(rng: np.random.Generator) -> Contours:
     return [_arc(1, 0, 2 * np.pi)]
 
 
-def _crescent(rng: np.random.Generator) -> Contours:
-    # The part of the unit circle that a smaller circle, shifted, does not cover.
-    radius, shift = rng.uniform(0.78, 0.9), rng.uniform(0.45, 0.6)
-    x = (1 - radius**2 + shift**2) / (2 * shift)
-    y = np.sqrt(1 - x**2)
-    outer, inner = np.arctan2(y, x), np.arctan2(y, x - shift)
-    return [
-        np.concatenate([_arc(1, outer, 2 * np.pi - outer), _arc(radius, 2 * np.pi - inner, inner, shift)])
-    ]
-
-
 def _cross(rng: np.random.Generator) -> Contours:
     arm = rng.uniform(0.26, 0.4)
     corner = np.array([[1, -arm], [1, arm], [arm, arm]])
@@ -46,24 +35,18 @@ def _cross(rng: np.random.Generator) -> Contours:
     return [np.concatenate([corner @ np.linalg.matrix_power(quarter.T, turn) for turn in range(4)])]
 
 
-def _heart(rng: np.random.Generator) -> Contours:
-    t = np.linspace(0, 2 * np.pi, 96)
-    x = 16 * np.sin(t) ** 3
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return [np.stack([x, -y], axis=1) / 17]
-
-
 def _ring(rng: np.random.Generator) -> Contours:
     return [_arc(1, 0, 2 * np.pi), _arc(rng.uniform(0.45, 0.7), 0, 2 * np.pi)]
 
 
-def _polygon(corners: int) -> np.ndarray:
-    angles = np.arange(corners) * 2 * np.pi / corners
+def _polygon(corners: int, first: float = -np.pi / 2) -> np.ndarray:
+    """Corners on the unit circle from the angle `first` on; by default the first is at the top."""
+    angles = first + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _square(rng: np.random.Generator) -> Contours:
-    return [_polygon(4)]
+    return [_polygon(4, -np.pi / 4)]
 
 
 def _star(rng: np.random.Generator) -> Contours:
@@ -78,9 +61,7 @@ def _triangle(rng: np.random.Generator) -> Contours:
 
 _OUTLINES: Dict[str, Callable[[np.random.Generator], Contours]] = {
     "circle": _circle,
-    "crescent": _crescent,
     "cross": _cross,
-    "heart": _heart,
     "ring": _ring,
     "square": _square,
     "star": _star,

@@ -265,7 +265,7 @@ class _Picture:
         if shadow:
             self._shadow(mask, origin)
         # The second colour of the texture stays near the first, which stands out.
-        other = color + np.clip(_colors(rng, 1)[0] - color, -60, 60) * rng.uniform(0, 0.5)
+        other = color + np.clip(_colors(rng, 1)[0] - color, -60, 60) * rng.uniform(0, 0.25)
         fill = _mixed(_pattern(rng, size, rng.uniform(6, 40) * self.unit), color, other)
         shade = rng.uniform(0, 0.35)
         fill *= _mixed(_ramp(rng, size), np.full(3, 1 - shade / 2), np.full(3, 1 + shade / 2))
