@@ -144,18 +144,21 @@ def usable_cores() -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def image_workers() -> int:
-    """Threads that read and augment images beside the computation: a quarter of the cores, on two cores none.
+def compute_threads() -> int:
+    """OpenMP threads: three quarters of the cores, on two cores both; the others are left for images.
 
     A training step is a thousand short parallel regions, and a computing thread that has lost its core to a
     reader holds up all others in each of them. On two cores it costs less to read between the steps.
     """
-    return usable_cores() // 4
+    cores = usable_cores()
+    return cores - cores // 4
 
 
-def compute_threads() -> int:
-    """OpenMP threads: the cores that `image_workers` leaves."""
-    return usable_cores() - image_workers()
+def image_workers() -> int:
+    """Threads that read and augment images beside the computation: the cores that computing leaves."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    computing = int(threads) if threads.isdigit() else compute_threads()
+    return max(0, usable_cores() - computing)
 
 
 # Environment variables that MXNet's libraries read while they are loaded, and what mnssd sets them to.

@@ -306,3 +306,16 @@ class TestSeed:
     def test_outside_the_range(self, seed: int) -> None:
         with pytest.raises(OptionError, match=f"--seed {seed}"):
             runtime.seed_everything(seed)
+
+
+@pytest.mark.parametrize(
+    ("cores", "omp", "computing", "reading"),
+    [(1, None, 1, 0), (2, None, 2, 0), (2, "1", 2, 1), (8, None, 6, 2), (8, "8", 6, 0), (4, "2,1", 3, 1)],
+)
+def test_cores_are_shared_between_computing_and_images(monkeypatch, cores, omp, computing, reading):
+    monkeypatch.setattr(runtime, "usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if omp:
+        monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    assert runtime.compute_threads() == computing
+    assert runtime.image_workers() == reading
