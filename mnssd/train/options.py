@@ -96,7 +96,7 @@ class DetectionOptions:
 
 # Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "shapes": {"size": (160, 160), "epochs": 40, "lr": 0.05, "width": 0.5, "val_interval": 5},
+    "shapes": {"size": (160, 160), "epochs": 40, "lr": 0.02, "width": 0.35, "val_interval": 5},
     "voc": {"epochs": 60, "val_interval": 5},
 }
 
