@@ -269,11 +269,13 @@ class _Picture:
         fill = _mixed(_pattern(rng, size, rng.uniform(6, 40) * self.unit), color, other)
         shade = rng.uniform(0, 0.35)
         fill *= _mixed(_ramp(rng, size), np.full(3, 1 - shade / 2), np.full(3, 1 + shade / 2))
-        if rng.random() < 0.5:
-            width = int(rng.integers(1, 3 + round(2 * self.unit)))
+        if stand_out or rng.random() < 0.5:
+            width = round(5 * self.unit) if stand_out else int(rng.integers(1, 3 + round(2 * self.unit)))
             # Eroded from outside the picture too, or the outline would run along its border.
             inner = cv2.erode(mask, None, iterations=width, borderType=cv2.BORDER_REPLICATE)
-            edge = np.full(fill.shape, _colors(rng, 1)[0], np.float32)
+            # Objects have the pale rim of a sticker, whatever their class and colour; clutter may have any.
+            rim = np.full(3, rng.uniform(225, 255)) if stand_out else _colors(rng, 1)[0]
+            edge = np.full(fill.shape, rim, np.float32)
             fill = _blend(edge, fill, inner * np.float32(1 / 255))
         view[...] = _blend(view, fill, mask * np.float32(1 / 255))
 
