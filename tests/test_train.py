@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from mnssd.data.augment import AugmentOptions
 from mnssd.data.loader import Loader
 from mnssd.data.sample import Sample
 from mnssd.data.shapes import make_shapes
@@ -73,10 +74,12 @@ def test_size_is_a_number_or_width_by_height():
 
 
 def test_data_set_defaults_stand_between_the_given_and_the_general():
-    detection, loop = resolve({}, "test")
+    detection, augment, loop = resolve({}, "test")
     assert detection.dataset == "shapes"
     assert detection.size != (300, 300)
-    detection, loop = resolve({"dataset": "voc", "lr": 0.5}, "test")
+    assert augment.crop_trials == 0
+    detection, augment, loop = resolve({"dataset": "voc", "lr": 0.5}, "test")
+    assert augment == AugmentOptions()
     assert detection.size == (300, 300)
     assert loop.lr == 0.5
 
@@ -90,6 +93,7 @@ def test_data_set_defaults_stand_between_the_given_and_the_general():
         ({"freeze": "("}, "freeze"),
         ({"dataset": "vocc"}, "vocc"),
         ({"overfit": -1}, "overfit"),
+        ({"expand_ratio": 0.5}, "expand_ratio"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(values, word):
@@ -284,10 +288,12 @@ def test_frozen_parameters_and_statistics_stay(shapes, tmp_path):
             freeze=r"backbone\.features\.",
         )
     )
-    for name, value in start.items():
-        if name.startswith("weights/"):
-            stays = "backbone.features." in name
-            assert np.array_equal(value, frozen[name]) == stays, name
+    weights = [name for name in start if name.startswith("weights/")]
+    kept = {name for name in weights if np.array_equal(start[name], frozen[name])}
+    features = {name for name in weights if "backbone.features." in name}
+    assert features <= kept
+    # Not quite all others: a box predictor whose anchors match no object has no gradient.
+    assert len(kept - features) <= 0.05 * len(set(weights) - features)
     with pytest.raises(OptionError, match="no parameter"):
         train(shapes, tmp_path / "none", freeze="nothing_is_called_this")
 

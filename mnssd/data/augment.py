@@ -8,16 +8,18 @@ then the colours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import cv2
 import numpy as np
 
-from ..options import option
+from .augment_options import AugmentOptions
 
 Size = Tuple[int, int]
 Annotated = Tuple[np.ndarray, np.ndarray, np.ndarray]
+
+# The original SSD's.
+PAPER = AugmentOptions()
 
 # What an expanded image is filled with: the ImageNet mean (0.485, 0.456, 0.406) in RGB levels, so
 # that the network sees zeros there.
@@ -35,58 +37,6 @@ _INTERPOLATIONS = (
 )
 
 
-def _check(good: bool, name: str, rule: str) -> None:
-    if not good:
-        raise ValueError(f"{name} {rule}")
-
-
-def _overlaps(text: str) -> Tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",")) if text.strip() else ()
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """Augmentation of training images.
-
-    The defaults are those of the original SSD (``examples/ssd/ssd_pascal.py`` in the authors'
-    Caffe: ``batch_sampler`` and ``train_transform_param``), which GluonCV uses too.
-    """
-
-    color_probability: float = option(0.5, "chance of each change of brightness, contrast, saturation, hue")
-    brightness: float = option(32.0, "most that is added to or taken from every level (0..255)")
-    contrast: float = option(0.5, "levels are multiplied by a factor from 1 - this to 1 + this")
-    saturation: float = option(0.5, "saturation is multiplied by a factor from 1 - this to 1 + this")
-    hue: float = option(18.0, "most that the hue turns, in OpenCV's units of 2 degrees")
-    expand_probability: float = option(0.5, "chance that the image is placed in a larger canvas")
-    expand_ratio: float = option(4.0, "largest side of that canvas, in sides of the image")
-    crop_overlaps: Tuple[float, ...] = option(
-        (0.1, 0.3, 0.5, 0.7, 0.9),
-        "least IoU of a crop with some object: one is drawn from these, no limit, and no crop",
-        parse=_overlaps,
-        metavar="IOU,IOU,...",
-    )
-    crop_scale: float = option(
-        0.3, "smallest side of a crop before its aspect is drawn, in sides of the image"
-    )
-    crop_aspect: float = option(2.0, "a crop is at most this many times longer one way, against the image")
-    crop_trials: int = option(50, "crops drawn for one limit before another limit is drawn")
-    flip_probability: float = option(0.5, "chance of a mirror image")
-    random_interpolation: bool = option(True, "resize with one of OpenCV's five interpolations by chance")
-
-    def __post_init__(self) -> None:
-        for name in ("color_probability", "expand_probability", "flip_probability"):
-            _check(0 <= getattr(self, name) <= 1, name, "is a chance from 0 to 1")
-        for name in ("contrast", "saturation"):
-            _check(0 <= getattr(self, name) <= 1, name, "is from 0 to 1")
-        _check(0 <= self.brightness <= 255, "brightness", "is from 0 to 255")
-        _check(0 <= self.hue <= 90, "hue", "is from 0 to 90")
-        _check(self.expand_ratio >= 1, "expand_ratio", "is 1 or more")
-        _check(all(0 <= value < 1 for value in self.crop_overlaps), "crop_overlaps", "are from 0 to below 1")
-        _check(0 < self.crop_scale <= 1, "crop_scale", "is above 0 and at most 1")
-        _check(self.crop_aspect >= 1, "crop_aspect", "is 1 or more")
-        _check(self.crop_trials >= 0, "crop_trials", "is 0 (never crop) or more")
-
-
 class TrainTransform:
     """One photograph, augmented, at the size of the network's input.
 
@@ -98,7 +48,7 @@ class TrainTransform:
         What is drawn, and how far it goes.
     """
 
-    def __init__(self, size: Size, options: AugmentOptions = AugmentOptions()) -> None:
+    def __init__(self, size: Size, options: AugmentOptions = PAPER) -> None:
         self.size = size
         self.options = options
         self._canvas = np.full((size[1], size[0], 3), FILL, np.uint8)

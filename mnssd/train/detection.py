@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 
 from .. import runtime, zoo
 from ..data.augment import TrainTransform, ValTransform
+from ..data.augment_options import AugmentOptions
 from ..data.dataset import Dataset
 from ..data.image import choose_reduction, read_image, to_network_input
 from ..data.loader import Arrays, Batch, Loader
@@ -41,7 +42,7 @@ class DetectionTask:
         What the user should know before training starts.
     """
 
-    def __init__(self, options: DetectionOptions, loop: LoopOptions) -> None:
+    def __init__(self, options: DetectionOptions, augment: AugmentOptions, loop: LoopOptions) -> None:
         runtime.seed_everything(loop.seed)
         self.options, self.ctx = options, runtime.pick_context(loop.ctx)
         self.train_set, self.val_set = _datasets(options, measure=bool(loop.val_interval))
@@ -62,7 +63,8 @@ class DetectionTask:
         self._forward.hybridize(static_alloc=True, static_shape=True)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
-        self._transform = (ValTransform if options.overfit else TrainTransform)(self.spec.size)
+        size = self.spec.size
+        self._transform = ValTransform(size) if options.overfit else TrainTransform(size, augment)
         self._assign = TargetAssigner(self.net.anchors)
         self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
+from ..data.augment_options import AugmentOptions
 from ..errors import OptionError
 from ..options import from_mapping, names_list, option, unknown_name
+
+T = TypeVar("T")
 
 DATASETS = ("shapes", "voc")
 
@@ -96,12 +99,21 @@ class DetectionOptions:
 
 # Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "shapes": {"size": (160, 160), "epochs": 40, "lr": 0.02, "width": 0.35, "val_interval": 5},
+    "shapes": {
+        "size": (160, 160),
+        "width": 0.35,
+        "epochs": 28,
+        "lr": 0.02,
+        "val_interval": 7,
+        "color_probability": 0.2,
+        "expand_probability": 0.0,
+        "crop_trials": 0,
+    },
     "voc": {"epochs": 60, "val_interval": 5},
 }
 
 
-def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, LoopOptions]:
+def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, AugmentOptions, LoopOptions]:
     """Options from what was given, the data set's defaults, and the general ones, in this order.
 
     Raises
@@ -111,12 +123,17 @@ def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, Lo
     """
     dataset = given.get("dataset", DetectionOptions.dataset)
     values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
-    known = [*DetectionOptions.__dataclass_fields__, *LoopOptions.__dataclass_fields__]
+    kinds = (DetectionOptions, AugmentOptions, LoopOptions)
+    known = [name for kind in kinds for name in kind.__dataclass_fields__]
     for key in values:
         if key not in known:
             raise OptionError(f"{source}: {unknown_name('option', key, known)}")
-    loop = {key: values.pop(key) for key in list(values) if key in LoopOptions.__dataclass_fields__}
-    detection = from_mapping(DetectionOptions, values, source)
+
+    def of(kind: Type[T]) -> T:
+        fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+        return from_mapping(kind, {key: value for key, value in values.items() if key in fields}, source)
+
+    detection = of(DetectionOptions)
     if detection.dataset not in DATASETS:
         raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
-    return detection, from_mapping(LoopOptions, loop, source)
+    return detection, of(AugmentOptions), of(LoopOptions)

@@ -39,12 +39,12 @@ def train_detector(given: Mapping[str, Any]) -> Path:
     given = dict(given)
     resumed = _resumed_run(given)
     values = {**(resumed.read_config()["options"] if resumed else {}), **given}
-    for key in ("size",):
+    for key in ("size", "crop_overlaps"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
-    detection, loop = resolve(values, str(resumed.config) if resumed else "options")
-    task = DetectionTask(detection, loop)
-    options = {**_plain(detection), **_plain(loop)}
+    detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
+    task = DetectionTask(detection, augment, loop)
+    options = {**_plain(detection), **_plain(augment), **_plain(loop)}
     if resumed is None:
         run = RunFolder.create(loop.output, f"{detection.head}-{detection.network}-{detection.dataset}")
         run.write_config({"mnssd": __version__, "task": "detection", **task.config(), "options": options})
