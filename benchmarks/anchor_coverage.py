@@ -44,9 +44,8 @@ def main() -> None:
             scale = np.array([args.size / sample.size[0], args.size / sample.size[1]] * 2, np.float32)
             matches += (assigner._overlaps(sample.boxes * scale) >= 0.5).sum(axis=1).tolist()
         found = np.array(matches)
-        print(
-            f"{name}: {len(anchors)} anchors, {(found > 0).mean():.3f} covered, {found.mean():.2f} matches each"
-        )
+        covered, mean = (found > 0).mean(), found.mean()
+        print(f"{name}: {len(anchors)} anchors, {covered:.3f} covered, {mean:.2f} matches each")
 
 
 if __name__ == "__main__":
