@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Two test processes with one OpenMP thread each use two cores better than one process with two.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: help setup demo test test-slow lint test-pythons clean
+.PHONY: help setup demo test test-slow lint test-pythons bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,15 @@ lint: $(READY) ## style, format and types
 test-pythons: ## set up and try each Python from 3.8 to 3.11 that this machine has
 	sh scripts/test_pythons.sh
 
+PEERS := .venv-peers
+bench: $(READY) $(PEERS)/.ready ## measure speed against the peers, half an hour on a machine with nothing else to do
+	$(RUN) benchmarks/run.py --peers $(PEERS)/bin/python $(if $(VOC),--voc "$(VOC)") $(if $(ONLY),--only "$(ONLY)")
+
+$(PEERS)/.ready: benchmarks/peers.txt
+	$(RUN) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install -r benchmarks/peers.txt
+	@touch $@
+
 clean: ## remove what make and the tools made; never data, runs or exports
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find mnssd tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -170,6 +170,10 @@ SETTINGS: Dict[str, Callable[[], str]] = {
 }
 
 
+# Measured on two cores with `benchmarks/threads.py`, see benchmarks/THREADS.md.
+SMALL_STEP = 200_000.0
+
+
 def configure() -> List[str]:
     """Set the variables of `SETTINGS` that the user has not set; to be called before MXNet is loaded.
 
@@ -194,7 +198,35 @@ def configure() -> List[str]:
         return []
     for variable in unset:
         os.environ[variable] = SETTINGS[variable]()
+    _chosen.update(unset)
     return unset
+
+
+_chosen: Set[str] = set()  # what `configure` has set, so that nothing the user has set is changed
+
+
+def suit_small_steps(pixels: float) -> bool:
+    """One computing thread where a training step is small; to be called before MXNet is loaded.
+
+    The parallel regions of a small step are so short that the threads spend their time waiting for one
+    another. On two cores the second thread then does more for reading images.
+
+    Parameters
+    ----------
+    pixels : float
+        Of the network input, times the batch, times the width multiplier: what a step's work grows with.
+
+    Returns
+    -------
+    bool
+        Whether the number of threads is now 1 by this choice. Never when the user has set OMP_NUM_THREADS.
+    """
+    late = "mxnet" in sys.modules
+    # On more cores it was not measured, so nothing is changed there.
+    if late or pixels >= SMALL_STEP or "OMP_NUM_THREADS" not in _chosen or usable_cores() > 2:
+        return False
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return True
 
 
 def _allowed_cpus() -> List[int]:

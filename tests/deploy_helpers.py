@@ -27,7 +27,7 @@ def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") ->
     for name, parameter in sorted(net.collect_params().items()):
         if name.endswith("running_mean"):
             parameter.set_data(mx.nd.array(rng.normal(0, 0.1, parameter.shape)))
-        elif name.endswith("running_var"):
+        elif name.endswith(("running_var", "gamma")):  # the gammas before a shortcut are 0 in a fresh network
             parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
     for predictor in net.heads.class_predictors:
         final = getattr(predictor, "project", predictor)

@@ -97,8 +97,8 @@ def test_every_form_of_image_gives_the_same(detector: Detector, images: List[str
     assert len(together) == len(paths)
     for path, found in zip(paths, together):
         pixels = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-        for alone in (detector(path, FLOOR), detector(Path(path), FLOOR), detector(pixels, FLOOR)):
-            check_same(alone, found)
+        for form in (path, Path(path), Path(path).read_bytes(), pixels):
+            check_same(detector(form, FLOOR), found)
     assert detector([]) == []
 
 
@@ -177,6 +177,12 @@ def test_odd_images(detector: Detector, tmp_path: Path) -> None:
 def test_arrays_that_are_no_images(detector: Detector, pixels: np.ndarray) -> None:
     with pytest.raises(ImageError, match="is no image"):
         detector(pixels)
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff\xe0" + bytes(64)])
+def test_bytes_that_are_no_image(detector: Detector, data: bytes) -> None:
+    with pytest.raises(ImageError, match="the image"):
+        detector(data)
 
 
 def test_rows_without_detections_and_scores() -> None:

@@ -238,7 +238,6 @@ def network(spec):
     for predictor in net.heads.class_predictors:
         weight = predictor.project.weight
         weight.set_data(weight.data() * 20)
-    net.hybridize()
     return net
 
 

@@ -174,6 +174,29 @@ class TestSettings:
             assert runtime.configure() == []
         assert dict(os.environ) == before
 
+    @pytest.mark.parametrize(
+        ("prepare", "pixels", "threads"),
+        [
+            ("", 1e5, "1"),
+            ("", 1e6, "2"),  # a large step wants all cores
+            ("os.environ['OMP_NUM_THREADS'] = '2'", 1e5, "2"),  # the user's own choice
+            ("import types; sys.modules['mxnet'] = types.ModuleType('mxnet')", 1e5, "2"),  # read already
+            ("cores = 8", 1e5, "6"),  # not measured on more cores
+        ],
+    )
+    def test_small_steps_get_one_thread(self, prepare: str, pixels: float, threads: str) -> None:
+        before_mnssd = prepare if "environ" in prepare else ""
+        after_mnssd = prepare if "modules" in prepare else ""
+        cores = 8 if "cores" in prepare else 2
+        done = python(
+            f"import os, sys, importlib.util\n{before_mnssd}\n"
+            f"spec = importlib.util.spec_from_file_location('alone', {str(Path(runtime.__file__))!r})\n"
+            "alone = importlib.util.module_from_spec(spec); spec.loader.exec_module(alone)\n"
+            f"alone.usable_cores = lambda: {cores}\nalone.configure()\n{after_mnssd}\n"
+            f"print(alone.suit_small_steps({pixels}), os.environ['OMP_NUM_THREADS'])"
+        )
+        assert done.stdout.split() == [str(threads == "1"), threads], done.stderr
+
 
 def lay_out(root: Path, files: Dict[str, str]) -> None:
     for name, text in files.items():

@@ -1,6 +1,7 @@
 """Training: schedule, loader, checkpoint, run folder, and small runs of the whole, on the real engine."""
 
 import csv
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ TINY = {
     "epochs": 2,
     "batch_size": 8,
     "lr": 0.02,
+    "predictor_lr": 1.0,
     "val_interval": 1,
     "workers": 1,
 }
@@ -77,7 +79,8 @@ def test_data_set_defaults_stand_between_the_given_and_the_general():
     detection, augment, loop = resolve({}, "test")
     assert detection.dataset == "shapes"
     assert detection.size != (300, 300)
-    assert augment.crop_trials == 0
+    assert augment.hue != AugmentOptions().hue
+    assert loop.predictor_lr < 1
     detection, augment, loop = resolve({"dataset": "voc", "lr": 0.5}, "test")
     assert augment == AugmentOptions()
     assert detection.size == (300, 300)
@@ -279,7 +282,7 @@ def test_frozen_parameters_and_statistics_stay(shapes, tmp_path):
     start, _ = weights_of(train(shapes, tmp_path / "start", epochs=1, val_interval=0))
     best = str(tmp_path / "start" / "best.params")
     # Crops, so that objects of every size occur: a predictor whose anchors match none would not move either.
-    crops = {"crop_trials": 50, "expand_probability": 0.5}
+    crops = asdict(AugmentOptions(color_probability=0.0))
     pattern = r"backbone\.features\."
     changes = {"epochs": 1, "val_interval": 0, "weights": best, "freeze": pattern, **crops}
     frozen, _ = weights_of(train(shapes, tmp_path / "frozen", **changes))

@@ -97,7 +97,7 @@ def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
         When the file is missing, empty, no image, of more than `MAX_PIXELS`, or cut short. A JPEG whose
         end marker is missing counts as cut short even if all its pixels should be there.
     """
-    return decode_image(_read_bytes(path), str(path), reduction)
+    return decode_image(read_bytes(path), str(path), reduction)
 
 
 def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
@@ -137,11 +137,16 @@ def image_size(path: PathLike) -> Size:
     ImageError
         When the file is missing, empty or no image. That the pixels can be decoded is not checked.
     """
-    data = _read_bytes(path, _HEADER_BYTES)
+    data = read_bytes(path, _HEADER_BYTES)
     try:
         return _read_header(data, str(path)).size
     except ImageError:  # the blocks before the size, a colour profile perhaps, can be longer than that
-        return _read_header(_read_bytes(path), str(path)).size
+        return _read_header(read_bytes(path), str(path)).size
+
+
+def encoded_size(data: bytes, name: str) -> Size:
+    """`image_size` of the content of an image file, with `name` for the messages."""
+    return _read_header(data, name).size
 
 
 def choose_reduction(size: Size, target: Size) -> int:
@@ -208,7 +213,7 @@ def _refuse(name: str, why: str) -> NoReturn:
     raise ImageError(f"{name} {why}; replace the file or take it out of the data set")
 
 
-def _read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
+def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
     """The file's content, or its first `limit` bytes."""
     try:
         status = os.stat(path)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Tuple, Union
 
 import cv2
 import numpy as np
 
-from .image import PathLike, choose_reduction, image_size, read_image, resize_for_network
+from .image import PathLike, choose_reduction, decode_image, encoded_size, read_bytes, resize_for_network
 from .sample import Detections
 
 Size = Tuple[int, int]
 
 
-def read_for_network(path: PathLike, net_size: Size) -> Tuple[np.ndarray, Size]:
-    """Read an image file at the size of a network's input.
+def read_for_network(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np.ndarray, Size]:
+    """Read an image file, or what is in one, at the size of a network's input.
 
     Returns
     -------
@@ -28,8 +28,9 @@ def read_for_network(path: PathLike, net_size: Size) -> Tuple[np.ndarray, Size]:
     ImageError
         As `read_image`.
     """
-    size = image_size(path)
-    return resize_for_network(read_image(path, choose_reduction(size, net_size)), net_size), size
+    data, name = (source, "the image") if isinstance(source, bytes) else (read_bytes(source), str(source))
+    size = encoded_size(data, name)
+    return resize_for_network(decode_image(data, name, choose_reduction(size, net_size)), net_size), size
 
 
 def shrink_for_network(image: np.ndarray, net_size: Size) -> np.ndarray:

@@ -14,10 +14,11 @@ from ..data.image import to_network_input
 from ..data.network_io import read_for_network, shrink_for_network, to_detections
 from ..data.sample import Detections
 from ..errors import ExportError, ImageError
+from ..graph.inference import fuse, inference_block
 from .sidecar import find_sidecars, read_export
-from .symbol import fuse, import_symbol
+from .symbol import import_symbol
 
-Image = Union[str, Path, np.ndarray]
+Image = Union[str, Path, bytes, np.ndarray]
 
 DISPLAY_SCORE = 0.5
 """Detections below are not shown unless asked for; the network's own floor is `nn.ssd.SCORE_FLOOR`."""
@@ -50,7 +51,6 @@ class Detector:
         self.classes, self.size = tuple(classes), size
         self._ctx, self._block = ctx, block
         self._turn = threading.Lock()  # a Gluon block is not made for calls at the same time
-        fuse(block, size, ctx)
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto") -> Detector:
@@ -77,9 +77,11 @@ class Detector:
             _, sidecar = read_export(path)
             symbol, params = (path / sidecar["files"][kind]["file"] for kind in ("symbol", "params"))
             width, height = sidecar["input"]["size"]
-            return cls(import_symbol(symbol, params, context), sidecar["classes"], (width, height), context)
+            block = import_symbol(symbol, params, context)
+            fuse(block, (width, height), context)
+            return cls(block, sidecar["classes"], (width, height), context)
         net = zoo.load_detector(str(path), context)
-        return cls(net, net.classes, net.size, context)
+        return cls(inference_block(net, net.size, context), net.classes, net.size, context)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -96,8 +98,8 @@ class Detector:
 
         Parameters
         ----------
-        images : str, Path or numpy.ndarray, or a sequence of them
-            Image files, or pixels as ``(height, width, 3)`` uint8 RGB.
+        images : str, Path, bytes or numpy.ndarray, or a sequence of them
+            Image files, what is in them, or pixels as ``(height, width, 3)`` uint8 RGB.
         score : float
             Detections with a lower score are left out.
 
@@ -111,7 +113,7 @@ class Detector:
         ImageError
             For a file that cannot be read, or pixels in another form.
         """
-        if isinstance(images, (str, Path, np.ndarray)):
+        if isinstance(images, (str, Path, bytes, np.ndarray)):
             return self._detect([images], score)[0]
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
         return [found for batch in batches for found in self._detect(batch, score)]

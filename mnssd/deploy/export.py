@@ -18,7 +18,7 @@ from .. import __version__
 from ..data.image import to_network_input
 from ..data.network_io import read_for_network
 from ..errors import ExportError, OptionError
-from ..graph.fold_batchnorm import fold_batchnorm
+from ..graph.inference import fold, fuse
 from ..graph.symbol_graph import Graph
 from ..nn.ssd import SCORE_FLOOR, STDS
 from ..zoo import DetectorSpec
@@ -33,7 +33,7 @@ from .sidecar import (
     read_sidecar,
     write_sidecar,
 )
-from .symbol import fuse, import_symbol
+from .symbol import import_symbol
 
 PathLike = Union[str, Path]
 
@@ -134,11 +134,7 @@ def inference_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
         node.name = traced.get(node.name, node.name)
     for (node, _), new_name in zip(graph.outputs, OUTPUTS):
         node.name = new_name
-    fold_batchnorm(graph, arrays)
-    symbol = graph.symbol()
-    values = {**arrays, **graph.constants}
-    arguments = {f"arg:{key}": values[key] for key in symbol.list_arguments() if key != INPUT_NAME}
-    return symbol, {**arguments, **{f"aux:{key}": values[key] for key in symbol.list_auxiliary_states()}}
+    return fold(graph, arrays)
 
 
 def compare_symbol(

@@ -19,6 +19,7 @@ from ..data.image import to_network_input
 from ..data.network_io import read_for_network, to_detections
 from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
+from ..graph.inference import inference_block
 from .voc import VOCMetric, VOCResult
 
 Size = Tuple[int, int]
@@ -70,7 +71,8 @@ def predict(
     Parameters
     ----------
     net : mnssd.nn.SSD
-        Or anything with its ``size`` and its answer to a batch.
+        It is fused for inference first, with the weights it then has. Anything else with its ``size`` and
+        its answer to a batch is run as it is.
     samples : iterable of Sample
         Only their image files are used.
     batch_size : int
@@ -102,10 +104,11 @@ def predict(
     ctx = ctx or _context_of(net)
     images = _read_ahead(samples, net.size, workers, _BATCHES_AHEAD * batch_size)
     good = _without_bad(images, on_bad_image == "raise", [] if skipped is None else skipped)
+    answer = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
     launched: Optional[_Launched] = None
     while True:
         batch = list(islice(good, batch_size))
-        launching = _launch(net, batch, ctx) if batch else None
+        launching = _launch(answer, batch, ctx) if batch else None
         if launched:
             yield from _fetch(launched, net.size)
         if launching is None:
@@ -203,10 +206,10 @@ def _without_bad(
             skipped.append(Skipped(image.sample, str(image.error)))
 
 
-def _launch(net: Any, batch: List[_Prepared], ctx: mx.Context) -> _Launched:
+def _launch(answer: Any, batch: List[_Prepared], ctx: mx.Context) -> _Launched:
     """Start the network on a batch, without waiting for it."""
     data = mx.nd.array(to_network_input([image.pixels for image in batch]), ctx=ctx)
-    ids, scores, boxes = net(data)
+    ids, scores, boxes = answer(data)
     return _Launched(batch, ids, scores, boxes)
 
 

@@ -104,6 +104,10 @@ class SSDHeads(HybridBlock):
             self.class_predictors = self._predictors(num_classes + 1)
         return old
 
+    def last_convolutions(self) -> List[nn.Conv2D]:
+        """The convolutions whose outputs are what the detector says, of classes and of boxes."""
+        return [last_convolution(p) for p in (*self.class_predictors, *self.box_predictors)]
+
     def hybrid_forward(self, F: Any, x: Any) -> Tuple[Any, Any]:
         maps = list(self.backbone(x))
         for layer in self.extras:
@@ -128,6 +132,11 @@ class LitePredictor(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.project(self.depthwise(x))
+
+
+def last_convolution(predictor: HybridBlock) -> nn.Conv2D:
+    """The part of a predictor whose output channels are (anchor, value)."""
+    return predictor.project if isinstance(predictor, LitePredictor) else predictor
 
 
 class SSD(HybridBlock):
@@ -287,8 +296,7 @@ def _carry_over(
 
     Only the last convolution depends on the classes: its output channels are (anchor, class).
     """
-    final = before.project if isinstance(before, LitePredictor) else before
-    by_class = set(final.collect_params())
+    by_class = set(last_convolution(before).collect_params())
     for (name, old), new in zip(before.collect_params().items(), after.collect_params().values()):
         if old._data is None:  # no array yet: none for the successor either, but initialized if this one was
             if old._deferred_init:

@@ -58,7 +58,7 @@ class DetectionTask:
         )  # settles the shapes that Gluon leaves open
         if loop.freeze:
             self.notes.append(freeze(self.net.heads, loop.freeze))
-        self.block = self.net.heads
+        self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
         self._forward = fast_block(self.block) if loop.fast_graph else self.block
         self._forward.hybridize(static_alloc=True, static_shape=True)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()

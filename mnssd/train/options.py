@@ -30,6 +30,9 @@ class LoopOptions:
     epochs: int = option(60, "passes over the training images")
     batch_size: int = option(16, "images a step")
     lr: float = option(0.01, "highest learning rate, for the batch size given")
+    predictor_lr: float = option(
+        1.0, "learning rate of the last layers, which say classes and boxes, as a multiple of --lr"
+    )
     schedule: str = option("cosine", "how the learning rate falls", choices=("cosine", "step"))
     warmup: float = option(1.0, "epochs in which the learning rate rises from 0")
     momentum: float = option(0.9, "momentum of the gradient descent")
@@ -52,7 +55,7 @@ class LoopOptions:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "momentum", "wd", "clip_gradient", "warmup", "val_interval"):
+        for name in ("lr", "predictor_lr", "momentum", "wd", "clip_gradient", "warmup", "val_interval"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
         if self.workers < -1:
@@ -99,15 +102,23 @@ class DetectionOptions:
 
 # Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # From nothing in minutes: how each was found stands in benchmarks/SHAPES.md.
     "shapes": {
-        "size": (160, 160),
-        "width": 0.35,
-        "epochs": 28,
-        "lr": 0.02,
-        "val_interval": 7,
-        "color_probability": 0.2,
-        "expand_probability": 0.0,
-        "crop_trials": 0,
+        "size": (128, 128),
+        "width": 0.5,
+        "epochs": 40,
+        "lr": 0.4,
+        "predictor_lr": 0.015,
+        "warmup": 2.0,
+        "val_interval": 10,
+        "color_probability": 0.7,
+        "hue": 90.0,
+        "expand_probability": 0.3,
+        "expand_ratio": 1.4,
+        "crop_overlaps": (),
+        "crop_scale": 0.6,
+        "crop_aspect": 1.33,
+        "crop_trials": 10,
     },
     "voc": {"epochs": 60, "val_interval": 5},
 }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 from .. import __version__, runtime
 from ..errors import MnssdError, OptionError
-from .detection import DetectionTask
-from .loop import fit
 from .options import resolve
 from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from .detection import DetectionTask
 
 MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download")
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
@@ -43,6 +44,11 @@ def train_detector(given: Mapping[str, Any]) -> Path:
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
+    runtime.suit_small_steps(loop.batch_size * detection.width * detection.size[0] * detection.size[1])
+    # These load MXNet, which reads the number of threads while it is loaded.
+    from .detection import DetectionTask
+    from .loop import fit
+
     task = DetectionTask(detection, augment, loop)
     options = {**_plain(detection), **_plain(augment), **_plain(loop)}
     if resumed is None:

@@ -1,0 +1,260 @@
+"""`make bench`: this package and its peers, in turn, on the same inputs; writes RESULTS.md.
+
+    python benchmarks/run.py [--voc VOCDEVKIT] [--peers .venv-peers/bin/python] [--only NAME,NAME]
+
+Nothing else should run on the machine. With --only, the rows of the other measurements are kept as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import mnssd
+from mnssd import runtime
+
+# isort: split
+import numpy as np
+from rivals import HERE, SETTINGS, Rival, compare
+
+from mnssd.data.voc import read_voc
+
+ROOT = HERE.parent
+SPLIT, VAL = "2007_trainval", "2007_test"
+BATCH = 16
+EPOCHS = 10
+
+
+class Bench:
+    """The measurements; each method gives rows of the table."""
+
+    def __init__(self, voc: Path, peers: Path, scratch: Path) -> None:
+        self.voc, self.peers, self.scratch = voc, peers, scratch
+        self.threads = str(runtime.compute_threads())
+        self.photo, self.objects = self._photograph()
+
+    def ours(self, task: str, *arguments: str, **settings: str) -> Rival:
+        """A worker of this package, with the settings that it chooses itself unless some are given."""
+        return Rival("mnssd", sys.executable, "work_ours.py", task, settings, arguments)
+
+    def gluon(self, task: str, *arguments: str) -> Rival:
+        """Stock Gluon and GluonCV, as shipped: no setting at all."""
+        return Rival("stock Gluon", sys.executable, "work_gluon.py", task, {}, arguments)
+
+    def train_step(self) -> List[Dict[str, Any]]:
+        """V2 1.0 + classifier, 300 x 300, batch 8."""
+        torch = Rival("PyTorch", self.peers, "work_torch.py", "train_step", {"OMP_NUM_THREADS": self.threads})
+        rivals = [self.ours("train_step"), self.gluon("train_step"), torch]
+        seen = compare(rivals, rounds=5, times=4)
+        what = "training step, MobileNetV2 + classifier, 300x300, batch 8"
+        return [
+            row(what, "stock Gluon as shipped", seen, "stock Gluon", 6.0),
+            row(what, f"PyTorch channels_last, {self.threads} threads", seen, "PyTorch", 1.75),
+        ]
+
+    def infer(self) -> List[Dict[str, Any]]:
+        """The backbone in fp32 against the exported model elsewhere."""
+        model = str(self.scratch / "backbone.onnx")
+        subprocess.run([sys.executable, str(HERE / "work_ours.py"), "export", model], check=True)
+        rows = []
+        for batch in ("1", "8"):
+            settings = {"OMP_NUM_THREADS": self.threads}
+            others = [
+                Rival(name, self.peers, "work_onnx.py", task, settings, [model, batch])
+                for name, task in (("ONNX Runtime", "onnxruntime"), ("OpenCV DNN", "opencv"))
+            ]
+            seen = compare([self.ours("infer", batch), *others], rounds=7, times=20 if batch == "1" else 8)
+            what = f"inference fp32, MobileNetV2 + classifier, 300x300, batch {batch}"
+            rows += [
+                row(what, "ONNX Runtime", seen, "ONNX Runtime", 1.0),
+                row(what, "OpenCV DNN", seen, "OpenCV DNN", None),
+            ]
+        return rows
+
+    def detect(self) -> List[Dict[str, Any]]:
+        """A photograph in memory to boxes in its pixels."""
+        rivals = [self.ours("detect", self.photo), self.gluon("detect", self.photo)]
+        seen = compare(rivals, rounds=7, times=10)
+        what = "detection, one JPEG in memory to boxes, SSD-V2 300"
+        return [row(what, "GluonCV's SSD with the same network", seen, "stock Gluon", 4.0)]
+
+    def sample(self) -> List[Dict[str, Any]]:
+        """One JPEG, augmented, with its targets; one core."""
+        from mnssd import zoo
+
+        anchors = str(self.scratch / "anchors.npy")
+        np.save(anchors, zoo.get_model("ssd_300_mobilenet_v2").anchors)
+        arguments = (self.photo, json.dumps(self.objects), anchors)
+        rivals = [self.ours("sample", *arguments, OMP_NUM_THREADS="1"), self.gluon("sample", *arguments)]
+        seen = compare(rivals, rounds=7, times=30)
+        what = "augmentation + targets, a 500x375 JPEG, one core"
+        limit = {
+            "what": what, "against": "6 ms", "aim": "< 6 ms",
+            "mnssd": f"{seen.median('mnssd') * 1e3:.1f} ms", "result": f"{seen.median('mnssd') * 1e3:.1f} ms",
+            "reached": seen.median("mnssd") < 0.006,
+        }  # fmt: skip
+        return [limit, row(what, "GluonCV's transform", seen, "stock Gluon", 3.0)]
+
+    def loop(self) -> List[Dict[str, Any]]:
+        """The whole loop on photographs: against the bare step, against GluonCV's; and its memory."""
+        speeds, shares, rows = [], [], []
+        for number in range(3):
+            bare = Rival("bare", sys.executable, "work_ours.py", "detector_step", {}, [str(BATCH), "20"])
+            bare.work(3)
+            first = bare.work(6)
+            log = self._train(f"loop{number}", EPOCHS if number == 0 else 5)
+            seconds = statistics.median([*first, *bare.work(6)])
+            bare.close()
+            speed = statistics.median(float(line["images_per_second"]) for line in log[1:])
+            speeds.append(speed)
+            shares.append(speed * seconds / BATCH)
+            if number == 0:
+                rows.append(memory_row(log))
+        share = statistics.median(shares)
+        rows.insert(0, {
+            "what": f"training loop on VOC photographs, SSD-V2 300, batch {BATCH}",
+            "against": "the bare step", "aim": "90 %", "mnssd": f"{statistics.median(speeds):.2f} images/s",
+            "result": f"{share:.0%} ({min(shares):.0%} - {max(shares):.0%})", "reached": share >= 0.9,
+        })  # fmt: skip
+        theirs = {workers: self._gluon_loop(workers) for workers in (0, 1, 2)}
+        best = max(theirs, key=lambda workers: theirs[workers])
+        ratio = statistics.median(speeds) / theirs[best]
+        rows.insert(1, {
+            "what": rows[0]["what"], "against": f"GluonCV's loop, its best of 0-2 workers ({best})",
+            "aim": "4x", "mnssd": rows[0]["mnssd"],
+            "peer": f"{theirs[best]:.2f} images/s", "result": f"{ratio:.2f}x", "reached": ratio >= 4,
+        })  # fmt: skip
+        return rows
+
+    def _photograph(self) -> Any:
+        """The first photograph of 500 x 375 with two or three objects, and they."""
+        for sample in read_voc(str(self.voc), SPLIT):
+            if tuple(sample.size) == (500, 375) and 2 <= len(sample.labels) <= 3:
+                return sample.image_path, np.column_stack([sample.boxes, sample.labels]).tolist()
+        raise SystemExit(f"{self.voc}: no photograph of 500x375 in {SPLIT}")
+
+    def _train(self, name: str, epochs: int) -> List[Dict[str, str]]:
+        output = self.scratch / name
+        self._run(
+            str(ROOT / "train_ssd.py"), "--dataset", "voc", "--data-root", str(self.voc),
+            "--train-splits", SPLIT, "--val-splits", VAL, "--epochs", str(epochs),
+            "--batch-size", str(BATCH), "--lr", "0.001",
+            "--val-interval", "1", "--output", str(output),
+        )  # fmt: skip
+        with open(output / "log.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _gluon_loop(self, workers: int) -> float:
+        script = str(HERE / "loop_gluon.py")
+        return float(self._run(script, str(self.voc), SPLIT, str(workers), "8").split()[-1])
+
+    def _run(self, *command: str) -> str:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
+        done = subprocess.run([sys.executable, *command], env=clean, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        return done.stdout
+
+
+def row(what: str, against: str, seen: Any, peer: str, aim: Optional[float]) -> Dict[str, Any]:
+    """A line of the table: how many times faster."""
+    ratio, (low, high) = seen.ratio("mnssd", peer), seen.spread("mnssd", peer)
+    return {
+        "what": what, "against": against, "aim": f"{aim}x" if aim else "",
+        "mnssd": f"{seen.median('mnssd') * 1e3:.1f} ms", "peer": f"{seen.median(peer) * 1e3:.1f} ms",
+        "result": f"{ratio:.2f}x ({low:.2f} - {high:.2f})", "reached": None if aim is None else ratio >= aim,
+    }  # fmt: skip
+
+
+def memory_row(log: List[Dict[str, str]]) -> Dict[str, Any]:
+    """Growth of resident memory from epoch 2 to the last."""
+    second, last = (float(log[i]["memory_mb"]) for i in (1, -1))
+    growth = last / second - 1
+    return {
+        "what": f"memory of the training process, epoch {log[-1]['epoch']} over epoch 2", "against": "",
+        "aim": "< 2 %", "mnssd": f"{second:.0f} -> {last:.0f} MB", "result": f"{growth:+.1%}",
+        "reached": growth < 0.02,
+    }  # fmt: skip
+
+
+def write(rows: Dict[str, List[Dict[str, Any]]], versions: Dict[str, Any], command: str) -> None:
+    """RESULTS.md and results.json."""
+    (HERE / "results.json").write_text(json.dumps({"machine": versions, "rows": rows}, indent=2) + "\n")
+    notes = HERE / "RESULTS-NOTES.md"
+    lines = [
+        "# Speed, against the peers",
+        "",
+        f"Written by `{command}` on {versions['date']}. {versions['cpu']}, {versions['usable_cores']} cores; "
+        + ", ".join(f"{name} {version}" for name, version in versions["versions"].items())
+        + ". Rivals took turns in the same minutes; medians of paired rounds, in brackets the lowest and the "
+        "highest round. Stock Gluon runs as shipped, without any setting; the others with a thread a core.",
+        "",
+        "| what | against | ours | theirs | result | aim | reached |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in (line for group in rows.values() for line in group):
+        reached = {True: "yes", False: "no", None: ""}[line["reached"]]
+        cells = [
+            line["what"],
+            line["against"],
+            line["mnssd"],
+            line.get("peer", ""),
+            line["result"],
+            line["aim"],
+        ]
+        lines.append(f"| {' | '.join([*cells, reached])} |")
+    text = "\n".join(lines) + "\n"
+    (HERE / "RESULTS.md").write_text(text + (f"\n{notes.read_text()}" if notes.exists() else ""))
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--voc", type=Path, default=ROOT / "../shared/voc/VOCdevkit")
+    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers/bin/python")
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    if not args.voc.is_dir():
+        raise SystemExit(f"{args.voc}: no VOCdevkit there; say where one is by --voc DIR")
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(args.voc, args.peers, Path(scratch))
+        measurements: Dict[str, Callable[[], List[Dict[str, Any]]]] = {
+            name: getattr(bench, name) for name in ("train_step", "loop", "sample", "infer", "detect")
+        }
+        old = HERE / "results.json"
+        rows = json.loads(old.read_text())["rows"] if args.only and old.exists() else {}
+        for name, measure in measurements.items():
+            if not args.only or name in args.only.split(","):
+                print(f"{name} ...", flush=True)
+                rows[name] = measure()
+                for line in rows[name]:
+                    print(f"  {line['what']} | {line['against']}: {line['result']}", flush=True)
+    versions = runtime.describe()
+    versions["versions"].update(peer_versions(args.peers))
+    versions["date"] = datetime.date.today().isoformat()
+    write({name: rows[name] for name in measurements if name in rows}, versions, "make bench")
+    print(f"mnssd {mnssd.__version__}: {HERE / 'RESULTS.md'}")
+
+
+def peer_versions(python: Path) -> Dict[str, str]:
+    """Versions of the peers that have an environment of their own."""
+    code = (
+        "import json, torch, onnxruntime, cv2; print(json.dumps({'torch': torch.__version__,"
+        " 'onnxruntime': onnxruntime.__version__, 'opencv (DNN)': cv2.__version__}))"
+    )
+    return json.loads(subprocess.run([str(python), "-c", code], check=True, capture_output=True).stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""mnssd itself, through the functions that its commands call. Arguments: TASK [...], as in work_gluon.py.
+
+`infer BATCH` runs the backbone; `export PATH` writes it as ONNX and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Callable
+
+import worker
+
+import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
+
+# isort: split
+import mxnet as mx
+import numpy as np
+
+
+def backbone() -> Any:
+    """MobileNetV2, with initial values."""
+    from mnssd import zoo
+
+    net = zoo.build_backbone("mobilenet_v2", classes=worker.CLASSES)
+    mx.random.seed(0)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, worker.SIZE, worker.SIZE)))
+    return net
+
+
+def train_step() -> Callable[[], object]:
+    """The rewritten graph, and the trainer of the training loop."""
+    from mnssd.graph.fast import fast_block
+    from mnssd.train.loop import make_trainer
+    from mnssd.train.options import LoopOptions
+
+    net = backbone()
+    fast = fast_block(net)
+    fast.hybridize(static_alloc=True, static_shape=True)
+    trainer = make_trainer(
+        net, LoopOptions(lr=worker.LEARNING_RATE, momentum=worker.MOMENTUM, wd=worker.WEIGHT_DECAY)
+    )
+    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    rng = np.random.default_rng(0)
+    x = mx.nd.array(rng.normal(0, 1, (worker.BATCH, 3, worker.SIZE, worker.SIZE)))
+    y = mx.nd.array(rng.integers(0, worker.CLASSES, worker.BATCH))
+
+    def step() -> None:
+        with mx.autograd.record():
+            loss = loss_of(fast(x), y)
+        loss.backward()
+        trainer.step(worker.BATCH)
+        mx.nd.waitall()
+
+    return step
+
+
+def detector_step() -> Callable[[], object]:
+    """A training step of SSD-V2 on a batch in memory. Arguments: BATCH CLASSES [SIZE WIDTH] (300, 1)."""
+    from gluoncv.loss import SSDMultiBoxLoss
+
+    from mnssd import zoo
+    from mnssd.graph.fast import fast_block
+    from mnssd.train.loop import make_trainer
+    from mnssd.train.options import LoopOptions
+
+    batch, classes = int(sys.argv[2]), int(sys.argv[3])
+    size, width = (int(sys.argv[4]), sys.argv[5]) if len(sys.argv) > 4 else (worker.SIZE, "1.0")
+    net = zoo.get_model(f"ssd_{size}_mobilenet_v2_{width}", classes=[str(i) for i in range(classes)])
+    zoo.initialize(net)
+    rng = np.random.default_rng(0)
+    x = mx.nd.array(rng.normal(0, 1, (batch, 3, size, size)))
+    net(x)
+    fast = fast_block(net.heads)
+    fast.hybridize(static_alloc=True, static_shape=True)
+    trainer, loss_of = make_trainer(net.heads, LoopOptions(lr=1e-3)), SSDMultiBoxLoss()
+    positive = rng.random((batch, len(net.anchors))) < 0.01
+    labels = mx.nd.array(np.where(positive, rng.integers(1, classes + 1, positive.shape), 0))
+    boxes = mx.nd.array(rng.normal(0, 1, (*positive.shape, 4)))
+
+    def step() -> None:
+        with mx.autograd.record():
+            total, _, _ = loss_of(*fast(x), labels, boxes)
+        mx.autograd.backward(total[0])
+        trainer.step(1)
+        mx.nd.waitall()
+
+    return step
+
+
+def infer() -> Callable[[], object]:
+    """The backbone, folded and fused."""
+    from mnssd.graph.inference import inference_block
+
+    batch = int(sys.argv[2])
+    block = inference_block(backbone(), (worker.SIZE, worker.SIZE), mx.cpu())
+    x = mx.nd.array(np.random.default_rng(0).normal(0, 1, (batch, 3, worker.SIZE, worker.SIZE)))
+    return lambda: block(x).asnumpy()
+
+
+def detect() -> Callable[[], object]:
+    """A JPEG in memory to boxes in its pixels, by `Detector`."""
+    from mnssd import zoo
+    from mnssd.deploy.detector import Detector
+    from mnssd.graph.inference import inference_block
+
+    with open(sys.argv[2], "rb") as file:
+        data = file.read()
+    net = zoo.get_model("ssd_300_mobilenet_v2", classes=[str(i) for i in range(worker.DETECTOR_CLASSES)])
+    mx.random.seed(0)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, worker.SIZE, worker.SIZE)))
+    for predictor in net.heads.class_predictors:
+        bias = np.zeros((predictor._channels // (worker.DETECTOR_CLASSES + 1), worker.DETECTOR_CLASSES + 1))
+        bias[:, 0] = worker.BACKGROUND
+        predictor.bias.set_data(mx.nd.array(bias.reshape(-1)))
+    detector = Detector(inference_block(net, net.size, mx.cpu()), net.classes, net.size, mx.cpu())
+    return lambda: detector(data)
+
+
+def sample() -> Callable[[], object]:
+    """From the JPEG file to the arrays of a batch, as the training loader does it."""
+    from mnssd.data.augment import TrainTransform
+    from mnssd.data.image import image_size, to_network_input
+    from mnssd.data.sample import Sample
+    from mnssd.data.targets import TargetAssigner
+    from mnssd.train.detection import read_sample
+
+    path, objects, anchors = sys.argv[2], np.array(json.loads(sys.argv[3]), np.float32), np.load(sys.argv[4])
+    boxes, labels = objects[:, :4], objects[:, 4].astype(np.int32)
+    item = Sample("0", path, boxes, labels, np.zeros(len(labels), bool), image_size(path))
+    size = (worker.SIZE, worker.SIZE)
+    transform, assign, rng = TrainTransform(size), TargetAssigner(anchors), np.random.default_rng(0)
+
+    def load() -> None:
+        image, in_pixels = read_sample(item, size)
+        pixels, moved, kept = transform(image, in_pixels, labels, rng)
+        assign(moved, kept)
+        to_network_input([pixels])
+
+    return load
+
+
+def export(path: str) -> None:
+    """Write the backbone as ONNX, folded; what MXNet's exporter does wrong is mended."""
+    import onnx
+    from mxnet import onnx as exporter
+
+    from mnssd.graph.inference import fold
+    from mnssd.graph.symbol_graph import Graph
+
+    net = backbone()
+    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    graph = Graph(net(mx.sym.var("data")), {name: value.shape for name, value in arrays.items()})
+    symbol, parameters = fold(graph, arrays)
+    values = {name.split(":", 1)[1]: mx.nd.array(value) for name, value in parameters.items()}
+    exporter.export_model(
+        symbol, values, [(1, 3, worker.SIZE, worker.SIZE)], np.float32, path, dynamic=True,
+        dynamic_input_shapes=[("batch", 3, worker.SIZE, worker.SIZE)],
+    )  # fmt: skip
+    model = onnx.load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.opset_import[0].version, model.ir_version = 13, 7
+    onnx.save(model, path)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "export":
+        export(sys.argv[2])
+    else:
+        worker.serve({
+            "train_step": train_step, "detector_step": detector_step, "infer": infer, "detect": detect,
+            "sample": sample,
+        })  # fmt: skip
