@@ -147,11 +147,11 @@ def export(path: str) -> None:
     import onnx
     from mxnet import onnx as exporter
 
-    from mnssd.graph.inference import fold
+    from mnssd.graph.inference import fold, read_arrays
     from mnssd.graph.symbol_graph import Graph
 
     net = backbone()
-    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    arrays = read_arrays(net)
     graph = Graph(net(mx.sym.var("data")), {name: value.shape for name, value in arrays.items()})
     symbol, parameters = fold(graph, arrays)
     values = {name.split(":", 1)[1]: mx.nd.array(value) for name, value in parameters.items()}

@@ -11,6 +11,8 @@ from network_helpers import fill, images
 
 from mnssd import nn, zoo
 from mnssd.graph.inference import inference_block
+from mnssd.graph.known_concat import join_known
+from mnssd.graph.symbol_graph import Graph
 from mnssd.train.loop import make_trainer
 from mnssd.train.options import LoopOptions
 
@@ -95,3 +97,26 @@ def test_last_layers_may_learn_at_a_rate_of_their_own(head: str) -> None:
     assert "extras.0.0.weight" not in still
     if head == "ssdlite":
         assert "class_predictors.0.depthwise.0.weight" not in still
+
+
+def test_known_arrays_are_joined_and_others_are_not() -> None:
+    data, weight, zeros = (mx.sym.var(name) for name in ("data", "weight", "zeros"))
+    once = mx.sym.Concat(weight, zeros, dim=0, name="once")
+    twice = mx.sym.Concat(once, mx.sym.var("more"), dim=1, name="twice")
+    outside = mx.sym.Concat(data, zeros, dim=0, name="outside")
+    rng = np.random.default_rng(0)
+    shapes = {"weight": (2, 3), "zeros": (1, 3), "more": (3, 2), "data": (4, 3)}
+    values = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    symbol = mx.sym.Group([mx.sym.dot(outside, twice), outside])
+    known = {name: value for name, value in values.items() if name != "data"}
+    graph = Graph(symbol, {name: value.shape for name, value in known.items()})
+    assert join_known(graph, known) == 2
+    assert [node.name for node in graph.nodes() if node.op == "Concat"] == ["outside"]
+
+    def run(what: mx.sym.Symbol, arrays: Any) -> Any:
+        args = {name: mx.nd.array(arrays[name]) for name in what.list_arguments()}
+        return [out.asnumpy() for out in what.bind(mx.cpu(), args).forward()]
+
+    for after, before in zip(run(graph.symbol(), {**values, **graph.constants}), run(symbol, values)):
+        np.testing.assert_array_equal(after, before)
+    assert join_known(graph, known) == 0

@@ -18,7 +18,7 @@ from .. import __version__
 from ..data.image import to_network_input
 from ..data.network_io import read_for_network
 from ..errors import ExportError, OptionError
-from ..graph.inference import fold, fuse
+from ..graph.inference import fold, fuse, read_arrays
 from ..graph.symbol_graph import Graph
 from ..nn.ssd import SCORE_FLOOR, STDS
 from ..zoo import DetectorSpec
@@ -125,7 +125,7 @@ def inference_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
 
     Its outputs are called `OUTPUTS`, and what the heads say, inside, `HEADS`; MXNet appends ``_output``.
     """
-    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    arrays = read_arrays(net)
     data = mx.sym.var(INPUT_NAME)
     graph = Graph(mx.sym.Group(list(net(data))), {name: value.shape for name, value in arrays.items()})
     # Traced a second time, the heads' nodes have the same names: a block counts them anew on each call.

@@ -8,11 +8,17 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
+from ..runtime import settle
+from .channels import pad_channels, pad_outputs
+from .fast import runs_in_onednn
 from .fold_batchnorm import fold_batchnorm
+from .known_concat import join_known
 from .symbol_graph import Graph
 
 
-def fold(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
+def fold(
+    graph: Graph, arrays: Mapping[str, np.ndarray], pad: bool = False
+) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
     """The graph with BatchNorm folded into the convolutions, and the arrays it still needs.
 
     Parameters
@@ -21,6 +27,9 @@ def fold(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Tuple[mx.sym.Symbol,
         Changed in place.
     arrays : mapping of str to numpy.ndarray
         Parameters and running statistics by name.
+    pad : bool
+        Also fill channel counts up to whole vectors, see `channels`; larger arrays, for oneDNN only. Left
+        out where a BatchNorm remains, whose statistics cannot be lengthened here.
 
     Returns
     -------
@@ -29,10 +38,20 @@ def fold(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Tuple[mx.sym.Symbol,
         Under the names of a parameter file: ``arg:NAME`` and ``aux:NAME``.
     """
     fold_batchnorm(graph, arrays)
+    if pad and not any(node.op == "BatchNorm" for node in graph.nodes()):
+        pad_channels(graph)
+        pad_outputs(graph)
+        join_known(graph, arrays)
     symbol = graph.symbol()
     values = {**arrays, **graph.constants}
     arguments = {f"arg:{key}": values[key] for key in symbol.list_arguments() if key in values}
     return symbol, {**arguments, **{f"aux:{key}": values[key] for key in symbol.list_auxiliary_states()}}
+
+
+def read_arrays(block: Any) -> Dict[str, np.ndarray]:
+    """Copies of the parameters and running statistics of a block, by name."""
+    settle()
+    return {name: parameter.data().asnumpy() for name, parameter in block.collect_params().items()}
 
 
 def fuse(block: Any, size: Tuple[int, int], ctx: mx.Context) -> None:
@@ -63,11 +82,11 @@ def inference_block(net: Any, size: Tuple[int, int], ctx: mx.Context) -> Any:
     ctx : mxnet.Context
         Where to compute.
     """
-    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    arrays = read_arrays(net)
     traced = net(mx.sym.var("data"))
     outputs = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced))
     graph = Graph(outputs, {name: value.shape for name, value in arrays.items()})
-    symbol, parameters = fold(graph, arrays)
+    symbol, parameters = fold(graph, arrays, pad=runs_in_onednn([ctx]))
     # The type is given because SymbolBlock warns when it cannot tell it.
     block = SymbolBlock(symbol, [mx.sym.var("data", dtype="float32")])
     for name, parameter in block.collect_params().items():

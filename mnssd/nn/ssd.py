@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import mxnet as mx
-from gluoncv.nn.coder import MultiPerClassDecoder, NormalizedBoxCenterDecoder
+from gluoncv.nn.coder import NormalizedBoxCenterDecoder
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..runtime import settle
 from .anchors import anchors_per_position, make_anchors
 from .layers import add_conv, add_separable
 from .mobilenet import TappedFeatures
@@ -192,7 +193,6 @@ class SSD(HybridBlock):
             raise ValueError(f"classes must be a list of different names, not {classes!r}")
         self.classes = tuple(classes)
         self.bbox_decoder = NormalizedBoxCenterDecoder(STDS)
-        self.cls_decoder = MultiPerClassDecoder(len(self.classes) + 1, thresh=SCORE_FLOOR)
 
     def map_sizes(self) -> List[Tuple[int, int]]:
         """``(width, height)`` of each feature map at this input size, finest first."""
@@ -245,6 +245,7 @@ class SSD(HybridBlock):
         pairs = _reuse_pairs(list(classes), list(old_classes), reuse_weights)
         self._clear_cached_op()
         self._set_classes(classes)
+        settle()
         old = self.heads.reset_predictors(len(self.classes))
         columns = {0: 0, **{new + 1: was + 1 for new, was in pairs.items()}}
         for before, after in zip(old, self.heads.class_predictors):
@@ -252,15 +253,22 @@ class SSD(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any, anchor_boxes: Any) -> Tuple[Any, Any, Any]:
         cls_preds, box_preds = self.heads(x)
-        # (B, A, 4) corners in pixels; (B, A, C) class numbers and scores, -1 and 0 below the floor
-        corners = self.bbox_decoder(box_preds, anchor_boxes)
-        ids, scores = self.cls_decoder(F.softmax(cls_preds, axis=-1))
-        rows = [
-            F.concat(F.slice_axis(ids, -1, c, c + 1), F.slice_axis(scores, -1, c, c + 1), corners, dim=-1)
-            for c in range(len(self.classes))
-        ]
+        corners = self.bbox_decoder(box_preds, anchor_boxes)  # (B, A, 4) in pixels
+        count, anchors = len(self.classes), len(self.anchors)
+        kept = min(self.post_nms, count * anchors)
+        candidates = count * anchors if self.nms_topk < 0 else min(max(self.nms_topk, kept), count * anchors)
+        # Only the best rows are formed: box_nms takes as many anyway, but copies and sorts all it is given.
+        scores = F.slice_axis(F.softmax(cls_preds, axis=-1), axis=-1, begin=1, end=None)  # (B, A, C)
+        scores = F.flatten(F.transpose(scores, (0, 2, 1)))  # (B, C * A), in which ties keep their order
+        scores, places = F.topk(scores, k=candidates, ret_typ="both", axis=1, dtype="int32")
+        # Not by unravel_index: in MXNet 1.9.1 it writes past its memory, and the process ends in malloc().
+        places = F.cast(places, "float32")  # (B, k); exact up to 2^24
+        anchor = places % anchors
+        ids = (places - anchor) / anchors
+        image = F.broadcast_like(F.expand_dims(F.contrib.arange_like(ids, axis=0), 1), ids)
+        boxes = F.gather_nd(corners, F.stack(image, anchor, axis=0))  # (B, k, 4)
         found = F.contrib.box_nms(
-            F.concat(*rows, dim=1),  # (B, C * A, 6)
+            F.concat(F.expand_dims(ids, 2), F.expand_dims(scores, 2), boxes, dim=2),
             overlap_thresh=self.nms_thresh,
             topk=self.nms_topk,
             valid_thresh=SCORE_FLOOR,
@@ -269,7 +277,7 @@ class SSD(HybridBlock):
             coord_start=2,
             force_suppress=False,
         )
-        found = F.slice_axis(found, 1, 0, min(self.post_nms, len(self.classes) * len(self.anchors)))
+        found = F.slice_axis(found, 1, 0, kept)
         return F.slice_axis(found, 2, 0, 1), F.slice_axis(found, 2, 1, 2), F.slice_axis(found, 2, 2, 6)
 
 

@@ -22,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
 from ..files import write_whole
+from ..runtime import settle
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
 
@@ -49,6 +50,7 @@ class Progress:
 def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress) -> None:
     """Write block, optimizer states and progress; the file is replaced in one stroke."""
     names = _names(block)
+    settle()
     arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
     arrays.update(_optimizer_arrays(trainer, names))
     body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
@@ -65,6 +67,7 @@ def save_weights(path: Path, block: Any) -> None:
         When it cannot be written; what was there before stays.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
+    settle()
     try:
         block.save_parameters(str(unfinished))
         os.replace(unfinished, path)
