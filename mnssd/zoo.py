@@ -169,8 +169,8 @@ def initialize(net: Any, ctx: Any = None) -> None:
 
     Gaussian with variance 2 / fan-in (He et al. 2015). Fan-in, because MXNet counts the fan-out of a
     depthwise convolution as if every output saw every channel. The last gamma of a bottleneck with a
-    shortcut is 0, so that the network begins shallow (Goyal et al. 2017, section 5.1): on crops of `shapes`,
-    300 steps then give .82 top-1 instead of .48.
+    shortcut is 0, so that the network begins shallow (Goyal et al. 2017, section 5.1); what that gave stands
+    in benchmarks/SHAPES.md.
     """
     import mxnet as mx
 

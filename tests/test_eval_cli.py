@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -264,6 +265,24 @@ def test_the_batch_size_changes_nothing(network, pictures):
     maps = [evaluate(network, pictures, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
     assert maps[0] > 0
     assert maps[1:] == pytest.approx([maps[0]] * 2, abs=1e-12)
+
+
+def test_nothing_is_left_of_the_fused_network(network, pictures):
+    """Gluon's blocks are part of reference cycles; what evaluation made must not wait for the collector."""
+
+    def blocks() -> int:
+        return sum(isinstance(thing, mx.gluon.SymbolBlock) for thing in gc.get_objects())
+
+    gc.collect()
+    before = blocks()
+    gc.disable()
+    try:
+        evaluate(network, pictures)
+        assert blocks() == before
+        next(predict(network, pictures))  # given up before its end
+        assert blocks() == before
+    finally:
+        gc.enable()
 
 
 def test_eval_of_a_run(run_folder, tmp_path, capsys):

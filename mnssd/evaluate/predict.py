@@ -19,7 +19,7 @@ from ..data.image import to_network_input
 from ..data.network_io import read_for_network, to_detections
 from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
-from ..graph.inference import inference_block
+from ..graph.inference import free_dropped_blocks, inference_block
 from .voc import VOCMetric, VOCResult
 
 Size = Tuple[int, int]
@@ -106,14 +106,18 @@ def predict(
     good = _without_bad(images, on_bad_image == "raise", [] if skipped is None else skipped)
     answer = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
     launched: Optional[_Launched] = None
-    while True:
-        batch = list(islice(good, batch_size))
-        launching = _launch(answer, batch, ctx) if batch else None
-        if launched:
-            yield from _fetch(launched, net.size)
-        if launching is None:
-            return
-        launched = launching
+    try:
+        while True:
+            batch = list(islice(good, batch_size))
+            launching = _launch(answer, batch, ctx) if batch else None
+            if launched:
+                yield from _fetch(launched, net.size)
+            if launching is None:
+                return
+            launched = launching
+    finally:
+        del answer
+        free_dropped_blocks()
 
 
 def evaluate(

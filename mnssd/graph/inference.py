@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Dict, Mapping, Tuple
 
 import mxnet as mx
@@ -59,19 +60,29 @@ def fuse(block: Any, size: Tuple[int, int], ctx: mx.Context) -> None:
 
     Neither `hybridize` nor `imports` does so: `clip`, which is no oneDNN operator, then takes most of the
     time. The backend is called MKLDNN in MXNet 1.9.1, where 'ONEDNN' is silently ignored. Any batch size
-    may be run afterwards, but only by one thread at a time. Nothing happens on a GPU, or where MXNet was
-    built without oneDNN.
+    may be run afterwards, but only by one thread at a time. Nothing happens where oneDNN does not run it.
     """
-    if ctx.device_type == "cpu" and mx.runtime.Features().is_enabled("MKLDNN"):
+    if runs_in_onednn([ctx]):
         x = mx.nd.zeros((1, 3, size[1], size[0]), ctx=ctx)
         # Memory planned once: a tenth to a quarter faster for one image, for 130 MB at 300x300.
         block.optimize_for(x, backend="MKLDNN", static_alloc=True, static_shape=True)
 
 
+def free_dropped_blocks() -> None:
+    """Free the memory of blocks that nobody uses any more.
+
+    A Gluon block is part of reference cycles, so Python frees it, and the memory that MXNet has planned for
+    it, at its next full collection only. In training that may be hours away: without this call, memory
+    grows by 125 MB with each validation of a detector at 300x300.
+    """
+    gc.collect()
+
+
 def inference_block(net: Any, size: Tuple[int, int], ctx: mx.Context) -> Any:
     """A block that answers as `net` does with the weights it has now, several times faster.
 
-    It holds copies: training `net` on does not change it. Call it from one thread at a time.
+    It holds copies: training `net` on does not change it. Call it from one thread at a time. Who makes many
+    of them calls `free_dropped_blocks`.
 
     Parameters
     ----------
