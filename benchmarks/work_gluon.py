@@ -1,4 +1,4 @@
-"""Stock Gluon and GluonCV, as their own scripts use them. Nothing of mnssd is imported but names of files.
+"""Stock Gluon and GluonCV, as their own scripts use them. Nothing of mnssd is imported.
 
 Arguments: TASK [...]. `detect` takes a photograph; `sample` also its boxes as JSON and a file of anchors.
 """
