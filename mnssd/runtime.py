@@ -1,17 +1,19 @@
-"""The machine: what MXNet needs to find, thread settings, context, seeds. Imports no other room.
+"""What MXNet needs to find, thread settings, context, seeds. Of the other rooms it knows `processor` alone.
 
 Nothing here loads MXNet or NumPy at import. The functions that need them import them inside.
 This file and the package's ``__init__`` keep to syntax that Python 3.6 can read, so that an old Python, too,
 gets `check_environment`'s sentence and no SyntaxError.
 """
 
-import math
 import os
 import platform
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from . import processor
+from .processor import usable_cores
 
 PYTHON_VERSIONS = ((3, 8), (3, 11))  # first and last: MXNet 1.9.1 imports `distutils`, gone in 3.12
 NUMPY_CEILING = (1, 24)  # the first NumPy without `np.bool`, which MXNet 1.9.1 uses at import
@@ -133,15 +135,7 @@ def installed_version(package: str) -> Optional[str]:
         return None
 
 
-# ---- threads and instruction sets --------------------------------------------------------------------------
-
-
-def usable_cores() -> int:
-    """The physical cores this process may use: by the scheduler's affinity and the container's CPU quota."""
-    cores = len(_physical_cores(_allowed_cpus()))
-    quota = cgroup_cpu_quota()
-    # A quota of 1.5 CPUs is used up by two threads and not by one, hence the ceiling.
-    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+# ---- threads --------------------------------------------------------------------------
 
 
 def compute_threads() -> int:
@@ -229,59 +223,6 @@ def suit_small_steps(pixels: float) -> bool:
     return True
 
 
-def _allowed_cpus() -> List[int]:
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _physical_cores(cpus: List[int], root: str = "/") -> Set[Tuple[str, str]]:
-    """The (package, core) pairs behind logical CPUs; one a CPU where Linux does not tell."""
-    cores = set()
-    for cpu in cpus:
-        topology = Path(root) / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
-        package, core = _first_line(topology / "physical_package_id"), _first_line(topology / "core_id")
-        cores.add((package, core) if package and core else ("cpu", str(cpu)))
-    return cores
-
-
-def cgroup_cpu_quota(root: str = "/") -> Optional[float]:
-    """The CPUs that this process's control groups allow (``docker run --cpus``), None if there is no limit.
-
-    Both versions of the interface are read, and each group up to the root, for the tightest limit holds:
-    ``cpu.max`` (https://docs.kernel.org/admin-guide/cgroup-v2.html) and ``cpu.cfs_quota_us``
-    (https://docs.kernel.org/scheduler/sched-bwc.html).
-    """
-    try:
-        groups = (Path(root) / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in groups:
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = Path(root) / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        below = [part for part in group.split("/") if part not in ("", "..")]
-        for depth in range(len(below) + 1):
-            folder = mount.joinpath(*below[:depth])
-            if controllers:
-                pair = [_first_line(folder / "cpu.cfs_quota_us"), _first_line(folder / "cpu.cfs_period_us")]
-            else:
-                pair = _first_line(folder / "cpu.max").split()
-            if len(pair) == 2 and all(part.isdigit() for part in pair):  # else "max", -1 or absent
-                limits.append(int(pair[0]) / int(pair[1]))
-    return min(limits, default=None)
-
-
-def _first_line(path: Path) -> str:
-    try:
-        with open(str(path), encoding="utf-8") as file:
-            return file.readline().strip()
-    except OSError:
-        return ""
-
-
 def describe() -> Dict[str, Any]:
     """What a log or a benchmark says about the machine: processor, cores, settings, versions."""
     import mnssd
@@ -289,7 +230,8 @@ def describe() -> Dict[str, Any]:
     packages = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python")
     versions = {package: installed_version(package) for package in packages}
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor.model(),
+        "instruction_set": processor.instruction_set(),
         "logical_cpus": os.cpu_count(),
         "usable_cores": usable_cores(),
         "settings": {variable: os.environ.get(variable) for variable in SETTINGS},
@@ -300,17 +242,6 @@ def describe() -> Dict[str, Any]:
             **{package: version for package, version in versions.items() if version},
         },
     }
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def settle() -> None:

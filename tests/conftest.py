@@ -1,4 +1,4 @@
-"""The one fixture that all tests share."""
+"""The fixtures that several test files share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import mnssd  # noqa: F401  before any test file imports mxnet, so that the thread settings apply
+from mnssd import processor
+
+AVX512 = processor.channel_block() == 16
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder} (set MNSSD_SHARED)")
     return folder
+
+
+@pytest.fixture
+def blocks_of_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every machine, so that the counts below are the same everywhere. They are right on every machine."""
+    monkeypatch.setattr(processor, "channel_block", lambda: 16)
+
+
+@pytest.fixture
+def blocks_of_eight(blocks_of_sixteen: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right where there is no AVX-512."""
+    if AVX512:
+        pytest.skip("this processor has AVX-512, where a block has 16 channels")
+    monkeypatch.setattr(processor, "channel_block", lambda: 8)

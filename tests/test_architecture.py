@@ -19,15 +19,16 @@ ARROWS: Dict[str, Set[str]] = {
     "errors": set(),
     "files": set(),
     "options": set(),
-    "runtime": set(),
+    "processor": set(),
+    "runtime": {"processor"},
     "nn": {"runtime"},
-    "graph": {"runtime"},
-    "data": {"runtime"},  # and no network: the anchors are given to it
-    "weights": {"nn", "graph", "runtime"},
-    "zoo": {"weights", "data", "nn", "graph", "runtime"},
-    "train": {"evaluate", "zoo", "weights", "data", "nn", "graph", "runtime"},
-    "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime"},
-    "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime"},
+    "graph": {"runtime", "processor"},
+    "data": {"runtime", "processor"},  # and no network: the anchors are given to it
+    "weights": {"nn", "graph", "runtime", "processor"},
+    "zoo": {"weights", "data", "nn", "graph", "runtime", "processor"},
+    "train": {"evaluate", "zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
+    "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
+    "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
 }
 ARROWS["cli"] = set(ARROWS)
 

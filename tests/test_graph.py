@@ -18,6 +18,7 @@ from mnssd.nn import RELU6, LinearBottleneck, MobileNetV2
 from mnssd.nn.layers import add_conv
 
 PASSES = dict(TRAINING_PASSES)
+pytestmark = pytest.mark.usefixtures("blocks_of_sixteen")
 
 
 class Clip(HybridBlock):
@@ -104,6 +105,22 @@ def test_each_pass_alone_changes_nothing_that_can_be_seen(only: str, act: str) -
     assert (fast.rewritten[only] > 0) is applies
 
 
+@pytest.mark.usefixtures("blocks_of_eight")
+@pytest.mark.parametrize(
+    ("factory", "counts"),
+    [
+        (lambda: stack("relu6"), (2, 1, 3, 0)),
+        (lambda: stack("relu"), (2, 1, 0, 3)),
+        (lambda: stack("relu6", 8, 24, 40), (0, 0, 3, 0)),
+        (bottlenecks, (8, 1, 7, 0)),
+    ],
+    ids=["relu6", "relu", "whole vectors", "bottlenecks"],
+)
+def test_rewritten_block_is_the_same_in_blocks_of_eight(factory: Any, counts: Sequence[int]) -> None:
+    fast = assert_same_block(factory, images(4, 32, 32))
+    assert fast.rewritten == dict(zip(PASSES, counts))
+
+
 TAILS: Dict[str, Callable[[int], Any]] = {
     "depthwise": lambda c: nn.Conv2D(c, 3, 1, 1, groups=c, use_bias=False),
     "depthwise, BatchNorm": lambda c: layers(lambda net: add_conv(net, c, kernel=3, pad=1, groups=c)),
@@ -119,10 +136,14 @@ def layers(fill_in: Callable[[Any], None]) -> HybridBlock:
     return net
 
 
+@pytest.mark.parametrize("blocks", ["blocks_of_sixteen", "blocks_of_eight"])
 @pytest.mark.parametrize("channels", [8, 12, 20, 24])
 @pytest.mark.parametrize("tail", list(TAILS))
-def test_gradients_where_layouts_meet(channels: int, tail: str) -> None:
+def test_gradients_where_layouts_meet(
+    channels: int, tail: str, blocks: str, request: pytest.FixtureRequest
+) -> None:
     """Outputs whose channels may not be padded: plain and blocked tensors meet there."""
+    request.getfixturevalue(blocks)
 
     def factory() -> HybridBlock:
         head = layers(lambda net: add_conv(net, channels, kernel=3, stride=2, pad=1))

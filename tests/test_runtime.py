@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mnssd import runtime
+from mnssd import processor, runtime
 from mnssd.errors import OptionError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +149,7 @@ class TestSettings:
         code = (
             "import mnssd, mxnet, ctypes\n"
             "library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])\n"
-            "print(library.omp_get_max_threads(), mnssd.runtime.usable_cores())"
+            "print(library.omp_get_max_threads(), mnssd.processor.usable_cores())"
         )
         threads, cores = python(code).stdout.split()
         assert threads == cores
@@ -189,11 +189,10 @@ class TestSettings:
         after_mnssd = prepare if "modules" in prepare else ""
         cores = 8 if "cores" in prepare else 2
         done = python(
-            f"import os, sys, importlib.util\n{before_mnssd}\n"
-            f"spec = importlib.util.spec_from_file_location('alone', {str(Path(runtime.__file__))!r})\n"
-            "alone = importlib.util.module_from_spec(spec); spec.loader.exec_module(alone)\n"
-            f"alone.usable_cores = lambda: {cores}\nalone.configure()\n{after_mnssd}\n"
-            f"print(alone.suit_small_steps({pixels}), os.environ['OMP_NUM_THREADS'])"
+            f"import os, sys\n{before_mnssd}\nfrom mnssd import runtime\n"  # which has chosen already
+            f"for name in runtime._chosen: del os.environ[name]\n"
+            f"runtime.usable_cores = lambda: {cores}\nruntime.configure()\n{after_mnssd}\n"
+            f"print(runtime.suit_small_steps({pixels}), os.environ['OMP_NUM_THREADS'])"
         )
         assert done.stdout.split() == [str(threads == "1"), threads], done.stderr
 
@@ -216,10 +215,10 @@ class TestCores:
             lay_out(
                 tmp_path, {folder + "physical_package_id": f"{package}\n", folder + "core_id": f"{core}\n"}
             )
-        assert len(runtime._physical_cores(cpus, str(tmp_path))) == cores
+        assert len(processor._physical_cores(cpus, str(tmp_path))) == cores
 
     def test_unknown_topology_counts_every_cpu(self, tmp_path: Path) -> None:
-        assert len(runtime._physical_cores([0, 1, 5], str(tmp_path))) == 3
+        assert len(processor._physical_cores([0, 1, 5], str(tmp_path))) == 3
 
     @pytest.mark.parametrize(
         ("files", "quota"),
@@ -258,15 +257,17 @@ class TestCores:
     )
     def test_container_quota(self, tmp_path: Path, files: Dict[str, str], quota: Optional[float]) -> None:
         lay_out(tmp_path, files)
-        assert runtime.cgroup_cpu_quota(str(tmp_path)) == quota
+        assert processor.cgroup_cpu_quota(str(tmp_path)) == quota
 
     @pytest.mark.parametrize(("quota", "cores"), [(None, 8), (0.5, 1), (1.5, 2), (4.0, 4), (64.0, 8)])
     def test_the_tighter_limit_holds(
         self, quota: Optional[float], cores: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(runtime, "_physical_cores", lambda cpus: {("0", str(core)) for core in range(8)})
-        monkeypatch.setattr(runtime, "cgroup_cpu_quota", lambda: quota)
-        assert runtime.usable_cores() == cores
+        monkeypatch.setattr(
+            processor, "_physical_cores", lambda cpus: {("0", str(core)) for core in range(8)}
+        )
+        monkeypatch.setattr(processor, "cgroup_cpu_quota", lambda: quota)
+        assert processor.usable_cores() == cores
 
     def test_description_is_of_this_machine(self) -> None:
         facts = runtime.describe()
@@ -342,3 +343,27 @@ def test_cores_are_shared_between_computing_and_images(monkeypatch, cores, omp, 
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
     assert runtime.compute_threads() == computing
     assert runtime.image_workers() == reading
+
+
+class TestInstructionSet:
+    @pytest.mark.parametrize(
+        ("cpuinfo", "block", "name"),
+        [
+            ("model name\t: A\nflags\t\t: fpu avx avx2 avx512f\n\nflags\t: fpu\n", 16, "AVX512F"),
+            ("model name\t: A\nflags\t\t: fpu sse4_1 avx avx2\n", 8, "AVX2"),
+            ("flags : fpu sse4_1\n", 8, "SSE4_1"),
+            ("processor : 0\nFeatures : fp asimd\n", 16, "UNKNOWN"),  # ARM
+            (None, 16, "UNKNOWN"),  # no Linux
+        ],
+    )
+    def test_block_of_channels(self, tmp_path: Path, cpuinfo: Optional[str], block: int, name: str) -> None:
+        if cpuinfo is not None:
+            lay_out(tmp_path, {"proc/cpuinfo": cpuinfo})
+        assert processor.channel_block(str(tmp_path)) == block
+        assert processor.instruction_set(str(tmp_path)) == name
+
+    def test_memory_of_this_process(self) -> None:
+        now, peak = processor.resident_megabytes(), processor.peak_megabytes()
+        assert now is not None
+        assert peak is not None
+        assert 50 < now <= peak + 1

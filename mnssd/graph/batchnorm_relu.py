@@ -15,7 +15,6 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from .channels import BLOCK
 from .symbol_graph import Edge, Graph, Node
 
 FUSED = "_contrib_BatchNormWithReLU"
@@ -96,7 +95,8 @@ def _reads_whole_vectors(graph: Graph, source: Node) -> bool:
         return False
     groups = int(source.attrs.get("num_group", "1"))
     channels = graph.shape(source.inputs[1][0])[1] * groups
-    return int(source.attrs["num_filter"]) % BLOCK == 0 and (channels % BLOCK == 0 or channels == 3)
+    whole_in = channels % graph.channel_block == 0 or channels == 3
+    return whole_in and int(source.attrs["num_filter"]) % graph.channel_block == 0
 
 
 def _substitute(graph: Graph, new: Dict[int, Node]) -> None:

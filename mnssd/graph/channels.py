@@ -1,10 +1,11 @@
-"""Training pass: channel counts that fill whole vectors.
+"""Channel counts that fill whole vectors.
 
-oneDNN keeps a tensor of 24 channels in blocks of 8 where AVX-512 wants 16; in the backward pass the
-data and its gradient then meet in different layouts, and BatchNorm falls into its reference loop (or
-finds no implementation at all: "could not create a primitive descriptor iterator"). ``DNNL_VERBOSE=1``
-shows it. With zero weights, gammas and betas up to the next multiple of 16 the added channels are
-exactly zero everywhere and everything stays in one layout.
+oneDNN keeps a tensor in blocks of 16 channels where the processor has AVX-512, and in blocks of 8
+elsewhere (`processor.channel_block`). Where 16 does not go into the channels, AVX-512 makes do with blocks
+of 8; in the backward pass the data and its gradient then meet in different layouts, and BatchNorm falls
+into its reference loop (or finds no implementation at all: "could not create a primitive descriptor
+iterator"). ``DNNL_VERBOSE=1`` shows it. With zero weights, gammas and betas up to the next whole block the
+added channels are exactly zero everywhere and everything stays in one layout.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ import numpy as np
 
 from .symbol_graph import Edge, Graph, Node
 
-BLOCK = 16
-"""Channels in one AVX-512 register of float32."""
-
 CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
 """Operators without parameters whose output has its input's channels, each computed from its own."""
 
@@ -25,7 +23,8 @@ CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
 class _Groups:
     """Tensors tied to one channel count: a union-find over edges."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: int) -> None:
+        self.block = block
         self.parent: Dict[Tuple[int, int], Tuple[int, int]] = {}
         self.sources: Dict[Tuple[int, int], Set[int]] = {}
         self.fixed: Set[Tuple[int, int]] = set()
@@ -52,11 +51,11 @@ class _Groups:
         if root in self.fixed or len(counts) != 1:
             return 0
         (count,) = counts
-        return -(-count // BLOCK) * BLOCK if count % BLOCK else 0
+        return _whole(count, self.block) if count % self.block else 0
 
 
 def pad_channels(graph: Graph) -> int:
-    """Pad channel counts to multiples of `BLOCK` wherever it cannot be seen from outside.
+    """Pad channel counts to multiples of ``graph.channel_block`` wherever it cannot be seen from outside.
 
     Parameters keep their arrays: the graph appends constant zeros to them. Running statistics cannot
     be computed, so they become variables of their own, listed in ``graph.lengthened``.
@@ -95,8 +94,8 @@ def pad_outputs(graph: Graph) -> int:
     cut: Dict[int, Node] = {}
     for node in graph.nodes():
         count = int(node.attrs["num_filter"]) if _is_predictor(graph, node) else 0
-        if count % BLOCK:
-            _pad_outputs(node, -(-count // BLOCK) * BLOCK, zeros)
+        if count % graph.channel_block:
+            _pad_outputs(node, _whole(count, graph.channel_block), zeros)
             attrs = {"axis": "1", "begin": "0", "end": str(count)}
             cut[id(node)] = Node("slice_axis", f"{node.name}_cut", [(node, 0)], attrs)
     cutters = {id(node) for node in cut.values()}
@@ -105,6 +104,11 @@ def pad_outputs(graph: Graph) -> int:
             node.inputs = [(cut.get(id(source), source), index) for source, index in node.inputs]
     graph.outputs = [(cut.get(id(source), source), index) for source, index in graph.outputs]
     return len(cut)
+
+
+def _whole(count: int, block: int) -> int:
+    """The next multiple of `block`."""
+    return -(-count // block) * block
 
 
 def _is_predictor(graph: Graph, node: Node) -> bool:
@@ -147,7 +151,7 @@ def _has_own_parameters(node: Node) -> bool:
 
 
 def _tie(graph: Graph) -> _Groups:
-    groups = _Groups()
+    groups = _Groups(graph.channel_block)
     for node in graph.nodes():
         if node.op == "null":
             continue

@@ -9,6 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, 
 import mxnet as mx
 import numpy as np
 
+from .. import processor
+
 
 @dataclass(eq=False)
 class Node:
@@ -39,6 +41,8 @@ class Graph:
 
     Attributes
     ----------
+    channel_block : int
+        Channels that oneDNN keeps side by side on this machine, see `processor.channel_block`.
     outputs : list of (Node, int)
     constants : dict of str to numpy.ndarray
         Values of the variables that passes have added: they are no parameters of the block.
@@ -47,6 +51,7 @@ class Graph:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, shapes: Mapping[str, Tuple[int, ...]]) -> None:
+        self.channel_block = processor.channel_block()
         parsed = json.loads(symbol.tojson())
         nodes: List[Node] = []
         for raw in parsed["nodes"]:

@@ -7,10 +7,11 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from tqdm import tqdm
 
+from .. import processor
 from ..files import write_whole
 
 LINES_EVERY = 30.0
@@ -95,7 +96,7 @@ class Journal:
             images_per_second=round(self._images / seconds, 2),
             seconds=round(seconds, 1),
             data_wait=round(self._waited / seconds, 3),
-            memory_mb=resident_megabytes(),
+            memory_mb=processor.resident_megabytes(),
         )
         if self._waited / seconds > SLOW_DATA and not self._slow_data_said:
             self._slow_data_said = True
@@ -134,18 +135,6 @@ def to_csv(rows: List[Dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def resident_megabytes() -> Optional[int]:
-    """Resident memory of this process in MB; None where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            pages = int(file.read().split()[1])
-    except OSError:
-        return None
-    import resource
-
-    return pages * resource.getpagesize() // 2**20
 
 
 def _clock(seconds: float) -> str:
