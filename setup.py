@@ -38,7 +38,7 @@ setup(
         "numpy<1.24",  # MXNet 1.9.1 uses np.bool
         # From 4.12 on it requires NumPy 2. GluonCV requires this wheel by name, though it needs libGL; its
         # twin opencv-python-headless does not. If both were required, either might end up in the folder they
-        # share, so `make setup` installs the twin alone; elsewhere runtime.check_opencv tells how to change.
+        # share, so `make setup` installs the twin alone; elsewhere environment.check_opencv tells the way.
         "opencv-python<4.12",
         "defusedxml",
         "Pillow",

@@ -11,7 +11,10 @@ from typing import Any, Callable
 
 import worker
 
-import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
+from mnssd import runtime  # before MXNet: it chooses the threads
+
+if sys.argv[1] in ("infer", "detect"):  # as `mnssd detect` does
+    runtime.suit_single_images()
 
 # isort: split
 import mxnet as mx

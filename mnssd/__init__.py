@@ -4,9 +4,9 @@ Importing the package checks the environment and prepares it for MXNet, and noth
 nor NumPy is loaded until a room that needs them is imported.
 """
 
-from . import runtime
+from . import environment, runtime
 
 __version__ = "0.1.0"
 
-runtime.check_environment()
+environment.check_environment()
 runtime.configure()

@@ -88,6 +88,22 @@ def given(namespace: argparse.Namespace, options: Type[Any]) -> Dict[str, Any]:
     return {key: value for key, value in vars(namespace).items() if key in names}
 
 
+def as_arguments(options: Any) -> List[str]:
+    """The command line that gives `options`, a dataclass of fields by `option`; defaults are left out."""
+    arguments: List[str] = []
+    for field in dataclasses.fields(options):
+        value, name = getattr(options, field.name), field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            between = "x" if isinstance(value, tuple) else ","  # a size; a list of names
+            text = between.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+            arguments.append(f"--{name}={text}")
+    return arguments
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that is not known: near names first, else all of them."""
     known = sorted(known)

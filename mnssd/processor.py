@@ -1,6 +1,6 @@
 """The machine: cores, instruction set, name, and this process's memory. Imports no other room.
 
-Like `runtime` it keeps to syntax that Python 3.6 can read, and loads neither MXNet nor NumPy.
+It loads neither MXNet nor NumPy. Syntax as in `environment`.
 """
 
 import math

@@ -19,9 +19,10 @@ ARROWS: Dict[str, Set[str]] = {
     "errors": set(),
     "files": set(),
     "options": set(),
+    "environment": set(),
     "processor": set(),
-    "runtime": {"processor"},
-    "nn": {"runtime"},
+    "runtime": {"environment", "processor"},
+    "nn": {"environment", "runtime"},
     "graph": {"runtime", "processor"},
     "data": {"runtime", "processor"},  # and no network: the anchors are given to it
     "weights": {"nn", "graph", "runtime", "processor"},
@@ -30,6 +31,7 @@ ARROWS: Dict[str, Set[str]] = {
     "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
     "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
 }
+ARROWS["bench"] = set(ARROWS)
 ARROWS["cli"] = set(ARROWS)
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -156,3 +156,21 @@ def test_unknown_name(name: str, words: str) -> None:
 @given(st.lists(st.text("abc-_ é", min_size=1).map(str.strip).filter(bool), min_size=1, unique=True))
 def test_names_list_is_the_inverse_of_joining(names: List[str]) -> None:
     assert o.names_list(" , ".join(names)) == names
+
+
+@given(
+    st.builds(
+        Recipe,
+        lr=st.floats(1e-6, 1e6),
+        batch_size=st.integers(1, 1000),
+        schedule=st.sampled_from(["cosine", "step"]),
+        flip=st.booleans(),
+        resume=st.booleans(),
+        classes=st.none() | st.lists(st.sampled_from(["cat", "dog", "a cow"]), min_size=1, unique=True),
+    )
+)
+def test_arguments_of_options_give_the_options(recipe: Recipe) -> None:
+    parser = argparse.ArgumentParser()
+    o.add_arguments(parser, Recipe)
+    namespace = parser.parse_args(o.as_arguments(recipe))
+    assert o.from_mapping(Recipe, o.given(namespace, Recipe)) == recipe

@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mnssd import processor, runtime
+from mnssd import environment, processor, runtime
 from mnssd.errors import OptionError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,15 +75,15 @@ class TestEnvironment:
 
     @pytest.mark.parametrize("version", [(3, 7, 16), (3, 12, 1), (3, 13, 0), (4, 0, 0)])
     def test_unsuitable_python_is_refused(self, version: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runtime.sys, "version_info", (*version, "final", 0))
-        monkeypatch.setattr(runtime.sys, "excepthook", sys.excepthook)
+        monkeypatch.setattr(environment.sys, "version_info", (*version, "final", 0))
+        monkeypatch.setattr(environment.sys, "excepthook", sys.excepthook)
         with pytest.raises(ImportError, match=r"needs Python 3\.8 to 3\.11.*(make setup|that `make` set up)"):
-            runtime.check_environment()
+            environment.check_environment()
 
     @pytest.mark.parametrize("version", [(3, 8, 0), (3, 9, 18), (3, 10, 13), (3, 11, 99)])
     def test_suitable_python_is_accepted(self, version: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runtime.sys, "version_info", (*version, "final", 0))
-        runtime.check_environment()
+        monkeypatch.setattr(environment.sys, "version_info", (*version, "final", 0))
+        environment.check_environment()
 
     @pytest.mark.parametrize("module", ["mnssd.cli.main", "train_ssd", "eval_voc"])
     def test_programs_show_the_sentence_alone(self, module: str, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ class TestEnvironment:
         assert f"{sys.executable} -m pip install opencv-python-headless==" in line
 
     def test_opencv_that_works(self) -> None:
-        runtime.check_opencv()
+        environment.check_opencv()
 
 
 class TestSettings:
@@ -367,3 +367,27 @@ class TestInstructionSet:
         assert now is not None
         assert peak is not None
         assert 50 < now <= peak + 1
+
+
+class TestSingleImages:
+    def run(self, before: str = "", env: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[str]:
+        return python(
+            f"import sys, os\n{before}\nfrom mnssd import runtime\nchosen = runtime.suit_single_images()\n"
+            "import mxnet as mx\nx = mx.nd.ones((2, 2))\n"
+            "print(chosen, os.environ.get('MXNET_ENGINE_TYPE'), float((x + x).sum().asscalar()))\n"
+            "print('still heard', file=sys.stderr)",
+            env=env,
+        )
+
+    def test_the_engine_without_threads_starts_in_silence(self) -> None:
+        done = self.run()
+        assert done.stdout.split() == ["True", "NaiveEngine", "8.0"]
+        assert done.stderr.strip() == "still heard"
+
+    def test_the_users_engine_stays(self) -> None:
+        done = self.run(env={"MXNET_ENGINE_TYPE": "ThreadedEngine"})
+        assert done.stdout.split() == ["False", "ThreadedEngine", "8.0"]
+
+    def test_too_late(self) -> None:
+        done = self.run(before="import mnssd, mxnet")
+        assert done.stdout.split() == ["False", "None", "8.0"], done.stderr

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mnssd
-from mnssd import runtime
+from mnssd import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
@@ -333,13 +333,13 @@ def applies(requirement: Requirement, extra: str) -> bool:
 
 def test_the_package_and_its_guard_agree(packaged: Dict[str, Any]) -> None:
     assert packaged["python_requires"] == ">=3.8,<3.12"
-    assert runtime.PYTHON_VERSIONS == ((3, 8), (3, 11))
+    assert environment.PYTHON_VERSIONS == ((3, 8), (3, 11))
     assert packaged["version"] == mnssd.__version__
     assert "mnssd.cli" in packaged["packages"]
     assert "tests" not in packaged["packages"]
     assert packaged["entry_points"]["console_scripts"] == ["mnssd = mnssd.cli.main:main"]
-    for python in PYTHONS:  # the repairs that runtime proposes install what make setup would
-        for proposed in map(Requirement, (runtime.NUMPY_PIN, runtime.OPENCV_PIN)):
+    for python in PYTHONS:  # the repairs that environment proposes install what make setup would
+        for proposed in map(Requirement, (environment.NUMPY_PIN, environment.OPENCV_PIN)):
             assert proposed.specifier == pins(python)[proposed.name].specifier
 
 

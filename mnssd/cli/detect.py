@@ -53,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     """Detect in one picture after the other; 1 when some could not be read, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
 
+    from .. import runtime
+
+    runtime.suit_single_images()
+    # These load MXNet, which chooses its engine while it is loaded.
     from ..data.image import image_size, read_image
     from ..deploy.detector import Detector
 

@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import __version__, runtime
+from .. import __version__, environment
 from ..errors import MnssdError, OptionError
 from ..options import unknown_name
 
@@ -36,6 +36,7 @@ COMMANDS: Dict[str, Command] = {
     "eval": Command("eval", "measure a detector as the Pascal VOC devkit does"),
     "export": Command("export", "write a trained detector as files that plain MXNet runs"),
     "detect": Command("detect", "find objects in pictures"),
+    "bench": Command("bench", "measure speed and memory on this machine"),
     "shapes": Command("shapes", "render the built-in data set"),
 }
 
@@ -129,8 +130,8 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
     except Exception as error:
         if isinstance(error, ImportError):
             try:
-                runtime.check_opencv()
-            except runtime.UnsuitableEnvironment as reason:
+                environment.check_opencv()
+            except environment.UnsuitableEnvironment as reason:
                 _say(f"error: {reason}", debug)
                 return MnssdError.exit_code
         advice = "please report it" if debug else "run again with --debug for the traceback; please report it"

@@ -109,6 +109,10 @@ class SSDHeads(HybridBlock):
         """The convolutions whose outputs are what the detector says, of classes and of boxes."""
         return [last_convolution(p) for p in (*self.class_predictors, *self.box_predictors)]
 
+    def class_convolutions(self) -> List[nn.Conv2D]:
+        """Those of classes among them: their biases are ``(anchors of a place * (classes + 1),)``."""
+        return [last_convolution(predictor) for predictor in self.class_predictors]
+
     def hybrid_forward(self, F: Any, x: Any) -> Tuple[Any, Any]:
         maps = list(self.backbone(x))
         for layer in self.extras:

@@ -45,6 +45,7 @@ def train_detector(given: Mapping[str, Any]) -> Path:
             values[key] = tuple(values[key])
     detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
     runtime.suit_small_steps(loop.batch_size * detection.width * detection.size[0] * detection.size[1])
+    runtime.return_freed_memory()
     # These load MXNet, which reads the number of threads while it is loaded.
     from .detection import DetectionTask
     from .loop import fit
