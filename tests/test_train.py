@@ -278,6 +278,18 @@ def test_seed_decides_and_fast_graph_learns_alike(shapes, tmp_path):
     assert np.isclose(one[1].history[0]["loss"], plain[1].history[0]["loss"], rtol=0.05)
 
 
+def test_cached_images_change_nothing(shapes, tmp_path, capsys):
+    def log(name, **changes):
+        with open(train(shapes, tmp_path / name, **changes) / "log.csv", newline="") as file:
+            return [(row["loss"], row["mAP"]) for row in csv.DictReader(file)]
+
+    plain, cache = log("plain"), str(tmp_path / "cache")
+    assert log("filling", cache_images=cache) == plain
+    assert log("filled", cache_images=cache) == plain
+    assert f"decoded images are kept in {cache}" in capsys.readouterr().out
+    assert len(list((tmp_path / "cache").rglob("*.rgb"))) == 24
+
+
 def test_frozen_parameters_and_statistics_stay(shapes, tmp_path):
     start, _ = weights_of(train(shapes, tmp_path / "start", epochs=1, val_interval=0))
     best = str(tmp_path / "start" / "best.params")

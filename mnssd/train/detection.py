@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -15,6 +15,7 @@ from ..data.augment import TrainTransform, ValTransform
 from ..data.augment_options import AugmentOptions
 from ..data.dataset import Dataset
 from ..data.image import choose_reduction, read_image, to_network_input
+from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
 from ..data.registry import open_dataset
 from ..data.sample import Sample
@@ -50,6 +51,11 @@ class DetectionTask:
         self.net = zoo.build_detector(self.spec)
         zoo.initialize(self.net, self.ctx)
         self.notes = [*self.train_set.notes]
+        self._read: Callable[[str, int], np.ndarray] = read_image
+        if options.cache_images:
+            cache = ImageCache(options.cache_images)
+            self.notes.append(cache.refuse_if_too_large(self.train_set, options.size))
+            self._read = cache.read
         if options.weights:
             self.notes += load_backbone(self.net.heads, options.weights).lines()
         width, height = self.spec.size
@@ -69,7 +75,7 @@ class DetectionTask:
         self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
-        image, boxes = read_sample(sample, self.spec.size)
+        image, boxes = read_sample(sample, self.spec.size, self._read)
         image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
         cls_target, box_target = self._assign(boxes, labels)
         return to_network_input([image])[0], cls_target, box_target
@@ -112,8 +118,18 @@ class DetectionTask:
         return {"detector": self.spec.as_dict()}
 
 
-def read_sample(sample: Sample, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+def read_sample(
+    sample: Sample, size: Tuple[int, int], read: Callable[[str, int], np.ndarray] = read_image
+) -> Tuple[np.ndarray, np.ndarray]:
     """Read a sample's image, reduced where it is far larger than `size`, and its boxes in the pixels read.
+
+    Parameters
+    ----------
+    sample : Sample
+    size : (int, int)
+        ``(width, height)`` of the network's input.
+    read : callable
+        `read_image`, or what reads as it does.
 
     Returns
     -------
@@ -129,7 +145,7 @@ def read_sample(sample: Sample, size: Tuple[int, int]) -> Tuple[np.ndarray, np.n
         tell to which pixels the boxes refer.
     """
     reduction = choose_reduction(sample.size, size)
-    image = read_image(sample.image_path, reduction)
+    image = read(sample.image_path, reduction)
     height, width = image.shape[:2]
     if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
         about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"

@@ -78,6 +78,9 @@ class DetectionOptions:
         None, "names, separated by commas (default: all of them)", parse=names_list
     )
     download: bool = option(False, "fetch the data set's official archives where they are missing")
+    cache_images: Optional[str] = option(
+        None, "keep decoded images in this folder and read them from there; for large files", metavar="DIR"
+    )
     network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
     width: float = option(1.0, "width multiplier of the backbone")
     shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))

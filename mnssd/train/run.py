@@ -14,7 +14,7 @@ from .run_folder import RunFolder
 if TYPE_CHECKING:
     from .detection import DetectionTask
 
-MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download")
+MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download", "cache_images")
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
 
 
