@@ -145,6 +145,16 @@ def sample() -> Callable[[], object]:
     return load
 
 
+def read() -> Callable[[], object]:
+    """A photograph as training at 300x300 reads it. Arguments: the file [CACHE]."""
+    from mnssd.data.image import choose_reduction, image_size, read_image
+    from mnssd.data.image_cache import ImageCache
+
+    reduction = choose_reduction(image_size(sys.argv[2]), (worker.SIZE, worker.SIZE))
+    read = ImageCache(sys.argv[3]).read if len(sys.argv) > 3 else read_image
+    return lambda: read(sys.argv[2], reduction)
+
+
 def export(path: str) -> None:
     """Write the backbone as ONNX, folded; what MXNet's exporter does wrong is mended."""
     import onnx
@@ -177,5 +187,5 @@ if __name__ == "__main__":
     else:
         worker.serve({
             "train_step": train_step, "detector_step": detector_step, "infer": infer, "detect": detect,
-            "sample": sample,
+            "sample": sample, "read": read,
         })  # fmt: skip
