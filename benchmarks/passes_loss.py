@@ -79,7 +79,8 @@ def main() -> None:
     text = "\n".join([
         f"# {STEPS} training steps with and without the passes",
         "",
-        f"Written by `python benchmarks/passes_loss.py` on {datetime.date.today()}; {cpu}, mxnet {mx.__version__}.",
+        f"Written by `python benchmarks/passes_loss.py` on {datetime.date.today()};",
+        f"{cpu}, mxnet {mx.__version__}.",
         f"MobileNetV2 SSD 300 on VOC {args.split}, batch {BATCH}, {start}.",
         "",
         f"| seed | graph | first step | mean of steps 41 - 50 | mean of the last {END} | took |",

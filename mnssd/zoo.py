@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import OptionError, WeightsError
@@ -37,6 +37,7 @@ class DetectorSpec:
     head: str = "ssd"
     shortcut: str = "identity"
     activation: str = "relu"
+    channels: Mapping[str, int] = field(default_factory=dict)  # of pruned layers, see `nn.resize`
 
     def as_dict(self) -> Dict[str, Any]:
         """Plain lists, numbers and texts, for YAML and JSON."""
@@ -48,6 +49,47 @@ class DetectorSpec:
         values = dict(values)
         values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Everything that decides a classifier's structure and input; it is stored with every run."""
+
+    classes: Tuple[str, ...]
+    network: str = "mobilenet_v2"
+    width: float = 1.0
+    size: Tuple[int, int] = (224, 224)
+    shortcut: str = "identity"
+    activation: str = "relu"
+    val_crop: float = 1.0
+    channels: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain lists, numbers and texts, for YAML and JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierSpec:
+        """The inverse of `as_dict`."""
+        values = dict(values)
+        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
+        return cls(**values)
+
+
+def build_classifier(spec: ClassifierSpec) -> Any:
+    """The classifier that `spec` describes, not initialized."""
+    net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
+    _set_channels(net, spec.channels)
+    return net
+
+
+def _set_channels(block: Any, channels: Mapping[str, int]) -> None:
+    from .nn.resize import set_channels
+
+    try:
+        set_channels(block, channels)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 def build_backbone(
@@ -94,9 +136,11 @@ def build_detector(spec: DetectorSpec) -> Any:
 
     backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
     try:
-        return nn.SSD(backbone, spec.classes, spec.size, spec.head)
+        net = nn.SSD(backbone, spec.classes, spec.size, spec.head)
     except ValueError as error:
         raise OptionError(str(error)) from error
+    _set_channels(net.heads, spec.channels)
+    return net
 
 
 def model_names() -> List[str]:
@@ -137,12 +181,7 @@ def get_model(
     WeightsError
         When `pretrained_backbone` cannot be used.
     """
-    match = re.fullmatch(
-        r"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>mobilenet_v[12])(?:_(?P<width>\d*\.?\d+))?",
-        name,
-    )
-    if match is None:
-        raise OptionError(unknown_name("network", name, model_names()))
+    match = _parse_name(name)
     network, width = match["network"], float(match["width"] or 1.0)
     allowed = ["activation"] if network == "mobilenet_v1" else ["shortcut"]
     for option in kwargs:
@@ -162,6 +201,34 @@ def get_model(
         initialize(net)
         _load_backbone(net.heads if match["head"] else net, pretrained_backbone)
     return net
+
+
+def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tuple[int, int]] = None) -> str:
+    """The name of the same network at another width, and, for a detector, another ``(width, height)``.
+
+    Raises
+    ------
+    OptionError
+        For an unknown name.
+    """
+    match = _parse_name(name)
+    multiplier = float(match["width"] or 1.0) if width is None else width
+    network = match["network"] + (f"_{multiplier:g}" if multiplier != 1 else "")
+    if not match["head"]:
+        return network
+    sides = size or (int(match["w"]), int(match["h"] or match["w"]))
+    shown = str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
+    return f"{match['head']}_{shown}_{network}"
+
+
+def _parse_name(name: str) -> re.Match[str]:
+    match = re.fullmatch(
+        r"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>mobilenet_v[12])(?:_(?P<width>\d*\.?\d+))?",
+        name,
+    )
+    if match is None:
+        raise OptionError(unknown_name("network", name, model_names()))
+    return match
 
 
 def initialize(net: Any, ctx: Any = None) -> None:
@@ -204,12 +271,7 @@ def load_detector(path: str, ctx: Any = None) -> Any:
     """
     from .weights import load_exactly
 
-    is_folder = os.path.isdir(path)
-    folder, weights = (path, os.path.join(path, BEST_FILE)) if is_folder else (os.path.dirname(path), path)
-    if not os.path.exists(weights):
-        if not os.path.exists(path):
-            raise WeightsError(f"{path}: no such run folder or parameter file")
-        raise WeightsError(f"{weights}: missing; a run folder holds it after its first validation")
+    folder, weights = _run_files(path)
     config = os.path.join(folder, CONFIG_FILE)
     spec = read_spec(config)
     try:
@@ -221,6 +283,38 @@ def load_detector(path: str, ctx: Any = None) -> Any:
     return net
 
 
+def load_classifier(path: str, ctx: Any = None) -> Tuple[Any, ClassifierSpec]:
+    """A trained classifier, from its run folder or from a parameter file inside one.
+
+    Raises
+    ------
+    WeightsError
+        When something is missing or does not fit; it names the file.
+    """
+    from .weights import load_exactly
+
+    folder, weights = _run_files(path)
+    config = os.path.join(folder, CONFIG_FILE)
+    spec: ClassifierSpec = _read_spec(config, "classifier", ClassifierSpec)
+    try:
+        net = build_classifier(spec)
+    except (OptionError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(f"{config}: not the configuration of a classifier's run ({error})") from error
+    load_exactly(net, weights, ctx)
+    return net, spec
+
+
+def _run_files(path: str) -> Tuple[str, str]:
+    """The run folder, and the parameter file in it."""
+    is_folder = os.path.isdir(path)
+    folder, weights = (path, os.path.join(path, BEST_FILE)) if is_folder else (os.path.dirname(path), path)
+    if not os.path.exists(weights):
+        if not os.path.exists(path):
+            raise WeightsError(f"{path}: no such run folder or parameter file")
+        raise WeightsError(f"{weights}: missing; a run folder holds it after its first validation")
+    return folder, weights
+
+
 def read_spec(path: str) -> DetectorSpec:
     """The detector's structure from a run's ``config.yaml``.
 
@@ -229,17 +323,36 @@ def read_spec(path: str) -> DetectorSpec:
     WeightsError
         When the file is missing or is not a run's.
     """
+    spec: DetectorSpec = _read_spec(path, "detector", DetectorSpec)
+    return spec
+
+
+def read_channels(run: Optional[str], what: str) -> Dict[str, int]:
+    """Channel counts of a run's network that differ from its name's; none without a run.
+
+    Raises
+    ------
+    WeightsError
+        When it is no run of `what`: a detector, or a classifier.
+    """
+    if not run:
+        return {}
+    kind = DetectorSpec if what == "detector" else ClassifierSpec
+    return dict(_read_spec(os.path.join(run, CONFIG_FILE), what, kind).channels)
+
+
+def _read_spec(path: str, what: str, kind: Any) -> Any:
     import yaml
 
     try:
         with open(path, encoding="utf-8") as file:
-            return DetectorSpec.from_dict(yaml.safe_load(file)["detector"])
+            return kind.from_dict(yaml.safe_load(file)[what])
     except OSError as error:
         raise WeightsError(
             f"{path}: {error.strerror}; weights are read together with the {CONFIG_FILE} of their run folder"
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: not the configuration of a detector's run ({error!r})") from error
+        raise WeightsError(f"{path}: not the configuration of a {what}'s run ({error!r})") from error
 
 
 def _load_backbone(network: Any, path: str) -> None:

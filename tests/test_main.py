@@ -119,7 +119,10 @@ def test_debug_shows_the_traceback(
 
 def test_unknown_command_lists_near_names(capsys: pytest.CaptureFixture) -> None:
     assert main(["trian-ssd"]) == 2
-    assert capsys.readouterr().err == "error: unknown command 'trian-ssd'; did you mean train-ssd?\n"
+    assert (
+        capsys.readouterr().err
+        == "error: unknown command 'trian-ssd'; did you mean train-ssd or train-cls?\n"
+    )
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture) -> None:
@@ -163,7 +166,15 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("script", "command"), [("train_ssd.py", "train-ssd"), ("eval_voc.py", "eval")])
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [
+        ("train_ssd.py", "train-ssd"),
+        ("eval_voc.py", "eval"),
+        ("train_cls.py", "train-cls"),
+        ("eval_cls.py", "eval-cls"),
+    ],
+)
 def test_scripts_are_the_commands(script: str, command: str) -> None:
     def help_of(*arguments: str) -> str:
         done = subprocess.run(

@@ -28,7 +28,7 @@ from ..graph.inference import free_dropped_blocks, inference_block
 from ..train.detection import DetectionTask, read_sample
 from ..train.loop import make_trainer
 from ..train.options import DetectionOptions, LoopOptions
-from .measure import WARM_UP, Clock, Measurement, median_seconds
+from .measure import WARM_UP, Clock, Measurement, median_seconds, medians_in_turn
 from .options import BenchOptions
 
 BACKGROUND = 6.0
@@ -65,23 +65,31 @@ def measure_infer(options: BenchOptions) -> List[Measurement]:
     rows = []
     with open(dataset[0].image_path, "rb") as file:
         data = file.read()
-    detector = Detector(block, net.classes, net.size, ctx)
-    seconds = median_seconds(lambda: detector(data), options.seconds)
-    clock = Clock()
-    for _ in range(20):
-        with clock.part("read"):
-            pixels, _ = read_for_network(data, net.size)
-        with clock.part("normalise"):
-            to_network_input([pixels])
-    parts = clock.milliseconds(20)
-    parts["network and boxes"] = max(0.0, seconds * 1e3 - sum(parts.values()))
-    rows.append(_measurement("detect, one image file in memory", seconds, parts))
+    detector, x = Detector(block, net.classes, net.size, ctx), mx.nd.zeros((1, 3, height, width), ctx=ctx)
+    pixels, _ = read_for_network(data, net.size)
+    frame, read, normalise, network = medians_in_turn(
+        [
+            lambda: detector(data),
+            lambda: read_for_network(data, net.size),
+            lambda: to_network_input([pixels]),
+            partial(_answer, heads, x),
+        ],
+        2 * options.seconds,
+    )
+    parts = {"read": read, "normalise": normalise, "network": network}
+    parts["boxes and NMS"] = max(0.0, frame - sum(parts.values()))
+    in_milliseconds = {name: part * 1e3 for name, part in parts.items()}
+    rows.append(_measurement("detect, one image file in memory", frame, in_milliseconds))
     for batch in (1, 8):
         x = mx.nd.array(np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)), ctx=ctx)
-        whole = median_seconds(partial(_answer, block, x), options.seconds) / batch
-        alone = median_seconds(partial(_answer, heads, x), options.seconds) / batch
-        parts = {"network": alone * 1e3, "boxes and NMS": max(0.0, whole - alone) * 1e3}
-        rows.append(_measurement(f"infer, batch {batch}", whole, parts))
+        whole, alone = medians_in_turn(
+            [partial(_answer, block, x), partial(_answer, heads, x)], options.seconds
+        )
+        in_milliseconds = {
+            "network": alone / batch * 1e3,
+            "boxes and NMS": max(0.0, whole - alone) / batch * 1e3,
+        }
+        rows.append(_measurement(f"infer, batch {batch}", whole / batch, in_milliseconds))
     return rows
 
 

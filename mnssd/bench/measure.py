@@ -71,15 +71,24 @@ class Clock:
 
 def median_seconds(work: Callable[[], object], seconds: float, least: int = 5) -> float:
     """Median duration of `work`, repeated for about so many `seconds`, at least `least` times."""
-    for _ in range(WARM_UP):
+    return medians_in_turn([work], seconds, least)[0]
+
+
+def medians_in_turn(works: Sequence[Callable[[], object]], seconds: float, least: int = 5) -> List[float]:
+    """Median duration of each of `works`, done in turn, so that a machine that slows down slows all of them.
+
+    Repeated for about so many `seconds` in all, each at least `least` times.
+    """
+    for work in [*works] * WARM_UP:
         work()
-    durations: List[float] = []
+    durations: List[List[float]] = [[] for _ in works]
     end = time.perf_counter() + seconds
-    while len(durations) < least or time.perf_counter() < end:
-        begun = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - begun)
-    return statistics.median(durations)
+    while len(durations[0]) < least or time.perf_counter() < end:
+        for work, taken in zip(works, durations):
+            begun = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - begun)
+    return [statistics.median(taken) for taken in durations]
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -92,6 +101,25 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
         speed, time_each = _short(row["images_per_second"]), _short(row["milliseconds"])
         lines.append(f"{row['what']:{width}}  {speed:>8}  {time_each:>8}  {peak:>7}  {parts}".rstrip())
     return "\n".join(lines)
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
+    """Rows of texts in columns, numbers to the right; or the same in Markdown."""
+    if markdown:
+        return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    right = [all(_is_number(row[i]) or not row[i] for row in rows) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right)]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, [head, *rows]))
+
+
+def _is_number(cell: str) -> bool:
+    digits = cell.rstrip(" M%").replace(",", "").replace(".", "")
+    return digits.isdigit() or cell == "?"
 
 
 def _short(value: float) -> str:

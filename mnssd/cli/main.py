@@ -33,9 +33,14 @@ class Command(NamedTuple):
 COMMANDS: Dict[str, Command] = {
     "demo": Command("demo", "train, measure, export and try a detector on the built-in data set"),
     "train-ssd": Command("train_ssd", "train an SSD detector"),
+    "train-cls": Command("train_cls", "train a classifier"),
+    "eval-cls": Command("eval_cls", "measure a classifier"),
     "eval": Command("eval", "measure a detector as the Pascal VOC devkit does"),
+    "prune": Command("prune", "take channels out of a trained network and train what is left"),
     "export": Command("export", "write a trained detector as files that plain MXNet runs"),
     "detect": Command("detect", "find objects in pictures"),
+    "summary": Command("summary", "parameters and multiply-adds of every layer of a network"),
+    "compare": Command("compare", "cost, time and published accuracy of the MobileNets"),
     "bench": Command("bench", "measure speed and memory on this machine"),
     "shapes": Command("shapes", "render the built-in data set"),
 }

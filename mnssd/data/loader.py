@@ -10,16 +10,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from ..errors import DataError
-from .sample import Sample
 
 Arrays = Tuple[np.ndarray, ...]
-Load = Callable[[Sample, np.random.Generator], Arrays]
+Load = Callable[[Any, np.random.Generator], Arrays]
 
 IN_FLIGHT = 3
 """Batches being prepared while one is computed: enough to smooth slow images, little memory."""
@@ -40,7 +39,7 @@ class Loader:
 
     Parameters
     ----------
-    samples : sequence of Sample
+    samples : sequence of Sample, or of anything else with an ``image_path``
     load : callable
         ``(sample, rng) -> arrays``, all shapes equal for all samples; raises DataError for an unusable one.
     batch_size : int
@@ -57,9 +56,7 @@ class Loader:
         in for it.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], load: Load, batch_size: int, seed: int, workers: int
-    ) -> None:
+    def __init__(self, samples: Sequence[Any], load: Load, batch_size: int, seed: int, workers: int) -> None:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
         self.bad: Dict[str, str] = {}

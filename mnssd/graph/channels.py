@@ -20,7 +20,7 @@ CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
 """Operators without parameters whose output has its input's channels, each computed from its own."""
 
 
-class _Groups:
+class ChannelGroups:
     """Tensors tied to one channel count: a union-find over edges."""
 
     def __init__(self, block: int) -> None:
@@ -65,13 +65,13 @@ def pad_channels(graph: Graph) -> int:
     int
         How many convolutions changed.
     """
-    groups = _tie(graph)
+    groups = tie_channels(graph)
     changed = 0
     zeros = _Zeros(graph, "zeros")
     for node in graph.nodes():
-        if _is_plain(node) or _is_depthwise(graph, node):
+        if is_plain(node) or is_depthwise(graph, node):
             changed += _pad_convolution(node, groups, zeros)
-        elif _is_norm(node):
+        elif is_norm(node):
             count = groups.padded_count(node.inputs[0])
             if count:
                 _pad_norm(graph, node, count, zeros)
@@ -117,12 +117,12 @@ def _is_predictor(graph: Graph, node: Node) -> bool:
     return all(graph.has_shape(source) for source, _ in node.inputs[1:])
 
 
-def _is_plain(node: Node) -> bool:
+def is_plain(node: Node) -> bool:
     """A convolution in which every output sees every input."""
     return _is_convolution(node) and node.attrs.get("num_group", "1") == "1"
 
 
-def _is_depthwise(graph: Graph, node: Node) -> bool:
+def is_depthwise(graph: Graph, node: Node) -> bool:
     """A convolution of each channel with one filter of its own."""
     groups = node.attrs.get("num_group", "1")
     if not _is_convolution(node) or groups == "1" or groups != node.attrs["num_filter"]:
@@ -138,7 +138,7 @@ def _channels_first(node: Node) -> bool:
     return node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW")
 
 
-def _is_norm(node: Node) -> bool:
+def is_norm(node: Node) -> bool:
     """A BatchNorm over channels whose statistics nobody else reads."""
     if node.op != "BatchNorm" or node.attrs.get("axis", "1") != "1" or node.flag("output_mean_var"):
         return False
@@ -150,16 +150,16 @@ def _has_own_parameters(node: Node) -> bool:
     return all(source.op == "null" for source, _ in node.inputs[1:])
 
 
-def _tie(graph: Graph) -> _Groups:
-    groups = _Groups(graph.channel_block)
+def tie_channels(graph: Graph) -> ChannelGroups:
+    groups = ChannelGroups(graph.channel_block)
     for node in graph.nodes():
         if node.op == "null":
             continue
-        if _is_depthwise(graph, node):
+        if is_depthwise(graph, node):
             groups.tie(node.inputs[0], (node, 0))
-        elif _is_plain(node):
+        elif is_plain(node):
             groups.sources.setdefault(groups.find((node, 0)), set()).add(int(node.attrs["num_filter"]))
-        elif _is_norm(node):
+        elif is_norm(node):
             groups.tie(node.inputs[0], (node, 0))
         elif node.op in CHANNELWISE:
             for edge in node.inputs:
@@ -196,10 +196,10 @@ class _Zeros:
         return node, 0
 
 
-def _pad_convolution(node: Node, groups: _Groups, zeros: _Zeros) -> int:
+def _pad_convolution(node: Node, groups: ChannelGroups, zeros: _Zeros) -> int:
     inputs = groups.padded_count(node.inputs[0])
     outputs = groups.padded_count((node, 0))
-    if _is_plain(node):
+    if is_plain(node):
         if inputs:
             node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
     elif outputs:

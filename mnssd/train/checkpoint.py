@@ -23,6 +23,7 @@ from safetensors.numpy import save as save_tensors
 from ..errors import MnssdError
 from ..files import write_whole
 from ..runtime import settle
+from .average import WeightAverage
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
 
@@ -47,12 +48,16 @@ class Progress:
     history: List[Dict[str, Any]] = field(default_factory=list)
 
 
-def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress) -> None:
-    """Write block, optimizer states and progress; the file is replaced in one stroke."""
+def save_checkpoint(
+    path: Path, block: Any, trainer: Any, progress: Progress, average: Optional[WeightAverage] = None
+) -> None:
+    """Write block, optimizer states, averaged weights and progress; the file is replaced in one stroke."""
     names = _names(block)
     settle()
     arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
     arrays.update(_optimizer_arrays(trainer, names))
+    if average:
+        arrays.update({f"average/{name}": value for name, value in average.arrays.items()})
     body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
     digest = hashlib.sha256(body).hexdigest().encode("ascii")
     write_whole(path, FIRST_LINE + digest + b"\n" + body)
@@ -80,8 +85,10 @@ def save_weights(path: Path, block: Any) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
-    """Put a checkpoint back into `block` and `trainer`; returns the progress.
+def load_checkpoint(
+    path: Path, block: Any, trainer: Any, average: Optional[WeightAverage] = None
+) -> Progress:
+    """Put a checkpoint back into `block`, `trainer` and `average`; returns the progress.
 
     Raises
     ------
@@ -102,6 +109,9 @@ def load_checkpoint(path: Path, block: Any, trainer: Any) -> Progress:
     for name, parameter in names.items():
         parameter.set_data(mx.nd.array(found[name]))
     _restore_optimizer(trainer, names, arrays)
+    if average:
+        kept = {name[len("average/") :]: v for name, v in arrays.items() if name.startswith("average/")}
+        average.restore(progress.step, kept)
     return progress
 
 

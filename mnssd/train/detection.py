@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
 from gluoncv.loss import SSDMultiBoxLoss
-from mxnet.gluon import nn
 
 from .. import runtime, zoo
 from ..data.augment import TrainTransform, ValTransform
@@ -20,10 +18,12 @@ from ..data.loader import Arrays, Batch, Loader
 from ..data.registry import open_dataset
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
-from ..errors import DataError, OptionError
+from ..errors import DataError
 from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
+from .freezing import freeze
+from .loop import Validation
 from .options import DetectionOptions, LoopOptions
 
 MIN_NEGATIVES = 3
@@ -88,7 +88,7 @@ class DetectionTask:
         named = {"loss": total[0].sum(), "cls_loss": classes[0].sum(), "box_loss": boxes[0].sum()}
         return total[0], named
 
-    def validate(self) -> Optional[Dict[str, Any]]:
+    def validate(self) -> Optional[Validation]:
         """Average precision on the validation set, of the weights as they are now."""
         if self.val_set is None:
             return None
@@ -101,21 +101,34 @@ class DetectionTask:
             on_bad_image="skip",
             skipped=skipped,
         )
-        score = result.mean_ap
-        row: Dict[str, Any] = {
-            "metric": self.options.metric,
-            "mAP": None if np.isnan(score) else round(score, 5),
-        }
+        score = None if np.isnan(result.mean_ap) else round(result.mean_ap, 5)
+        row: Dict[str, Any] = {"metric": self.options.metric, "mAP": score}
         if skipped:
             row["val_skipped"] = len(skipped)
         row.update(
             {f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)}
         )
-        return row
+        return Validation(self.score_name, score, row)
 
     def config(self) -> Mapping[str, Any]:
         """What evaluation and export need to know of the run."""
-        return {"detector": self.spec.as_dict()}
+        return {"task": "detection", "detector": self.spec.as_dict()}
+
+    @property
+    def score_name(self) -> str:
+        """Of the score that `validate` gives."""
+        return f"{self.options.metric} mAP"
+
+    def introduction(self) -> List[str]:
+        """Lines for the user."""
+        spec, val = self.spec, ""
+        if self.val_set is not None:
+            val = f", measuring on {self.val_set.name}: {len(self.val_set)}"
+        return [
+            f"{spec.head} on {spec.network} x{spec.width:g} at {spec.size[0]}x{spec.size[1]}",
+            f"{len(spec.classes)} classes: {', '.join(spec.classes)}",
+            f"training on {self.train_set.name}: {len(self.train_set)} images{val}",
+        ]
 
 
 def read_sample(
@@ -159,38 +172,16 @@ def read_sample(
 
 def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
     """The network that the options describe."""
+    channels = zoo.read_channels(options.structure, "detector")
     return zoo.DetectorSpec(
-        classes, options.network, options.width, options.size, options.head, options.shortcut
+        classes,
+        options.network,
+        options.width,
+        options.size,
+        options.head,
+        options.shortcut,
+        channels=channels,
     )
-
-
-def freeze(block: Any, pattern: str) -> str:
-    """Keep the parameters whose structural name `pattern` finds as they are; returns the line for the user.
-
-    A BatchNorm whose gamma is frozen also keeps its statistics, and uses them in training.
-
-    Raises
-    ------
-    OptionError
-        When it finds none, or all.
-    """
-    regex = re.compile(pattern)
-    named = block._collect_params_with_prefix()
-    frozen = [name for name in named if regex.search(name)]
-    if not frozen or len(frozen) == len(named):
-        which = "no parameter" if not frozen else "every parameter"
-        raise OptionError(f"--freeze {pattern!r} finds {which}; names look like {', '.join(list(named)[:3])}")
-    for name in frozen:
-        named[name].grad_req = "null"
-    still = {id(named[name]) for name in frozen}
-    for layer in _layers(block):
-        if isinstance(layer, nn.BatchNorm) and id(layer.gamma) in still:
-            layer._kwargs["use_global_stats"] = True
-    return f"frozen: {len(frozen)} of {len(named)} parameters"
-
-
-def _layers(block: Any) -> List[Any]:
-    return [block, *(layer for child in block._children.values() for layer in _layers(child))]
 
 
 def _datasets(options: DetectionOptions, measure: bool) -> Tuple[Dataset, Optional[Dataset]]:

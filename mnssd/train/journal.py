@@ -106,16 +106,13 @@ class Journal:
             )
         return row
 
-    def finish_row(self, history: List[Dict[str, Any]], marks: str = "") -> None:
-        """Print the newest row, and write all of them to the log."""
+    def finish_row(self, history: List[Dict[str, Any]], score: str = "") -> None:
+        """Print the newest row, with what was measured, and write all of them to the log."""
         row = history[-1]
-        skipped = f" without {row['val_skipped']} unreadable images" if row.get("val_skipped") else ""
-        score = (
-            f"  {row['metric']} mAP {row['mAP']:.4f}{marks}{skipped}" if row.get("mAP") is not None else ""
-        )
         self.say(
             f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['loss']:.4f}"
-            f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s{score}"
+            f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
+            + (f"  {score}" if score else "")
         )
         write_whole(self._log, to_csv(history).encode("utf-8"))
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from typing import Any, Dict, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import mxnet as mx
 
 from ..data.loader import Batch, Loader
 from ..errors import MnssdError
+from .average import WeightAverage
 from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .options import LoopOptions
 from .run_folder import RunFolder
 from .schedule import learning_rate
+
+
+class Validation(NamedTuple):
+    """What a measurement gave: its name for people, the score if there is one, columns for the log."""
+
+    name: str
+    score: Optional[float]
+    columns: Dict[str, Any]
 
 
 class Task(Protocol):
@@ -31,8 +41,8 @@ class Task(Protocol):
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """What to go backward from, and scalars by name, ``loss`` among them; run under ``record``."""
 
-    def validate(self) -> Optional[Dict[str, Any]]:
-        """For the log, with at least ``mAP`` and ``metric``; None when there is nothing to measure on."""
+    def validate(self) -> Optional[Validation]:
+        """Measure the weights as they are now; None when there is nothing to measure on."""
 
 
 def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) -> Progress:
@@ -49,7 +59,8 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
         When the loss is not finite, or the disk is full; the last checkpoint stays.
     """
     trainer = make_trainer(task.block, options, task.last_layers)
-    progress = load_checkpoint(run.last, task.block, trainer) if resume else Progress()
+    average = WeightAverage(task.block, options.ema) if options.ema else None
+    progress = load_checkpoint(run.last, task.block, trainer, average) if resume else Progress()
     per_epoch = len(task.batches)
     journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
     said_bad = 0
@@ -71,6 +82,8 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                 if options.clip_gradient:
                     clip_gradients(trainer, options.clip_gradient)
                 trainer.step(1)
+                if average:
+                    average.step()
                 journal.step(progress.step, len(batch.indices), rate, losses, waited)
                 progress.step += 1
                 asked = time.monotonic()
@@ -80,14 +93,15 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
             progress.epoch = epoch + 1
             last = progress.epoch == options.epochs
             due = options.val_interval and (last or progress.epoch % options.val_interval == 0)
-            measured = task.validate() if due else None
-            row.update(measured or {})
+            with average.in_place() if average else contextlib.nullcontext():
+                measured = task.validate() if due else None
+                better = _is_better(measured, progress)
+                if better or (last and progress.best_score is None):
+                    save_weights(run.best, task.block)
+            row.update(measured.columns if measured else {})
             progress.history.append(row)
-            better = _is_better(measured, progress)
-            if better or (last and progress.best_score is None):
-                save_weights(run.best, task.block)
-            save_checkpoint(run.last, task.block, trainer, progress)
-            journal.finish_row(progress.history, marks=" (best)" if better else "")
+            save_checkpoint(run.last, task.block, trainer, progress, average)
+            journal.finish_row(progress.history, _in_words(measured, better))
             if len(task.batches.bad) > said_bad:
                 said_bad = len(task.batches.bad)
                 first = next(iter(task.batches.bad.values()))
@@ -144,8 +158,16 @@ def check_finite(block: Any, run: RunFolder, epoch: int) -> None:
             )
 
 
-def _is_better(measured: Optional[Dict[str, Any]], progress: Progress) -> bool:
-    score = measured["mAP"] if measured else None
+def _in_words(measured: Optional[Validation], better: bool) -> str:
+    if measured is None or measured.score is None:
+        return ""
+    skipped = measured.columns.get("val_skipped")
+    without = f" without {skipped} unreadable images" if skipped else ""
+    return f"{measured.name} {measured.score:.4f}{' (best)' if better else ''}{without}"
+
+
+def _is_better(measured: Optional[Validation], progress: Progress) -> bool:
+    score = measured.score if measured else None
     if score is None or (progress.best_score is not None and score <= progress.best_score):
         return False
     progress.best_score = score

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
+from ..data.augment_cls_options import ClassAugmentOptions
 from ..data.augment_options import AugmentOptions
 from ..errors import OptionError
 from ..options import from_mapping, names_list, option, unknown_name
@@ -13,6 +14,7 @@ from ..options import from_mapping, names_list, option, unknown_name
 T = TypeVar("T")
 
 DATASETS = ("shapes", "voc")
+CLASS_DATASETS = ("shapes", "folder", "recordio", "cifar10")  # as data.labelled_sets.OPENERS; a test compares
 
 
 def parse_size(text: str) -> Tuple[int, int]:
@@ -38,6 +40,9 @@ class LoopOptions:
     momentum: float = option(0.9, "momentum of the gradient descent")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
     clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
+    ema: float = option(
+        0.0, "decay a step of a moving average of the weights, which is measured and kept as best; 0 for none"
+    )
     freeze: str = option(
         "", "regular expression: parameters whose name it finds stay as they are, statistics too"
     )
@@ -58,6 +63,8 @@ class LoopOptions:
         for name in ("lr", "predictor_lr", "momentum", "wd", "clip_gradient", "warmup", "val_interval"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, such as 0.999, not {self.ema}")
         if self.workers < -1:
             raise ValueError(f"workers must be -1 or more, not {self.workers}")
         try:
@@ -93,6 +100,9 @@ class DetectionOptions:
     weights: Optional[str] = option(
         None, ".params file to start from: a classifier's or a detector's", metavar="FILE"
     )
+    structure: Optional[str] = option(
+        None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
+    )
     metric: str = option("voc07", "average precision", choices=("voc07", "voc12"))
     overfit: int = option(
         0, "train and measure on the first N images, not augmented: a check that learning works"
@@ -101,6 +111,32 @@ class DetectionOptions:
     def __post_init__(self) -> None:
         if self.overfit < 0:
             raise ValueError(f"overfit must not be negative, not {self.overfit}")
+
+
+@dataclass(frozen=True)
+class ClassificationOptions:
+    """Data and network."""
+
+    dataset: str = option("shapes", "what to train on", choices=CLASS_DATASETS)
+    data_root: Optional[str] = option(
+        None, "where it lies (default: data/shapes, data/images, data/recordio, data/cifar10)", metavar="DIR"
+    )
+    network: str = option("mobilenet_v2", "network", choices=("mobilenet_v1", "mobilenet_v2"))
+    width: float = option(1.0, "width multiplier")
+    size: Tuple[int, int] = option(
+        (224, 224), "network input; the papers' resolutions are 224, 192, 160, 128 and 96", parse=parse_size
+    )
+    shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
+    activation: str = option("relu", "activation of mobilenet_v1", choices=("relu", "relu6"))
+    weights: Optional[str] = option(None, ".params file to start from", metavar="FILE")
+    structure: Optional[str] = option(
+        None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
+    )
+    class_weights: bool = option(False, "let classes with few images count more")
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 32:
+            raise ValueError(f"size is at least 32, not {self.size[0]}x{self.size[1]}")
 
 
 # Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
@@ -126,9 +162,34 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "voc": {"epochs": 60, "val_interval": 5},
 }
 
+# The same for classification; found by the probes in benchmarks/SHAPES.md.
+CLASS_DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "shapes": {
+        "size": (64, 64),
+        "width": 0.35,
+        "batch_size": 64,
+        "epochs": 12,
+        "lr": 0.2,
+        "predictor_lr": 0.03,
+        "warmup": 1.0,
+        "operations": 1,
+        "crop_area": 0.6,
+    },
+    "folder": {
+        "epochs": 20,
+        "batch_size": 32,
+        "predictor_lr": 0.1,
+        "val_interval": 2,
+        "label_smoothing": 0.1,
+        "operations": 2,
+    },
+    "cifar10": {"size": (64, 64), "epochs": 40, "batch_size": 64, "lr": 0.1, "predictor_lr": 0.1},
+    "recordio": {"label_smoothing": 0.1, "operations": 2},
+}
+
 
 def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, AugmentOptions, LoopOptions]:
-    """Options from what was given, the data set's defaults, and the general ones, in this order.
+    """Options of detection from what was given, the data set's defaults, and the general ones, in this order.
 
     Raises
     ------
@@ -137,17 +198,33 @@ def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, Au
     """
     dataset = given.get("dataset", DetectionOptions.dataset)
     values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
-    kinds = (DetectionOptions, AugmentOptions, LoopOptions)
+    _refuse_unknown(values, (DetectionOptions, AugmentOptions, LoopOptions), source)
+    detection = _of(DetectionOptions, values, source)
+    if detection.dataset not in DATASETS:
+        raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
+    return detection, _of(AugmentOptions, values, source), _of(LoopOptions, values, source)
+
+
+def resolve_classification(
+    given: Mapping[str, Any], source: str
+) -> Tuple[ClassificationOptions, ClassAugmentOptions, LoopOptions]:
+    """The same for classification."""
+    dataset = given.get("dataset", ClassificationOptions.dataset)
+    values: Dict[str, Any] = {**CLASS_DATASET_DEFAULTS.get(dataset, {}), **given}
+    _refuse_unknown(values, (ClassificationOptions, ClassAugmentOptions, LoopOptions), source)
+    options = _of(ClassificationOptions, values, source)
+    if options.dataset not in CLASS_DATASETS:
+        raise OptionError(f"{source}: dataset is one of {', '.join(CLASS_DATASETS)}, not {dataset!r}")
+    return options, _of(ClassAugmentOptions, values, source), _of(LoopOptions, values, source)
+
+
+def _refuse_unknown(values: Mapping[str, Any], kinds: Sequence[Type[Any]], source: str) -> None:
     known = [name for kind in kinds for name in kind.__dataclass_fields__]
     for key in values:
         if key not in known:
             raise OptionError(f"{source}: {unknown_name('option', key, known)}")
 
-    def of(kind: Type[T]) -> T:
-        fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
-        return from_mapping(kind, {key: value for key, value in values.items() if key in fields}, source)
 
-    detection = of(DetectionOptions)
-    if detection.dataset not in DATASETS:
-        raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
-    return detection, of(AugmentOptions), of(LoopOptions)
+def _of(kind: Type[T], values: Mapping[str, Any], source: str) -> T:
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return from_mapping(kind, {key: value for key, value in values.items() if key in fields}, source)

@@ -1,18 +1,21 @@
-"""A whole run, from options to a folder with a trained detector."""
+"""A whole run, from options to a folder with a trained network."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .. import __version__, runtime
 from ..errors import MnssdError, OptionError
-from .options import resolve
+from .options import LoopOptions, resolve, resolve_classification
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from .classification import ClassificationTask
     from .detection import DetectionTask
+
+    AnyTask = Union[DetectionTask, ClassificationTask]
 
 MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download", "cache_images")
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
@@ -37,35 +40,70 @@ def train_detector(given: Mapping[str, Any]) -> Path:
     MnssdError
         For bad options, data or weights; the text names them.
     """
+    values, resumed = _values(given, "detection")
+    detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
+    _prepare(detection.size, detection.width, loop)
+    from .detection import DetectionTask
+
+    task = DetectionTask(detection, augment, loop)
+    name = f"{detection.head}-{detection.network}-{detection.dataset}"
+    return _train(task, name, (detection, augment, loop), loop, resumed)
+
+
+def train_classifier(given: Mapping[str, Any]) -> Path:
+    """Train a classifier; as `train_detector`."""
+    values, resumed = _values(given, "classification")
+    options, augment, loop = resolve_classification(values, str(resumed.config) if resumed else "options")
+    _prepare(options.size, options.width, loop)
+    from .classification import ClassificationTask
+
+    task = ClassificationTask(options, augment, loop)
+    return _train(task, f"{options.network}-{options.dataset}", (options, augment, loop), loop, resumed)
+
+
+def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Optional[RunFolder]]:
+    """The options of the run that is resumed, if one is, and those that were given."""
     given = dict(given)
-    resumed = _resumed_run(given)
+    resumed = _resumed_run(given, kind)
     values = {**(resumed.read_config()["options"] if resumed else {}), **given}
     for key in ("size", "crop_overlaps"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
-    detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
-    runtime.suit_small_steps(loop.batch_size * detection.width * detection.size[0] * detection.size[1])
+    return values, resumed
+
+
+def _prepare(size: Tuple[int, int], width: float, loop: LoopOptions) -> None:
+    """Settings that MXNet reads while it is loaded; so the tasks, which load it, are imported after this."""
+    runtime.suit_small_steps(loop.batch_size * width * size[0] * size[1])
     runtime.return_freed_memory()
-    # These load MXNet, which reads the number of threads while it is loaded.
-    from .detection import DetectionTask
+
+
+def _train(
+    task: AnyTask, name: str, options: Sequence[Any], loop: LoopOptions, resumed: Optional[RunFolder]
+) -> Path:
     from .loop import fit
 
-    task = DetectionTask(detection, augment, loop)
-    options = {**_plain(detection), **_plain(augment), **_plain(loop)}
     if resumed is None:
-        run = RunFolder.create(loop.output, f"{detection.head}-{detection.network}-{detection.dataset}")
-        run.write_config({"mnssd": __version__, "task": "detection", **task.config(), "options": options})
+        run = RunFolder.create(loop.output, name)
+        plain = {key: value for kind in options for key, value in _plain(kind).items()}
+        run.write_config({"mnssd": __version__, **task.config(), "options": plain})
     else:
         run = resumed
-    _introduce(task, run)
+    print(f"run {run.path}")
+    for line in task.introduction():
+        print(line)
+    threads = runtime.describe()["settings"]["OMP_NUM_THREADS"]
+    print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
+    for note in task.notes:
+        print(f"note: {note}")
     progress = fit(task, loop, run, resume=resumed is not None)
     if progress.best_score is not None:
-        print(f"best {detection.metric} mAP {progress.best_score:.4f}")
+        print(f"best {task.score_name} {progress.best_score:.4f}")
     print(f"weights: {run.best}\nlog: {run.log}")
     return run.path
 
 
-def _resumed_run(given: Dict[str, Any]) -> Any:
+def _resumed_run(given: Dict[str, Any], kind: str) -> Optional[RunFolder]:
     """The run folder to go on with, or None; options that would change what is learned are refused."""
     resume = given.pop("resume", "")
     if not resume:
@@ -77,7 +115,10 @@ def _resumed_run(given: Dict[str, Any]) -> Any:
         if not (RunFolder(Path(resume)).last).exists():
             return None
     run = RunFolder(Path(resume))
-    stored = run.read_config()["options"]
+    config = run.read_config()
+    if config.get("task") != kind:
+        raise OptionError(f"{run.config}: a run of {config.get('task')}, not of {kind}; use its own command")
+    stored = config["options"]
     for key, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
         if key not in MAY_CHANGE and stored.get(key) != value:
@@ -95,18 +136,3 @@ def _plain(options: Any) -> Dict[str, Any]:
     return {
         k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in ("resume", "output")
     }
-
-
-def _introduce(task: DetectionTask, run: RunFolder) -> None:
-    machine = runtime.describe()
-    val = f", measuring on {task.val_set.name}: {len(task.val_set)}" if task.val_set is not None else ""
-    spec = task.spec
-    width, height = spec.size
-    threads = machine["settings"]["OMP_NUM_THREADS"]
-    print(f"run {run.path}")
-    print(f"{spec.head} on {spec.network} x{spec.width:g} at {width}x{height}")
-    print(f"{len(spec.classes)} classes: {', '.join(spec.classes)}")
-    print(f"training on {task.train_set.name}: {len(task.train_set)} images{val}")
-    print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
-    for note in task.notes:
-        print(f"note: {note}")

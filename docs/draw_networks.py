@@ -1,0 +1,121 @@
+"""Draws docs/images/blocks.png and maps.png from the project's own graphs.
+
+python docs/draw_networks.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import mnssd  # noqa: F401  (before MXNet)
+
+# isort: split
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from mxnet.gluon import nn
+
+from mnssd import zoo
+from mnssd.graph.cost import Costs, count_block
+from mnssd.nn import LinearBottleneck
+from mnssd.nn.layers import add_conv, add_separable
+
+IMAGES = Path(__file__).parent / "images"
+COLOURS = {"depthwise": "#9ecae1", "pointwise": "#fdd0a2", "convolution": "#c7e9c0", "add": "#dadaeb"}
+
+
+def standard() -> Any:
+    """What a separable layer stands in for."""
+    net = nn.HybridSequential()
+    add_conv(net, 128, kernel=3, pad=1, act="relu")
+    return net
+
+
+def separable() -> Any:
+    """A layer of V1."""
+    net = nn.HybridSequential()
+    add_separable(net, 64, 128, stride=1, act="relu")
+    return net
+
+
+BLOCKS: List[Tuple[str, Any, Tuple[int, ...]]] = [
+    ("standard convolution", standard, (1, 64, 56, 56)),
+    ("V1: depthwise separable", separable, (1, 64, 56, 56)),
+    ("V2: stride 1, equal channels", lambda: LinearBottleneck(24, 24, 6, 1), (1, 24, 56, 56)),
+    ("V2: stride 2", lambda: LinearBottleneck(24, 32, 6, 2), (1, 24, 56, 56)),
+    ("V2: other channels", lambda: LinearBottleneck(64, 96, 6, 1), (1, 64, 14, 14)),
+    ("with --shortcut projection", lambda: LinearBottleneck(64, 96, 6, 1, "projection"), (1, 64, 14, 14)),
+]
+
+
+def shown(shape: Any) -> str:
+    """``56x56x24``."""
+    return "x".join(map(str, [*shape[1:], shape[0]]))
+
+
+def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> None:
+    """Boxes from top to bottom, the shortcut beside them."""
+    main = [layer for layer in costs.layers if "add" not in layer.kind and "projection" not in layer.name]
+    side = [layer for layer in costs.layers if "projection" in layer.name]
+    added = any("add" in layer.kind for layer in costs.layers)
+    axis.set_xlim(0, 10)
+    axis.set_ylim(-9.4, 1)
+    axis.axis("off")
+    axis.set_title(title, fontsize=10)
+    axis.text(4, 0.2, shown(shape[1:]), ha="center", fontsize=8)
+    y = -0.4
+    for layer in main:
+        colour = next(value for key, value in COLOURS.items() if layer.kind.startswith(key))
+        axis.add_patch(pyplot.Rectangle((0.6, y - 1.3), 6.8, 1.2, facecolor=colour, edgecolor="#555"))
+        axis.text(4, y - 0.5, layer.kind.replace(", ", "\n", 1), ha="center", va="center", fontsize=7.5)
+        y -= 2.0
+        axis.text(4, y + 0.25, shown(layer.output), ha="center", fontsize=8)
+    if added:
+        colour = COLOURS["pointwise"] if side else "none"
+        axis.plot([4, 9, 9, 5.0], [0.05, 0.05, y - 0.35, y - 0.35], color="#333", linewidth=1)
+        if side:
+            axis.add_patch(pyplot.Rectangle((7.9, y / 2 - 0.7), 2.0, 1.4, facecolor=colour, edgecolor="#555"))
+            axis.text(8.9, y / 2, "1x1\nBN", ha="center", va="center", fontsize=7)
+        axis.text(4, y - 0.5, "add", ha="center", fontsize=8, bbox={"facecolor": COLOURS["add"], "pad": 3})
+        y -= 1.0
+    cost = f"{costs.parameters:,} parameters\n{costs.multiply_adds / 1e6:.1f} M multiply-adds"
+    axis.text(4, y - 0.7, cost, ha="center", va="top", fontsize=8, style="italic")
+
+
+def main() -> None:
+    """Draw both pictures."""
+    figure, axes = pyplot.subplots(1, len(BLOCKS), figsize=(17, 5.4))
+    for axis, (title, make, shape) in zip(axes, BLOCKS):
+        draw_block(axis, title, count_block(make(), shape), shape)
+    figure.tight_layout()
+    figure.savefig(IMAGES / "blocks.png", dpi=80)
+    pyplot.close(figure)
+
+    figure, axis = pyplot.subplots(figsize=(11, 3.6))
+    for name, colour in (("mobilenet_v1", "#e6550d"), ("mobilenet_v2", "#3182bd")):
+        layers = [
+            layer
+            for layer in count_block(zoo.get_model(name), (1, 3, 224, 224)).layers
+            if layer.multiply_adds
+        ]
+        done, heights = [], []
+        total = 0
+        for layer in layers:
+            total += layer.multiply_adds or 0
+            done.append(total / 1e6)
+            heights.append(layer.output[1] if layer.output and len(layer.output) > 1 else 1)
+        axis.step(done, heights, where="pre", color=colour, label=name)
+    axis.set_yscale("log", base=2)
+    axis.set_yticks([1, 7, 14, 28, 56, 112], labels=["1", "7", "14", "28", "56", "112"])
+    axis.set_xlabel("multiply-adds so far, millions")
+    axis.set_ylabel("side of the map")
+    axis.grid(True, alpha=0.3)
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(IMAGES / "maps.png", dpi=80)
+
+
+if __name__ == "__main__":
+    main()

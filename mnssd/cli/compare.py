@@ -1,0 +1,102 @@
+"""Compare the MobileNets: what width and resolution cost, take here, and reach according to their authors.
+
+A table of parameters, multiply-adds, measured milliseconds for one image and published ImageNet accuracy,
+and, with --output, a picture of the trade-off curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from typing import List, Optional
+
+from ..errors import MnssdError
+from ..files import write_whole
+from ..options import add_arguments as add_options
+from ..options import from_mapping, given, names_list, option
+from ..zoo import NETWORKS
+
+
+def _widths(text: str) -> List[float]:
+    return [float(part) for part in names_list(text)]
+
+
+def _sizes(text: str) -> List[int]:
+    return [int(part) for part in names_list(text)]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Comparing."""
+
+    networks: Optional[List[str]] = option(
+        None, "names (default: both)", parse=names_list, metavar="NAME,..."
+    )
+    widths: Optional[List[float]] = option(
+        None, "width multipliers (default: 1,0.75,0.5,0.25)", parse=_widths, metavar="W,..."
+    )
+    sizes: Optional[List[int]] = option(
+        None, "resolutions (default: 224,192,160,128,96)", parse=_sizes, metavar="N,..."
+    )
+    seconds: float = option(0.5, "about so long is each network timed; 0 not to time")
+    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    output: Optional[str] = option(None, "draw the trade-off curves into this picture", metavar="FILE.png")
+    json: Optional[str] = option(None, "write the figures to this file too", metavar="FILE")
+    markdown: bool = option(False, "print a Markdown table")
+
+    def __post_init__(self) -> None:
+        for name in self.networks or ():
+            if name not in NETWORKS:
+                raise ValueError(f"networks are {' and '.join(NETWORKS)}, not {name}")
+        if any(width <= 0 for width in self.widths or ()) or any(size < 32 for size in self.sizes or ()):
+            raise ValueError("widths are above 0 and sizes at least 32")
+        if not 0 <= self.seconds < float("inf"):
+            raise ValueError(f"seconds must not be negative, not {self.seconds}")
+        if self.output and not self.output.lower().endswith((".png", ".svg", ".pdf")):
+            raise ValueError(f"output ends in .png, .svg or .pdf, not {self.output!r}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of comparing."""
+    add_options(parser, CompareOptions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Count, time and print; returns the exit status."""
+    options = from_mapping(CompareOptions, given(args, CompareOptions))
+
+    from .. import runtime
+
+    runtime.suit_single_images()
+    # These load MXNet, which chooses its engine while it is loaded.
+    from ..bench.measure import plain_table
+    from ..bench.tradeoff import draw, points
+
+    found = []
+    head = ("network", "width", "size", "parameters", "multiply-adds", "ms", "published top-1")
+    rows = []
+    for point in points(
+        options.networks or list(NETWORKS), options.widths or [1.0, 0.75, 0.5, 0.25],
+        options.sizes or [224, 192, 160, 128, 96], options.seconds, runtime.pick_context(options.ctx),
+    ):  # fmt: skip
+        found.append(point)
+        rows.append((
+            point.network, f"{point.width:g}", str(point.size), f"{point.parameters / 1e6:.3f} M",
+            f"{point.multiply_adds / 1e6:.1f} M",
+            "" if point.milliseconds is None else f"{point.milliseconds:.2f}",
+            "" if point.published_top1 is None else f"{point.published_top1:.1f}",
+        ))  # fmt: skip
+    machine = runtime.describe()
+    print(f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores\n")
+    print(plain_table(head, rows, options.markdown))
+    if options.json:
+        report = {"machine": machine, "points": [point.as_dict() for point in found]}
+        write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
+    if options.output:
+        try:
+            draw(found, options.output)
+        except OSError as error:
+            raise MnssdError(f"{options.output}: cannot be written ({error.strerror})") from error
+        print(f"\ncurves: {options.output}")
+    return 0

@@ -1,0 +1,232 @@
+"""What a network costs: parameters and multiply-adds of every layer, and the size of every feature map.
+
+NETWORK is a name (mobilenet_v1, mobilenet_v2, ssd_300_mobilenet_v2, ssdlite_320_mobilenet_v2, ...), the
+folder of a run or of an export, or any -symbol.json file. Multiply-adds as the papers count them, of
+convolutions and dense layers. Nothing is computed and no weights are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+
+from ..bench.measure import plain_table
+from ..errors import MnssdError, OptionError
+from ..options import add_arguments as add_options
+from ..options import from_mapping, given, option
+from ..train.options import parse_size
+
+if TYPE_CHECKING:
+    from ..graph.cost import Costs
+
+Row = Sequence[str]
+
+
+def parse_shape(text: str) -> Tuple[str, Tuple[int, ...]]:
+    """Parse ``data=1x3x224x224`` into a name and a shape."""
+    name, sign, sides = text.partition("=")
+    if not name or not sign or not all(side.isdigit() and int(side) > 0 for side in sides.split("x")):
+        raise ValueError(f"an input is NAME=1x3x224x224, not {text!r}")
+    return name, tuple(map(int, sides.split("x")))
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """Summary."""
+
+    width: Optional[float] = option(None, "width multiplier, for a network by name", parse=float)
+    size: Optional[Tuple[int, int]] = option(
+        None, "input in pixels, also WIDTHxHEIGHT (default: 224, or what the network says)", parse=parse_size
+    )
+    classes: int = option(0, "classes of a network by name (default: 1000, detectors 20)")
+    input: Optional[Tuple[str, Tuple[int, ...]]] = option(
+        None, "name and shape of a symbol file's input, such as data=1x3x224x224", parse=parse_shape
+    )
+    json: bool = option(False, "print JSON")
+    markdown: bool = option(False, "print Markdown tables")
+
+    def __post_init__(self) -> None:
+        if self.classes < 0:
+            raise ValueError(f"classes must be at least 1, not {self.classes}")
+        if self.json and self.markdown:
+            raise ValueError("json and markdown exclude one another")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the network and the options."""
+    parser.add_argument("network", metavar="NETWORK", help="name, run, export or -symbol.json file")
+    add_options(parser, SummaryOptions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Count and print; returns the exit status."""
+    options = from_mapping(SummaryOptions, given(args, SummaryOptions))
+    title, costs, maps = _count(args.network, options)
+    if options.json:
+        print(json.dumps({"network": title, **_as_dict(costs), "anchors": maps}, indent=2))
+        return 0
+    tables = [
+        ("layers", *_layers(costs)),
+        ("depthwise separable against standard convolutions", *_separable(costs)),
+    ]
+    if maps:
+        tables.append(("anchors", *_anchors(maps)))
+    print(f"# {title}\n" if options.markdown else title)
+    for caption, head, rows in tables:
+        if rows:
+            print(f"\n{'## ' if options.markdown else ''}{caption}\n")
+            print(plain_table(head, rows, options.markdown))
+    print(f"\n{_totals(costs)}")
+    for line in costs.not_counted:
+        print(f"not counted: {line}")
+    return 0
+
+
+def _count(network: str, options: SummaryOptions) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+    """A title, the costs, and of a detector its maps with their anchors."""
+    path = Path(network)
+    if network.endswith(".json") or path.exists():
+        if options.width is not None or options.classes:
+            raise OptionError(f"--width and --classes are for a network by name; {network} has its own")
+        return _count_path(path, options)
+    from .. import zoo
+    from ..graph.cost import count_block
+
+    name = zoo.canonical_name(network, options.width, options.size)
+    detector = name.startswith("ssd")
+    classes: Any = [str(i) for i in range(options.classes)] if detector else options.classes
+    net = zoo.get_model(name, classes=classes or None)
+    if detector:
+        return _count_detector(name, net)
+    width, height = options.size or (224, 224)
+    return f"{name} at {width}x{height}", count_block(net, (1, 3, height, width)), []
+
+
+def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+    from .. import zoo
+
+    if path.is_dir() and (path / zoo.CONFIG_FILE).exists():
+        net = zoo.build_detector(zoo.read_spec(str(path / zoo.CONFIG_FILE)))
+        return _count_detector(str(path), net)
+    from ..deploy.sidecar import find_sidecars, read_export
+    from ..graph.cost import count_json
+    from ..weights import read_params
+
+    inputs: Dict[str, Tuple[int, ...]] = {}
+    params: Optional[Path] = None
+    if path.is_dir():
+        if not find_sidecars(path):
+            raise MnssdError(f"{path}: holds neither an export nor a run; give a -symbol.json file")
+        _, sidecar = read_export(path)
+        width, height = sidecar["input"]["size"]
+        inputs = {sidecar["input"]["name"]: (1, 3, height, width)}
+        params, path = (path / sidecar["files"][kind]["file"] for kind in ("params", "symbol"))
+    if options.input:
+        inputs = dict([options.input])
+    elif options.size or not inputs:
+        width, height = options.size or (224, 224)
+        inputs = dict.fromkeys(inputs or ["data"], (1, 3, height, width))
+    try:
+        text = path.read_text(encoding="utf-8")
+        arrays = {name: value.shape for name, value in read_params(str(params)).items()} if params else {}
+        costs = count_json(text, inputs, arrays)
+    except OSError as error:
+        raise MnssdError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise MnssdError(f"{path}: {error}") from error
+    shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
+    return f"{path}, {shown}", costs, []
+
+
+def _count_detector(title: str, net: Any) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+    from ..graph.cost import count_block
+    from ..nn.anchors import anchors_per_position
+
+    width, height = net.size
+    maps = [
+        {
+            "map": [w, h],
+            "anchors_per_place": anchors_per_position(i),
+            "anchors": w * h * anchors_per_position(i),
+        }
+        for i, (w, h) in enumerate(net.map_sizes())
+    ]
+    return f"{title} at {width}x{height}", count_block(net.heads, (1, 3, height, width)), maps
+
+
+def _as_dict(costs: Costs) -> Dict[str, Any]:
+    plain = asdict(costs)
+    for pair, counted in zip(plain["separable"], costs.separable):
+        pair["ratio"] = round(counted.ratio, 4)
+    return plain
+
+
+def _layers(costs: Costs) -> Tuple[Row, List[Row]]:
+    total = max(1, costs.multiply_adds)
+    rows: List[Row] = [
+        (
+            layer.name,
+            layer.kind,
+            _map(layer.input),
+            _map(layer.output),
+            _number(layer.parameters),
+            _number(layer.multiply_adds),
+            "?" if layer.multiply_adds is None else f"{layer.multiply_adds / total:.1%}",
+        )
+        for layer in costs.layers
+        if layer.parameters != 0 or layer.multiply_adds != 0 or layer.input != layer.output
+    ]
+    return ("layer", "type", "from", "to", "parameters", "multiply-adds", "share"), rows
+
+
+def _separable(costs: Costs) -> Tuple[Row, List[Row]]:
+    rows: List[Row] = [
+        (
+            pair.name,
+            "x".join(map(str, pair.kernel)),
+            f"{pair.channels[0]} -> {pair.channels[1]}",
+            _number(pair.weights),
+            _number(pair.standard_weights),
+            _number(pair.multiply_adds),
+            _number(pair.standard_multiply_adds),
+            f"{pair.ratio:.3f}",
+        )
+        for pair in costs.separable
+    ]
+    head = ("layer", "kernel", "channels", "weights", "standard", "multiply-adds", "standard", "ratio")
+    return head, rows
+
+
+def _anchors(maps: Sequence[Dict[str, Any]]) -> Tuple[Row, List[Row]]:
+    rows: List[Row] = [
+        ("x".join(map(str, row["map"])), str(row["anchors_per_place"]), _number(row["anchors"]))
+        for row in maps
+    ]
+    return ("map", "a place", "anchors"), [*rows, ("all", "", _number(sum(row["anchors"] for row in maps)))]
+
+
+def _totals(costs: Costs) -> str:
+    least = "at least " if costs.not_counted else ""
+    text = (
+        f"{least}{_number(costs.parameters)} parameters, {least}{_number(costs.multiply_adds)} multiply-adds"
+        f" ({costs.parameters / 1e6:.3f} M, {costs.multiply_adds / 1e6:.1f} M)"
+    )
+    if costs.separable:
+        ours = sum(pair.multiply_adds for pair in costs.separable)
+        standard = sum(pair.standard_multiply_adds for pair in costs.separable)
+        text += f"\ndepthwise separable layers: {ours / standard:.3f} of the multiply-adds of standard ones"
+    return text
+
+
+def _map(shape: Optional[Sequence[int]]) -> str:
+    """``150x150x32`` for (32, 150, 150), as the papers write it."""
+    if shape is None:
+        return "?"
+    return "x".join(map(str, [*shape[1:], shape[0]])) if shape else "1"
+
+
+def _number(value: Optional[int]) -> str:
+    return "?" if value is None else f"{value:,}"

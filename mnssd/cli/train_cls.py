@@ -1,0 +1,32 @@
+"""Train a MobileNet to tell images apart.
+
+With no arguments it trains on crops of the built-in pictures. A run is a folder under runs/ with its
+configuration, log, last checkpoint and best weights; `train-ssd --weights RUN/best.params` starts from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Dict
+
+from ..data.augment_cls_options import ClassAugmentOptions
+from ..options import add_arguments as add_option_arguments
+from ..options import given
+from ..train.options import ClassificationOptions, LoopOptions
+
+KINDS = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of data, network, augmentation and training."""
+    for kind in KINDS:
+        add_option_arguments(parser, kind)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    from ..train.run import train_classifier
+
+    values: Dict[str, Any] = {key: value for kind in KINDS for key, value in given(args, kind).items()}
+    train_classifier(values)
+    return 0

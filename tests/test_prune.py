@@ -1,0 +1,177 @@
+"""Pruning: what is left answers as the network without the channels, and is a network like any other."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import mxnet as mx
+import numpy as np
+import pytest
+from deploy_helpers import write_images
+from network_helpers import fill, images
+
+from mnssd import zoo
+from mnssd.cli.main import main
+from mnssd.data.shapes import make_shapes
+from mnssd.errors import OptionError, WeightsError
+from mnssd.graph.cost import count_block
+from mnssd.graph.prune import LEAST, Pruned, prune
+from mnssd.nn.resize import channels_of, set_channels
+from mnssd.train.run import train_classifier, train_detector
+from mnssd.weights import assign, settle_shapes
+
+NETWORKS = ["mobilenet_v1_0.5", "mobilenet_v2_0.5", "ssd_96_mobilenet_v1_0.5", "ssdlite_96_mobilenet_v2_0.5"]
+
+
+def made(name: str, **options: Any) -> Any:
+    net = zoo.get_model(name, **options)
+    block = net.heads if name.startswith("ssd") else net
+    block.initialize()
+    block(images(1, 96, 96))
+    fill(block)
+    return block
+
+
+def rebuilt(name: str, pruned: Pruned, **options: Any) -> Any:
+    net = zoo.get_model(name, **options)
+    block = net.heads if name.startswith("ssd") else net
+    set_channels(block, pruned.channels)
+    settle_shapes(block)
+    report = assign(block, pruned.arrays, name)
+    assert report.missing == report.mismatched == report.unused == []
+    return block
+
+
+def answers(block: Any, x: Any) -> Any:
+    outputs = block(x)
+    return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("keep", [0.9, 0.6])
+def test_multiply_adds_fall_to_what_was_asked_for(name: str, keep: float) -> None:
+    block = made(name)
+    pruned = prune(block, (1, 3, 96, 96), keep)
+    smaller = rebuilt(name, pruned)
+    assert pruned.before == count_block(block, (1, 3, 96, 96)).multiply_adds
+    assert pruned.after == count_block(smaller, (1, 3, 96, 96)).multiply_adds
+    assert keep - 0.05 < pruned.after / pruned.before <= keep
+    full = channels_of(block)
+    for weight, count in pruned.channels.items():
+        assert count % 8 == 0
+        assert LEAST * full[weight] <= count < full[weight]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet_v2_0.5 projection"])
+def test_channels_that_say_nothing_are_not_missed(name: str) -> None:
+    """With the gammas and betas of some channels at zero, the network answers the same without them."""
+    name, _, shortcut = name.partition(" ")
+    options = {"shortcut": shortcut} if shortcut else {}
+    block = made(name, **options)
+    first = prune(block, (1, 3, 96, 96), 0.7)
+    lost = lost_channels(block, first)
+    arrays = block._collect_params_with_prefix()
+    for norm, gone in lost.items():
+        for what in ("gamma", "beta"):
+            value = arrays[f"{norm}{what}"].data().asnumpy()
+            value[gone] = 0
+            arrays[f"{norm}{what}"].set_data(mx.nd.array(value))
+    mx.nd.waitall()
+    again = prune(block, (1, 3, 96, 96), 0.7)
+    smaller = rebuilt(name, again, **options)
+    x = images(2, 96, 96)
+    assert again.after < 0.75 * again.before
+    for found, expected in zip(answers(smaller, x), answers(block, x)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def lost_channels(block: Any, pruned: Pruned) -> Dict[str, np.ndarray]:
+    """For each BatchNorm the channels that have gone: those whose gamma is not among the ones that stayed."""
+    lost = {}
+    for name, parameter in block._collect_params_with_prefix().items():
+        if name.endswith("gamma"):
+            before, after = parameter.data().asnumpy(), pruned.arrays[name]
+            gone = np.flatnonzero(~np.isin(before, after))
+            assert len(gone) == len(before) - len(after)  # random gammas differ
+            if len(gone):
+                lost[name[: -len("gamma")]] = gone
+    assert lost
+    return lost
+
+
+def test_the_block_stays_as_it_is() -> None:
+    block = made("mobilenet_v2_0.5")
+    x = images(1, 96, 96)
+    before = answers(block, x)
+    prune(block, (1, 3, 96, 96), 0.6)
+    np.testing.assert_array_equal(answers(block, x)[0], before[0])
+
+
+def test_more_than_can_go_is_refused_with_what_can() -> None:
+    with pytest.raises(
+        ValueError, match=r"\d\.\d million multiply-adds are left where no layer can do with less"
+    ):
+        prune(made("mobilenet_v2_0.5"), (1, 3, 96, 96), 0.01)
+
+
+@pytest.mark.parametrize("channels", [{"features.0.bias": 8}, {"nothing": 8}, {"features.0.weight": 0}])
+def test_channels_that_make_no_sense(channels: Dict[str, int]) -> None:
+    with pytest.raises(OptionError, match="no such convolution, or no such number"):
+        zoo.build_classifier(zoo.ClassifierSpec(("a", "b"), width=0.25, channels=channels))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(folder, train=16, val=8, size=(96, 96))
+    return str(folder)
+
+
+def test_a_pruned_detector_is_a_run_like_any_other(
+    shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = {"dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "batch_size": 8}
+    run = train_detector({**options, "epochs": 1, "val_interval": 0, "output": str(tmp_path / "run")})
+    assert main(["prune", str(run), "--keep", "0.8", "--epochs", "1"]) == 0
+    smaller, start = tmp_path / "run-pruned", tmp_path / "run-pruned-start"
+    costs = {
+        path: count_block(zoo.load_detector(str(path)).heads, (1, 3, 96, 96)).multiply_adds
+        for path in (run, start, smaller)
+    }
+    assert costs[start] == costs[smaller] <= 0.8 * costs[run]
+    with open(smaller / "log.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 1
+    picture = write_images(tmp_path, 1)[0]
+    assert main(["eval", str(smaller), "--data-root", shapes]) == 0
+    assert main(["export", str(smaller), "--output", str(tmp_path / "export")]) == 0
+    assert main(["detect", str(tmp_path / "export"), picture]) == 0
+    capsys.readouterr()
+    assert main(["summary", str(smaller), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["multiply_adds"] == costs[smaller]
+    # pruned once more
+    assert (
+        main(["prune", str(smaller), "--keep", "0.9", "--epochs", "0", "--output", str(tmp_path / "again")])
+        == 0
+    )
+    assert (tmp_path / "again-start" / "best.params").exists()
+    assert main(["prune", str(run), "--keep", "0.8"]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_pruned_classifier(shapes: str, tmp_path: Path) -> None:
+    options = {
+        "dataset": "shapes",
+        "data_root": shapes,
+        "width": 0.25,
+        "size": (64, 64),
+        "batch_size": 8,
+        "lr": 0.05,
+    }
+    run = train_classifier({**options, "epochs": 1, "output": str(tmp_path / "run")})
+    assert main(["prune", str(run), "--keep", "0.7", "--epochs", "1"]) == 0
+    assert main(["eval-cls", str(tmp_path / "run-pruned")]) == 0
+    with pytest.raises(WeightsError, match="not the configuration of a detector's run"):
+        zoo.read_channels(str(run), "detector")
