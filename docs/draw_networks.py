@@ -57,27 +57,31 @@ def shown(shape: Any) -> str:
 
 def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> None:
     """Boxes from top to bottom, the shortcut beside them."""
-    main = [layer for layer in costs.layers if "add" not in layer.kind and "projection" not in layer.name]
-    side = [layer for layer in costs.layers if "projection" in layer.name]
-    added = any("add" in layer.kind for layer in costs.layers)
+    layers = [layer for layer in costs.layers if "add" not in layer.kind]
+    added = len(layers) < len(costs.layers)
+    # What reads the block's input and is not its first layer stands in the shortcut.
+    side = [layer for layer in layers[1:] if added and layer.input == shape[1:] and layer.output != shape[1:]]
+    main = [layer for layer in layers if layer not in side]
     axis.set_xlim(0, 10)
     axis.set_ylim(-9.4, 1)
     axis.axis("off")
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, x=0.4)
     axis.text(4, 0.2, shown(shape[1:]), ha="center", fontsize=8)
     y = -0.4
     for layer in main:
         colour = next(value for key, value in COLOURS.items() if layer.kind.startswith(key))
         axis.add_patch(pyplot.Rectangle((0.6, y - 1.3), 6.8, 1.2, facecolor=colour, edgecolor="#555"))
-        axis.text(4, y - 0.5, layer.kind.replace(", ", "\n", 1), ha="center", va="center", fontsize=7.5)
+        axis.text(4, y - 0.7, layer.kind.replace(", ", "\n", 1), ha="center", va="center", fontsize=7.5)
         y -= 2.0
         axis.text(4, y + 0.25, shown(layer.output), ha="center", fontsize=8)
     if added:
         colour = COLOURS["pointwise"] if side else "none"
         axis.plot([4, 9, 9, 5.0], [0.05, 0.05, y - 0.35, y - 0.35], color="#333", linewidth=1)
         if side:
-            axis.add_patch(pyplot.Rectangle((7.9, y / 2 - 0.7), 2.0, 1.4, facecolor=colour, edgecolor="#555"))
-            axis.text(8.9, y / 2, "1x1\nBN", ha="center", va="center", fontsize=7)
+            axis.add_patch(
+                pyplot.Rectangle((7.9, y / 2 - 0.7), 2.0, 1.4, facecolor=colour, edgecolor="#555", zorder=3)
+            )
+            axis.text(8.9, y / 2, "1x1\nBN", ha="center", va="center", fontsize=7, zorder=4)
         axis.text(4, y - 0.5, "add", ha="center", fontsize=8, bbox={"facecolor": COLOURS["add"], "pad": 3})
         y -= 1.0
     cost = f"{costs.parameters:,} parameters\n{costs.multiply_adds / 1e6:.1f} M multiply-adds"

@@ -91,7 +91,7 @@ def draw(found: Sequence[Point], path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     timed = any(point.milliseconds is not None for point in found)
     figure, axes = pyplot.subplots(1, 2 if timed else 1, figsize=(12 if timed else 6.5, 5), squeeze=False)
@@ -110,6 +110,9 @@ def draw(found: Sequence[Point], path: str) -> None:
             axes[0][1].plot([p.milliseconds for p in shown], heights, label=label, **style)
     for axis, title in zip(axes[0], ("multiply-adds, millions", "milliseconds an image, on this machine")):
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(ticker.ScalarFormatter())
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.set_xlabel(title)
         axis.set_ylabel("published ImageNet top-1, %" if known else "input size, pixels")
         axis.grid(True, which="both", alpha=0.25)
