@@ -17,7 +17,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 from network_helpers import images, values
 
-from mnssd import zoo
+from mnssd import processor, zoo
 from mnssd.graph import Graph, fast_block
 from mnssd.graph.channels import pad_channels
 from mnssd.nn import RELU6, SSD, MobileNetV1, MobileNetV2
@@ -363,7 +363,9 @@ np.savez({path!r}, **gradients(net))
 def test_rewriting_changes_no_more_than_another_instruction_set(tmp_path: Path) -> None:
     """MobileNetV2 1.0 at 224 pixels, batch 8: gradients of all parameters."""
     found = {}
-    for kind, isa in (("plain", "AVX512_CORE"), ("plain", "AVX2"), ("fast", "AVX512_CORE"), ("fast", "AVX2")):
+    # Two that are two on this processor: one that it does not have is as good as its best.
+    sets = ("AVX512_CORE", "AVX2") if processor.channel_block() == 16 else ("AVX2", "SSE41")
+    for kind, isa in ((kind, isa) for kind in ("plain", "fast") for isa in sets):
         path, tests = str(tmp_path / f"{kind}-{isa}.npz"), Path(__file__).parent
         code = GRADIENTS.format(root=str(tests.parent), tests=str(tests), fast=kind == "fast", path=path)
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "DNNL_MAX_CPU_ISA": isa}, check=True)
@@ -378,8 +380,9 @@ def test_rewriting_changes_no_more_than_another_instruction_set(tmp_path: Path) 
                 differences.append(np.linalg.norm(one - other) / np.linalg.norm(one))
         return float(np.median(differences)), float(np.percentile(differences, 95))
 
-    machines = apart(("plain", "AVX512_CORE"), ("plain", "AVX2"))
-    for isa in ("AVX512_CORE", "AVX2"):
+    machines = apart(("plain", sets[0]), ("plain", sets[1]))
+    assert machines[0] > 0
+    for isa in sets:
         rewriting = apart(("plain", isa), ("fast", isa))
         print(f"{isa}: rewriting {rewriting}, another instruction set {machines}")
         assert rewriting[0] < 1.5 * machines[0]

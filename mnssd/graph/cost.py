@@ -7,7 +7,6 @@ are what is learned: weights, biases, gammas and betas, not the running statisti
 
 from __future__ import annotations
 
-import ast
 import json
 from dataclasses import dataclass, field
 from math import prod
@@ -15,29 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 
-Shape = Tuple[int, ...]
-
-FREE = frozenset({
-    "Activation", "BatchNorm", "BlockGrad", "Cast", "Concat", "Crop", "Dropout", "Embedding", "Flatten",
-    "GroupNorm", "InstanceNorm", "L2Normalization", "LRN", "LayerNorm", "LeakyReLU", "MakeLoss", "Pad",
-    "Pooling", "Reshape", "SequenceMask", "SliceChannel", "SoftmaxActivation", "SoftmaxOutput",
-    "SwapAxis", "UpSampling", "_arange", "_contrib_AdaptiveAvgPooling2D", "_contrib_BatchNormWithReLU",
-    "_contrib_BilinearResize2D", "_contrib_MultiBoxDetection", "_contrib_MultiBoxPrior",
-    "_contrib_MultiBoxTarget", "_contrib_ROIAlign", "_contrib_arange_like", "_contrib_box_decode",
-    "_contrib_box_nms", "_contrib_div_sqrt_dim", "_contrib_index_copy", "_copy", "_div_scalar",
-    "_equal_scalar", "_greater_scalar", "_lesser_scalar", "_maximum", "_maximum_scalar", "_minimum",
-    "_minimum_scalar", "_minus_scalar", "_mod_scalar", "_mul_scalar", "_ones", "_plus_scalar",
-    "_power_scalar", "_rdiv_scalar", "_rminus_scalar", "_zeros", "abs", "add_n", "amp_cast",
-    "amp_multicast", "argmax", "argsort", "broadcast_add", "broadcast_axis", "broadcast_div",
-    "broadcast_like", "broadcast_maximum", "broadcast_minimum", "broadcast_mul", "broadcast_power",
-    "broadcast_sub", "broadcast_to", "clip", "depth_to_space", "elemwise_add", "elemwise_div",
-    "elemwise_mul", "elemwise_sub", "erf", "exp", "expand_dims", "gather_nd", "hard_sigmoid",
-    "identity", "log", "log_softmax", "max", "mean", "min", "negative", "norm", "ones_like", "pick",
-    "relu", "repeat", "reshape_like", "reverse", "rsqrt", "shape_array", "sigmoid", "slice",
-    "slice_axis", "slice_like", "softmax", "softsign", "space_to_depth", "sqrt", "square", "squeeze",
-    "stack", "sum", "take", "tanh", "tile", "topk", "transpose", "where", "zeros_like",
-})  # fmt: skip
-"""Operators without a multiply-add, as papers count. One that stands neither here nor below is reported."""
+from .cost_operators import FORMULAS, FREE, Item, Shape, channels_last, kind_of
 
 
 @dataclass(frozen=True)
@@ -141,29 +118,12 @@ def count_json(text: str, inputs: Mapping[str, Shape], arrays: Optional[Mapping[
     return _Counter(text, inputs, arrays or {}).costs()
 
 
-@dataclass
-class _Item:
-    """A node of the JSON, and what is known of it."""
-
-    op: str
-    name: str
-    attrs: Dict[str, str]
-    inputs: List[Tuple[int, int]]
-    shapes: List[Optional[Shape]] = field(default_factory=list)
-    readers: List[int] = field(default_factory=list)
-
-    def ints(self, name: str, default: Shape) -> Shape:
-        """An attribute such as ``(3, 3)``."""
-        value = ast.literal_eval(self.attrs.get(name, "()"))
-        return (value,) if isinstance(value, int) else tuple(value) or default
-
-
 class _Counter:
     def __init__(self, text: str, inputs: Mapping[str, Shape], arrays: Mapping[str, Shape]) -> None:
         try:
             graph = json.loads(text)
             self.items = [
-                _Item(raw["op"], raw["name"], dict(raw.get("attrs", raw.get("attr", raw.get("param", {})))),
+                Item(raw["op"], raw["name"], dict(raw.get("attrs", raw.get("attr", raw.get("param", {})))),
                       [(entry[0], entry[1]) for entry in raw["inputs"]])
                 for raw in graph["nodes"]
             ]  # fmt: skip
@@ -192,7 +152,7 @@ class _Counter:
         shapes = self.items[edge[0]].shapes
         return shapes[edge[1]] if edge[1] < len(shapes) else None
 
-    def _infer(self, item: _Item) -> None:
+    def _infer(self, item: Item) -> None:
         """The shapes of its outputs, and of the parameters that it reads: by MXNet, from this node alone."""
         if item.op not in self.registered or item.op == "Custom" or "subgraph" in item.attrs:
             return
@@ -232,7 +192,7 @@ class _Counter:
         by_id = {id(item): item for item in self.items}
         absorbed: Set[int] = set()
         layers: List[Layer] = []
-        ends: Dict[int, _Item] = {}
+        ends: Dict[int, Item] = {}
         seen: Set[int] = set()
         for item in self.items:
             if item.op == "null" or id(item) in absorbed:
@@ -255,10 +215,10 @@ class _Counter:
             self.not_counted,
         )
 
-    def _first(self, item: _Item) -> Optional[_Item]:
+    def _first(self, item: Item) -> Optional[Item]:
         return self.items[item.inputs[0][0]] if item.inputs else None
 
-    def _layer(self, chain: Sequence[_Item], seen: Set[int]) -> Layer:
+    def _layer(self, chain: Sequence[Item], seen: Set[int]) -> Layer:
         head, end = chain[0], chain[-1]
         parameters: Optional[int] = 0
         for item in chain:
@@ -283,7 +243,7 @@ class _Counter:
             self._multiply_adds(head),
         )
 
-    def _parameters(self, item: _Item) -> List[Tuple[int, int]]:
+    def _parameters(self, item: Item) -> List[Tuple[int, int]]:
         """Edges to the variables that `item` reads and somebody learns."""
         statistics = (
             (3, 4) if item.op in ("BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm") else ()
@@ -297,27 +257,25 @@ class _Counter:
                 found.append(edge)
         return found
 
-    def _multiply_adds(self, item: _Item) -> Optional[int]:
+    def _multiply_adds(self, item: Item) -> Optional[int]:
         if item.op in FREE:
             return 0
-        if item.op not in _FORMULAS:
+        if item.op not in FORMULAS:
             why = (
                 "this MXNet does not have it" if item.op not in self.registered
                 else "its cost is not known to mnssd"
             )  # fmt: skip
             self.not_counted.append(f"{item.name}: operator {item.op}, {why}")
             return None
-        count = _FORMULAS[item.op](item, [self.shape(edge) for edge in item.inputs])
+        count = FORMULAS[item.op](item, [self.shape(edge) for edge in item.inputs])
         if count is None:
             self.not_counted.append(f"{item.name}: {item.op} of an input whose shape cannot be inferred")
         return count
 
-    def _kind(self, item: _Item) -> str:
-        return _kind_of(item, [self.shape(edge) for edge in item.inputs])
+    def _kind(self, item: Item) -> str:
+        return kind_of(item, [self.shape(edge) for edge in item.inputs])
 
-    def _separable(
-        self, item: _Item, ends: Mapping[int, _Item], by_id: Mapping[int, _Item]
-    ) -> List[Separable]:
+    def _separable(self, item: Item, ends: Mapping[int, Item], by_id: Mapping[int, Item]) -> List[Separable]:
         """The pair that begins with `item`, if it is a depthwise convolution followed by a pointwise one."""
         if item.op != "Convolution" or id(item) not in ends:
             return []
@@ -331,7 +289,7 @@ class _Counter:
             return []
         depthwise = int(item.attrs.get("num_group", 1)) == first[0] > 1 and first[1] == 1
         plain = int(pointwise.attrs.get("num_group", 1)) == 1
-        if not depthwise or not plain or prod(pointwise.ints("kernel", (0,))) != 1 or _channels_last(item):
+        if not depthwise or not plain or prod(pointwise.ints("kernel", (0,))) != 1 or channels_last(item):
             return []
         kernel, places = item.ints("kernel", ()), prod(item.shapes[0][2:])
         m, n = first[0], second[0]
@@ -344,90 +302,9 @@ def _whole(shape: Optional[Shape]) -> Optional[Shape]:
     return tuple(shape) if shape and all(side > 0 for side in shape) else None
 
 
-def _takes_in(item: _Item) -> bool:
+def _takes_in(item: Item) -> bool:
     return item.op in ("Convolution", "Deconvolution", "FullyConnected")
 
 
-def _may_follow(item: _Item) -> bool:
+def _may_follow(item: Item) -> bool:
     return item.op in ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "_contrib_BatchNormWithReLU")
-
-
-def _channels_last(item: _Item) -> bool:
-    return item.attrs.get("layout", "None") in ("NWC", "NHWC", "NDHWC")
-
-
-def _convolution(item: _Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    weight, output = shapes[1], item.shapes[0] if item.shapes else None
-    return prod(weight[1:]) * prod(output[1:]) if weight and output else None
-
-
-def _deconvolution(item: _Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    data, weight = shapes[0], shapes[1]
-    return prod(data[1:]) * prod(weight[1:]) if data and weight else None
-
-
-def _dense(item: _Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    weight, output = shapes[1], item.shapes[0] if item.shapes else None
-    return weight[1] * prod(output[1:]) if weight and output else None
-
-
-def _product(item: _Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    """Of matrices: each element of the result is a sum over the side that both have."""
-    left, output = shapes[0], item.shapes[0] if item.shapes else None
-    if not left or not output:
-        return None
-    turned = item.attrs.get("transpose_a", "False") in ("True", "true", "1")
-    return prod(output) * (left[-2] if turned and len(left) > 1 else left[-1])
-
-
-_FORMULAS = {
-    "Convolution": _convolution,
-    "Deconvolution": _deconvolution,
-    "FullyConnected": _dense,
-    "dot": _product,
-    "batch_dot": _product,
-    "_linalg_gemm2": _product,
-}
-
-
-def _kind_of(item: _Item, shapes: Sequence[Optional[Shape]]) -> str:
-    if item.op in ("Convolution", "Deconvolution"):
-        return _convolution_kind(item, shapes)
-    if item.op == "FullyConnected":
-        return "dense"
-    if item.op == "clip":
-        low, high = float(item.attrs.get("a_min", "nan")), float(item.attrs.get("a_max", "nan"))
-        return "ReLU6" if (low, high) == (0, 6) else f"clip {low:g}..{high:g}"
-    if item.op in ("Activation", "LeakyReLU"):
-        kind = item.attrs.get("act_type", "leaky")
-        return "ReLU" if kind == "relu" else kind
-    if item.op == "Pooling":
-        kind = {"max": "max", "avg": "average"}.get(item.attrs.get("pool_type", "max"), "other")
-        if item.attrs.get("global_pool", "False") in ("True", "true", "1"):
-            return f"global {kind} pooling"
-        return f"{kind} pooling {_by(item.ints('kernel', ()))}{_stride(item)}"
-    return {"elemwise_add": "add", "broadcast_add": "add"}.get(item.op, item.op)
-
-
-def _convolution_kind(item: _Item, shapes: Sequence[Optional[Shape]]) -> str:
-    kernel, groups = item.ints("kernel", ()), int(item.attrs.get("num_group", 1))
-    weight = shapes[1] if len(shapes) > 1 else None
-    if item.op == "Deconvolution":
-        name = "deconvolution"
-    elif groups > 1 and weight is not None and not _channels_last(item) and weight[1] == 1:
-        name = "depthwise"
-    else:
-        name = "pointwise" if prod(kernel) == 1 else "convolution"
-    grouped = f" in {groups} groups" if groups > 1 and name != "depthwise" else ""
-    return f"{name} {_by(kernel)}{_stride(item)}{grouped}"
-
-
-def _by(sides: Shape) -> str:
-    return "x".join(map(str, sides))
-
-
-def _stride(item: _Item) -> str:
-    stride = item.ints("stride", (1,))
-    if set(stride) == {1}:
-        return ""
-    return f" s{stride[0]}" if len(set(stride)) == 1 else f" s{_by(stride)}"

@@ -1,0 +1,130 @@
+"""Operators as `cost` sees them: what each costs, and what people call it."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from math import prod
+from typing import Dict, List, Optional, Sequence, Tuple
+
+Shape = Tuple[int, ...]
+
+FREE = frozenset({
+    "Activation", "BatchNorm", "BlockGrad", "Cast", "Concat", "Crop", "Dropout", "Embedding", "Flatten",
+    "GroupNorm", "InstanceNorm", "L2Normalization", "LRN", "LayerNorm", "LeakyReLU", "MakeLoss", "Pad",
+    "Pooling", "Reshape", "SequenceMask", "SliceChannel", "SoftmaxActivation", "SoftmaxOutput",
+    "SwapAxis", "UpSampling", "_arange", "_contrib_AdaptiveAvgPooling2D", "_contrib_BatchNormWithReLU",
+    "_contrib_BilinearResize2D", "_contrib_MultiBoxDetection", "_contrib_MultiBoxPrior",
+    "_contrib_MultiBoxTarget", "_contrib_ROIAlign", "_contrib_arange_like", "_contrib_box_decode",
+    "_contrib_box_nms", "_contrib_div_sqrt_dim", "_contrib_index_copy", "_copy", "_div_scalar",
+    "_equal_scalar", "_greater_scalar", "_lesser_scalar", "_maximum", "_maximum_scalar", "_minimum",
+    "_minimum_scalar", "_minus_scalar", "_mod_scalar", "_mul_scalar", "_ones", "_plus_scalar",
+    "_power_scalar", "_rdiv_scalar", "_rminus_scalar", "_zeros", "abs", "add_n", "amp_cast",
+    "amp_multicast", "argmax", "argsort", "broadcast_add", "broadcast_axis", "broadcast_div",
+    "broadcast_like", "broadcast_maximum", "broadcast_minimum", "broadcast_mul", "broadcast_power",
+    "broadcast_sub", "broadcast_to", "clip", "depth_to_space", "elemwise_add", "elemwise_div",
+    "elemwise_mul", "elemwise_sub", "erf", "exp", "expand_dims", "gather_nd", "hard_sigmoid",
+    "identity", "log", "log_softmax", "max", "mean", "min", "negative", "norm", "ones_like", "pick",
+    "relu", "repeat", "reshape_like", "reverse", "rsqrt", "shape_array", "sigmoid", "slice",
+    "slice_axis", "slice_like", "softmax", "softsign", "space_to_depth", "sqrt", "square", "squeeze",
+    "stack", "sum", "take", "tanh", "tile", "topk", "transpose", "where", "zeros_like",
+})  # fmt: skip
+"""Operators without a multiply-add, as papers count. One that stands neither here nor below is reported."""
+
+
+@dataclass
+class Item:
+    """A node of the JSON, and what is known of it."""
+
+    op: str
+    name: str
+    attrs: Dict[str, str]
+    inputs: List[Tuple[int, int]]
+    shapes: List[Optional[Shape]] = field(default_factory=list)
+    readers: List[int] = field(default_factory=list)
+
+    def ints(self, name: str, default: Shape) -> Shape:
+        """An attribute such as ``(3, 3)``."""
+        value = ast.literal_eval(self.attrs.get(name, "()"))
+        return (value,) if isinstance(value, int) else tuple(value) or default
+
+
+def channels_last(item: Item) -> bool:
+    return item.attrs.get("layout", "None") in ("NWC", "NHWC", "NDHWC")
+
+
+def _convolution(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+    weight, output = shapes[1], item.shapes[0] if item.shapes else None
+    return prod(weight[1:]) * prod(output[1:]) if weight and output else None
+
+
+def _deconvolution(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+    data, weight = shapes[0], shapes[1]
+    return prod(data[1:]) * prod(weight[1:]) if data and weight else None
+
+
+def _dense(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+    weight, output = shapes[1], item.shapes[0] if item.shapes else None
+    return weight[1] * prod(output[1:]) if weight and output else None
+
+
+def _product(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+    """Of matrices: each element of the result is a sum over the side that both have."""
+    left, output = shapes[0], item.shapes[0] if item.shapes else None
+    if not left or not output:
+        return None
+    turned = item.attrs.get("transpose_a", "False") in ("True", "true", "1")
+    return prod(output) * (left[-2] if turned and len(left) > 1 else left[-1])
+
+
+FORMULAS = {
+    "Convolution": _convolution,
+    "Deconvolution": _deconvolution,
+    "FullyConnected": _dense,
+    "dot": _product,
+    "batch_dot": _product,
+    "_linalg_gemm2": _product,
+}
+
+
+def kind_of(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
+    if item.op in ("Convolution", "Deconvolution"):
+        return _convolution_kind(item, shapes)
+    if item.op == "FullyConnected":
+        return "dense"
+    if item.op == "clip":
+        low, high = float(item.attrs.get("a_min", "nan")), float(item.attrs.get("a_max", "nan"))
+        return "ReLU6" if (low, high) == (0, 6) else f"clip {low:g}..{high:g}"
+    if item.op in ("Activation", "LeakyReLU"):
+        kind = item.attrs.get("act_type", "leaky")
+        return "ReLU" if kind == "relu" else kind
+    if item.op == "Pooling":
+        kind = {"max": "max", "avg": "average"}.get(item.attrs.get("pool_type", "max"), "other")
+        if item.attrs.get("global_pool", "False") in ("True", "true", "1"):
+            return f"global {kind} pooling"
+        return f"{kind} pooling {_by(item.ints('kernel', ()))}{_stride(item)}"
+    return {"elemwise_add": "add", "broadcast_add": "add"}.get(item.op, item.op)
+
+
+def _convolution_kind(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
+    kernel, groups = item.ints("kernel", ()), int(item.attrs.get("num_group", 1))
+    weight = shapes[1] if len(shapes) > 1 else None
+    if item.op == "Deconvolution":
+        name = "deconvolution"
+    elif groups > 1 and weight is not None and not channels_last(item) and weight[1] == 1:
+        name = "depthwise"
+    else:
+        name = "pointwise" if prod(kernel) == 1 else "convolution"
+    grouped = f" in {groups} groups" if groups > 1 and name != "depthwise" else ""
+    return f"{name} {_by(kernel)}{_stride(item)}{grouped}"
+
+
+def _by(sides: Shape) -> str:
+    return "x".join(map(str, sides))
+
+
+def _stride(item: Item) -> str:
+    stride = item.ints("stride", (1,))
+    if set(stride) == {1}:
+        return ""
+    return f" s{stride[0]}" if len(set(stride)) == 1 else f" s{_by(stride)}"
