@@ -162,7 +162,8 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "voc": {"epochs": 60, "val_interval": 5},
 }
 
-# The same for classification; found by the probes in benchmarks/SHAPES.md.
+# The same for classification. `shapes`: one run, one seed, reached top-1 .978 in three minutes on two
+# cores; the others have not been tuned.
 CLASS_DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "shapes": {
         "size": (64, 64),
