@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from .errors import OptionError, WeightsError
 from .options import unknown_name
 
 _log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound="_Spec")
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v2")
 HEADS = ("ssd", "ssdlite")  # as nn.ssd.HEADS, which would load MXNet; a test compares them
@@ -26,8 +28,24 @@ CONFIG_FILE = "config.yaml"
 BEST_FILE = "best.params"
 
 
+class _Spec:
+    """To plain values and back; what both kinds of network have in common."""
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain lists, numbers and texts, for YAML and JSON."""
+        values = vars(self).items()  # a dataclass without slots
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values}
+
+    @classmethod
+    def from_dict(cls: Type[S], values: Mapping[str, Any]) -> S:
+        """The inverse of `as_dict`."""
+        values = dict(values)
+        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
+        return cls(**values)
+
+
 @dataclass(frozen=True)
-class DetectorSpec:
+class DetectorSpec(_Spec):
     """Everything that decides a detector's structure; it is stored with every run and export."""
 
     classes: Tuple[str, ...]
@@ -39,20 +57,9 @@ class DetectorSpec:
     activation: str = "relu"
     channels: Mapping[str, int] = field(default_factory=dict)  # of pruned layers, see `nn.resize`
 
-    def as_dict(self) -> Dict[str, Any]:
-        """Plain lists, numbers and texts, for YAML and JSON."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DetectorSpec:
-        """The inverse of `as_dict`."""
-        values = dict(values)
-        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
-        return cls(**values)
-
 
 @dataclass(frozen=True)
-class ClassifierSpec:
+class ClassifierSpec(_Spec):
     """Everything that decides a classifier's structure and input; it is stored with every run."""
 
     classes: Tuple[str, ...]
@@ -63,17 +70,6 @@ class ClassifierSpec:
     activation: str = "relu"
     val_crop: float = 1.0
     channels: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> Dict[str, Any]:
-        """Plain lists, numbers and texts, for YAML and JSON."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierSpec:
-        """The inverse of `as_dict`."""
-        values = dict(values)
-        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
-        return cls(**values)
 
 
 def build_classifier(spec: ClassifierSpec) -> Any:

@@ -19,7 +19,7 @@ from mnssd.data.shapes import make_shapes
 from mnssd.errors import OptionError, WeightsError
 from mnssd.graph.cost import count_block
 from mnssd.graph.prune import LEAST, Pruned, prune
-from mnssd.nn.resize import channels_of, set_channels
+from mnssd.nn.resize import set_channels
 from mnssd.train.run import train_classifier, train_detector
 from mnssd.weights import assign, settle_shapes
 
@@ -59,7 +59,7 @@ def test_multiply_adds_fall_to_what_was_asked_for(name: str, keep: float) -> Non
     assert pruned.before == count_block(block, (1, 3, 96, 96)).multiply_adds
     assert pruned.after == count_block(smaller, (1, 3, 96, 96)).multiply_adds
     assert keep - 0.05 < pruned.after / pruned.before <= keep
-    full = channels_of(block)
+    full = {name: p.shape[0] for name, p in block._collect_params_with_prefix().items()}
     for weight, count in pruned.channels.items():
         assert count % 8 == 0
         assert LEAST * full[weight] <= count < full[weight]

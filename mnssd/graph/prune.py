@@ -101,7 +101,7 @@ def prune(block: Any, shape: Shape, keep: float) -> Pruned:
     Raises
     ------
     ValueError
-        When so much cannot be taken away; it says how much can.
+        When so much cannot be taken away; it says how many multiply-adds stay at least.
     """
     traced = block(mx.sym.var("data"))
     outputs = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Iterator, Mapping, Tuple
 
 from mxnet.gluon import nn
 
@@ -59,10 +59,3 @@ def _layers(block: Any, prefix: str = "") -> Iterator[Tuple[str, Any]]:
     yield prefix, block
     for name, child in block._children.items():
         yield from _layers(child, f"{prefix}{name}.")
-
-
-def channels_of(block: Any) -> Dict[str, int]:
-    """Outputs of every convolution of a block, by the name of its weight."""
-    return {
-        f"{name}weight": layer._channels for name, layer in _layers(block) if isinstance(layer, nn.Conv2D)
-    }
