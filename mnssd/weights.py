@@ -35,10 +35,13 @@ class WeightsReport:
         Parameters of the network that the file does not have; they keep their initial values.
     mismatched : list of str
         ``name (shape in the file, shape in the network)``; they keep their initial values.
+    parameters : list of mxnet.gluon.Parameter
+        Those of `loaded`, in the same order.
     """
 
     path: str
     loaded: List[str] = field(default_factory=list)
+    parameters: List[Any] = field(default_factory=list)
     unused: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
     mismatched: List[str] = field(default_factory=list)
@@ -186,6 +189,7 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
         parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
         parameter._finish_deferred_init()  # the shape is known now: it need not wait for the first batch
         report.loaded.append(name)
+        report.parameters.append(parameter)
     return report
 
 

@@ -51,6 +51,7 @@ class Loader:
 
     Attributes
     ----------
+    batch_size : int
     bad : dict of str to str
         Image path -> why it could not be used. In the batch the next sample of the epoch's order stands
         in for it.
@@ -61,18 +62,18 @@ class Loader:
             raise DataError("the training set has no images; check its splits")
         self.bad: Dict[str, str] = {}
         self._samples, self._load = samples, load
-        self._batch_size, self._seed, self._workers = batch_size, seed, workers
+        self.batch_size, self._seed, self._workers = batch_size, seed, workers
         self._lock = threading.Lock()
         cv2.setNumThreads(1)  # OpenCV's own threads would compete with the workers and with MXNet's
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return max(1, len(self._samples) // self._batch_size)
+        return max(1, len(self._samples) // self.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices of the samples of an epoch, in the order of their use."""
         rng = np.random.default_rng([self._seed, epoch])
-        wanted = len(self) * self._batch_size
+        wanted = len(self) * self.batch_size
         rounds = -(-wanted // len(self._samples))
         return np.concatenate([rng.permutation(len(self._samples)) for _ in range(rounds)])
 
@@ -103,7 +104,7 @@ class Loader:
             pool.shutdown(wait=True)
 
     def _positions(self, number: int) -> range:
-        return range(number * self._batch_size, (number + 1) * self._batch_size)
+        return range(number * self.batch_size, (number + 1) * self.batch_size)
 
     def _stack(self, parts: List[Arrays], order: np.ndarray, number: int) -> Batch:
         indices = tuple(int(order[p]) for p in self._positions(number))

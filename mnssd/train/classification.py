@@ -21,6 +21,7 @@ from ..weights import load_backbone
 from .freezing import freeze
 from .loop import Validation
 from .options import ClassificationOptions, LoopOptions
+from .statistics import adopt_statistics
 
 
 class ClassificationTask:
@@ -57,17 +58,21 @@ class ClassificationTask:
         self.notes = [*self.train_set.notes, *(_imbalance(self.train_set, options.class_weights))]
         width, height = options.size
         self.net(mx.nd.zeros((1, 3, height, width), ctx=self.ctx))
+        loaded: List[Any] = []
         if options.weights:
-            self.notes += load_backbone(self.net, options.weights).lines()
+            report = load_backbone(self.net, options.weights)
+            self.notes, loaded = [*self.notes, *report.lines()], report.parameters
         if loop.freeze:
             self.notes.append(freeze(self.net, loop.freeze))
         self.block: Any = self.net
         self.last_layers: Sequence[Any] = [self.net.output]
-        self._forward = fast_block(self.net) if loop.fast_graph else self.net
-        self._forward.hybridize(static_alloc=True, static_shape=True)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches: Loader = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         self._transform = ClassTransform(options.size, augment)
+        if loaded and loop.adopt_statistics:
+            self.notes.append(adopt_statistics(self.net, loaded, self.batches, self.ctx))
+        self._forward = fast_block(self.net) if loop.fast_graph else self.net
+        self._forward.hybridize(static_alloc=True, static_shape=True)
         self._weights = class_weights(self.train_set.counts()) if options.class_weights else None
 
     def _load(self, image: LabelledImage, rng: np.random.Generator) -> Arrays:

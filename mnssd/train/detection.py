@@ -25,6 +25,7 @@ from ..weights import load_backbone
 from .freezing import freeze
 from .loop import Validation
 from .options import DetectionOptions, LoopOptions
+from .statistics import adopt_statistics
 
 MIN_NEGATIVES = 3
 """Negatives an image has at least, so that images without objects teach too (``min_negatives_per_image`` of
@@ -56,8 +57,10 @@ class DetectionTask:
             cache = ImageCache(options.cache_images)
             self.notes.append(cache.refuse_if_too_large(self.train_set, options.size))
             self._read = cache.read
+        loaded: List[Any] = []
         if options.weights:
-            self.notes += load_backbone(self.net.heads, options.weights).lines()
+            report = load_backbone(self.net.heads, options.weights)
+            self.notes, loaded = [*self.notes, *report.lines()], report.parameters
         width, height = self.spec.size
         self.net(
             mx.nd.zeros((1, 3, height, width), ctx=self.ctx)
@@ -65,14 +68,16 @@ class DetectionTask:
         if loop.freeze:
             self.notes.append(freeze(self.net.heads, loop.freeze))
         self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
-        self._forward = fast_block(self.block) if loop.fast_graph else self.block
-        self._forward.hybridize(static_alloc=True, static_shape=True)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         size = self.spec.size
         self._transform = ValTransform(size) if options.overfit else TrainTransform(size, augment)
         self._assign = TargetAssigner(self.net.anchors)
         self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
+        if loaded and loop.adopt_statistics:
+            self.notes.append(adopt_statistics(self.block, loaded, self.batches, self.ctx))
+        self._forward = fast_block(self.block) if loop.fast_graph else self.block
+        self._forward.hybridize(static_alloc=True, static_shape=True)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         image, boxes = read_sample(sample, self.spec.size, self._read)

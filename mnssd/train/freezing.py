@@ -29,11 +29,12 @@ def freeze(block: Any, pattern: str) -> str:
     for name in frozen:
         named[name].grad_req = "null"
     still = {id(named[name]) for name in frozen}
-    for layer in _layers(block):
+    for layer in layers(block):
         if isinstance(layer, nn.BatchNorm) and id(layer.gamma) in still:
             layer._kwargs["use_global_stats"] = True
     return f"frozen: {len(frozen)} of {len(named)} parameters"
 
 
-def _layers(block: Any) -> List[Any]:
-    return [block, *(layer for child in block._children.values() for layer in _layers(child))]
+def layers(block: Any) -> List[Any]:
+    """The block and every block within it."""
+    return [block, *(layer for child in block._children.values() for layer in layers(child))]

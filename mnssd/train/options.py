@@ -43,6 +43,9 @@ class LoopOptions:
     ema: float = option(
         0.0, "decay a step of a moving average of the weights, which is measured and kept as best; 0 for none"
     )
+    adopt_statistics: bool = option(
+        True, "with --weights: start from BatchNorm statistics of these images; the answers stay the same"
+    )
     freeze: str = option(
         "", "regular expression: parameters whose name it finds stay as they are, statistics too"
     )
