@@ -1,15 +1,18 @@
 """Cut single objects out of Pascal VOC photographs: a folder a class, for `train_cls.py --dataset folder`.
 
     python scripts/voc_crops.py VOCDEVKIT OUTPUT [--train 2012_train] [--val 2012_val] [--classes cat,dog,...]
+        [--shared 0.25]
 
-Objects marked difficult or truncated beyond recognition by their size (a side under 32 pixels) are left
-out. A crop shows a tenth of the object's sides around it. Nothing is enlarged.
+Left out are objects marked difficult, with a side under 32 pixels, or of whose box another object's box
+(of any class) covers more than a share of --shared: a horse and its rider make no crop of a single object. A
+crop shows a tenth of the object's sides around it. Nothing is enlarged.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -22,12 +25,24 @@ CLASSES = "cat,cow,dog,horse,person,sheep"
 MARGIN, SMALLEST, QUALITY = 0.1, 32, 95
 
 
-def cut(root: str, split: str, classes: str, folder: Path) -> int:
+def covered(boxes: np.ndarray, number: int) -> float:
+    """The largest share of a box that another one covers."""
+    low = np.maximum(boxes[:, :2], boxes[number, :2])
+    high = np.minimum(boxes[:, 2:], boxes[number, 2:])
+    areas = np.prod(np.maximum(0, high - low + 1), axis=1) / np.prod(
+        boxes[number, 2:] - boxes[number, :2] + 1
+    )
+    return float(np.delete(areas, number).max(initial=0))
+
+
+def cut(root: str, split: str, wanted: Sequence[str], folder: Path, shared: float) -> int:
     """Write the crops of a split; returns how many."""
-    dataset, written = read_voc(root, split, classes.split(",")), 0
-    for name in dataset.classes:
+    dataset, written = read_voc(root, split), 0
+    for name in wanted:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for sample in dataset:
+        if not any(dataset.classes[label] in wanted for label in sample.labels):
+            continue
         try:
             image = read_image(sample.image_path)
         except ImageError as error:
@@ -36,7 +51,9 @@ def cut(root: str, split: str, classes: str, folder: Path) -> int:
         end = np.array([image.shape[1], image.shape[0]])
         for number, (box, label, hard) in enumerate(zip(sample.boxes, sample.labels, sample.difficult)):
             sides = box[2:] - box[:2] + 1
-            if hard or sides.min() < SMALLEST:
+            if dataset.classes[label] not in wanted or hard or sides.min() < SMALLEST:
+                continue
+            if covered(sample.boxes, number) > shared:
                 continue
             low = np.maximum(box[:2] - MARGIN * sides, 0).astype(int)
             high = np.minimum(box[2:] + MARGIN * sides + 1, end).astype(int)
@@ -57,9 +74,11 @@ def main() -> None:
     parser.add_argument("--train", default="2012_train")
     parser.add_argument("--val", default="2012_val")
     parser.add_argument("--classes", default=CLASSES)
+    parser.add_argument("--shared", type=float, default=0.25)
     args = parser.parse_args()
     for name, split in (("train", args.train), ("val", args.val)):
-        print(f"{name}: {cut(args.voc, split, args.classes, args.output / name)} crops of {split}")
+        count = cut(args.voc, split, args.classes.split(","), args.output / name, args.shared)
+        print(f"{name}: {count} crops of {split}")
 
 
 if __name__ == "__main__":

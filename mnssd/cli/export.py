@@ -1,4 +1,4 @@
-"""Write a trained detector as files that plain MXNet runs.
+"""Write a trained detector or classifier as files that plain MXNet runs.
 
 They are loaded back and compared with the network on photographs: those of the run's validation set, or of
 --images. What does not answer as the network does is not written.
@@ -10,11 +10,19 @@ import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 from ..errors import DataError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..deploy.folder import Exported
+    from ..zoo import ClassifierSpec
+
+T = TypeVar("T")
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
 
@@ -50,26 +58,53 @@ def run(args: argparse.Namespace) -> int:
     if not options.output:
         raise OptionError("--output DIR is missing: the folder to write")
 
-    from tqdm import tqdm
-
-    from .. import runtime, zoo
-    from ..deploy.export import export_symbol
+    from ..train.run_folder import RunFolder
 
     path = Path(args.run)
-    net = zoo.load_detector(str(path), runtime.pick_context(options.ctx))
     folder = path if path.is_dir() else path.parent
-    images = _images(args.images) if args.images else _validation_images(folder, net.classes)
-    chosen = _spread(images, options.compare)
-    name = options.name or _file_name(folder.resolve().name)
-    spec = zoo.read_spec(str(folder / zoo.CONFIG_FILE))
-    with tqdm(total=len(chosen), desc="comparing", unit="image", disable=None, leave=False) as bar:
-        exported = export_symbol(net, options.output, chosen, name, spec, progress=bar.update)
+    classifies = folder.is_dir() and RunFolder(folder).read_config().get("task") == "classification"
+    exported = (_classifier if classifies else _detector)(args, options, folder)
     for written in exported.paths:
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
     for how, comparison in exported.compared.items():
         print(f"{how}: {comparison.line()}")
     print("exported")
     return 0
+
+
+def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
+    from .. import runtime, zoo
+    from ..deploy.export import export_symbol
+
+    net = zoo.load_detector(args.run, runtime.pick_context(options.ctx))
+    images = _images(args.images) if args.images else _validation_images(folder, net.classes)
+    chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE))
+    with _bar(len(chosen)) as bar:
+        return export_symbol(net, options.output or "", chosen, _name(options, folder), spec, bar.update)
+
+
+def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
+    from .. import runtime, zoo
+    from ..deploy.export_cls import export_classifier
+
+    net, spec = zoo.load_classifier(args.run, runtime.pick_context(options.ctx))
+    chosen: Sequence[Any]
+    if args.images:
+        chosen = _spread(_images(args.images), options.compare)
+    else:
+        chosen = _validation_pixels(folder, spec, options.compare)
+    with _bar(len(chosen)) as bar:
+        return export_classifier(net, spec, options.output or "", chosen, _name(options, folder), bar.update)
+
+
+def _bar(total: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="comparing", unit="image", disable=None, leave=False)
+
+
+def _name(options: ExportOptions, folder: Path) -> str:
+    return options.name or _file_name(folder.resolve().name)
 
 
 def _images(given_paths: Sequence[str]) -> List[str]:
@@ -89,28 +124,52 @@ def _images(given_paths: Sequence[str]) -> List[str]:
 def _validation_images(run_folder: Path, classes: Sequence[str]) -> List[str]:
     """The images on which the run measured itself, if they are still where they were."""
     from ..data.registry import KINDS, open_dataset
+
+    def find(stored: Dict[str, Any]) -> List[str]:
+        kind = stored.get("dataset")
+        if kind not in KINDS:
+            raise OptionError(f"{run_folder}: its data set {kind!r} is not known here")
+        root = Path(stored.get("data_root") or KINDS[kind].root)
+        _check_there(root)
+        dataset = open_dataset(kind, root, stored.get("val_splits"), classes, "val", allow_absent=True)
+        return [sample.image_path for sample in dataset]
+
+    return _of_the_run(run_folder, find)
+
+
+def _validation_pixels(run_folder: Path, spec: ClassifierSpec, count: int) -> List[np.ndarray]:
+    """The same for a classifier, as pixels, for its images may be parts of files."""
+    from ..data.labelled_sets import ROOTS, open_labelled
+
+    def find(stored: Dict[str, Any]) -> List[np.ndarray]:
+        kind = str(stored.get("dataset"))
+        _check_there(Path(stored.get("data_root") or ROOTS.get(kind, "")))
+        dataset = open_labelled(kind, stored.get("data_root"), "val")
+        return [dataset.read(image, spec.size) for image in _spread(dataset.images, count)]
+
+    return _of_the_run(run_folder, find)
+
+
+def _check_there(root: Path) -> None:
+    if not root.is_dir():  # the built-in one would be rendered
+        raise OptionError(f"{root}: the run's data set is not there (any more)")
+
+
+def _of_the_run(run_folder: Path, find: Callable[[Dict[str, Any]], T]) -> T:
+    """What `find` finds by the run's options; errors say what to do instead."""
     from ..train.run_folder import RunFolder
 
-    advice = "give photographs to compare the export on by --images"
-    stored = RunFolder(run_folder).read_config()["options"]
-    kind = stored.get("dataset")
-    if kind not in KINDS:
-        raise OptionError(f"{run_folder}: its data set {kind!r} is not known here; {advice}")
-    root = Path(stored.get("data_root") or KINDS[kind].root)
-    if not root.is_dir():
-        raise OptionError(f"{root}: the run's data set is not there (any more); {advice}")
     try:
-        dataset = open_dataset(kind, root, stored.get("val_splits"), classes, "val", allow_absent=True)
-    except DataError as error:
-        raise OptionError(f"{error}; or {advice}") from error
-    return [sample.image_path for sample in dataset]
+        return find(RunFolder(run_folder).read_config()["options"])
+    except (DataError, OptionError) as error:
+        raise OptionError(f"{error}; give photographs to compare the export on by --images") from error
 
 
-def _spread(paths: List[str], count: int) -> List[str]:
+def _spread(found: List[T], count: int) -> List[T]:
     """At most `count` of them, evenly from first to last."""
-    return [paths[i * len(paths) // count] for i in range(count)] if len(paths) > count else paths
+    return [found[i * len(found) // count] for i in range(count)] if len(found) > count else found
 
 
 def _file_name(text: str) -> str:
     """`text` as far as the name of an export may have it."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-") or "detector"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-") or "network"

@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         "weights": str(start / "best.params"),
         "output": str(output),
         "ctx": options.ctx,
+        # The cut network is to be normalised anew, by its batches; its present answers need not be kept.
+        "adopt_statistics": False,
     }
     if options.data_root:
         changes["data_root"] = options.data_root

@@ -1,4 +1,4 @@
-"""Both ends of a detector: an image to pixels of the network's input, its answer to pixels of the image."""
+"""Both ends of a network: an image to pixels of its input; a detector's answer to pixels of the image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Tuple, Union
 import cv2
 import numpy as np
 
+from ..errors import ImageError
 from .image import PathLike, choose_reduction, decode_image, encoded_size, read_bytes, resize_for_network
 from .sample import Detections
 
@@ -28,9 +29,8 @@ def read_for_network(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np
     ImageError
         As `read_image`.
     """
-    data, name = (source, "the image") if isinstance(source, bytes) else (read_bytes(source), str(source))
-    size = encoded_size(data, name)
-    return resize_for_network(decode_image(data, name, choose_reduction(size, net_size)), net_size), size
+    image, size = read_reduced(source, net_size)
+    return resize_for_network(image, net_size), size
 
 
 def shrink_for_network(image: np.ndarray, net_size: Size) -> np.ndarray:
@@ -38,12 +38,34 @@ def shrink_for_network(image: np.ndarray, net_size: Size) -> np.ndarray:
 
     In the same two steps as `read_for_network`, so that a file and its pixels get the same answer.
     """
+    return resize_for_network(reduce_pixels(image, net_size), net_size)
+
+
+def read_reduced(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np.ndarray, Size]:
+    """The first step of `read_for_network`: decoded at the smallest scale that is not below `net_size`."""
+    data, name = (source, "the image") if isinstance(source, bytes) else (read_bytes(source), str(source))
+    size = encoded_size(data, name)
+    return decode_image(data, name, choose_reduction(size, net_size)), size
+
+
+def reduce_pixels(image: np.ndarray, net_size: Size) -> np.ndarray:
+    """The first step of `shrink_for_network`.
+
+    Raises
+    ------
+    ImageError
+        For arrays that are not ``(height, width, 3)`` uint8.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(
+            f"an array of {image.dtype} {image.shape} is no image; give (height, width, 3) uint8, RGB"
+        )
     height, width = image.shape[:2]
     reduction = choose_reduction((width, height), net_size)
-    if reduction > 1:
-        reduced = (-(-width // reduction), -(-height // reduction))
-        image = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
-    return resize_for_network(image, net_size)
+    if reduction == 1:
+        return image
+    reduced = (-(-width // reduction), -(-height // reduction))
+    return cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
 
 
 def to_detections(

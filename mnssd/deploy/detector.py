@@ -13,10 +13,8 @@ from .. import runtime, zoo
 from ..data.image import to_network_input
 from ..data.network_io import read_for_network, shrink_for_network, to_detections
 from ..data.sample import Detections
-from ..errors import ExportError, ImageError
-from ..graph.inference import fuse, inference_block
-from .sidecar import find_sidecars, read_export
-from .symbol import import_symbol
+from ..graph.inference import inference_block
+from .load import load_export
 
 Image = Union[str, Path, bytes, np.ndarray]
 
@@ -66,20 +64,14 @@ class Detector:
         Raises
         ------
         ExportError
-            When an export is damaged, incomplete or not for this version.
+            When an export is damaged, incomplete, not for this version, or a classifier's.
         WeightsError
             When a run is, or `path` is neither.
         """
-        path, context = Path(path), runtime.pick_context(ctx)
-        if path.is_dir() and not (path / zoo.CONFIG_FILE).exists():
-            if not find_sidecars(path):
-                raise ExportError(f"{path}: holds neither an export nor a run ({zoo.CONFIG_FILE})")
-            _, sidecar = read_export(path)
-            symbol, params = (path / sidecar["files"][kind]["file"] for kind in ("symbol", "params"))
-            width, height = sidecar["input"]["size"]
-            block = import_symbol(symbol, params, context)
-            fuse(block, (width, height), context)
-            return cls(block, sidecar["classes"], (width, height), context)
+        context = runtime.pick_context(ctx)
+        exported = load_export(Path(path), "detection", context)
+        if exported:
+            return cls(exported.block, exported.sidecar["classes"], exported.size, context)
         net = zoo.load_detector(str(path), context)
         return cls(inference_block(net, net.size, context), net.classes, net.size, context)
 
@@ -131,8 +123,4 @@ class Detector:
     def _prepare(self, image: Image) -> _Input:
         if not isinstance(image, np.ndarray):
             return _Input(*read_for_network(image, self.size))
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ImageError(
-                f"an array of {image.dtype} {image.shape} is no image; give (height, width, 3) uint8, RGB"
-            )
         return _Input(shrink_for_network(image, self.size), (image.shape[1], image.shape[0]))

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import re
-import shutil
-import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from .. import __version__
 from ..data.image import to_network_input
 from ..data.network_io import read_for_network
-from ..errors import ExportError, OptionError
+from ..errors import ExportError
 from ..graph.inference import fold, fuse, read_arrays
 from ..graph.symbol_graph import Graph
 from ..nn.ssd import SCORE_FLOOR, STDS
 from ..zoo import DetectorSpec
 from .compare import Answer, Comparison, Rules
-from .sidecar import (
-    FORMAT,
-    INPUT_NAME,
-    SCHEMA_VERSION,
-    describe_file,
-    describe_input,
-    find_sidecars,
-    read_sidecar,
-    write_sidecar,
-)
-from .symbol import import_symbol
-
-PathLike = Union[str, Path]
-
-BATCH = 8
-"""Images compared at a time."""
+from .folder import BATCH, Exported, PathLike, write_symbol_export
+from .sidecar import INPUT_NAME, describe_input
+from .symbol import block_with, import_symbol
 
 OUTPUTS = ("ids", "scores", "bboxes")
 HEADS = ("cls_preds", "box_preds")
-
-
-class Exported(NamedTuple):
-    """The files written, what is in the JSON among them (see `deploy.sidecar`), and what was compared."""
-
-    paths: List[Path]
-    sidecar: Dict[str, Any]
-    compared: Dict[str, Comparison]
 
 
 def export_symbol(
@@ -94,30 +66,13 @@ def export_symbol(
     ExportError
         When the files do not answer as the network does; nothing is left of them.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise OptionError(f"name {name!r}: use letters, digits, '.', '_' and '-' for the name of an export")
     if not images:
         raise ExportError("no images to compare the export on; give some, as the detector will see them")
-    folder = Path(os.path.realpath(folder))
-    with _appearing_whole(folder) as unfinished:
-        symbol_path, params_path = unfinished / f"{name}-symbol.json", unfinished / f"{name}-0000.params"
-        symbol, parameters = inference_graph(net)
-        symbol.save(str(symbol_path))
-        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
-        compared = compare_symbol(net, symbol_path, params_path, images, progress)
-        sidecar = {
-            "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "name": name,
-            "files": {"symbol": describe_file(symbol_path), "params": describe_file(params_path)},
-            **_describe(net),
-            "detector": spec.as_dict() if spec else None,
-            "versions": {"mnssd": __version__, "mxnet": mx.__version__, "python": platform.python_version()},
-            "comparison": {how: result.as_dict() for how, result in compared.items()},
-        }
-        write_sidecar(unfinished / f"{name}.json", sidecar)
-    paths = [folder / path.name for path in (symbol_path, params_path)]
-    return Exported([*paths, folder / f"{name}.json"], sidecar, compared)
+    sections = {"task": "detection", **_describe(net), "detector": spec.as_dict() if spec else None}
+    return write_symbol_export(
+        folder, name, inference_graph(net), sections,
+        lambda symbol, params: compare_symbol(net, symbol, params, images, progress),
+    )  # fmt: skip
 
 
 def inference_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
@@ -158,7 +113,7 @@ def compare_symbol(
     """
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
     plain, fused = import_symbol(symbol_path, params_path, ctx), import_symbol(symbol_path, params_path, ctx)
-    plain_heads, fused = _block_with(plain, HEADS), _block_with(fused, (*HEADS, *OUTPUTS))
+    plain_heads, fused = block_with(plain, HEADS), block_with(fused, (*HEADS, *OUTPUTS))
     fuse(fused, net.size, ctx)
     rules = Rules(SCORE_FLOOR, net.nms_thresh, net.nms_topk, net.post_nms)
     compared = {"plain": Comparison(), "fused": Comparison()}
@@ -172,15 +127,6 @@ def compare_symbol(
         if progress:
             progress(len(paths))
     return compared
-
-
-def _block_with(block: Any, names: Sequence[str]) -> Any:
-    """The graph of an imported block again, with other tensors of it as outputs; over the same parameters."""
-    _, outputs = block._cached_graph
-    inside = outputs.get_internals()
-    wanted = mx.sym.Group([inside[f"{name}_output"] for name in names])
-    data = mx.sym.var(INPUT_NAME, dtype="float32")  # without a type MXNet warns
-    return mx.gluon.SymbolBlock(wanted, [data], params=block.collect_params())
 
 
 def _answer(net: Any, outputs: Sequence[Any]) -> Answer:
@@ -231,48 +177,3 @@ def _describe(net: Any) -> Dict[str, Any]:
             "max_detections": net.post_nms,
         },
     }
-
-
-@contextlib.contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the ``with`` block ends well, else vanishes."""
-    _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    unfinished, old = (folder.with_name(f".{folder.name}.{mark}.{what}") for what in ("unfinished", "old"))
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        replaced = folder.exists()
-        if replaced:
-            folder.rename(old)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if replaced:
-                old.rename(folder)
-            raise
-        if replaced:
-            shutil.rmtree(old)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raise OptionError unless `folder` is absent, empty, or holds an earlier export and nothing else."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OptionError(f"{folder}: is a file; an export is a folder: choose another --output")
-    known = set()
-    for path in find_sidecars(folder):
-        try:
-            files = read_sidecar(path)["files"].values()
-        except ExportError as error:
-            raise OptionError(
-                f"{folder}: remove it or choose another --output; it cannot be replaced ({error})"
-            ) from error
-        known |= {path.name, *(entry["file"] for entry in files)}
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
-    if foreign:
-        raise OptionError(f"{folder}: holds {foreign[0]}, which is of no export; choose another --output")

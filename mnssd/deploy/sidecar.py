@@ -2,12 +2,15 @@
 
 Schema 1:
 
-- ``name``; ``files``: name, size and SHA-256 of each
+- ``name``; ``task``: ``detection`` (also where it is absent) or ``classification``
+- ``files``: name, size and SHA-256 of each
 - ``input``: name, layout, dtype, shape (null for the batch), channels, size, how pixels become numbers
-- ``outputs``, ``heads``: name in the graph, shape and meaning of each tensor; ``boxes``: their coordinates
-- ``classes``; ``thresholds`` of the score and of non-maximum suppression
-- ``detector``: the structure (`zoo.DetectorSpec`), null where not known; ``versions``
-- ``comparison``: with the network, before the export was declared good (`deploy.compare.Comparison`)
+- ``outputs``, ``heads``: name in the graph, shape and meaning of each tensor
+- ``classes``; ``versions``
+- of a detector ``boxes``: their coordinates; ``thresholds`` of the score and of non-maximum suppression;
+  ``detector``: the structure (`zoo.DetectorSpec`), null where not known
+- of a classifier ``classifier``: the structure (`zoo.ClassifierSpec`)
+- ``comparison``: with the network, before the export was declared good (`deploy.compare`)
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
@@ -28,8 +31,33 @@ INPUT_NAME = "data"
 Size = Tuple[int, int]
 
 
-def describe_input(size: Size) -> Dict[str, Any]:
-    """The ``input`` section for a network of this ``(width, height)``."""
+class Task(NamedTuple):
+    """How an export for a task is called, and what runs it."""
+
+    noun: str
+    use: str
+
+
+TASKS = {
+    "detection": Task("detector", "mnssd detect or mnssd.deploy.detector.Detector"),
+    "classification": Task("classifier", "mnssd classify or mnssd.deploy.classifier.Classifier"),
+}
+
+
+def describe_input(size: Size, central_part: Optional[float] = None) -> Dict[str, Any]:
+    """The ``input`` section for a network of this ``(width, height)``.
+
+    A classifier looks at the `central_part` of each side, see `data.augment_cls.val_transform`.
+    """
+    resize: Dict[str, Any]
+    if central_part is None:
+        resize = {"resize": "bilinear to exactly this width and height, proportions not kept"}
+    else:
+        resize = {
+            "central_part": central_part,
+            "resize": "the central part of each side to exactly this width and height, proportions not kept;"
+            " area averaging where both sides shrink, else bilinear",
+        }
     return {
         "name": INPUT_NAME,
         "layout": "NCHW",
@@ -37,7 +65,7 @@ def describe_input(size: Size) -> Dict[str, Any]:
         "shape": [None, 3, size[1], size[0]],
         "channels": "RGB",
         "size": list(size),
-        "resize": "bilinear to exactly this width and height, proportions not kept",
+        **resize,
         "scale": 1 / 255,
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
@@ -72,14 +100,16 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
     """
     sidecar = _parse(path)
     if sidecar is None:
-        raise ExportError(f"{path}: not the JSON file of an export by mnssd; export the detector again")
+        raise ExportError(f"{path}: not the JSON file of an export by mnssd; export it again")
     version = sidecar.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ExportError(
             f"{path}: written in version {version} of the schema, this mnssd reads {SCHEMA_VERSION};"
-            " use the mnssd that wrote it, or export the detector again"
+            " use the mnssd that wrote it, or export it again"
         )
+    sidecar.setdefault("task", "detection")
     try:
+        part = sidecar["input"].get("central_part")
         classes, size = sidecar["classes"], tuple(sidecar["input"]["size"])
         files = [sidecar["files"][kind]["file"] for kind in ("symbol", "params")]
         sound = (
@@ -89,14 +119,14 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
             and all(Path(name).name == name for name in files)
             and all(isinstance(entry["sha256"], str) for entry in sidecar["files"].values())
             and len(size) == 2
-            and sidecar["input"] == describe_input((size[0], size[1]))
+            and sidecar["input"] == describe_input((size[0], size[1]), part)
+            and sidecar["task"] in TASKS
+            and ((part is None) if sidecar["task"] == "detection" else _is_part(part))
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path}: damaged ({error!r}); export the detector again") from error
+        raise ExportError(f"{path}: damaged ({error!r}); export it again") from error
     if not sound:
-        raise ExportError(
-            f"{path}: describes an export that this mnssd did not write; export the detector again"
-        )
+        raise ExportError(f"{path}: describes an export that this mnssd did not write; export it again")
     return sidecar
 
 
@@ -122,10 +152,12 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror}; {found[0].name} names it; export again") from error
         if actual["sha256"] != entry["sha256"]:
-            raise ExportError(
-                f"{path}: damaged or changed (its checksum is another); export the detector again"
-            )
+            raise ExportError(f"{path}: damaged or changed (its checksum is another); export it again")
     return found[0], sidecar
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value <= 1
 
 
 def _parse(path: Path) -> Optional[Dict[str, Any]]:

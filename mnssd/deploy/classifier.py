@@ -1,0 +1,144 @@
+"""A trained or exported classifier, ready to be called with photographs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union, overload
+
+import mxnet as mx
+import numpy as np
+
+from .. import runtime, zoo
+from ..data.augment_cls import val_transform
+from ..data.image import to_network_input
+from ..data.network_io import read_reduced, reduce_pixels
+from ..graph.inference import inference_block
+from .load import load_export
+
+Image = Union[str, Path, bytes, np.ndarray]
+Size = Tuple[int, int]
+
+BATCH = 32
+"""Images of a list that are computed together."""
+
+
+class Guess(NamedTuple):
+    """What an image may show: index into the classes, its name, and how probable it is, 0 to 1."""
+
+    label: int
+    name: str
+    probability: float
+
+
+class Classifier:
+    """Says what photographs show; from `Classifier.load`.
+
+    May be called from several threads: images are prepared in parallel, and take turns in the network.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    size : (int, int)
+        ``(width, height)`` of the network's input in pixels. Photographs of any size may be given.
+    """
+
+    def __init__(self, block: Any, classes: Sequence[str], size: Size, central_part: float, ctx: Any) -> None:
+        self.classes, self.size, self._part = tuple(classes), size, central_part
+        self._ctx, self._block = ctx, block
+        self._turn = threading.Lock()  # a Gluon block is not made for calls at the same time
+
+    @classmethod
+    def load(cls, path: Union[str, Path], ctx: str = "auto") -> Classifier:
+        """Load an export, or the network of a run.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder of an export, the folder of a run, or a parameter file in one.
+        ctx : str
+            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+
+        Raises
+        ------
+        ExportError
+            When an export is damaged, incomplete, not for this version, or a detector's.
+        WeightsError
+            When a run is, or `path` is neither.
+        """
+        context = runtime.pick_context(ctx)
+        exported = load_export(Path(path), "classification", context)
+        if exported:
+            part = exported.sidecar["input"]["central_part"]
+            return cls(exported.block, exported.sidecar["classes"], exported.size, part, context)
+        net, spec = zoo.load_classifier(str(path), context)
+        block = inference_block(with_softmax(net), spec.size, context)
+        return cls(block, spec.classes, spec.size, spec.val_crop, context)
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, images: Image, top: int = ...
+    ) -> List[Guess]: ...
+
+    @overload
+    def __call__(self, images: Sequence[Image], top: int = ...) -> List[List[Guess]]: ...
+
+    def __call__(
+        self, images: Union[Image, Sequence[Image]], top: int = 5
+    ) -> Union[List[Guess], List[List[Guess]]]:
+        """Classify.
+
+        Parameters
+        ----------
+        images : str, Path, bytes or numpy.ndarray, or a sequence of them
+            Image files, what is in them, or pixels as ``(height, width, 3)`` uint8 RGB.
+        top : int
+            Guesses given for each, at most.
+
+        Returns
+        -------
+        list of Guess, or a list of such lists for a sequence
+            The most probable first.
+
+        Raises
+        ------
+        ImageError
+            For a file that cannot be read, or pixels in another form.
+        """
+        if isinstance(images, (str, Path, bytes, np.ndarray)):
+            return self._classify([images], top)[0]
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return [guesses for batch in batches for guesses in self._classify(batch, top)]
+
+    def _classify(self, images: Sequence[Image], top: int) -> List[List[Guess]]:
+        x = to_network_input([prepare(image, self.size, self._part) for image in images])
+        with self._turn:
+            probabilities = self._block(mx.nd.array(x, ctx=self._ctx)).asnumpy()
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(0, top)]
+        return [
+            [Guess(int(label), self.classes[label], float(row[label])) for label in labels]
+            for row, labels in zip(probabilities, best)
+        ]
+
+
+def prepare(image: Image, size: Size, central_part: float) -> np.ndarray:
+    """An image as a classifier is shown it: pixels at the size of its input, uint8 RGB."""
+    if isinstance(image, np.ndarray):
+        pixels = reduce_pixels(image, size)
+    else:
+        pixels, _ = read_reduced(image, size)
+    return val_transform(pixels, size, central_part)
+
+
+class _WithSoftmax(mx.gluon.HybridBlock):
+    def __init__(self, net: Any) -> None:
+        super().__init__(prefix="")
+        self.net = net
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return F.softmax(self.net(x))
+
+
+def with_softmax(net: Any) -> Any:
+    """A block that answers probabilities where `net` answers logits; over the same parameters."""
+    return _WithSoftmax(net)

@@ -1,0 +1,146 @@
+"""The folder of an export: written whole, checked, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Protocol, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from .. import __version__
+from ..errors import ExportError, OptionError
+from .sidecar import (
+    FORMAT,
+    SCHEMA_VERSION,
+    describe_file,
+    find_sidecars,
+    read_sidecar,
+    write_sidecar,
+)
+
+PathLike = Union[str, Path]
+
+BATCH = 8
+"""Images compared at a time."""
+
+
+class Compared(Protocol):
+    """What a comparison of an export with its network found."""
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For the sidecar."""
+
+    def line(self) -> str:
+        """For the user."""
+
+
+class Exported(NamedTuple):
+    """The files written, what is in the JSON among them (see `deploy.sidecar`), and what was compared."""
+
+    paths: List[Path]
+    sidecar: Dict[str, Any]
+    compared: Mapping[str, Compared]
+
+
+def write_symbol_export(
+    folder: PathLike,
+    name: str,
+    graph: Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]],
+    sections: Mapping[str, Any],
+    compare: Callable[[Path, Path], Mapping[str, Compared]],
+) -> Exported:
+    """Write ``NAME-symbol.json``, ``NAME-0000.params`` and ``NAME.json``, once `compare` has passed them.
+
+    Parameters
+    ----------
+    folder : str or Path
+        To be made; an earlier export there is replaced.
+    name : str
+        Beginning of the file names.
+    graph : (mxnet.symbol.Symbol, mapping of str to numpy.ndarray)
+        As from `graph.inference.fold`.
+    sections : mapping
+        Of the sidecar: what the files expect and answer.
+    compare : callable
+        Given the paths of graph and parameters, compares them with the network; raises ExportError.
+
+    Raises
+    ------
+    OptionError
+        For a name that is none for a file, or a folder that holds something else.
+    ExportError
+        When the files do not answer as the network does; nothing is left of them.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise OptionError(f"name {name!r}: use letters, digits, '.', '_' and '-' for the name of an export")
+    folder = Path(os.path.realpath(folder))
+    with _appearing_whole(folder) as unfinished:
+        symbol_path, params_path = unfinished / f"{name}-symbol.json", unfinished / f"{name}-0000.params"
+        symbol, parameters = graph
+        symbol.save(str(symbol_path))
+        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
+        compared = compare(symbol_path, params_path)
+        sidecar = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "files": {"symbol": describe_file(symbol_path), "params": describe_file(params_path)},
+            **sections,
+            "versions": {"mnssd": __version__, "mxnet": mx.__version__, "python": platform.python_version()},
+            "comparison": {how: result.as_dict() for how, result in compared.items()},
+        }
+        write_sidecar(unfinished / f"{name}.json", sidecar)
+    paths = [folder / path.name for path in (symbol_path, params_path)]
+    return Exported([*paths, folder / f"{name}.json"], sidecar, compared)
+
+
+@contextlib.contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the ``with`` block ends well, else vanishes."""
+    _check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    unfinished, old = (folder.with_name(f".{folder.name}.{mark}.{what}") for what in ("unfinished", "old"))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        replaced = folder.exists()
+        if replaced:
+            folder.rename(old)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if replaced:
+                old.rename(folder)
+            raise
+        if replaced:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise OptionError unless `folder` is absent, empty, or holds an earlier export and nothing else."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OptionError(f"{folder}: is a file; an export is a folder: choose another --output")
+    known = set()
+    for path in find_sidecars(folder):
+        try:
+            files = read_sidecar(path)["files"].values()
+        except ExportError as error:
+            raise OptionError(
+                f"{folder}: remove it or choose another --output; it cannot be replaced ({error})"
+            ) from error
+        known |= {path.name, *(entry["file"] for entry in files)}
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
+    if foreign:
+        raise OptionError(f"{folder}: holds {foreign[0]}, which is of no export; choose another --output")
