@@ -17,10 +17,11 @@ import trustme
 
 from mnssd.data import download as download_module
 from mnssd.data import transfer
-from mnssd.data.download import Archive, archive_of, download_voc
+from mnssd.data.download import CIFAR10_FILES, Archive, archive_of, download_cifar10, download_voc
+from mnssd.data.labelled_sets import open_labelled
 from mnssd.data.transfer import fetch, unpack_tar
 from mnssd.data.voc import read_voc
-from mnssd.errors import DataError, DownloadError
+from mnssd.errors import DataError, DownloadError, OptionError
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -442,7 +443,38 @@ def test_what_no_archive_holds(splits: str, tmp_path: Path) -> None:
     assert not (tmp_path / "VOCdevkit").exists()
 
 
+def test_download_cifar10(
+    server: Server, cafile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [bytes([3]) + CONTENT[i * 3072 : (i + 1) * 3072] for i in range(12)]
+    files = [records[2 * i] + records[2 * i + 1] for i in range(6)]
+    members = [(f"cifar-10-batches-bin/{name}", data) for name, data in zip(CIFAR10_FILES, files)]
+    content = tar_of(tmp_path / "cifar.tar.gz", members, "w:gz").read_bytes()
+    server.files = {"/cifar.tar.gz": content}
+    monkeypatch.setattr(download_module, "CIFAR10_SIZE", len(content))
+    monkeypatch.setattr(download_module, "CIFAR10_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(download_module, "CIFAR10_URLS", (f"{server.url}/cifar.tar.gz",))
+    root = tmp_path / "data"
+    with pytest.raises(DataError, match="--download"):
+        open_labelled("cifar10", str(root), "train")
+    server.tricks = [("cut", len(content) // 2)]
+    assert download_cifar10(root, cafile=cafile)
+    assert [path.name for path in root.iterdir()] == ["cifar-10-batches-bin"]
+    train, val = (open_labelled("cifar10", str(root), role) for role in ("train", "val"))
+    assert (len(train), len(val), train[0].label) == (10, 2, 3)
+    server.requests.clear()
+    assert not download_cifar10(root, cafile=cafile)  # neither with the folder, nor with what lies in it
+    assert not download_cifar10(root / "cifar-10-batches-bin", cafile=cafile)
+    assert server.requests == []
+    (root / "cifar-10-batches-bin" / "test_batch.bin").unlink()
+    assert download_cifar10(root, cafile=cafile)
+    with pytest.raises(OptionError, match="only cifar10 is downloaded"):
+        open_labelled("folder", str(root), "train", download=True)
+
+
 def test_official_table_is_whole() -> None:
+    assert len(bytes.fromhex(download_module.CIFAR10_SHA256)) == 32
+    assert all(url.startswith("https://") for url in download_module.CIFAR10_URLS)
     for archive in download_module.VOC_ARCHIVES:
         assert len(bytes.fromhex(archive.sha256)) == 32
         assert archive.size % 512 == 0

@@ -1,4 +1,4 @@
-"""The official archives of Pascal VOC, fetched and unpacked where they are wanted."""
+"""Official archives, of Pascal VOC and CIFAR-10, fetched and unpacked where they are wanted."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ VOC_ARCHIVES = (
         "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
     ),
 )
+
+# Size and digest as in TensorFlow Datasets (url_checksums/cifar10.txt).
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+CIFAR10_SIZE = 170052171
+CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+CIFAR10_URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+CIFAR10_FOLDER = "cifar-10-batches-bin"
+CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 
 # The official host is http://host.robots.ox.ac.uk, which sends on to the first of these, its own https
 # server; the second is a mirror of the same files. Whichever answers, the digest decides.
@@ -118,7 +126,54 @@ def _is_complete(folder: Path, split: str) -> bool:
         return False
 
 
+def download_cifar10(root: Union[str, Path], *, cafile: Optional[str] = None, progress: bool = True) -> bool:
+    """Fetch and unpack the binary version of CIFAR-10, unless its files are there.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that holds or will hold ``cifar-10-batches-bin``; or that folder, with the files. It is
+        made.
+    cafile, progress
+        As for `fetch`.
+
+    Returns
+    -------
+    bool
+        Whether it was fetched.
+
+    Raises
+    ------
+    DownloadError
+        Too little space, or what `fetch` and `unpack_tar` raise.
+    """
+    root = Path(root)
+    folder = root / CIFAR10_FOLDER
+    if any(all((place / name).is_file() for name in CIFAR10_FILES) for place in (root, folder)):
+        return False
+    archive = _Wanted(CIFAR10_ARCHIVE, CIFAR10_SIZE, CIFAR10_SHA256, CIFAR10_URLS)
+    _fetch_and_merge(archive, root, Path(CIFAR10_FOLDER), folder, cafile, progress)
+    return True
+
+
+class _Wanted(NamedTuple):
+    name: str
+    size: int
+    sha256: str
+    urls: Tuple[str, ...]
+
+
 def _download_archive(archive: Archive, root: Path, cafile: Optional[str], progress: bool) -> None:
+    urls = tuple(url.format(year=archive.year, name=archive.name) for url in VOC_URLS)
+    inside, target = Path("VOCdevkit") / f"VOC{archive.year}", root / f"VOC{archive.year}"
+    wanted = _Wanted(archive.name, archive.size, archive.sha256, urls)
+    _fetch_and_merge(wanted, root, inside, target, cafile, progress)
+
+
+def _fetch_and_merge(
+    archive: _Wanted, root: Path, inside: Path, target: Path, cafile: Optional[str], progress: bool
+) -> None:
+    """Put what `archive` has under `inside` into `target`; the archive passes through `root`."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free
@@ -127,21 +182,19 @@ def _download_archive(archive: Archive, root: Path, cafile: Optional[str], progr
     path = root / archive.name
     kept = path.exists()  # then it is the user's, and stays
     arrived = next((p.stat().st_size for p in (path, part_of(path)) if p.exists()), 0)
-    needed = 2 * archive.size - arrived  # its content takes as much space as it does
+    needed = 2 * archive.size - arrived  # its content takes about as much space as it does
     if free < needed:
         raise DownloadError(
             f"{root}: {archive.name} needs {needed >> 20} MiB there, {free >> 20} MiB are free"
         )
-    urls = [url.format(year=archive.year, name=archive.name) for url in VOC_URLS]
-    fetch(urls, path, sha256=archive.sha256, size=archive.size, cafile=cafile, progress=progress)
+    fetch(archive.urls, path, sha256=archive.sha256, size=archive.size, cafile=cafile, progress=progress)
     fresh = root / f".{archive.name}.content"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         unpack_tar(path, fresh, max_bytes=4 * archive.size, progress=progress)
-        year = fresh / "VOCdevkit" / f"VOC{archive.year}"
-        if not year.is_dir():
-            raise DownloadError(f"{path} does not hold VOCdevkit/VOC{archive.year}")
-        _merge(year, root / f"VOC{archive.year}")
+        if not (fresh / inside).is_dir():
+            raise DownloadError(f"{path} does not hold {inside.as_posix()}")
+        _merge(fresh / inside, target)
     except OSError as error:
         raise DownloadError(f"{path} cannot be unpacked: {error}") from error
     finally:

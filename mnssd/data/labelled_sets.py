@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError, OptionError
 from ..options import unknown_name
+from .download import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, CIFAR10_URLS, download_cifar10
 from .labelled import LabelledImage, LabelledSet, read_part
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2"})
@@ -34,7 +35,7 @@ CROP_MARGIN = 0.15
 """Sides of an object that a crop of it shows around it."""
 
 
-def open_labelled(kind: str, root: Optional[str], role: str) -> LabelledSet:
+def open_labelled(kind: str, root: Optional[str], role: str, download: bool = False) -> LabelledSet:
     """Open a data set for a classifier.
 
     Parameters
@@ -47,16 +48,24 @@ def open_labelled(kind: str, root: Optional[str], role: str) -> LabelledSet:
         Where it lies; by default that of `ROOTS`.
     role : str
         ``'train'`` or ``'val'``.
+    download : bool
+        Fetch the official archive of ``cifar10`` if its files are missing.
 
     Raises
     ------
     OptionError
-        For an unknown kind.
+        For an unknown kind, or a download of what is not downloaded.
     DataError
         When it is not there, or has no image.
+    DownloadError
+        From the download.
     """
     if kind not in OPENERS:
         raise OptionError(unknown_name("data set", kind, OPENERS))
+    if download:
+        if kind != "cifar10":
+            raise OptionError(f"only cifar10 is downloaded, not {kind}; leave out --download")
+        download_cifar10(root or ROOTS[kind])
     found = OPENERS[kind](Path(root or ROOTS[kind]), role)
     if not found.images:
         raise DataError(f"{root or ROOTS[kind]}: no image to {'train' if role == 'train' else 'measure'} on")
@@ -240,8 +249,8 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32  # a label, then the planes of red, green and bl
 
 
 def _open_cifar10(root: Path, role: str) -> LabelledSet:
-    folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
-    names = ["test_batch.bin"] if role == "val" else [f"data_batch_{i}.bin" for i in range(1, 6)]
+    folder = root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
+    names = CIFAR10_FILES[-1:] if role == "val" else CIFAR10_FILES[:-1]
     images = []
     for name in names:
         path = folder / name
@@ -249,8 +258,8 @@ def _open_cifar10(root: Path, role: str) -> LabelledSet:
             content = np.fromfile(path, np.uint8)
         except OSError as error:
             raise DataError(
-                f"{path}: cannot be read ({error.strerror}); unpack cifar-10-binary.tar.gz"
-                " (https://www.cs.toronto.edu/~kriz/cifar.html) there"
+                f"{path}: cannot be read ({error.strerror}); unpack {CIFAR10_ARCHIVE}"
+                f" ({CIFAR10_URLS[0]}) there, or add --download to fetch it"
             ) from error
         labels = content[::_CIFAR_RECORD]
         if len(content) % _CIFAR_RECORD or (labels >= len(CIFAR10_CLASSES)).any():

@@ -41,7 +41,7 @@ class ClassificationTask:
     ) -> None:
         runtime.seed_everything(loop.seed)
         self.options, self.augment, self.ctx = options, augment, runtime.pick_context(loop.ctx)
-        self.train_set = open_labelled(options.dataset, options.data_root, "train")
+        self.train_set = open_labelled(options.dataset, options.data_root, "train", options.download)
         self.val_set: Optional[LabelledSet] = None
         if loop.val_interval:
             self.val_set = open_labelled(options.dataset, options.data_root, "val")

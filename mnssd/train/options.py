@@ -124,6 +124,7 @@ class ClassificationOptions:
     data_root: Optional[str] = option(
         None, "where it lies (default: data/shapes, data/images, data/recordio, data/cifar10)", metavar="DIR"
     )
+    download: bool = option(False, "fetch the official archive of cifar10 where it is missing")
     network: str = option("mobilenet_v2", "network", choices=("mobilenet_v1", "mobilenet_v2"))
     width: float = option(1.0, "width multiplier")
     size: Tuple[int, int] = option(
