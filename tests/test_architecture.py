@@ -25,7 +25,7 @@ ARROWS: Dict[str, Set[str]] = {
     "nn": {"environment", "runtime"},
     "graph": {"runtime", "processor"},
     "data": {"runtime", "processor"},  # and no network: the anchors are given to it
-    "weights": {"nn", "graph", "runtime", "processor"},
+    "weights": {"data", "nn", "graph", "runtime", "processor"},
     "zoo": {"weights", "data", "nn", "graph", "runtime", "processor"},
     "train": {"evaluate", "zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
     "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},

@@ -185,7 +185,8 @@ def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.De
         options.size,
         options.head,
         options.shortcut,
-        channels=channels,
+        options.activation,
+        channels,
     )
 
 

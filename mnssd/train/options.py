@@ -94,6 +94,7 @@ class DetectionOptions:
     network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
     width: float = option(1.0, "width multiplier of the backbone")
     shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
+    activation: str = option("relu", "activation of mobilenet_v1", choices=("relu", "relu6"))
     size: Tuple[int, int] = option(
         (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
     )
@@ -101,7 +102,9 @@ class DetectionOptions:
         "ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite")
     )
     weights: Optional[str] = option(
-        None, ".params file to start from: a classifier's or a detector's", metavar="FILE"
+        None,
+        "file to start from: .params, also of a detector, or .pth or .safetensors of torchvision or timm",
+        metavar="FILE",
     )
     structure: Optional[str] = option(
         None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
@@ -132,7 +135,11 @@ class ClassificationOptions:
     )
     shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
     activation: str = option("relu", "activation of mobilenet_v1", choices=("relu", "relu6"))
-    weights: Optional[str] = option(None, ".params file to start from", metavar="FILE")
+    weights: Optional[str] = option(
+        None,
+        "file to start from: .params, or .pth or .safetensors of torchvision or timm",
+        metavar="FILE",
+    )
     structure: Optional[str] = option(
         None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
     )

@@ -1,24 +1,16 @@
-"""Reading parameter files safely, and putting their arrays into a network with an account of every one.
-
-MXNet's own reader (`mx.nd.load`) trusts its input: a damaged file ends the process. The format is
-simple, so it is read here with every length checked; the arrays never pass through C++ unchecked.
-"""
+"""Putting arrays into a network, with an account of every one."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from .errors import WeightsError
-
-# include/mxnet/ndarray.h and src/ndarray/ndarray.cc of MXNet 1.9.1, NDArray::Save and NDArray::Load.
-LIST_MAGIC = 0x112
-ARRAY_MAGIC = {0xF993FAC9, 0xF993FACA}
-DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?"}
-DENSE = 0
+from ..errors import WeightsError
+from .foreign import convert
+from .params import read_params
+from .state_dict import read_state_dict
 
 
 @dataclass
@@ -37,6 +29,8 @@ class WeightsReport:
         ``name (shape in the file, shape in the network)``; they keep their initial values.
     parameters : list of mxnet.gluon.Parameter
         Those of `loaded`, in the same order.
+    notes : list of str
+        What was done to the arrays before.
     """
 
     path: str
@@ -45,10 +39,11 @@ class WeightsReport:
     unused: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
     mismatched: List[str] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
 
     def lines(self) -> List[str]:
         """The report for a person: a count for each outcome, with names where something was left out."""
-        lines = [f"weights {self.path}: {len(self.loaded)} arrays used"]
+        lines = [f"weights {self.path}: {len(self.loaded)} arrays used", *(f"  {n}" for n in self.notes)]
         for what, names in (
             ("in the file but not in the network", self.unused),
             ("in the network but not in the file", self.missing),
@@ -58,96 +53,6 @@ class WeightsReport:
                 shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
                 lines.append(f"  {len(names)} {what}: {shown}")
         return lines
-
-
-def read_params(path: str) -> Dict[str, np.ndarray]:
-    """Read an MXNet ``.params`` file into NumPy arrays.
-
-    Prefixes ``arg:`` and ``aux:`` (symbol files) are dropped. Dense arrays of MXNet 1.x only.
-
-    Raises
-    ------
-    WeightsError
-        When the file is missing, damaged, cut short, or something else.
-    """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .params file"
-        ) from error
-    try:
-        return _parse(memoryview(data))
-    except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
-        raise WeightsError(
-            f"{path}: not an MXNet .params file, or damaged ({error}); load another copy"
-        ) from error
-
-
-class _Cursor:
-    """Reads forward through a buffer; struct raises when it is too short."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, layout: str) -> Tuple[Any, ...]:
-        values = struct.unpack_from("<" + layout, self.data, self.at)
-        self.at += struct.calcsize("<" + layout)
-        return values
-
-    def bytes(self, count: int) -> memoryview:
-        if count < 0 or self.at + count > len(self.data):
-            raise ValueError(f"{count} bytes wanted at {self.at}, {len(self.data) - self.at} left")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-
-def _parse(data: memoryview) -> Dict[str, np.ndarray]:
-    cursor = _Cursor(data)
-    magic, _, count = cursor.take("QQQ")
-    if magic != LIST_MAGIC:
-        raise ValueError("wrong first bytes")
-    if count > len(data):
-        raise ValueError(f"{count} arrays announced in {len(data)} bytes")
-    arrays = [_parse_array(cursor) for _ in range(count)]
-    (names_count,) = cursor.take("Q")
-    if names_count != count:
-        raise ValueError(f"{count} arrays but {names_count} names")
-    names = []
-    for _ in range(count):
-        (length,) = cursor.take("Q")
-        names.append(bytes(cursor.bytes(length)).decode("utf-8"))
-    if cursor.at != len(data):
-        raise ValueError(f"{len(data) - cursor.at} bytes after the end")
-    plain = [name[4:] if name[:4] in ("arg:", "aux:") else name for name in names]
-    if len(set(plain)) < len(plain):
-        raise ValueError("a name occurs twice")
-    return dict(zip(plain, arrays))
-
-
-def _parse_array(cursor: _Cursor) -> np.ndarray:
-    (magic,) = cursor.take("I")
-    if magic not in ARRAY_MAGIC:
-        raise ValueError(f"array {hex(magic)} is of an unknown version")
-    (storage,) = cursor.take("i")
-    if storage != DENSE:
-        raise ValueError("a sparse array")
-    (dimensions,) = cursor.take("i")
-    if not 0 < dimensions <= 32:
-        raise ValueError(f"an array of {dimensions} dimensions")
-    shape = cursor.take(f"{dimensions}q")
-    if any(extent < 0 for extent in shape):
-        raise ValueError(f"an array of shape {shape}")
-    cursor.take("ii")  # the device it was saved from
-    (kind,) = cursor.take("i")
-    if kind not in DTYPES:
-        raise ValueError(f"an array of unknown type {kind}")
-    dtype = np.dtype(DTYPES[kind])
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    return np.frombuffer(cursor.bytes(size), dtype).reshape(shape).copy()
 
 
 def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = None) -> WeightsReport:
@@ -239,6 +144,23 @@ def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
     return report
 
 
+def read_weights(path: str) -> Dict[str, np.ndarray]:
+    """Read a parameter file of MXNet, or a state dict of PyTorch; which it is, its first bytes tell.
+
+    Raises
+    ------
+    WeightsError
+        As `read_params` and `read_state_dict`.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError:
+        start = b""  # the reader says what is wrong
+    of_torch = start[:2] in (b"PK", b"\x80\x02") or start[8:9] == b"{"  # safetensors: a length, then JSON
+    return read_state_dict(path) if of_torch else read_params(path)
+
+
 def load_backbone(network: Any, path: str) -> WeightsReport:
     """Load a classifier's weights, or a whole detector's, as far as they fit.
 
@@ -248,7 +170,8 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
         A detector's heads take the `features` of a classifier; a classifier takes its classifier layer, too.
     path : str
         A ``.params`` file: arrays named ``features.*`` (the Gluon zoo's and this package's classifiers),
-        or ``0.weight`` and so on (saved from their `features` alone), or as a detector here saves them.
+        or ``0.weight`` and so on (saved from their `features` alone), or as a detector here saves them; or
+        a state dict of torchvision's or timm's MobileNet, see `foreign`, as ``.pth`` or ``.safetensors``.
 
     Returns
     -------
@@ -259,13 +182,15 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
     WeightsError
         When hardly any of it fits: fewer than half of the backbone's arrays. What fitted has been put in.
     """
-    arrays = read_params(path)
+    arrays = read_weights(path)
     if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
         arrays = {f"features.{name}": value for name, value in arrays.items()}
+    arrays, notes = convert(arrays)
     settle_shapes(network)
     backbone = getattr(network, "backbone", network)
     of_classifier = any(name.startswith("features.") for name in arrays)
     report = assign(backbone if of_classifier else network, arrays, path)
+    report.notes = notes
     wanted = len(backbone.features._collect_params_with_prefix())
     if len([name for name in report.loaded if "features." in name]) < wanted / 2:
         found = f"its arrays: {', '.join(list(arrays)[:3])}, ..." if arrays else "it holds no array"
