@@ -2,8 +2,8 @@
 
     python benchmarks/class_augment.py FOLDER [--size 224] [--rounds 5]
 
-FOLDER is one of image folders, as for `train_cls.py --dataset folder`. The numbers of operations are measured in
-turn, on the same 200 images.
+FOLDER is one of image folders, as for `train_cls.py --dataset folder`. The numbers of operations are
+measured in turn, on the same 200 images.
 """
 
 from __future__ import annotations
