@@ -19,9 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from mnssd import zoo
 from mnssd.data.image import IMAGENET_MEAN, IMAGENET_STD
 from mnssd.errors import WeightsError
 from mnssd.nn import MobileNetV1, MobileNetV2
+from mnssd.train.detection import detector_spec
+from mnssd.train.options import resolve
 from mnssd.weights import load_backbone, read_params
 from mnssd.weights.foreign import convert
 from mnssd.weights.state_dict import read_state_dict
@@ -424,3 +427,16 @@ def test_what_does_not_belong_is_named(tmp_path: Path) -> None:
     assert convert(resnet).arrays.keys() == resnet.keys()
     with pytest.raises(WeightsError, match="weights of another network"):
         load_backbone(MobileNetV2(0.25), write_zip(tmp_path / "resnet.pth", tensors(resnet)))
+
+
+def test_detector_with_relu6(tmp_path: Path) -> None:
+    """The option that timm's and TensorFlow's V1 want reaches the network, and is kept with it."""
+    options, _, _ = resolve({"network": "mobilenet_v1", "activation": "relu6", "width": 0.25}, "options")
+    spec = detector_spec(options, ("a", "b"))
+    assert spec.as_dict()["activation"] == "relu6"
+    plain, _, _ = resolve({"network": "mobilenet_v1", "width": 0.25}, "options")
+    counts = [
+        zoo.build_detector(each).heads(mx.sym.var("data"))[0].tojson().count('"op": "clip"')
+        for each in (spec, detector_spec(plain, ("a", "b")))
+    ]
+    assert counts[0] == counts[1] + 27  # the layers of the backbone; the layers after it have ReLU6 anyway

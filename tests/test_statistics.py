@@ -130,3 +130,5 @@ def test_runs_of_both_tasks_take_them_with_weights_only(
     assert ("statistics of" in capsys.readouterr().out) == adopt
     train_detector({**options, "size": (96, 96), "weights": weights, "output": str(tmp_path / "c")})
     assert ("statistics of" in capsys.readouterr().out) == adopt
+    train_classifier({"resume": str(tmp_path / "b")})
+    assert "statistics of" not in capsys.readouterr().out  # they are in the checkpoint

@@ -66,6 +66,8 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
     given = dict(given)
     resumed = _resumed_run(given, kind)
     values = {**(resumed.read_config()["options"] if resumed else {}), **given}
+    if resumed:
+        values["adopt_statistics"] = False  # the checkpoint has them
     for key in ("size", "crop_overlaps"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
