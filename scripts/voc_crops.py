@@ -1,11 +1,12 @@
 """Cut single objects out of Pascal VOC photographs: a folder a class, for `train_cls.py --dataset folder`.
 
     python scripts/voc_crops.py VOCDEVKIT OUTPUT [--train 2012_train] [--val 2012_val] [--classes cat,dog,...]
-        [--shared 0.25]
+        [--train-shared 1] [--val-shared 0.25]
 
 Left out are objects marked difficult, with a side under 32 pixels, or of whose box another object's box
-(of any class) covers more than a share of --shared: a horse and its rider make no crop of a single object. A
-crop shows a tenth of the object's sides around it. Nothing is enlarged.
+(of any class) covers more than the share given: a horse and its rider make no crop of a single object, by
+which to measure, though something to learn from. A crop shows a tenth of the object's sides around it.
+Nothing is enlarged.
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ def main() -> None:
     parser.add_argument("--train", default="2012_train")
     parser.add_argument("--val", default="2012_val")
     parser.add_argument("--classes", default=CLASSES)
-    parser.add_argument("--shared", type=float, default=0.25)
+    parser.add_argument("--train-shared", type=float, default=1.0)
+    parser.add_argument("--val-shared", type=float, default=0.25)
     args = parser.parse_args()
-    for name, split in (("train", args.train), ("val", args.val)):
-        count = cut(args.voc, split, args.classes.split(","), args.output / name, args.shared)
+    for name, split, shared in (
+        ("train", args.train, args.train_shared), ("val", args.val, args.val_shared),
+    ):  # fmt: skip
+        count = cut(args.voc, split, args.classes.split(","), args.output / name, shared)
         print(f"{name}: {count} crops of {split}")
 
 

@@ -51,7 +51,7 @@ def network(seed: int = 0) -> MobileNetV2:
     for norm in norms(net):
         norm.gamma.set_data(mx.nd.array(rng.uniform(0.5, 1.5, norm.gamma.shape)))
         norm.beta.set_data(mx.nd.array(rng.uniform(-0.3, 0.3, norm.gamma.shape)))
-    for _ in range(30):
+    for _ in range(12):
         with mx.autograd.record():
             answers = net(mx.nd.array(np.stack([picture(rng) for _ in range(16)])))
         answers.backward()  # here MXNet moves the statistics, not in the forward pass
