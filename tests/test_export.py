@@ -17,7 +17,7 @@ from deploy_helpers import CLASSES, SIZE, make_net, network_answer, write_image,
 from mnssd.cli.main import run_command
 from mnssd.data.image import read_image, resize_for_network, to_network_input
 from mnssd.data.shapes import make_shapes
-from mnssd.deploy import export as export_module
+from mnssd.deploy import folder as folder_module
 from mnssd.deploy.export import export_symbol
 from mnssd.errors import ExportError, ImageError, OptionError
 from mnssd.nn.ssd import SCORE_FLOOR
@@ -193,7 +193,7 @@ def disk_full(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export_module, "write_sidecar", fails)
+    monkeypatch.setattr(folder_module, "write_sidecar", fails)
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -309,6 +309,6 @@ def test_command_wants_an_output_and_a_run(tmp_path: Path, capsys: pytest.Captur
     assert run_command("export", [str(tmp_path)]) == 2
     assert "--output DIR is missing" in capsys.readouterr().err
     assert run_command("export", [str(tmp_path), "--output", str(tmp_path / "e")]) == 1
-    assert "best.params: missing" in capsys.readouterr().err
+    assert "is no run folder" in capsys.readouterr().err
     assert run_command("export", ["x", "--output", "y", "--compare", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
