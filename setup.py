@@ -44,6 +44,7 @@ setup(
         "Pillow",
         "PyYAML",
         "safetensors",
+        "scipy",
         "tqdm",
     ],
     extras_require={

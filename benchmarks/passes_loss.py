@@ -37,7 +37,7 @@ def train(voc: str, split: str, weights: Optional[str], seed: int, fast: bool) -
     detection = DetectionOptions(dataset="voc", data_root=voc, train_splits=split, weights=weights)
     loop = LoopOptions(batch_size=BATCH, seed=seed, fast_graph=fast, lr=0.002, epochs=100, val_interval=0)
     task = DetectionTask(detection, AugmentOptions(), loop)
-    trainer = make_trainer(task.block, loop, task.last_layers)
+    trainer = make_trainer(task.block, loop, task.last_layers, task.pretrained)
     batches = (batch for epoch in range(STEPS) for batch in task.batches.epoch(epoch))
     losses = []
     for step, batch in enumerate(islice(batches, STEPS)):

@@ -74,6 +74,21 @@ def test_bottlenecks_with_a_shortcut_begin_as_the_shortcut_alone() -> None:
     assert (net.features[5].out[1].gamma.data().asnumpy() == 1).all()
 
 
+def test_pretrained_parameters_may_learn_at_a_rate_of_their_own() -> None:
+    net = zoo.get_model("ssd_96_mobilenet_v2_0.25", classes=["cat"])
+    zoo.initialize(net)
+    net(images(1, 96, 96))
+    last = net.heads.last_convolutions()
+    in_both = last[0].weight
+    backbone = list(net.heads.backbone.collect_params().values())
+    make_trainer(net.heads, LoopOptions(predictor_lr=4.0, pretrained_lr=0.25), last, [*backbone, in_both])
+    rates = {id(p): p.lr_mult for p in net.heads.collect_params().values()}
+    assert {rates[id(p)] for p in backbone} == {0.25}
+    assert rates[id(in_both)] == 1.0
+    assert rates[id(last[1].weight)] == 4.0
+    assert rates[id(net.heads.extras[0][0].weight)] == 1.0
+
+
 @pytest.mark.parametrize("head", ["ssd", "ssdlite"])
 def test_last_layers_may_learn_at_a_rate_of_their_own(head: str) -> None:
     net = zoo.get_model(f"{head}_96_mobilenet_v2_0.25", classes=["cat"])

@@ -43,7 +43,7 @@ def measure_train(options: BenchOptions) -> List[Measurement]:
         fast_graph=options.fast_graph, val_interval=0, lr=1e-4,
     )  # fmt: skip
     task = DetectionTask(detection, augment, loop)
-    trainer = make_trainer(task.block, loop, task.last_layers)
+    trainer = make_trainer(task.block, loop, task.last_layers, task.pretrained)
     batches = _endless(task.batches)
     _train(task, trainer, batches, WARM_UP, Clock())
     once = _timed(lambda: _train(task, trainer, batches, 2, Clock())) / 2

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         "ctx": options.ctx,
         # The cut network is to be normalised anew, by its batches; its present answers need not be kept.
         "adopt_statistics": False,
+        "pretrained_lr": 1.0,  # everything is
     }
     if options.data_root:
         changes["data_root"] = options.data_root

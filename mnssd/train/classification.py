@@ -19,6 +19,7 @@ from ..evaluate.classify import ClassResult, evaluate_classifier
 from ..graph.fast import fast_block
 from ..weights import load_backbone
 from .freezing import freeze
+from .last_layer import fit_last_layer
 from .loop import Validation
 from .options import ClassificationOptions, LoopOptions
 from .statistics import adopt_statistics
@@ -65,26 +66,36 @@ class ClassificationTask:
         if loop.freeze:
             self.notes.append(freeze(self.net, loop.freeze))
         self.block: Any = self.net
+        self.pretrained: Sequence[Any] = loaded
         self.last_layers: Sequence[Any] = [self.net.output]
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches: Loader = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         self._transform = ClassTransform(options.size, augment)
         if loaded and loop.adopt_statistics:
             self.notes.append(adopt_statistics(self.net, loaded, self.batches, self.ctx))
+        self._weights = class_weights(self.train_set.counts()) if options.class_weights else None
+        if loaded and options.fit_output and self._output_is_new(loaded):
+            self.notes.append(fit_last_layer(self.net, self.batches, self._targets, self.ctx))
         self._forward = fast_block(self.net) if loop.fast_graph else self.net
         self._forward.hybridize(static_alloc=True, static_shape=True)
-        self._weights = class_weights(self.train_set.counts()) if options.class_weights else None
 
     def _load(self, image: LabelledImage, rng: np.random.Generator) -> Arrays:
         pixels = self._transform(self.train_set.read(image, self.options.size), rng)
         return to_network_input([pixels])[0], np.array(image.label), np.array(rng.integers(2**62))
 
+    def _targets(self, labels: np.ndarray) -> np.ndarray:
+        targets = soften(labels, len(self.train_set.classes), self.augment.label_smoothing)
+        return targets if self._weights is None else targets * self._weights[labels][:, None]
+
+    def _output_is_new(self, loaded: Sequence[Any]) -> bool:
+        parameters = list(self.net.output.collect_params().values())
+        known = {id(parameter) for parameter in loaded}
+        return all(id(p) not in known and p.grad_req != "null" for p in parameters)
+
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """Cross entropy with softened and mixed labels, the mean over the batch."""
         images, labels, draws = batch.arrays
-        targets = soften(labels, len(self.train_set.classes), self.augment.label_smoothing)
-        if self._weights is not None:
-            targets *= self._weights[labels][:, None]
+        targets = self._targets(labels)
         if self.augment.mixup:
             images, targets = mix(images, targets, self.augment.mixup, np.random.default_rng(draws))
         logits = self._forward(mx.nd.array(images, ctx=self.ctx))

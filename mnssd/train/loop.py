@@ -36,6 +36,9 @@ class Task(Protocol):
     last_layers: Sequence[Any]
     """The layers of it that say the answer; they may have a learning rate of their own."""
 
+    pretrained: Sequence[Any]
+    """The parameters that weights trained before were loaded into; these may, too."""
+
     batches: Loader
 
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
@@ -58,7 +61,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     MnssdError
         When the loss is not finite, or the disk is full; the last checkpoint stays.
     """
-    trainer = make_trainer(task.block, options, task.last_layers)
+    trainer = make_trainer(task.block, options, task.last_layers, task.pretrained)
     average = WeightAverage(task.block, options.ema) if options.ema else None
     progress = load_checkpoint(run.last, task.block, trainer, average) if resume else Progress()
     per_epoch = len(task.batches)
@@ -113,7 +116,9 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     return progress
 
 
-def make_trainer(block: Any, options: LoopOptions, last_layers: Sequence[Any] = ()) -> mx.gluon.Trainer:
+def make_trainer(
+    block: Any, options: LoopOptions, last_layers: Sequence[Any] = (), pretrained: Sequence[Any] = ()
+) -> mx.gluon.Trainer:
     """Gradient descent with momentum.
 
     BatchNorm parameters and biases are not decayed (He et al. 2019, "Bag of tricks", section 3.1).
@@ -121,7 +126,8 @@ def make_trainer(block: Any, options: LoopOptions, last_layers: Sequence[Any] = 
     The last layers may learn more slowly: no BatchNorm follows them, and they read thousands of
     activations with a positive mean, so that at a rate which suits the rest of a fresh network each of
     their steps overshoots. (On the built-in data set, 300 steps at 0.1 give crops of the classes .45 top-1;
-    with a tenth of it for the last layer, .90.)
+    with a tenth of it for the last layer, .90.) So may pretrained parameters, which know something already;
+    of those in a last layer the rate is the product of both multiples.
     """
     parameters = block.collect_params()
     for name, parameter in parameters.items():
@@ -130,6 +136,8 @@ def make_trainer(block: Any, options: LoopOptions, last_layers: Sequence[Any] = 
     for layer in last_layers:
         for parameter in layer.collect_params().values():
             parameter.lr_mult = options.predictor_lr
+    for parameter in pretrained:
+        parameter.lr_mult *= options.pretrained_lr
     return mx.gluon.Trainer(
         parameters,
         "sgd",

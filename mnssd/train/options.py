@@ -35,6 +35,9 @@ class LoopOptions:
     predictor_lr: float = option(
         1.0, "learning rate of the last layers, which say classes and boxes, as a multiple of --lr"
     )
+    pretrained_lr: float = option(
+        1.0, "learning rate of what --weights gave, as a multiple of --lr (and of --predictor-lr)"
+    )
     schedule: str = option("cosine", "how the learning rate falls", choices=("cosine", "step"))
     warmup: float = option(1.0, "epochs in which the learning rate rises from 0")
     momentum: float = option(0.9, "momentum of the gradient descent")
@@ -63,7 +66,8 @@ class LoopOptions:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "predictor_lr", "momentum", "wd", "clip_gradient", "warmup", "val_interval"):
+        rates = ("lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup")
+        for name in (*rates, "val_interval"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:
@@ -144,6 +148,10 @@ class ClassificationOptions:
         None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
     )
     class_weights: bool = option(False, "let classes with few images count more")
+    fit_output: bool = option(
+        True,
+        "with --weights of other classes: fit the last layer to the training images before anything else",
+    )
 
     def __post_init__(self) -> None:
         if min(self.size) < 32:

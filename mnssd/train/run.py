@@ -67,7 +67,10 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
     resumed = _resumed_run(given, kind)
     values = {**(resumed.read_config()["options"] if resumed else {}), **given}
     if resumed:
-        values["adopt_statistics"] = False  # the checkpoint has them
+        # The checkpoint has what these would give.
+        values["adopt_statistics"] = False
+        if kind == "classification":
+            values["fit_output"] = False
     for key in ("size", "crop_overlaps"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
