@@ -33,6 +33,7 @@ ARROWS: Dict[str, Set[str]] = {
 }
 ARROWS["bench"] = set(ARROWS)
 ARROWS["cli"] = set(ARROWS)
+ARROWS["__main__"] = {"cli"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

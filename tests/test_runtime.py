@@ -85,7 +85,7 @@ class TestEnvironment:
         monkeypatch.setattr(environment.sys, "version_info", (*version, "final", 0))
         environment.check_environment()
 
-    @pytest.mark.parametrize("module", ["mnssd.cli.main", "train_ssd", "eval_voc"])
+    @pytest.mark.parametrize("module", ["mnssd", "mnssd.cli.main", "train_ssd", "eval_voc"])
     def test_programs_show_the_sentence_alone(self, module: str, tmp_path: Path) -> None:
         env = {**os.environ, **fake_distribution(tmp_path, "numpy", "1.26.4")}
         done = subprocess.run(
