@@ -291,7 +291,7 @@ def load_classifier(path: str, ctx: Any = None) -> Tuple[Any, ClassifierSpec]:
 
     folder, weights = _run_files(path)
     config = os.path.join(folder, CONFIG_FILE)
-    spec: ClassifierSpec = _read_spec(config, "classifier", ClassifierSpec)
+    spec = read_classifier_spec(config)
     try:
         net = build_classifier(spec)
     except (OptionError, TypeError, ValueError, IndexError) as error:
@@ -320,6 +320,12 @@ def read_spec(path: str) -> DetectorSpec:
         When the file is missing or is not a run's.
     """
     spec: DetectorSpec = _read_spec(path, "detector", DetectorSpec)
+    return spec
+
+
+def read_classifier_spec(path: str) -> ClassifierSpec:
+    """The same of a classifier's run."""
+    spec: ClassifierSpec = _read_spec(path, "classifier", ClassifierSpec)
     return spec
 
 

@@ -161,7 +161,7 @@ def test_a_pruned_detector_is_a_run_like_any_other(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_pruned_classifier(shapes: str, tmp_path: Path) -> None:
+def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     options = {
         "dataset": "shapes",
         "data_root": shapes,
@@ -173,5 +173,12 @@ def test_a_pruned_classifier(shapes: str, tmp_path: Path) -> None:
     run = train_classifier({**options, "epochs": 1, "output": str(tmp_path / "run")})
     assert main(["prune", str(run), "--keep", "0.7", "--epochs", "1"]) == 0
     assert main(["eval-cls", str(tmp_path / "run-pruned")]) == 0
+    counts = []
+    for folder in (run, tmp_path / "run-pruned"):
+        capfd.readouterr()
+        assert main(["summary", str(folder), "--json"]) == 0
+        counts.append(json.loads(capfd.readouterr().out))
+    assert counts[0]["network"].endswith("mobilenet_v2 x0.25 at 64x64")
+    assert 0.65 < counts[1]["multiply_adds"] / counts[0]["multiply_adds"] <= 0.7
     with pytest.raises(WeightsError, match="not the configuration of a detector's run"):
         zoo.read_channels(str(run), "detector")

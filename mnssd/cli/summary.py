@@ -109,8 +109,7 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
     from .. import zoo
 
     if path.is_dir() and (path / zoo.CONFIG_FILE).exists():
-        net = zoo.build_detector(zoo.read_spec(str(path / zoo.CONFIG_FILE)))
-        return _count_detector(str(path), net)
+        return _count_run(path)
     from ..deploy.sidecar import find_sidecars, read_export
     from ..graph.cost import count_json
     from ..weights import read_params
@@ -139,6 +138,20 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
         raise MnssdError(f"{path}: {error}") from error
     shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
     return f"{path}, {shown}", costs, []
+
+
+def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+    from .. import zoo
+    from ..graph.cost import count_block
+    from ..train.run_folder import RunFolder
+
+    config = str(path / zoo.CONFIG_FILE)
+    if RunFolder(path).read_config().get("task") != "classification":
+        return _count_detector(str(path), zoo.build_detector(zoo.read_spec(config)))
+    spec = zoo.read_classifier_spec(config)
+    width, height = spec.size
+    costs = count_block(zoo.build_classifier(spec), (1, 3, height, width))
+    return f"{path}, {spec.network} x{spec.width:g} at {width}x{height}", costs, []
 
 
 def _count_detector(title: str, net: Any) -> Tuple[str, Costs, List[Dict[str, Any]]]:

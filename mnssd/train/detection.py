@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -68,7 +68,7 @@ class DetectionTask:
         if loop.freeze:
             self.notes.append(freeze(self.net.heads, loop.freeze))
         self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
-        self.pretrained = loaded
+        self.pretrained: Sequence[Any] = loaded
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         size = self.spec.size
