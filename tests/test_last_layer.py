@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 
 from mnssd.data.loader import Loader
 from mnssd.data.shapes import make_shapes
+from mnssd.errors import OptionError
 from mnssd.nn.mobilenet import MobileNetV1, MobileNetV2
 from mnssd.train.classification import soften
 from mnssd.train.freezing import layers
@@ -134,6 +135,13 @@ def test_a_run_fits_it_where_the_classes_are_new(tmp_path: Path, capsys: pytest.
     other = {**folder, "weights": weights}
     train_classifier({**other, "output": str(tmp_path / "c"), "class_weights": True})
     assert "last layer fitted to 8 training images" in capsys.readouterr().out
+    config = tmp_path / "c" / "config.yaml"
+    assert "pretrained_lr: 0.1" in config.read_text()
+    config.write_text(
+        config.read_text().replace("  pretrained_lr: 0.1\n", "")
+    )  # as written before it existed
+    with pytest.raises(OptionError, match="--pretrained-lr 0.1 differs"):
+        train_classifier({"resume": str(tmp_path / "c"), "pretrained_lr": 0.1})
     train_classifier({"resume": str(tmp_path / "c")})
     assert "last layer fitted" not in capsys.readouterr().out  # it is in the checkpoint
     train_classifier({**other, "output": str(tmp_path / "d"), "fit_output": False})

@@ -65,7 +65,8 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
     """The options of the run that is resumed, if one is, and those that were given."""
     given = dict(given)
     resumed = _resumed_run(given, kind)
-    values = {**(resumed.read_config()["options"] if resumed else {}), **given}
+    # Runs that were begun before the option existed learn on as they did, whatever its default is now.
+    values = {**({"pretrained_lr": 1.0, **resumed.read_config()["options"]} if resumed else {}), **given}
     if resumed:
         # The checkpoint has what these would give.
         values["adopt_statistics"] = False
