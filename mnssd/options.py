@@ -82,6 +82,39 @@ def from_mapping(options: Type[T], values: Mapping[str, Any], source: str = "opt
         raise OptionError(f"{source}: {error}") from error
 
 
+def from_text(options: Type[Any], name: str, value: Any) -> Any:
+    """A value of the field `name` as a file says it, checked and converted as on the command line.
+
+    Parameters
+    ----------
+    options : dataclass
+    name : str
+    value : bool, int, float, str, None, or a list of these
+        What YAML gives.
+
+    Raises
+    ------
+    ValueError
+        When the field takes no such value.
+    """
+    field = next(field for field in dataclasses.fields(options) if field.name == name)
+    if isinstance(field.default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is true or false, not {value!r}")
+        return value
+    if value is None and field.default is None:
+        return None
+    if value is None or isinstance(value, (bool, dict)):
+        raise ValueError(f"{name} cannot be {value!r}")
+    between = "x" if name == "size" else ","
+    text = between.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    result = (field.metadata["parse"] or _plain_type(field.default))(text)
+    choices = field.metadata["choices"]
+    if choices and result not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+    return result
+
+
 def given(namespace: argparse.Namespace, options: Type[Any]) -> Dict[str, Any]:
     """The fields of `options` that were given on the command line, with their values."""
     names = {field.name for field in dataclasses.fields(options)}

@@ -16,7 +16,7 @@ from mnssd.errors import OptionError
 from mnssd.nn.mobilenet import MobileNetV1, MobileNetV2
 from mnssd.train.classification import soften
 from mnssd.train.freezing import layers
-from mnssd.train.last_layer import choose, fit_last_layer, regress
+from mnssd.train.last_layer import choose, fit_last_layer, look, regress
 from mnssd.train.run import train_classifier
 
 CLASSES = 3
@@ -62,7 +62,7 @@ def test_the_regression_is_the_best_there_is(with_bias: bool) -> None:
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_weights_are_for_the_features_as_they_come(with_bias: bool) -> None:
     features, labels = clusters(300, 12, 0.05)
-    weights, bias, decay, right = choose(features, targets_of(labels), with_bias)
+    weights, bias, decay, right = choose(features[:, None], targets_of(labels), with_bias)
     assert (bias is not None) == with_bias
     answers = features @ weights + (bias if bias is not None else 0)
     assert (answers.argmax(axis=1) == labels).mean() > 0.98
@@ -73,7 +73,7 @@ def test_weights_are_for_the_features_as_they_come(with_bias: bool) -> None:
 def test_noise_is_answered_with_the_strongest_decay() -> None:
     rng = np.random.default_rng(3)
     features, labels = rng.uniform(0, 1, (100, 50)).astype(np.float32), rng.integers(CLASSES, size=100)
-    _, _, decay, right = choose(features, targets_of(labels), True)
+    _, _, decay, right = choose(features[:, None], targets_of(labels), True)
     assert decay == 1.0
     assert right < 0.6
 
@@ -82,10 +82,20 @@ def test_noise_is_answered_with_the_strongest_decay() -> None:
 def test_few_images_and_features_that_are_always_zero_give_finite_weights(count: int) -> None:
     features = np.zeros((count, 6), np.float32)
     features[:, 0] = np.arange(count)
-    weights, bias, _, _ = choose(features, targets_of(np.arange(count) % CLASSES), True)
+    weights, bias, _, _ = choose(features[:, None], targets_of(np.arange(count) % CLASSES), True)
     assert bias is not None
     assert np.isfinite(weights).all()
     assert np.isfinite(bias).all()
+
+
+def test_views_of_one_image_are_held_out_together() -> None:
+    """Else the layer would have seen all of what it is asked, and noise would look like knowledge."""
+    rng = np.random.default_rng(3)
+    images, labels = rng.uniform(0, 1, (100, 50)).astype(np.float32), rng.integers(CLASSES, size=100)
+    views = np.stack([images, images + 1e-3, images - 1e-3], axis=1)
+    _, _, decay, right = choose(views, targets_of(labels), True)
+    assert decay == 1.0
+    assert right < 0.6
 
 
 @pytest.mark.parametrize("kind", [MobileNetV1, MobileNetV2])
@@ -113,11 +123,32 @@ def test_only_the_last_layer_changes_and_the_network_knows_the_classes(kind: Any
         answers = net(mx.nd.array(images))
     answers.backward()
     before = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
-    said = fit_last_layer(net, batches, targets_of, mx.cpu())
+    said = fit_last_layer(net, batches, targets_of, mx.cpu(), False)
     assert said.startswith("last layer fitted to 60 training images")
     for name, parameter in net._collect_params_with_prefix().items():
         assert np.array_equal(parameter.data().asnumpy(), before[name]) != name.startswith("output"), name
     assert (net(mx.nd.array(images)).asnumpy().argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_mirror_images_are_views_of_the_same_image_and_every_image_counts_once() -> None:
+    class Picture:
+        image_path = "none"
+
+        def __init__(self, label: int) -> None:
+            self.label = label
+
+    def load(picture: Picture, rng: np.random.Generator) -> Tuple[np.ndarray, ...]:
+        return np.full((3, 4, 4), picture.label, np.float32) * np.arange(4), np.array(picture.label)
+
+    features = nn.HybridSequential()
+    features.add(nn.HybridLambda(lambda F, x: F.slice_axis(x, axis=3, begin=0, end=1)))
+    batches = Loader([Picture(label) for label in (5, 3, 8)], load, 7, 0, 0)  # each comes twice or more
+    seen, labels = look(features, batches, mx.cpu(), True)
+    assert labels.tolist() == [5, 3, 8]
+    assert seen.shape == (3, 2, 12)
+    assert (seen[:, 0] == 0).all()
+    assert seen[:, 1, 0].tolist() == [15, 9, 24]
+    assert look(features, batches, mx.cpu(), False)[0].shape == (3, 1, 12)
 
 
 def test_a_run_fits_it_where_the_classes_are_new(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -148,6 +179,44 @@ def test_a_run_fits_it_where_the_classes_are_new(tmp_path: Path, capsys: pytest.
     assert "last layer fitted" not in capsys.readouterr().out
     train_classifier({**other, "output": str(tmp_path / "e"), "freeze": "^output"})
     assert "last layer fitted" not in capsys.readouterr().out  # asked to stay as it is
+
+
+def test_what_a_run_begins_with_is_measured_and_kept_where_training_spoils_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shapes(tmp_path / "shapes", train=12, val=4, size=(64, 64))
+    make_folder(tmp_path / "images")
+    options = {"width": 0.25, "epochs": 2, "batch_size": 8, "workers": 0, "size": (32, 32)}
+    shapes = {"dataset": "shapes", "data_root": str(tmp_path / "shapes"), **options}
+    weights = str(train_classifier({**shapes, "epochs": 1, "output": str(tmp_path / "a")}) / "best.params")
+    assert "before training" not in capsys.readouterr().out  # random weights say nothing
+
+    folder = {"dataset": "folder", "data_root": str(tmp_path / "images"), "weights": weights, **options}
+    output = {"output": str(tmp_path / "b"), "val_interval": 1, "seed": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr("mnssd.train.loop.check_finite", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_classifier({**folder, **output, "lr": 0.5})
+    said = capsys.readouterr().out
+    assert "before training: top-1 1.0000" in said, said
+    start = (tmp_path / "b" / "best.params").read_bytes()
+
+    train_classifier({"resume": str(tmp_path / "b")})  # the first epoch had not ended
+    said = capsys.readouterr().out
+    assert "last layer fitted" not in said
+    assert "before training" not in said
+    assert (tmp_path / "b" / "best.params").read_bytes() == start  # nothing is better than 1
+    assert [line.split(",")[0] for line in (tmp_path / "b" / "log.csv").read_text().splitlines()] == [
+        "epoch", "0", "1", "2",
+    ]  # fmt: skip
+
+    train_classifier({**folder, "output": str(tmp_path / "c"), "val_interval": 0})
+    assert "before training" not in capsys.readouterr().out
+
+
+def interrupt(*_: Any) -> None:
+    """Stand in for somebody who presses Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def make_folder(root: Path) -> None:

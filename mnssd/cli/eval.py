@@ -204,7 +204,7 @@ def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool
 
 
 def _splits(options: EvalOptions) -> str:
-    return options.splits or default_splits(options.dataset, "val")
+    return options.splits or default_splits(options.dataset, "val", options.data_root)
 
 
 def _write_json(path: str, report: Dict[str, Any]) -> None:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import argparse
 from typing import Any, Dict
 
-from ..data.augment_cls_options import ClassAugmentOptions
 from ..options import add_arguments as add_option_arguments
 from ..options import given
-from ..train.options import ClassificationOptions, LoopOptions
-
-KINDS = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
+from ..train.options import CLASSIFICATION_KINDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of data, network, augmentation and training."""
-    for kind in KINDS:
+    for kind in CLASSIFICATION_KINDS:
         add_option_arguments(parser, kind)
 
 
@@ -27,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     from ..train.run import train_classifier
 
-    values: Dict[str, Any] = {key: value for kind in KINDS for key, value in given(args, kind).items()}
+    values: Dict[str, Any] = {
+        key: value for kind in CLASSIFICATION_KINDS for key, value in given(args, kind).items()
+    }
     train_classifier(values)
     return 0

@@ -44,10 +44,11 @@ class AugmentOptions:
     crop_aspect: float = option(2.0, "a crop is at most this many times longer one way, against the image")
     crop_trials: int = option(50, "crops drawn for one limit before another limit is drawn")
     flip_probability: float = option(0.5, "chance of a mirror image")
+    mosaic: float = option(0.0, "chance that four images are put together; such a one is not expanded")
     random_interpolation: bool = option(True, "resize with one of OpenCV's five interpolations by chance")
 
     def __post_init__(self) -> None:
-        for name in ("color_probability", "expand_probability", "flip_probability"):
+        for name in ("color_probability", "expand_probability", "flip_probability", "mosaic"):
             _check(0 <= getattr(self, name) <= 1, name, "is a chance from 0 to 1")
         for name in ("contrast", "saturation"):
             _check(0 <= getattr(self, name) <= 1, name, "is from 0 to 1")

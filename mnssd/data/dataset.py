@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Dict, List, Sequence, Tuple, Union, overload
 
@@ -80,3 +81,27 @@ class Dataset(Sequence[Sample]):
         if not chosen:
             raise DataError(f"{self.name}: no image has an object of {', '.join(self.classes)}")
         return Dataset(f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes))
+
+    def hold_out(self, share: float) -> Tuple[Dataset, Dataset]:
+        """Two parts: the rest, and about `share` of the images, to measure on while choosing.
+
+        Which images are held out depends on nothing but their ids, so that it is the same set on every
+        machine, in every run, whatever the order of the list.
+
+        Raises
+        ------
+        DataError
+            When one of the parts would be empty.
+        """
+        count = round(share * len(self))
+        if not 0 < count < len(self):
+            raise DataError(
+                f"{self.name}: {len(self)} images, of which {share:g} to hold out leaves a part empty"
+            )
+        order = sorted(self.samples, key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
+        held = {sample.image_id for sample in order[:count]}
+        parts = [[s for s in self.samples if (s.image_id in held) == inside] for inside in (False, True)]
+        return (
+            Dataset(f"{self.name} without {count} held out", self.classes, parts[0], list(self.notes)),
+            Dataset(f"{count} held out of {self.name}", self.classes, parts[1]),
+        )

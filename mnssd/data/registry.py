@@ -51,16 +51,17 @@ def open_dataset(
     Parameters
     ----------
     kind : str
-        ``'voc'``, Pascal VOC as the devkit lays it out; or ``'shapes'``, the built-in synthetic set,
-        which is rendered where it is missing.
+        ``'voc'``, Pascal VOC as the devkit lays it out, or one folder of somebody's own like those in it;
+        or ``'shapes'``, the built-in synthetic set, which is rendered where it is missing.
     root : str or Path, optional
-        The folder ``VOCdevkit``, or that of the shapes; by default that of `KINDS`.
+        The folder ``VOCdevkit``, or the one that holds ``JPEGImages``, ``Annotations`` and
+        ``ImageSets/Main``; by default that of `KINDS`.
     splits : str, optional
-        Lists of images: ``2007_trainval+2012_trainval`` for VOC, ``train`` or ``val`` for shapes. By
-        default those that `KINDS` names for `role`.
+        Lists of images: ``2007_trainval+2012_trainval`` for the devkit, the name of one list for a single
+        folder. By default as `default_splits` says.
     classes : sequence of str, optional
-        The classes wanted, in the order of the labels; by default all that the kind has. Objects of
-        others are ignored, which the data set's notes say.
+        The classes wanted, in the order of the labels; by default all that the data set has: VOC's 20 for
+        the devkit. Objects of others are ignored, which the data set's notes say.
     role : str
         ``'train'`` or ``'val'``: decides on the default `splits`, nothing else.
     download : bool
@@ -83,11 +84,15 @@ def open_dataset(
     if kind not in KINDS:
         raise OptionError(unknown_name("data set", kind, KINDS))
     root = Path(root or KINDS[kind].root)
-    splits = splits or default_splits(kind, role)
+    splits = splits or default_splits(kind, role, root)
     if kind == "shapes":
         return _open_shapes(root, splits, classes, download, allow_absent)
-    from .voc import read_voc
+    from .voc import read_voc, read_voc_folder
 
+    if is_single_folder(root):
+        if download:
+            raise OptionError(f"{root} is a folder of its own, not the devkit's; leave out --download")
+        return read_voc_folder(root, splits, classes, allow_absent=allow_absent)
     if download:
         from .download import download_voc
 
@@ -95,9 +100,19 @@ def open_dataset(
     return read_voc(root, splits, classes, allow_absent=allow_absent)
 
 
-def default_splits(kind: str, role: str) -> str:
-    """The lists of images of a kind of data set that are used in a role when none are named."""
+def default_splits(kind: str, role: str, root: Optional[Union[str, Path]] = None) -> str:
+    """The lists of images of a data set that are used in a role when none are named.
+
+    Those of `KINDS`; in a single folder of VOC's layout ``train`` and ``val``.
+    """
+    if kind == "voc" and is_single_folder(Path(root or KINDS[kind].root)):
+        return role
     return KINDS[kind].splits[role]
+
+
+def is_single_folder(root: Path) -> bool:
+    """Whether this is one folder of VOC's layout, such as ``VOC2007``, not the devkit around such folders."""
+    return (root / "Annotations").is_dir() and (root / "ImageSets" / "Main").is_dir()
 
 
 def _open_shapes(

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from .. import runtime, zoo
-from ..data.augment_cls import ClassTransform
+from ..data.augment_cls import ClassTransform, val_transform
 from ..data.augment_cls_options import ClassAugmentOptions
 from ..data.image import to_network_input
 from ..data.labelled import LabelledImage, LabelledSet
@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..evaluate.classify import ClassResult, evaluate_classifier
 from ..graph.fast import fast_block
 from ..weights import load_backbone
-from .freezing import freeze
+from .freezing import all_among, freeze
 from .last_layer import fit_last_layer
 from .loop import Validation
 from .options import ClassificationOptions, LoopOptions
@@ -74,14 +74,23 @@ class ClassificationTask:
         if loaded and loop.adopt_statistics:
             self.notes.append(adopt_statistics(self.net, loaded, self.batches, self.ctx))
         self._weights = class_weights(self.train_set.counts()) if options.class_weights else None
+        self.can_answer = all_among(self.last_layers, loaded)
         if loaded and options.fit_output and self._output_is_new(loaded):
-            self.notes.append(fit_last_layer(self.net, self.batches, self._targets, self.ctx))
+            plain = Loader(self.train_set, self._load_plain, loop.batch_size, loop.seed, self.workers)
+            mirror = augment.flip_probability > 0
+            self.notes.append(fit_last_layer(self.net, plain, self._targets, self.ctx, mirror))
+            self.can_answer = True
         self._forward = fast_block(self.net) if loop.fast_graph else self.net
         self._forward.hybridize(static_alloc=True, static_shape=True)
 
     def _load(self, image: LabelledImage, rng: np.random.Generator) -> Arrays:
         pixels = self._transform(self.train_set.read(image, self.options.size), rng)
         return to_network_input([pixels])[0], np.array(image.label), np.array(rng.integers(2**62))
+
+    def _load_plain(self, image: LabelledImage, rng: np.random.Generator) -> Arrays:
+        size = self.options.size
+        pixels = val_transform(self.train_set.read(image, size), size, self.augment.val_crop)
+        return to_network_input([pixels])[0], np.array(image.label)
 
     def _targets(self, labels: np.ndarray) -> np.ndarray:
         targets = soften(labels, len(self.train_set.classes), self.augment.label_smoothing)

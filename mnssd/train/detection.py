@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
-from gluoncv.loss import SSDMultiBoxLoss
 
 from .. import runtime, zoo
-from ..data.augment import TrainTransform, ValTransform
+from ..data.augment import FILL, Annotated, TrainTransform, ValTransform
 from ..data.augment_options import AugmentOptions
 from ..data.dataset import Dataset
 from ..data.image import choose_reduction, read_image, to_network_input
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
+from ..data.mosaic import mosaic
 from ..data.registry import open_dataset
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
@@ -22,14 +23,11 @@ from ..errors import DataError
 from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
-from .freezing import freeze
+from .detection_loss import MultiBoxLoss, set_prior
+from .freezing import all_among, freeze
 from .loop import Validation
 from .options import DetectionOptions, LoopOptions
 from .statistics import adopt_statistics
-
-MIN_NEGATIVES = 3
-"""Negatives an image has at least, so that images without objects teach too (``min_negatives_per_image`` of
-TensorFlow's released SSD configurations)."""
 
 
 class DetectionTask:
@@ -69,12 +67,19 @@ class DetectionTask:
             self.notes.append(freeze(self.net.heads, loop.freeze))
         self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
         self.pretrained: Sequence[Any] = loaded
+        self.can_answer = all_among(self.last_layers, loaded)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
         size = self.spec.size
         self._transform = ValTransform(size) if options.overfit else TrainTransform(size, augment)
-        self._assign = TargetAssigner(self.net.anchors)
-        self._loss = SSDMultiBoxLoss(min_hard_negatives=MIN_NEGATIVES)
+        self._mosaic = 0.0 if options.overfit else augment.mosaic
+        self._transform_mosaic = TrainTransform(size, replace(augment, expand_probability=0.0))
+        self._assign = TargetAssigner(self.net.anchors, options.match_iou)
+        self._loss = MultiBoxLoss(
+            options.cls_loss, options.box_loss, options.label_smoothing, self.net.anchors
+        )
+        if options.cls_loss == "focal" and not self.can_answer:
+            set_prior(self.net.heads.class_convolutions(), len(self.spec.classes))
         if loaded and loop.adopt_statistics:
             self.notes.append(adopt_statistics(self.block, loaded, self.batches, self.ctx))
         self._forward = fast_block(self.block) if loop.fast_graph else self.block
@@ -82,17 +87,28 @@ class DetectionTask:
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         image, boxes = read_sample(sample, self.spec.size, self._read)
-        image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
+        if self._mosaic and rng.random() < self._mosaic:
+            parts = [(image, boxes, sample.labels), *(self._companion(rng) for _ in range(3))]
+            image, boxes, labels = self._transform_mosaic(*mosaic(parts, self.spec.size, rng), rng)
+        else:
+            image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
         cls_target, box_target = self._assign(boxes, labels)
         return to_network_input([image])[0], cls_target, box_target
 
+    def _companion(self, rng: np.random.Generator) -> Annotated:
+        """Some other image for a mosaic; a blank where it cannot be read, which its own turn will report."""
+        other = self.train_set[int(rng.integers(len(self.train_set)))]
+        try:
+            return (*read_sample(other, self.spec.size, self._read), other.labels)
+        except DataError:
+            return np.full((1, 1, 3), FILL, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64)
+
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
-        """Multibox loss (SSD paper, section 2.2), summed over the batch and divided by its positives."""
-        images, cls_target, box_target = (mx.nd.array(array, ctx=self.ctx) for array in batch.arrays)
-        cls_preds, box_preds = self._forward(images)
-        total, classes, boxes = self._loss(cls_preds, box_preds, cls_target, box_target)
-        named = {"loss": total[0].sum(), "cls_loss": classes[0].sum(), "box_loss": boxes[0].sum()}
-        return total[0], named
+        """As `MultiBoxLoss` says."""
+        images, cls_target, box_target = batch.arrays
+        cls_preds, box_preds = self._forward(mx.nd.array(images, ctx=self.ctx))
+        loss = self._loss(cls_preds, box_preds, cls_target, box_target)
+        return loss.total, {"loss": loss.total, "cls_loss": loss.classes, "box_loss": loss.boxes}
 
     def validate(self) -> Optional[Validation]:
         """Average precision on the validation set, of the weights as they are now."""
@@ -192,13 +208,20 @@ def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.De
 
 
 def _datasets(options: DetectionOptions, measure: bool) -> Tuple[Dataset, Optional[Dataset]]:
-    def opened(role: str, splits: Optional[str]) -> Dataset:
-        return open_dataset(
-            options.dataset, options.data_root, splits, options.classes, role, download=options.download
-        )
-
-    train_set = opened("train", options.train_splits)
+    train_set = open_dataset(
+        options.dataset, options.data_root, options.train_splits, options.classes, "train",
+        download=options.download,
+    )  # fmt: skip
     if options.overfit:
         train_set = train_set.first(options.overfit)
         return train_set, train_set if measure else None
-    return train_set, opened("val", options.val_splits) if measure else None
+    if options.hold_out:
+        train_set, held_out = train_set.hold_out(options.hold_out)
+        return train_set, held_out if measure else None
+    if not measure:
+        return train_set, None
+    val_set = open_dataset(
+        options.dataset, options.data_root, options.val_splits, list(train_set.classes), "val",
+        download=options.download, allow_absent=True,  # a misspelt class has been found by now
+    )  # fmt: skip
+    return train_set, val_set

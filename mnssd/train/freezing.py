@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List
+from typing import Any, Iterable, List
 
 from mxnet.gluon import nn
 
@@ -38,3 +38,9 @@ def freeze(block: Any, pattern: str) -> str:
 def layers(block: Any) -> List[Any]:
     """The block and every block within it."""
     return [block, *(layer for child in block._children.values() for layer in layers(child))]
+
+
+def all_among(blocks: Iterable[Any], parameters: Iterable[Any]) -> bool:
+    """Whether every parameter of the blocks is one of these."""
+    known = {id(parameter) for parameter in parameters}
+    return all(id(p) in known for block in blocks for p in block.collect_params().values())

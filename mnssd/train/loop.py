@@ -39,6 +39,9 @@ class Task(Protocol):
     pretrained: Sequence[Any]
     """The parameters that weights trained before were loaded into; these may, too."""
 
+    can_answer: bool
+    """Whether its answers mean something before any training: the last layers were loaded, or fitted."""
+
     batches: Loader
 
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
@@ -68,6 +71,9 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
     said_bad = 0
     try:
+        if task.can_answer and options.val_interval and not progress.history:
+            _measure_start(task, progress, run, journal)
+            save_checkpoint(run.last, task.block, trainer, progress, average)
         for epoch in range(progress.epoch, options.epochs):
             journal.start_epoch(epoch)
             rate, asked = 0.0, time.monotonic()
@@ -114,6 +120,15 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     finally:
         journal.close()
     return progress
+
+
+def _measure_start(task: Task, progress: Progress, run: RunFolder, journal: Journal) -> None:
+    """Measure what is trained already: it may stay the best, and people see what training adds."""
+    measured = task.validate()
+    if _is_better(measured, progress):
+        save_weights(run.best, task.block)
+    progress.history.append({"epoch": 0, **(measured.columns if measured else {})})
+    journal.say(f"before training: {_in_words(measured, False) or 'nothing to measure on'}")
 
 
 def make_trainer(

@@ -57,6 +57,9 @@ class LoopOptions:
     val_interval: int = option(1, "epochs between validations; 0 for never")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     fast_graph: bool = option(True, "train through the rewritten graph (same network, several times faster)")
+    recipe: str = option(
+        "", "named set of options, or a YAML file of them; other arguments go before it", metavar="NAME"
+    )
     output: str = option("", "run folder (default: runs/NETWORK-DATASET, numbered)")
     resume: str = option(
         "", "run folder to go on with, or 'auto' for the one given by --output", metavar="RUN"
@@ -88,6 +91,9 @@ class DetectionOptions:
     data_root: Optional[str] = option(None, "where it lies (default: data/VOCdevkit, data/shapes)")
     train_splits: Optional[str] = option(None, "image lists to train on, as 2007_trainval+2012_trainval")
     val_splits: Optional[str] = option(None, "image lists to measure on, as 2007_test")
+    hold_out: float = option(
+        0.0, "share of the training images that is measured on instead of them, and not trained on"
+    )
     classes: Optional[List[str]] = option(
         None, "names, separated by commas (default: all of them)", parse=names_list
     )
@@ -113,6 +119,14 @@ class DetectionOptions:
     structure: Optional[str] = option(
         None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
     )
+    match_iou: float = option(0.5, "overlap with an object from which an anchor is to find it")
+    cls_loss: str = option(
+        "mined", "cross entropy with hard negatives, or focal loss of all", choices=("mined", "focal")
+    )
+    box_loss: str = option(
+        "smooth_l1", "of the offsets, or of the boxes' overlap", choices=("smooth_l1", "giou")
+    )
+    label_smoothing: float = option(0.0, "share of an object's label that is spread over all classes")
     metric: str = option("voc07", "average precision", choices=("voc07", "voc12"))
     overfit: int = option(
         0, "train and measure on the first N images, not augmented: a check that learning works"
@@ -121,6 +135,14 @@ class DetectionOptions:
     def __post_init__(self) -> None:
         if self.overfit < 0:
             raise ValueError(f"overfit must not be negative, not {self.overfit}")
+        if not 0 < self.match_iou <= 1:
+            raise ValueError(f"match_iou is above 0 and at most 1, not {self.match_iou}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
+        if not 0 <= self.hold_out < 1:
+            raise ValueError(f"hold_out is at least 0 and below 1, not {self.hold_out}")
+        if self.hold_out and self.overfit:
+            raise ValueError("overfit measures on the images it trains on; leave out hold_out")
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,9 @@ class ClassificationOptions:
         if min(self.size) < 32:
             raise ValueError(f"size is at least 32, not {self.size[0]}x{self.size[1]}")
 
+
+DETECTION_KINDS = (DetectionOptions, AugmentOptions, LoopOptions)
+CLASSIFICATION_KINDS = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
 
 # Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -222,7 +247,7 @@ def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, Au
     """
     dataset = given.get("dataset", DetectionOptions.dataset)
     values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
-    _refuse_unknown(values, (DetectionOptions, AugmentOptions, LoopOptions), source)
+    _refuse_unknown(values, DETECTION_KINDS, source)
     detection = _of(DetectionOptions, values, source)
     if detection.dataset not in DATASETS:
         raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
@@ -235,7 +260,7 @@ def resolve_classification(
     """The same for classification."""
     dataset = given.get("dataset", ClassificationOptions.dataset)
     values: Dict[str, Any] = {**CLASS_DATASET_DEFAULTS.get(dataset, {}), **given}
-    _refuse_unknown(values, (ClassificationOptions, ClassAugmentOptions, LoopOptions), source)
+    _refuse_unknown(values, CLASSIFICATION_KINDS, source)
     options = _of(ClassificationOptions, values, source)
     if options.dataset not in CLASS_DATASETS:
         raise OptionError(f"{source}: dataset is one of {', '.join(CLASS_DATASETS)}, not {dataset!r}")

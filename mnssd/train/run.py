@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple,
 
 from .. import __version__, runtime
 from ..errors import MnssdError, OptionError
-from .options import LoopOptions, resolve, resolve_classification
+from .options import CLASSIFICATION_KINDS, DETECTION_KINDS, LoopOptions, resolve, resolve_classification
+from .recipes import read_recipe
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
     """The options of the run that is resumed, if one is, and those that were given."""
     given = dict(given)
     resumed = _resumed_run(given, kind)
+    if given.get("recipe") and resumed is None:
+        kinds = DETECTION_KINDS if kind == "detection" else CLASSIFICATION_KINDS
+        given = {**read_recipe(given["recipe"], kind, kinds), **given}
     # Runs that were begun before the option existed learn on as they did, whatever its default is now.
     values = {**({"pretrained_lr": 1.0, **resumed.read_config()["options"]} if resumed else {}), **given}
     if resumed:

@@ -1,0 +1,98 @@
+"""Ablations of detector training: the same short run with one thing changed at a time.
+
+    python benchmarks/ablations.py VOCDEVKIT WEIGHTS OUTPUT [--only NAME,NAME] [--seeds 0,1] [--epochs 10]
+
+Trains on nine tenths of VOC2012 `train`, six classes, and measures on the tenth held out (`--hold-out`):
+`val` is used for nothing. Each run is a folder under OUTPUT; finished ones are not repeated, interrupted ones
+go on. Prints the table for ABLATIONS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = "cat,cow,dog,horse,person,sheep"
+
+BASE = [
+    "--dataset", "voc", "--train-splits", "2012_train", "--classes", CLASSES, "--hold-out", "0.1",
+    "--metric", "voc12",
+]  # fmt: skip
+
+VARIANTS: Dict[str, List[str]] = {
+    "base": [],
+    "pretrained-lr 0.3": ["--pretrained-lr", "0.3"],
+    "pretrained-lr 0.1": ["--pretrained-lr", "0.1"],
+    "lr 0.02": ["--lr", "0.02"],
+    "lr 0.005": ["--lr", "0.005"],
+    "ema 0.998": ["--ema", "0.998"],
+    "giou": ["--box-loss", "giou"],
+    "focal": ["--cls-loss", "focal"],
+    "label smoothing 0.1": ["--label-smoothing", "0.1"],
+    "match 0.45": ["--match-iou", "0.45"],
+    "mosaic 0.5": ["--mosaic", "0.5"],
+    "no expansion": ["--expand-probability", "0"],
+    "wd 0.0001": ["--wd", "0.0001"],
+    "clip 5": ["--clip-gradient", "5"],
+    "stored statistics": ["--no-adopt-statistics"],
+}
+
+
+def train(options: List[str], output: Path) -> None:
+    """Run train_ssd.py, or go on with it, unless it is done."""
+    if (output / "done").exists():
+        return
+    fresh = [str(ROOT / "train_ssd.py"), *BASE, *options, "--output", str(output), "--resume", "auto"]
+    with open(output.with_suffix(".log"), "a") as log:
+        subprocess.run([sys.executable, *fresh], check=True, stdout=log, stderr=log)
+    (output / "done").touch()
+
+
+def result(output: Path) -> Optional[Tuple[float, float]]:
+    """Last mAP and minutes, of a finished run."""
+    if not (output / "done").exists():
+        return None
+    with open(output / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return float(rows[-1]["mAP"]), sum(float(row["seconds"] or 0) for row in rows) / 60
+
+
+def main() -> None:
+    """Train what is missing, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("voc", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--only", default="", help="names of variants, separated by commas")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int, default=10)
+    args = parser.parse_args()
+    chosen = args.only.split(",") if args.only else list(VARIANTS)
+    args.output.mkdir(parents=True, exist_ok=True)
+    lines = ["| what | mAP of the tenth held out, by seed | mean | minutes |", "|---|---|---|---|"]
+    for name in chosen:
+        found = []
+        for seed in args.seeds.split(","):
+            folder = args.output / f"{name.replace(' ', '-')}-{args.epochs}-{seed}"
+            common = ["--data-root", str(args.voc), "--weights", str(args.weights), "--seed", seed]
+            common += ["--epochs", str(args.epochs), "--val-interval", str(args.epochs)]
+            train([*common, *VARIANTS[name]], folder)
+            found.append(result(folder))
+        scores = [f"{one[0]:.3f}" for one in found if one]
+        mean = statistics.mean(one[0] for one in found if one)
+        minutes = statistics.mean(one[1] for one in found if one)
+        lines.append(f"| {name} | {' / '.join(scores)} | {mean:.3f} | {minutes:.0f} |")
+        print(lines[-1], flush=True)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
