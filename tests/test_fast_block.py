@@ -23,6 +23,13 @@ from mnssd.graph.channels import pad_channels
 from mnssd.nn import RELU6, SSD, MobileNetV1, MobileNetV2
 from mnssd.weights import assign
 
+
+@pytest.fixture(autouse=True)
+def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewrite even where that would be slow."""
+    monkeypatch.setattr(processor, "fuses_batchnorm_relu", lambda: True)
+
+
 # ---- whole networks ----------------------------------------------------------------------------------------
 
 NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
@@ -281,6 +288,15 @@ def test_nan_is_seen_in_the_statistics() -> None:
 # ---- where it runs -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("isa", ["SSE41", "AVX", "AVX2"])
+def test_below_avx2_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+    """oneDNN has no fast code for the fused operator there."""
+    block = made(lambda: stack("relu6"), images(2, 32, 32))
+    monkeypatch.undo()  # the fixture of this file
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", isa)
+    assert bool(fast_block(block).rewritten) == (isa == "AVX2" and processor.fuses_batchnorm_relu())
+
+
 @pytest.mark.usefixtures("blocks_of_sixteen")
 def test_without_onednn_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(2, 32, 32)
@@ -382,10 +398,10 @@ def test_rewriting_changes_no_more_than_another_instruction_set(tmp_path: Path) 
 
     machines = apart(("plain", sets[0]), ("plain", sets[1]))
     assert machines[0] > 0
-    # Under SSE41 the rewriting moves gradients by a tenth in the median, more than AVX2 against SSE41 does:
-    # its blocks alone are exact (`test_rewriting_on_other_instruction_sets`), what makes it grow there has
-    # not been found.
-    for isa in (isa for isa in sets if isa != "SSE41"):
+    # Under SSE41 nothing is rewritten. If it were, gradients would move by a tenth in the median: oneDNN's
+    # reference BatchNorm sums with 8e-6 of error over 100,000 pixels where its compiled one has 3e-6, and
+    # batch statistics make that grow through fifty layers.
+    for isa in sets:
         rewriting = apart(("plain", isa), ("fast", isa))
         print(f"{isa}: rewriting {rewriting}, another instruction set {machines}")
         assert rewriting[0] < 1.5 * machines[0]

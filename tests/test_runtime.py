@@ -347,20 +347,26 @@ def test_cores_are_shared_between_computing_and_images(monkeypatch, cores, omp, 
 
 class TestInstructionSet:
     @pytest.mark.parametrize(
-        ("cpuinfo", "block", "name"),
+        ("cpuinfo", "block", "name", "fuses"),
         [
-            ("model name\t: A\nflags\t\t: fpu avx avx2 avx512f\n\nflags\t: fpu\n", 16, "AVX512F"),
-            ("model name\t: A\nflags\t\t: fpu sse4_1 avx avx2\n", 8, "AVX2"),
-            ("flags : fpu sse4_1\n", 8, "SSE4_1"),
-            ("processor : 0\nFeatures : fp asimd\n", 16, "UNKNOWN"),  # ARM
-            (None, 16, "UNKNOWN"),  # no Linux
+            ("model name\t: A\nflags\t\t: fpu avx avx2 avx512f\n\nflags\t: fpu\n", 16, "AVX512F", True),
+            ("model name\t: A\nflags\t\t: fpu sse4_1 avx avx2\n", 8, "AVX2", True),
+            ("flags : fpu sse4_1 avx\n", 8, "AVX", False),
+            ("flags : fpu sse4_1\n", 8, "SSE4_1", False),
+            ("processor : 0\nFeatures : fp asimd\n", 16, "UNKNOWN", True),  # ARM
+            (None, 16, "UNKNOWN", True),  # no Linux
         ],
     )
-    def test_block_of_channels(self, tmp_path: Path, cpuinfo: Optional[str], block: int, name: str) -> None:
+    def test_what_the_processor_can(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        cpuinfo: Optional[str], block: int, name: str, fuses: bool,
+    ) -> None:  # fmt: skip
+        monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
         if cpuinfo is not None:
             lay_out(tmp_path, {"proc/cpuinfo": cpuinfo})
         assert processor.channel_block(str(tmp_path)) == block
         assert processor.instruction_set(str(tmp_path)) == name
+        assert processor.fuses_batchnorm_relu(str(tmp_path)) == fuses
 
     def test_memory_of_this_process(self) -> None:
         now, peak = processor.resident_megabytes(), processor.peak_megabytes()

@@ -24,7 +24,7 @@ PRIOR = 0.01
 4.1): else the background of the first steps outweighs everything."""
 
 GIOU_WEIGHT = 2.0
-"""Of the box loss when it is GIoU, whose values are smaller than smooth L1's (as in DETR, Carion et al. 2020)."""
+"""Of the box loss when it is GIoU, whose values are smaller than those of smooth L1 (as in DETR)."""
 
 _LARGEST_GROWTH = 4.0  # logarithm: a box more than 50 times its anchor; exp() of a wild start would overflow
 

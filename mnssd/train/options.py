@@ -56,7 +56,9 @@ class LoopOptions:
     workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
     val_interval: int = option(1, "epochs between validations; 0 for never")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    fast_graph: bool = option(True, "train through the rewritten graph (same network, several times faster)")
+    fast_graph: bool = option(
+        True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
+    )
     recipe: str = option(
         "", "named set of options, or a YAML file of them; other arguments go before it", metavar="NAME"
     )
