@@ -83,5 +83,11 @@ def test_a_run_can_measure_on_what_it_does_not_train_on(
     assert main(["train-ssd", "--hold-out=0.3", f"--output={tmp_path / 'run'}", *small]) == 0
     said = capsys.readouterr().out
     assert "7 images, measuring on 3 held out of" in said, said
+    assert main(["eval", str(tmp_path / "run")]) == 0  # on the same three
+    assert "3 held out of shapes train" in capsys.readouterr().out
+    assert main(["eval", str(tmp_path / "run"), "--splits=val"]) == 0
+    assert "shapes val" in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "run"), f"--output={tmp_path / 'export'}"]) == 0
+    capsys.readouterr()
     assert main(["train-ssd", "--hold-out=1", *small]) != 0
     assert main(["train-ssd", "--hold-out=0.3", "--overfit=2", *small]) != 0

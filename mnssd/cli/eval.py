@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..data.registry import KINDS, default_splits, open_dataset
+from ..data.registry import KINDS, default_splits, measured_on, open_dataset
 from ..errors import DataError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
@@ -35,6 +35,7 @@ class EvalOptions:
         None, "where it lies (default: data/VOCdevkit, data/shapes)", metavar="DIR"
     )
     splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
+    hold_out: float = option(0.0, "measure on the share of the lists that --hold-out keeps from training")
     download: bool = option(False, "fetch the data set's official archives where they are missing")
     # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy.
     metric: str = option("voc07", "11 points, or the area under the curve", choices=("voc07", "voc12"))
@@ -56,6 +57,8 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
             raise ValueError(f"iou must be above 0 and at most 1, not {self.iou}")
+        if not 0 <= self.hold_out < 1:
+            raise ValueError(f"hold_out is at least 0 and below 1, not {self.hold_out}")
         for name, least in (("batch_size", 1), ("workers", -1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
             "dataset": options.dataset,
             "data_root": options.data_root or KINDS[options.dataset].root,
             "splits": _splits(options),
+            "hold_out": options.hold_out,
             "detector": args.run,
             "detections_folder": options.detections,
             "notes": dataset.notes,
@@ -121,11 +125,9 @@ def _data_of_run(run_or_weights: str, values: Dict[str, Any]) -> Dict[str, Any]:
         return {}
     if stored.get("dataset") not in KINDS or values.get("dataset", stored["dataset"]) != stored["dataset"]:
         return {}
-    own = {
-        "dataset": stored["dataset"],
-        "data_root": stored.get("data_root"),
-        "splits": stored.get("val_splits"),
-    }
+    own = {"dataset": stored["dataset"], "data_root": values.get("data_root", stored.get("data_root"))}
+    if "splits" not in values:
+        own["splits"], own["hold_out"] = measured_on({**stored, **own})
     return {key: value for key, value in own.items() if value is not None}
 
 
@@ -193,6 +195,8 @@ def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool
         allow_absent=allow_absent,
         progress=True,
     )
+    if options.hold_out:
+        dataset = dataset.hold_out(options.hold_out)[1]
     for note in dataset.notes:
         _say(f"note: {note}")
     if not any((~sample.difficult).any() for sample in dataset):

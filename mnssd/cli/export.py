@@ -123,7 +123,7 @@ def _images(given_paths: Sequence[str]) -> List[str]:
 
 def _validation_images(run_folder: Path, classes: Sequence[str]) -> List[str]:
     """The images on which the run measured itself, if they are still where they were."""
-    from ..data.registry import KINDS, open_dataset
+    from ..data.registry import KINDS, measured_on, open_dataset
 
     def find(stored: Dict[str, Any]) -> List[str]:
         kind = stored.get("dataset")
@@ -131,7 +131,9 @@ def _validation_images(run_folder: Path, classes: Sequence[str]) -> List[str]:
             raise OptionError(f"{run_folder}: its data set {kind!r} is not known here")
         root = Path(stored.get("data_root") or KINDS[kind].root)
         _check_there(root)
-        dataset = open_dataset(kind, root, stored.get("val_splits"), classes, "val", allow_absent=True)
+        splits, share = measured_on(stored)
+        dataset = open_dataset(kind, root, splits, classes, "val", allow_absent=True)
+        dataset = dataset.hold_out(share)[1] if share else dataset
         return [sample.image_path for sample in dataset]
 
     return _of_the_run(run_folder, find)

@@ -103,5 +103,5 @@ class Dataset(Sequence[Sample]):
         parts = [[s for s in self.samples if (s.image_id in held) == inside] for inside in (False, True)]
         return (
             Dataset(f"{self.name} without {count} held out", self.classes, parts[0], list(self.notes)),
-            Dataset(f"{count} held out of {self.name}", self.classes, parts[1]),
+            Dataset(f"{count} held out of {self.name}", self.classes, parts[1], list(self.notes)),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from ..errors import OptionError
 from ..options import unknown_name
@@ -108,6 +108,16 @@ def default_splits(kind: str, role: str, root: Optional[Union[str, Path]] = None
     if kind == "voc" and is_single_folder(Path(root or KINDS[kind].root)):
         return role
     return KINDS[kind].splits[role]
+
+
+def measured_on(options: Mapping[str, Any]) -> Tuple[str, float]:
+    """The lists that a training run with these options measures itself on, and the share held out of them.
+
+    The share is 0 where it measures on the whole lists; else they are those that it trains on.
+    """
+    kind, root, share = options["dataset"], options.get("data_root"), options.get("hold_out") or 0.0
+    role = "train" if share else "val"
+    return options.get(f"{role}_splits") or default_splits(kind, role, root), share
 
 
 def is_single_folder(root: Path) -> bool:
