@@ -23,6 +23,12 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewrite graphs even where oneDNN has no fast code for the result."""
+    monkeypatch.setattr(processor, "fuses_batchnorm_relu", lambda: True)
+
+
+@pytest.fixture
 def blocks_of_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
     """On every machine, so that the counts below are the same everywhere. They are right on every machine."""
     monkeypatch.setattr(processor, "channel_block", lambda: 16)

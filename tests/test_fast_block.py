@@ -23,12 +23,7 @@ from mnssd.graph.channels import pad_channels
 from mnssd.nn import RELU6, SSD, MobileNetV1, MobileNetV2
 from mnssd.weights import assign
 
-
-@pytest.fixture(autouse=True)
-def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rewrite even where that would be slow."""
-    monkeypatch.setattr(processor, "fuses_batchnorm_relu", lambda: True)
-
+pytestmark = pytest.mark.usefixtures("on_any_processor")
 
 # ---- whole networks ----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from mnssd.nn import RELU6, LinearBottleneck, MobileNetV2
 from mnssd.nn.layers import add_conv
 
 PASSES = dict(TRAINING_PASSES)
-pytestmark = pytest.mark.usefixtures("blocks_of_sixteen")
+pytestmark = pytest.mark.usefixtures("blocks_of_sixteen", "on_any_processor")
 
 
 class Clip(HybridBlock):
