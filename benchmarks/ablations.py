@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = "cat,cow,dog,horse,person,sheep"
@@ -49,15 +49,13 @@ def train(options: List[str], output: Path) -> None:
     if (output / "done").exists():
         return
     fresh = [str(ROOT / "train_ssd.py"), *BASE, *options, "--output", str(output), "--resume", "auto"]
-    with open(output.with_suffix(".log"), "a") as log:
+    with open(f"{output}.log", "a") as log:  # not with_suffix(): names have dots
         subprocess.run([sys.executable, *fresh], check=True, stdout=log, stderr=log)
     (output / "done").touch()
 
 
-def result(output: Path) -> Optional[Tuple[float, float]]:
+def result(output: Path) -> Tuple[float, float]:
     """Last mAP and minutes, of a finished run."""
-    if not (output / "done").exists():
-        return None
     with open(output / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["mAP"]), sum(float(row["seconds"] or 0) for row in rows) / 60
@@ -86,10 +84,10 @@ def main() -> None:
             common += ["--epochs", str(args.epochs), "--val-interval", str(args.epochs)]
             train([*common, *VARIANTS[name]], folder)
             found.append(result(folder))
-        scores = [f"{one[0]:.3f}" for one in found if one]
-        mean = statistics.mean(one[0] for one in found if one)
-        minutes = statistics.mean(one[1] for one in found if one)
-        lines.append(f"| {name} | {' / '.join(scores)} | {mean:.3f} | {minutes:.0f} |")
+        scores, minutes = zip(*found)
+        shown = " / ".join(f"{score:.3f}" for score in scores)
+        mean = statistics.mean(scores)
+        lines.append(f"| {name} | {shown} | {mean:.3f} | {statistics.mean(minutes):.0f} |")
         print(lines[-1], flush=True)
     print("\n".join(lines))
 

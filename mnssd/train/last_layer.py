@@ -44,8 +44,8 @@ def fit_last_layer(
         Not hybridized.
     batches : Loader
         Training images as they will be looked at when measuring, not augmented: images first in each batch,
-        labels second. (Fitted to randomly cropped, recoloured crops of VOC the layer told .81 of such
-        crops held out, and .91 of whole ones when fitted to these.)
+        labels second. (On crops of VOC, of the images held out it told .81 when fitted to and asked about
+        randomly cropped, recoloured ones, and .87 with whole ones.)
     targets_of : callable
         ``(B,)`` labels -> ``(B, C)`` what the network shall answer; rows may weigh more or less than 1.
     ctx : mxnet.Context
