@@ -7,6 +7,8 @@ from typing import Any, Dict, Tuple
 import mxnet as mx
 import numpy as np
 
+from mnssd.runtime import settle
+
 
 def fill(block: Any, seed: int = 0) -> None:
     """Give every parameter, running statistics too, a random value with which signals keep their size.
@@ -39,6 +41,7 @@ def images(batch: int, width: int, height: int, seed: int = 0) -> Any:
 
 def values(block: Any) -> Dict[str, np.ndarray]:
     """Copies of all parameters by structural name."""
+    settle()
     return {name: p.data().asnumpy().copy() for name, p in block._collect_params_with_prefix().items()}
 
 

@@ -11,6 +11,7 @@ import pytest
 from mnssd import nn
 from mnssd.graph.fold_batchnorm import fold_batchnorm
 from mnssd.graph.symbol_graph import Graph
+from mnssd.runtime import settle
 
 
 def randomize(block: Any, x: mx.nd.NDArray, seed: int = 0) -> Dict[str, np.ndarray]:
@@ -23,6 +24,7 @@ def randomize(block: Any, x: mx.nd.NDArray, seed: int = 0) -> Dict[str, np.ndarr
             parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
         elif name.endswith(("beta", "running_mean", "bias")):
             parameter.set_data(mx.nd.array(rng.normal(0, 0.3, parameter.shape)))
+    settle()
     return {name: parameter.data().asnumpy() for name, parameter in block.collect_params().items()}
 
 

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
+from network_helpers import values
 
 from mnssd.data.loader import Loader
 from mnssd.data.shapes import make_shapes
@@ -122,7 +123,7 @@ def test_only_the_last_layer_changes_and_the_network_knows_the_classes(kind: Any
     with mx.autograd.record():
         answers = net(mx.nd.array(images))
     answers.backward()
-    before = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+    before = values(net)
     said = fit_last_layer(net, batches, targets_of, mx.cpu(), False)
     assert said.startswith("last layer fitted to 60 training images")
     for name, parameter in net._collect_params_with_prefix().items():
