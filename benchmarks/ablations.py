@@ -1,6 +1,7 @@
-"""Ablations of detector training: the same short run with one thing changed at a time.
+r"""Ablations of detector training: the same short run with one thing changed at a time.
 
-    python benchmarks/ablations.py VOCDEVKIT WEIGHTS OUTPUT [--only NAME,NAME] [--seeds 0,1] [--epochs 10]
+    python benchmarks/ablations.py VOCDEVKIT WEIGHTS OUTPUT [--only NAME,NAME] [--seeds 0,1] [--epochs 10] \
+        [--size 192]
 
 Trains on nine tenths of VOC2012 `train`, six classes, and measures on the tenth held out (`--hold-out`):
 `val` is used for nothing. Each run is a folder under OUTPUT; finished ones are not repeated, interrupted ones
@@ -29,15 +30,21 @@ VARIANTS: Dict[str, List[str]] = {
     "base": [],
     "pretrained-lr 0.3": ["--pretrained-lr", "0.3"],
     "pretrained-lr 0.1": ["--pretrained-lr", "0.1"],
+    "lr 0.03": ["--lr", "0.03"],
     "lr 0.02": ["--lr", "0.02"],
     "lr 0.005": ["--lr", "0.005"],
-    "ema 0.998": ["--ema", "0.998"],
+    "batch 8": ["--batch-size", "8"],
+    "predictor-lr 0.3": ["--predictor-lr", "0.3"],
+    "ema 0.995": ["--ema", "0.995"],
     "giou": ["--box-loss", "giou"],
     "focal": ["--cls-loss", "focal"],
     "label smoothing 0.1": ["--label-smoothing", "0.1"],
     "match 0.45": ["--match-iou", "0.45"],
     "mosaic 0.5": ["--mosaic", "0.5"],
     "no expansion": ["--expand-probability", "0"],
+    "expansion 2": ["--expand-ratio", "2"],
+    "colours half": ["--color-probability", "0.25"],
+    "early layers frozen": ["--freeze", r"backbone\.features\.[0-4]\."],
     "wd 0.0001": ["--wd", "0.0001"],
     "clip 5": ["--clip-gradient", "5"],
     "stored statistics": ["--no-adopt-statistics"],
@@ -72,6 +79,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of variants, separated by commas")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--size", type=int, default=192, help="of the network's input: small is quick")
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else list(VARIANTS)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -79,9 +87,10 @@ def main() -> None:
     for name in chosen:
         found = []
         for seed in args.seeds.split(","):
-            folder = args.output / f"{name.replace(' ', '-')}-{args.epochs}-{seed}"
+            folder = args.output / f"{name.replace(' ', '-')}-{args.size}-{args.epochs}-{seed}"
             common = ["--data-root", str(args.voc), "--weights", str(args.weights), "--seed", seed]
             common += ["--epochs", str(args.epochs), "--val-interval", str(args.epochs)]
+            common += ["--size", str(args.size)]
             train([*common, *VARIANTS[name]], folder)
             found.append(result(folder))
         scores, minutes = zip(*found)
