@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
@@ -100,14 +101,20 @@ class Measured:
         return [min(ratios), max(ratios)]
 
 
+REST = 0.5
+"""Seconds between two rivals. The threads of some go on spinning after their work, ONNX Runtime's for 40 ms,
+and take a processor from whoever comes next: MobileNetV2 took 14 ms instead of 8 right after it."""
+
+
 def compare(rivals: Sequence[Rival], rounds: int, times: int) -> Measured:
-    """Let the rivals work in turn; each round begins with another one."""
+    """Let the rivals work in turn, with a rest between them; each round begins with another one."""
     for rival in rivals:
         rival.work(max(2, times // 2))  # warm up
     measured: Dict[str, List[float]] = {rival.name: [] for rival in rivals}
     for number in range(rounds):
         shift = number % len(rivals)
         for rival in [*rivals[shift:], *rivals[:shift]]:
+            time.sleep(REST)
             measured[rival.name].append(statistics.median(rival.work(times)))
     for rival in rivals:
         rival.close()

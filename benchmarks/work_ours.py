@@ -128,7 +128,7 @@ def sample() -> Callable[[], object]:
     from mnssd.data.image import image_size, to_network_input
     from mnssd.data.sample import Sample
     from mnssd.data.targets import TargetAssigner
-    from mnssd.train.detection import read_sample
+    from mnssd.train.detection_samples import read_sample
 
     path, objects, anchors = sys.argv[2], np.array(json.loads(sys.argv[3]), np.float32), np.load(sys.argv[4])
     boxes, labels = objects[:, :4], objects[:, 4].astype(np.int32)

@@ -106,7 +106,7 @@ def from_text(options: Type[Any], name: str, value: Any) -> Any:
         return None
     if value is None or isinstance(value, (bool, dict)):
         raise ValueError(f"{name} cannot be {value!r}")
-    between = "x" if name == "size" else ","
+    between = "x" if name in ("size", "early_size") else ","
     text = between.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     result = (field.metadata["parse"] or _plain_type(field.default))(text)
     choices = field.metadata["choices"]

@@ -316,6 +316,18 @@ def test_eval_of_a_run(run_folder, tmp_path, capsys):
     assert again["detections"] == result["detections"]
 
 
+def test_eval_with_mirror_images_finds_something_else(run_folder, tmp_path):
+    found = []
+    for more in ([], ["--flip"]):
+        result, folder = tmp_path / f"result{len(more)}.json", tmp_path / f"found{len(more)}"
+        arguments = [str(run_folder), "--json", str(result), "--save-detections", str(folder), *more]
+        assert run_command("eval", arguments) == 0
+        assert json.loads(result.read_text())["flip"] == bool(more)
+        found.append([file.read_text() for file in sorted(folder.iterdir())])
+    assert found[0] != found[1]
+    assert all(any(texts) for texts in found)
+
+
 def test_eval_stops_at_an_unreadable_image(run_folder, devkit, tmp_path, capsys):
     image = devkit / "VOC2012" / "JPEGImages" / "edge.jpg"
     image.write_bytes(image.read_bytes()[:-200])

@@ -358,7 +358,7 @@ def test_weights_that_are_not_finite_stop_the_run_before_they_are_saved(tmp_path
 def test_an_image_of_another_size_than_annotated_is_refused_and_boxes_follow_a_reduced_image(tmp_path):
     import cv2
 
-    from mnssd.train.detection import read_sample
+    from mnssd.train.detection_samples import read_sample
 
     path = str(tmp_path / "big.jpg")
     picture = np.zeros((1000, 1203, 3), np.uint8)

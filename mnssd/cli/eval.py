@@ -40,6 +40,7 @@ class EvalOptions:
     # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy.
     metric: str = option("voc07", "11 points, or the area under the curve", choices=("voc07", "voc12"))
     iou: float = option(0.5, "overlap at which a detection matches an object")
+    flip: bool = option(False, "answer with the mean over each image and its mirror image, in twice the time")
     batch_size: int = option(16, "images computed together; changes nothing in the result")
     workers: int = option(-1, "threads that read images; -1 for what suits this machine")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
@@ -65,7 +66,7 @@ class EvalOptions:
 
 
 # What only a network needs; with --detections it would be given in vain.
-_FOR_A_NETWORK = ("batch_size", "workers", "ctx", "save_detections")
+_FOR_A_NETWORK = ("flip", "batch_size", "workers", "ctx", "save_detections")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             "splits": _splits(options),
             "hold_out": options.hold_out,
             "detector": args.run,
+            "flip": options.flip,
             "detections_folder": options.detections,
             "notes": dataset.notes,
         }
@@ -136,6 +138,7 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
 
     ctx = runtime.pick_context(options.ctx)
     net = zoo.load_detector(path, ctx)
+    net.set_test_flip(options.flip)
     dataset = _open(options, list(net.classes), allow_absent=True)
 
     from tqdm import tqdm

@@ -186,6 +186,7 @@ class SSD(HybridBlock):
         self._set_classes(classes)
         # SSD paper, section 3.1: NMS at 0.45 over the best 400 boxes, 200 kept.
         self.nms_thresh, self.nms_topk, self.post_nms = 0.45, 400, 200
+        self._mirrored: List[Tuple[int, int]] = []  # the map sizes, when mirror images take part
         with self.name_scope():
             self.heads = SSDHeads(backbone, len(self.classes), head)
             self.anchors = make_anchors(self.map_sizes(), size)
@@ -229,6 +230,14 @@ class SSD(HybridBlock):
         self._clear_cached_op()
         self.nms_thresh, self.nms_topk, self.post_nms = nms_thresh, nms_topk, post_nms
 
+    def set_test_flip(self, on: bool) -> None:
+        """Whether answers are the mean over an image and its mirror image, which takes twice as long.
+
+        At every anchor: of the scores before the softmax, and of the offsets of its box.
+        """
+        self._clear_cached_op()
+        self._mirrored = self.map_sizes() if on else []
+
     def reset_class(self, classes: Sequence[str], reuse_weights: Reuse = None) -> None:
         """Detect other classes; as in GluonCV.
 
@@ -256,7 +265,7 @@ class SSD(HybridBlock):
             _carry_over(before, after, columns, old_count, len(self.classes) + 1)
 
     def hybrid_forward(self, F: Any, x: Any, anchor_boxes: Any) -> Tuple[Any, Any, Any]:
-        cls_preds, box_preds = self.heads(x)
+        cls_preds, box_preds = self._mean_of_both(F, x) if self._mirrored else self.heads(x)
         corners = self.bbox_decoder(box_preds, anchor_boxes)  # (B, A, 4) in pixels
         count, anchors = len(self.classes), len(self.anchors)
         kept = min(self.post_nms, count * anchors)
@@ -283,6 +292,27 @@ class SSD(HybridBlock):
         )
         found = F.slice_axis(found, 1, 0, kept)
         return F.slice_axis(found, 2, 0, 1), F.slice_axis(found, 2, 1, 2), F.slice_axis(found, 2, 2, 6)
+
+    def _mean_of_both(self, F: Any, x: Any) -> Tuple[Any, Any]:
+        """What `heads` says of images, and of their mirror images where it is about the same places."""
+        both = self.heads(F.concat(x, F.reverse(x, axis=3), dim=0))
+        (cls_preds, cls_mirror), (box_preds, box_mirror) = (F.split(p, 2, axis=0) for p in both)
+        # Offsets of the centre's x, in the direction of the image's x, point the other way in the mirror.
+        x_offset, others = F.slice_axis(box_mirror, 2, 0, 1), F.slice_axis(box_mirror, 2, 1, 4)
+        box_mirror = F.concat(-x_offset, others, dim=2)
+        cls_mirror, box_mirror = (self._columns_reversed(F, p) for p in (cls_mirror, box_mirror))
+        return (cls_preds + cls_mirror) / 2, (box_preds + box_mirror) / 2
+
+    def _columns_reversed(self, F: Any, preds: Any) -> Any:
+        """``(B, A, V)`` with the positions of every row of every map in the opposite order."""
+        parts, begin = [], 0
+        for index, (columns, rows) in enumerate(self._mirrored):
+            each = anchors_per_position(index)
+            end = begin + columns * rows * each
+            grid = F.reshape(F.slice_axis(preds, 1, begin, end), (0, rows, columns, -1))  # (B, H, W, K * V)
+            parts.append(F.reshape(F.reverse(grid, axis=2), (0, columns * rows * each, -1)))
+            begin = end
+        return F.concat(*parts, dim=1)
 
 
 def _reuse_pairs(new: List[str], old: List[str], reuse: Reuse) -> Dict[int, int]:

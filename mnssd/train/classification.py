@@ -101,6 +101,9 @@ class ClassificationTask:
         known = {id(parameter) for parameter in loaded}
         return all(id(p) not in known and p.grad_req != "null" for p in parameters)
 
+    def start_epoch(self, epoch: int) -> None:
+        """All epochs are alike."""
+
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """Cross entropy with softened and mixed labels, the mean over the batch."""
         images, labels, draws = batch.arrays

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from .. import runtime, zoo
-from ..data.augment import FILL, Annotated, TrainTransform, ValTransform
 from ..data.augment_options import AugmentOptions
 from ..data.dataset import Dataset
-from ..data.image import choose_reduction, read_image, to_network_input
+from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
-from ..data.mosaic import mosaic
 from ..data.registry import open_dataset
 from ..data.sample import Sample
-from ..data.targets import TargetAssigner
-from ..errors import DataError
+from ..errors import OptionError
 from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
 from .detection_loss import MultiBoxLoss, set_prior
+from .detection_samples import Read, TrainingSamples
 from .freezing import all_among, freeze
 from .loop import Validation
 from .options import DetectionOptions, LoopOptions
@@ -50,7 +48,7 @@ class DetectionTask:
         self.net = zoo.build_detector(self.spec)
         zoo.initialize(self.net, self.ctx)
         self.notes = [*self.train_set.notes]
-        self._read: Callable[[str, int], np.ndarray] = read_image
+        self._read: Read = read_image
         if options.cache_images:
             cache = ImageCache(options.cache_images)
             self.notes.append(cache.refuse_if_too_large(self.train_set, options.size))
@@ -70,14 +68,14 @@ class DetectionTask:
         self.can_answer = all_among(self.last_layers, loaded)
         self.workers = loop.workers if loop.workers >= 0 else runtime.image_workers()
         self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
-        size = self.spec.size
-        self._transform = ValTransform(size) if options.overfit else TrainTransform(size, augment)
-        self._mosaic = 0.0 if options.overfit else augment.mosaic
-        self._transform_mosaic = TrainTransform(size, replace(augment, expand_probability=0.0))
-        self._assign = TargetAssigner(self.net.anchors, options.match_iou)
-        self._loss = MultiBoxLoss(
-            options.cls_loss, options.box_loss, options.label_smoothing, self.net.anchors
-        )
+        self._full = self._early = self._at(self.net, augment)
+        if options.early_size:
+            self._early = self._at(zoo.build_detector(replace(self.spec, size=options.early_size)), augment)
+        if options.early_epochs >= loop.epochs:
+            raise OptionError(
+                f"--early-epochs {options.early_epochs} leaves none of --epochs {loop.epochs} for --size"
+            )
+        self.start_epoch(0)
         if options.cls_loss == "focal" and not self.can_answer:
             set_prior(self.net.heads.class_convolutions(), len(self.spec.classes))
         if loaded and loop.adopt_statistics:
@@ -86,22 +84,22 @@ class DetectionTask:
         self._forward.hybridize(static_alloc=True, static_shape=True)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
-        image, boxes = read_sample(sample, self.spec.size, self._read)
-        if self._mosaic and rng.random() < self._mosaic:
-            parts = [(image, boxes, sample.labels), *(self._companion(rng) for _ in range(3))]
-            image, boxes, labels = self._transform_mosaic(*mosaic(parts, self.spec.size, rng), rng)
-        else:
-            image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
-        cls_target, box_target = self._assign(boxes, labels)
-        return to_network_input([image])[0], cls_target, box_target
+        return self._samples(sample, rng)
 
-    def _companion(self, rng: np.random.Generator) -> Annotated:
-        """Some other image for a mosaic; a blank where it cannot be read, which its own turn will report."""
-        other = self.train_set[int(rng.integers(len(self.train_set)))]
-        try:
-            return (*read_sample(other, self.spec.size, self._read), other.labels)
-        except DataError:
-            return np.full((1, 1, 3), FILL, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64)
+    def start_epoch(self, epoch: int) -> None:
+        """Choose the size of its images: see `DetectionOptions.early_size`."""
+        early = epoch < self.options.early_epochs
+        self._samples, self._loss = self._early if early else self._full
+
+    def _at(self, net: Any, augment: AugmentOptions) -> Tuple[TrainingSamples, MultiBoxLoss]:
+        """What training at the input size of `net` needs."""
+        options = self.options
+        samples = TrainingSamples(
+            self.train_set, net.size, net.anchors, None if options.overfit else augment, options.match_iou,
+            self._read,
+        )  # fmt: skip
+        loss = MultiBoxLoss(options.cls_loss, options.box_loss, options.label_smoothing, net.anchors)
+        return samples, loss
 
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """As `MultiBoxLoss` says."""
@@ -151,45 +149,6 @@ class DetectionTask:
             f"{len(spec.classes)} classes: {', '.join(spec.classes)}",
             f"training on {self.train_set.name}: {len(self.train_set)} images{val}",
         ]
-
-
-def read_sample(
-    sample: Sample, size: Tuple[int, int], read: Callable[[str, int], np.ndarray] = read_image
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Read a sample's image, reduced where it is far larger than `size`, and its boxes in the pixels read.
-
-    Parameters
-    ----------
-    sample : Sample
-    size : (int, int)
-        ``(width, height)`` of the network's input.
-    read : callable
-        `read_image`, or what reads as it does.
-
-    Returns
-    -------
-    image : numpy.ndarray
-        ``(height, width, 3)`` uint8 RGB.
-    boxes : numpy.ndarray
-        ``(N, 4)`` float32 in pixels of `image`.
-
-    Raises
-    ------
-    DataError
-        When the image cannot be read, or has not the size that its annotation states: then nobody can
-        tell to which pixels the boxes refer.
-    """
-    reduction = choose_reduction(sample.size, size)
-    image = read(sample.image_path, reduction)
-    height, width = image.shape[:2]
-    if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
-        about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"
-        raise DataError(
-            f"{sample.image_path} is {about} but its annotation says {sample.size[0]}x{sample.size[1]};"
-            " correct the annotation (EXIF orientation is applied when the image is read)"
-        )
-    scale = np.array([width / sample.size[0], height / sample.size[1]] * 2, np.float32)
-    return image, sample.boxes * scale
 
 
 def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:

@@ -44,6 +44,9 @@ class Task(Protocol):
 
     batches: Loader
 
+    def start_epoch(self, epoch: int) -> None:
+        """Get ready for it, before its first batch is asked for; also when a run goes on with it."""
+
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """What to go backward from, and scalars by name, ``loss`` among them; run under ``record``."""
 
@@ -76,6 +79,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
             save_checkpoint(run.last, task.block, trainer, progress, average)
         for epoch in range(progress.epoch, options.epochs):
             journal.start_epoch(epoch)
+            task.start_epoch(epoch)
             rate, asked = 0.0, time.monotonic()
             for batch in task.batches.epoch(epoch):
                 waited = time.monotonic() - asked

@@ -110,6 +110,10 @@ class DetectionOptions:
     size: Tuple[int, int] = option(
         (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
     )
+    early_size: Optional[Tuple[int, int]] = option(
+        None, "network input during the first --early-epochs: smaller is quicker", parse=parse_size
+    )
+    early_epochs: int = option(0, "of the --epochs, those with images of --early-size")
     head: str = option(
         "ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite")
     )
@@ -143,6 +147,8 @@ class DetectionOptions:
             raise ValueError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
         if not 0 <= self.hold_out < 1:
             raise ValueError(f"hold_out is at least 0 and below 1, not {self.hold_out}")
+        if self.early_epochs < 0 or (self.early_size is None) != (self.early_epochs == 0):
+            raise ValueError("early_size and early_epochs go together, such as 192 and 30")
         if self.hold_out and self.overfit:
             raise ValueError("overfit measures on the images it trains on; leave out hold_out")
 

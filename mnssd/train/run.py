@@ -76,7 +76,7 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
         values["adopt_statistics"] = False
         if kind == "classification":
             values["fit_output"] = False
-    for key in ("size", "crop_overlaps"):
+    for key in ("size", "early_size", "crop_overlaps"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     return values, resumed
