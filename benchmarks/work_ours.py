@@ -106,6 +106,7 @@ def detect() -> Callable[[], object]:
     """A JPEG in memory to boxes in its pixels, by `Detector`."""
     from mnssd import zoo
     from mnssd.deploy.detector import Detector
+    from mnssd.deploy.engines import MXNetEngine
     from mnssd.graph.inference import inference_block
 
     with open(sys.argv[2], "rb") as file:
@@ -118,7 +119,8 @@ def detect() -> Callable[[], object]:
         bias = np.zeros((predictor._channels // (worker.DETECTOR_CLASSES + 1), worker.DETECTOR_CLASSES + 1))
         bias[:, 0] = worker.BACKGROUND
         predictor.bias.set_data(mx.nd.array(bias.reshape(-1)))
-    detector = Detector(inference_block(net, net.size, mx.cpu()), net.classes, net.size, mx.cpu())
+    engine = MXNetEngine(inference_block(net, net.size, mx.cpu()), mx.cpu())
+    detector = Detector(engine, net.classes, net.size)
     return lambda: detector(data)
 
 

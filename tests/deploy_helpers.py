@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from mnssd import zoo
+from mnssd.runtime import settle
 
 CLASSES = ("cat", "dog", "cow")
 SIZE = (128, 96)
@@ -65,6 +66,7 @@ def write_run(folder: Path, net: Any, spec: Any, **options: Any) -> Path:
     folder.mkdir()
     config = {"task": "detection", "detector": spec.as_dict(), "options": options}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    settle()
     net.heads.save_parameters(str(folder / "best.params"))
     return folder
 

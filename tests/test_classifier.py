@@ -21,7 +21,9 @@ from mnssd.data.shapes import make_shapes
 from mnssd.deploy.classifier import Classifier
 from mnssd.deploy.detector import Detector
 from mnssd.deploy.export_cls import ClassComparison, export_classifier
+from mnssd.deploy.formats import Formats
 from mnssd.errors import ExportError, ImageError
+from mnssd.runtime import settle
 from mnssd.train.run import train_classifier
 
 CLASSES = ("cat", "dog", "cow", "hen")
@@ -48,6 +50,7 @@ def write_classifier_run(folder: Path, net: Any, spec: zoo.ClassifierSpec) -> Pa
     folder.mkdir()
     config = {"task": "classification", "classifier": spec.as_dict(), "options": {}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    settle()
     net.save_parameters(str(folder / "best.params"))
     return folder
 
@@ -96,6 +99,18 @@ def test_plain_mxnet_and_classifier_answer_as_the_network(
     expected = mx.nd.softmax(net(mx.nd.array(x))).asnumpy()
     np.testing.assert_allclose(plain(mx.nd.array(x)).asnumpy(), expected, atol=1e-5)
     assert "BatchNorm" not in exported.paths[0].read_text()
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_onnx_runtime_answers_alike(images: List[str], tmp_path: Path, pixels: bool) -> None:
+    net, spec = make_classifier("mobilenet_v1" if pixels else "mobilenet_v2", 0.875)
+    formats = Formats(("symbol", "onnx"), onnx_pixels=pixels)
+    exported = export_classifier(net, spec, tmp_path / "cls", images, "cls", formats)
+    assert set(exported.compared) == {"plain", "fused", "onnx"}
+    ours, theirs = (Classifier.load(tmp_path / "cls", engine=e) for e in ("mxnet", "onnxruntime"))
+    for a, b in zip(ours(images, top=4), theirs(images, top=4)):
+        assert [guess.label for guess in a] == [guess.label for guess in b]
+        assert [g.probability for g in a] == pytest.approx([g.probability for g in b], abs=1e-4)
 
 
 def test_every_form_of_image_gives_the_same(images: List[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from network_helpers import images
 
 from mnssd import zoo
 from mnssd.cli.main import main
-from mnssd.deploy.export import export_symbol
+from mnssd.deploy.export import export_detector
 from mnssd.graph.cost import count_block, count_json
 
 # The Gluon zoo's, in millions: parameters, multiply-adds at 224.
@@ -261,7 +261,7 @@ def test_markdown(capfd: pytest.CaptureFixture) -> None:
 def test_runs_exports_and_symbol_files(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     net, spec = make_net()
     run = write_run(tmp_path / "run", net, spec)
-    exported = export_symbol(net, tmp_path / "export", write_images(tmp_path, 1), "pets", spec)
+    exported = export_detector(net, tmp_path / "export", write_images(tmp_path, 1), "pets", spec)
     capfd.readouterr()
     of_run = json.loads(printed(capfd, str(run), "--json"))
     of_export = json.loads(printed(capfd, str(tmp_path / "export"), "--json"))

@@ -27,7 +27,7 @@ from mnssd.data.image import resize_for_network, to_network_input
 from mnssd.data.network_io import to_detections
 from mnssd.data.sample import Detections
 from mnssd.deploy.detector import Detector
-from mnssd.deploy.export import export_symbol
+from mnssd.deploy.export import export_detector
 from mnssd.errors import ExportError, ImageError, MnssdError, WeightsError
 
 FLOOR = 0.1
@@ -40,7 +40,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net, spec = make_net()
     images = write_images(folder, 3, ".png")
     write_run(folder / "run", net, spec)
-    export_symbol(net, folder / "export", images[:1], "pets", spec)
+    export_detector(net, folder / "export", images[:1], "pets", spec)
     return folder
 
 
@@ -225,7 +225,7 @@ BROKEN = {
     "sidecar cut": (lambda f: (f / "pets.json").write_text('{"format": "mns'), "neither an export nor a run"),
     "sidecar is a list": (lambda f: (f / "pets.json").write_text("[1]"), "neither an export nor a run"),
     "newer schema": (lambda f: edit(f / "pets.json", schema_version=2), r"pets\.json: written in version 2"),
-    "no files": (lambda f: edit(f / "pets.json", files={}), r"pets\.json: damaged"),
+    "no files": (lambda f: edit(f / "pets.json", files={}), r"pets\.json: describes"),
     "files elsewhere": (lambda f: edit(f / "pets.json", files__params__file="../x"), "did not write"),
     "classes a text": (lambda f: edit(f / "pets.json", classes="cat"), "did not write"),
     "no classes": (lambda f: edit(f / "pets.json", classes=[]), "did not write"),

@@ -27,6 +27,7 @@ from mnssd.data.voc import write_annotation
 from mnssd.errors import DataError, ImageError, OptionError
 from mnssd.evaluate import voc
 from mnssd.evaluate.predict import Skipped, evaluate, predict
+from mnssd.runtime import settle
 from mnssd.train.run_folder import RunFolder
 
 CLASSES = ("cat", "dog")
@@ -248,6 +249,7 @@ def run_folder(tmp_path, devkit, spec, network) -> Path:
     folder = RunFolder.create(str(tmp_path / "run"), "")
     options = {"dataset": "voc", "data_root": str(devkit), "val_splits": "2012_val", "epochs": 1}
     folder.write_config({"detector": spec.as_dict(), "options": options})
+    settle()
     network.heads.save_parameters(str(folder.best))
     return folder.path
 

@@ -18,7 +18,7 @@ from mnssd.cli.main import run_command
 from mnssd.data.image import read_image, resize_for_network, to_network_input
 from mnssd.data.shapes import make_shapes
 from mnssd.deploy import folder as folder_module
-from mnssd.deploy.export import export_symbol
+from mnssd.deploy.export import export_detector
 from mnssd.errors import ExportError, ImageError, OptionError
 from mnssd.nn.ssd import SCORE_FLOOR
 
@@ -64,7 +64,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 def exported(trained: Tuple[Any, Any], images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export called ``pets``."""
     folder = tmp_path_factory.mktemp("exports") / "deep" / "pets"
-    export_symbol(trained[0], folder, images, "pets", trained[1])
+    export_detector(trained[0], folder, images, "pets", trained[1])
     return folder
 
 
@@ -87,7 +87,7 @@ def test_plain_mxnet_gives_the_same_detections(
     if head == "ssdlite":
         net, spec = make_net(1, head, "mobilenet_v1")
         exported = tmp_path / "lite"
-        export_symbol(net, exported, images, "pets", spec)
+        export_detector(net, exported, images, "pets", spec)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     subprocess.run(
         [sys.executable, "-c", PLAIN, str(exported), "pets.json", str(tmp_path / "answer.npz"), *images[:3]],
@@ -157,7 +157,7 @@ def test_graph_is_folded_and_its_heads_are_named(
 def test_thresholds_travel(trained: Tuple[Any, Any], images: List[str], tmp_path: Path) -> None:
     net, _ = make_net()
     net.set_nms(0.3, 100, 7)
-    export_symbol(net, tmp_path / "e", images[:2], "pets")
+    export_detector(net, tmp_path / "e", images[:2], "pets")
     sidecar = read_json(tmp_path / "e")
     assert sidecar["thresholds"]["nms_iou"] == 0.3
     assert sidecar["outputs"][2]["shape"] == [None, 7, 4]
@@ -217,11 +217,11 @@ def test_failure_leaves_what_was_there(
 ) -> None:
     folder = tmp_path / "pets"
     if earlier:
-        export_symbol(trained[0], folder, images[:1], "old")
+        export_detector(trained[0], folder, images[:1], "old")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     fault(monkeypatch)
     with pytest.raises(error, match=text):
-        export_symbol(trained[0], folder, images[:3], "new")
+        export_detector(trained[0], folder, images[:3], "new")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert len(list(tmp_path.iterdir())) == earlier
 
@@ -230,7 +230,7 @@ def test_weights_that_are_not_finite_are_refused(images: List[str], tmp_path: Pa
     net, _ = make_net()
     net.heads.box_predictors[0].bias.set_data(mx.nd.full(net.heads.box_predictors[0].bias.shape, np.nan))
     with pytest.raises(ExportError, match="box offsets are not finite"):
-        export_symbol(net, tmp_path / "e", images[:1])
+        export_detector(net, tmp_path / "e", images[:1])
     assert not list(tmp_path.iterdir())
 
 
@@ -239,31 +239,31 @@ def test_replaces_earlier_exports_and_nothing_else(
 ) -> None:
     net, folder = trained[0], tmp_path / "e"
     folder.mkdir()  # an empty folder is as good as none
-    export_symbol(net, folder, images[:1], "first")
-    export_symbol(net, folder, images[:1], "second")
+    export_detector(net, folder, images[:1], "first")
+    export_detector(net, folder, images[:1], "second")
     assert sorted(path.name for path in folder.iterdir())[0] == "second-0000.params"
     assert len(list(folder.iterdir())) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(OptionError, match="holds notes.txt"):
-        export_symbol(net, folder, images[:1], "third")
+        export_detector(net, folder, images[:1], "third")
     with pytest.raises(OptionError, match="is a file"):
-        export_symbol(net, folder / "notes.txt", images[:1])
+        export_detector(net, folder / "notes.txt", images[:1])
     assert (folder / "second.json").exists()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "ä", "a b"])
 def test_names_that_are_none(name: str, trained: Tuple[Any, Any], images: List[str], tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="name"):
-        export_symbol(trained[0], tmp_path / "e", images[:1], name)
+        export_detector(trained[0], tmp_path / "e", images[:1], name)
 
 
 def test_images_are_needed_and_must_be_readable(trained: Tuple[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no images"):
-        export_symbol(trained[0], tmp_path / "e", [])
+        export_detector(trained[0], tmp_path / "e", [])
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
-        export_symbol(trained[0], tmp_path / "e", [tmp_path / "bad.jpg"])
+        export_detector(trained[0], tmp_path / "e", [tmp_path / "bad.jpg"])
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
 
 

@@ -18,6 +18,7 @@ from network_helpers import fill, images, values
 
 from mnssd.errors import WeightsError
 from mnssd.nn import SSD, MobileNetV1, MobileNetV2
+from mnssd.runtime import settle
 from mnssd.weights import WeightsReport, assign, load_backbone, load_exactly, read_params
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -81,6 +82,7 @@ def test_arrays_are_their_own(tmp_path: Path) -> None:
 def test_reads_the_files_that_gluon_writes(tmp_path: Path) -> None:
     net = small_net()
     by_structure, by_name = str(tmp_path / "structure.params"), str(tmp_path / "name.params")
+    settle()
     net.save_parameters(by_structure)
     net.collect_params().save(by_name)
     for path in (by_structure, by_name):
@@ -294,6 +296,7 @@ def test_other_float_types_are_converted(dtype: str) -> None:
 
 def test_load_exactly_takes_only_its_own(tmp_path: Path) -> None:
     net, path = small_net(), str(tmp_path / "own.params")
+    settle()
     net.save_parameters(path)
     fresh = MobileNetV2(0.25, classes=10)
     report = load_exactly(fresh, path)
@@ -314,6 +317,7 @@ def test_load_exactly_takes_only_its_own(tmp_path: Path) -> None:
 
 def classifier_file(tmp_path: Path, form: str, net: Any) -> str:
     path = str(tmp_path / f"{form}.params")
+    settle()
     (net.features if form == "features" else net).save_parameters(path)
     return path
 
@@ -351,6 +355,7 @@ def test_backbone_from_a_detectors_file(tmp_path: Path) -> None:
     trained(images(1, 96, 96))
     fill(trained.heads, 1)
     path = str(tmp_path / "best.params")
+    settle()
     trained.heads.save_parameters(path)
     net = SSD(MobileNetV2(0.25, 1), ["a", "b", "c"], (96, 96))
     net.initialize()

@@ -20,6 +20,7 @@ from mnssd import nn, zoo
 from mnssd.data.voc import VOC_CLASSES
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn import ssd
+from mnssd.runtime import settle
 from mnssd.zoo import DetectorSpec, get_model, load_detector
 
 
@@ -150,6 +151,7 @@ def classifier_file(tmp_path: Path) -> str:
     net.initialize()
     net(images(1, 32, 32))
     fill(net)
+    settle()
     net.save_parameters(str(tmp_path / "classifier.params"))
     return str(tmp_path / "classifier.params")
 
@@ -221,6 +223,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     zoo.initialize(net)
     net(images(1, 128, 96))
     fill(net.heads, 3)
+    settle()
     net.heads.save_parameters(str(folder / "best.params"))
     (folder / "config.yaml").write_text(yaml.safe_dump({"detector": spec.as_dict()}), encoding="utf-8")
     np.save(str(folder / "scores.npy"), net(images(2, 128, 96))[1].asnumpy())

@@ -22,6 +22,7 @@ from ..data.registry import open_dataset
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
 from ..deploy.detector import Detector
+from ..deploy.engines import MXNetEngine
 from ..evaluate.predict import predict
 from ..evaluate.voc import VOCMetric
 from ..graph.inference import free_dropped_blocks, inference_block
@@ -66,7 +67,10 @@ def measure_infer(options: BenchOptions) -> List[Measurement]:
     rows = []
     with open(dataset[0].image_path, "rb") as file:
         data = file.read()
-    detector, x = Detector(block, net.classes, net.size, ctx), mx.nd.zeros((1, 3, height, width), ctx=ctx)
+    detector, x = (
+        Detector(MXNetEngine(block, ctx), net.classes, net.size),
+        mx.nd.zeros((1, 3, height, width), ctx=ctx),
+    )
     pixels, _ = read_for_network(data, net.size)
     frame, read, normalise, network = medians_in_turn(
         [

@@ -24,6 +24,12 @@ class ClassifyOptions:
     top: int = option(3, "guesses for each picture")
     json: Optional[str] = option(None, "write the guesses into this file", metavar="FILE")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    # deploy.engines.ENGINES, said again so that --help need not load NumPy
+    engine: str = option(
+        "auto",
+        "what computes: auto is MXNet where its files are there",
+        choices=("auto", "mxnet", "onnxruntime"),
+    )
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -48,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ..deploy.classifier import Classifier
     from ..files import write_whole
 
-    classifier = Classifier.load(args.classifier, options.ctx)
+    classifier = Classifier.load(args.classifier, options.ctx, options.engine)
     answers: List[Dict[str, Any]] = []
     for path in args.images:
         try:

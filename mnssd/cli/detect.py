@@ -36,6 +36,12 @@ class DetectOptions:
     score: float = option(0.5, "lowest score of a detection, 0 to 1")
     json: Optional[str] = option(None, "write the detections into this file", metavar="FILE")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    # deploy.engines.ENGINES, said again so that --help need not load NumPy
+    engine: str = option(
+        "auto",
+        "what computes: auto is MXNet where its files are there",
+        choices=("auto", "mxnet", "onnxruntime"),
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.image import image_size, read_image
     from ..deploy.detector import Detector
 
-    detector = Detector.load(args.detector, options.ctx)
+    detector = Detector.load(args.detector, options.ctx, options.engine)
     names = _Names(options.output, args.images) if options.output else None
     found_in: List[Dict[str, Any]] = []
     for path in args.images:

@@ -1,4 +1,4 @@
-"""Write a trained detector or classifier as files that plain MXNet runs.
+"""Write a trained detector or classifier as files that plain MXNet or ONNX Runtime runs.
 
 They are loaded back and compared with the network on photographs: those of the run's validation set, or of
 --images. What does not answer as the network does is not written.
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
+from ..deploy.formats import NAMES, Formats
 from ..errors import DataError, OptionError
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import from_mapping, given, names_list, option, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,13 @@ class ExportOptions:
     output: Optional[str] = option(
         None, "folder to write; an earlier export there is replaced", metavar="DIR"
     )
+    format: List[str] = option(
+        ("symbol",), "symbol (MXNet's), onnx, both separated by a comma, or all", parse=names_list
+    )
+    onnx_pixels: bool = option(False, "the ONNX file takes uint8 pixels and normalises them itself")
+    raw_heads: bool = option(
+        False, "a detector's ONNX file ends before decoding and suppression, as OpenCV's DNN module needs it"
+    )
     name: Optional[str] = option(None, "beginning of the file names (default: that of the run's folder)")
     compare: int = option(50, "images to compare on")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
@@ -41,6 +49,17 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.compare < 1:
             raise ValueError(f"compare must be at least 1, not {self.compare}: an export is never unchecked")
+        for name in [] if list(self.format) == ["all"] else self.format:
+            if name not in NAMES:
+                raise ValueError(unknown_name("format", name, [*NAMES, "all"]))
+        onnx = self.format == ["all"] or "onnx" in self.format
+        if (self.onnx_pixels or self.raw_heads) and not onnx:
+            raise ValueError("onnx_pixels and raw_heads are for ONNX files; add --format onnx")
+
+    def formats(self) -> Formats:
+        """The same for `mnssd.deploy`."""
+        names = NAMES if self.format == ["all"] else tuple(dict.fromkeys(self.format))
+        return Formats(names, self.onnx_pixels, self.raw_heads)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,13 +93,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
     from .. import runtime, zoo
-    from ..deploy.export import export_symbol
+    from ..deploy.export import export_detector
 
     net = zoo.load_detector(args.run, runtime.pick_context(options.ctx))
     images = _images(args.images) if args.images else _validation_images(folder, net.classes)
     chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE))
-    with _bar(len(chosen)) as bar:
-        return export_symbol(net, options.output or "", chosen, _name(options, folder), spec, bar.update)
+    formats = options.formats()
+    with _bar(len(chosen) * len(formats.names)) as bar:
+        return export_detector(
+            net, options.output or "", chosen, _name(options, folder), spec, formats, bar.update
+        )
 
 
 def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
@@ -93,8 +115,11 @@ def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) 
         chosen = _spread(_images(args.images), options.compare)
     else:
         chosen = _validation_pixels(folder, spec, options.compare)
-    with _bar(len(chosen)) as bar:
-        return export_classifier(net, spec, options.output or "", chosen, _name(options, folder), bar.update)
+    formats = options.formats()
+    with _bar(len(chosen) * len(formats.names)) as bar:
+        return export_classifier(
+            net, spec, options.output or "", chosen, _name(options, folder), formats, bar.update
+        )
 
 
 def _bar(total: int) -> Any:

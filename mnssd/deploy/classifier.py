@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence, Tuple, Union, overload
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from .. import runtime, zoo
 from ..data.augment_cls import val_transform
-from ..data.image import to_network_input
 from ..data.network_io import read_reduced, reduce_pixels
 from ..graph.inference import inference_block
+from .engines import Engine, MXNetEngine
 from .load import load_export
 
 Image = Union[str, Path, bytes, np.ndarray]
@@ -34,7 +33,7 @@ class Guess(NamedTuple):
 class Classifier:
     """Says what photographs show; from `Classifier.load`.
 
-    May be called from several threads: images are prepared in parallel, and take turns in the network.
+    May be called from several threads: images are prepared in parallel, and take turns in MXNet's network.
 
     Attributes
     ----------
@@ -43,13 +42,12 @@ class Classifier:
         ``(width, height)`` of the network's input in pixels. Photographs of any size may be given.
     """
 
-    def __init__(self, block: Any, classes: Sequence[str], size: Size, central_part: float, ctx: Any) -> None:
+    def __init__(self, engine: Engine, classes: Sequence[str], size: Size, central_part: float) -> None:
         self.classes, self.size, self._part = tuple(classes), size, central_part
-        self._ctx, self._block = ctx, block
-        self._turn = threading.Lock()  # a Gluon block is not made for calls at the same time
+        self._engine = engine
 
     @classmethod
-    def load(cls, path: Union[str, Path], ctx: str = "auto") -> Classifier:
+    def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Classifier:
         """Load an export, or the network of a run.
 
         Parameters
@@ -57,23 +55,27 @@ class Classifier:
         path : str or Path
             The folder of an export, the folder of a run, or a parameter file in one.
         ctx : str
-            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``; for MXNet.
+        engine : str
+            ``mxnet``, ``onnxruntime``, or ``auto``: MXNet where its files are there.
 
         Raises
         ------
+        OptionError
+            For an engine that is unknown, or has no files there.
         ExportError
             When an export is damaged, incomplete, not for this version, or a detector's.
         WeightsError
             When a run is, or `path` is neither.
         """
         context = runtime.pick_context(ctx)
-        exported = load_export(Path(path), "classification", context)
+        exported = load_export(Path(path), "classification", context, engine)
         if exported:
             part = exported.sidecar["input"]["central_part"]
-            return cls(exported.block, exported.sidecar["classes"], exported.size, part, context)
+            return cls(exported.engine, exported.sidecar["classes"], exported.size, part)
         net, spec = zoo.load_classifier(str(path), context)
         block = inference_block(with_softmax(net), spec.size, context)
-        return cls(block, spec.classes, spec.size, spec.val_crop, context)
+        return cls(MXNetEngine(block, context), spec.classes, spec.size, spec.val_crop)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -111,9 +113,7 @@ class Classifier:
         return [guesses for batch in batches for guesses in self._classify(batch, top)]
 
     def _classify(self, images: Sequence[Image], top: int) -> List[List[Guess]]:
-        x = to_network_input([prepare(image, self.size, self._part) for image in images])
-        with self._turn:
-            probabilities = self._block(mx.nd.array(x, ctx=self._ctx)).asnumpy()
+        (probabilities,) = self._engine([prepare(image, self.size, self._part) for image in images])
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(0, top)]
         return [
             [Guess(int(label), self.classes[label], float(row[label])) for label in labels]

@@ -10,7 +10,7 @@ decision that it hangs on. It is then counted as ambiguous. Anything else is an 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, NamedTuple, Sequence, Set
+from typing import Any, Dict, NamedTuple, Protocol, Sequence, Set
 
 import numpy as np
 
@@ -24,6 +24,16 @@ BOX_TOLERANCE = 0.1
 
 IOU_ROUNDING = 1e-5
 """Of an overlap that MXNet computes in float32 from coordinates of some hundred pixels."""
+
+
+class Compared(Protocol):
+    """What a comparison of an export with its network found."""
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For the sidecar."""
+
+    def line(self) -> str:
+        """For the user."""
 
 
 class Rules(NamedTuple):
@@ -86,12 +96,31 @@ class Comparison:
 
     def line(self) -> str:
         """For the user."""
+        if not self.detections:
+            return f"heads for {self.images} images agree; largest difference {self.heads_max_difference:.1e}"
         ambiguous = f" ({self.ambiguous} more hang on rounding)" if self.ambiguous else ""
         return (
             f"{self.detections} detections in {self.images} images agree{ambiguous}; largest differences:"
             f" heads {self.heads_max_difference:.1e}, scores {self.score_max_difference:.1e},"
             f" boxes {self.box_max_difference:.1e} pixels"
         )
+
+    def add_heads(
+        self, network: Sequence[np.ndarray], export: Sequence[np.ndarray], images: Sequence[str]
+    ) -> None:
+        """Compare class scores and box offsets alone, where an export answers nothing else.
+
+        Raises
+        ------
+        ExportError
+            As `add`.
+        """
+        for index, image in enumerate(images):
+            try:
+                self._add_heads([array[index] for array in network], [array[index] for array in export])
+            except ExportError as error:
+                raise ExportError(f"{image}: {error}") from error
+            self.images += 1
 
     def add(self, network: Answer, export: Answer, rules: Rules, images: Sequence[str]) -> None:
         """Compare the answers to a batch; `images` are names for the messages.
@@ -104,17 +133,14 @@ class Comparison:
         for index, image in enumerate(images):
             ours, theirs = network.of_image(index), export.of_image(index)
             try:
-                self._add_heads(ours, theirs)
+                self._add_heads(ours[:2], theirs[:2])
                 self._add_detections(ours, theirs, rules)
             except ExportError as error:
                 raise ExportError(f"{image}: {error}") from error
             self.images += 1
 
-    def _add_heads(self, ours: Answer, theirs: Answer) -> None:
-        for what, a, b in (
-            ("class scores", ours.cls_preds, theirs.cls_preds),
-            ("box offsets", ours.box_preds, theirs.box_preds),
-        ):
+    def _add_heads(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
+        for what, a, b in zip(("class scores", "box offsets"), ours, theirs):
             if not np.isfinite(a).all():
                 raise ExportError(f"the network's own {what} are not finite: its weights are broken")
             if a.shape != b.shape:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence, Tuple, Union, overload
+from typing import List, NamedTuple, Sequence, Tuple, Union, overload
 
-import mxnet as mx
 import numpy as np
 
 from .. import runtime, zoo
-from ..data.image import to_network_input
 from ..data.network_io import read_for_network, shrink_for_network, to_detections
 from ..data.sample import Detections
 from ..graph.inference import inference_block
+from .engines import Engine, MXNetEngine
 from .load import load_export
 
 Image = Union[str, Path, bytes, np.ndarray]
@@ -35,7 +33,7 @@ class _Input(NamedTuple):
 class Detector:
     """Finds objects in photographs; from `Detector.load`.
 
-    May be called from several threads: images are prepared in parallel, and take turns in the network.
+    May be called from several threads: images are prepared in parallel, and take turns in MXNet's network.
 
     Attributes
     ----------
@@ -45,13 +43,12 @@ class Detector:
         ``(width, height)`` of the network's input in pixels. Photographs of any size may be given.
     """
 
-    def __init__(self, block: Any, classes: Sequence[str], size: Tuple[int, int], ctx: Any) -> None:
+    def __init__(self, engine: Engine, classes: Sequence[str], size: Tuple[int, int]) -> None:
         self.classes, self.size = tuple(classes), size
-        self._ctx, self._block = ctx, block
-        self._turn = threading.Lock()  # a Gluon block is not made for calls at the same time
+        self._engine = engine
 
     @classmethod
-    def load(cls, path: Union[str, Path], ctx: str = "auto") -> Detector:
+    def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
         """Load an export, or the network of a run.
 
         Parameters
@@ -59,21 +56,26 @@ class Detector:
         path : str or Path
             The folder of an export, the folder of a run, or a parameter file in one.
         ctx : str
-            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``; for MXNet.
+        engine : str
+            ``mxnet``, ``onnxruntime``, or ``auto``: MXNet where its files are there.
 
         Raises
         ------
+        OptionError
+            For an engine that is unknown, or has no files there.
         ExportError
             When an export is damaged, incomplete, not for this version, or a classifier's.
         WeightsError
             When a run is, or `path` is neither.
         """
         context = runtime.pick_context(ctx)
-        exported = load_export(Path(path), "detection", context)
+        exported = load_export(Path(path), "detection", context, engine)
         if exported:
-            return cls(exported.block, exported.sidecar["classes"], exported.size, context)
+            return cls(exported.engine, exported.sidecar["classes"], exported.size)
         net = zoo.load_detector(str(path), context)
-        return cls(inference_block(net, net.size, context), net.classes, net.size, context)
+        block = inference_block(net, net.size, context)
+        return cls(MXNetEngine(block, context), net.classes, net.size)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -112,9 +114,7 @@ class Detector:
 
     def _detect(self, images: Sequence[Image], score: float) -> List[Detections]:
         inputs = [self._prepare(image) for image in images]
-        x = to_network_input([prepared.pixels for prepared in inputs])
-        with self._turn:
-            ids, scores, boxes = (out.asnumpy() for out in self._block(mx.nd.array(x, ctx=self._ctx)))
+        ids, scores, boxes = self._engine([prepared.pixels for prepared in inputs])
         return [
             to_detections(ids[i], scores[i], boxes[i], self.size, prepared.size, score)
             for i, prepared in enumerate(inputs)

@@ -1,9 +1,9 @@
-"""A detector as files that plain MXNet runs: graph, parameters, and a JSON that says how to use them."""
+"""A detector as files that plain MXNet or ONNX Runtime runs, and a JSON that says how to use them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -16,7 +16,9 @@ from ..graph.symbol_graph import Graph
 from ..nn.ssd import SCORE_FLOOR, STDS
 from ..zoo import DetectorSpec
 from .compare import Answer, Comparison, Rules
-from .folder import BATCH, Exported, PathLike, write_symbol_export
+from .engines import OnnxEngine
+from .folder import BATCH, Exported, PathLike, Writer, symbol_writer, write_export
+from .formats import SYMBOL, Formats, check_installed
 from .sidecar import INPUT_NAME, describe_input
 from .symbol import block_with, import_symbol
 
@@ -24,19 +26,23 @@ OUTPUTS = ("ids", "scores", "bboxes")
 HEADS = ("cls_preds", "box_preds")
 
 
-def export_symbol(
+def export_detector(
     net: Any,
     folder: PathLike,
     images: Sequence[PathLike],
     name: str = "detector",
     spec: Optional[DetectorSpec] = None,
+    formats: Formats = SYMBOL,
     progress: Optional[Callable[[int], Any]] = None,
 ) -> Exported:
-    """Write ``NAME-symbol.json``, ``NAME-0000.params`` and ``NAME.json``, checked against `net`.
+    """Write a detector in one or more formats, checked against `net`, and ``NAME.json``.
 
-    The graph consists of MXNet's own operators, with BatchNorm folded into the convolutions, and ends
-    after non-maximum suppression. ``mx.gluon.SymbolBlock.imports(symbol, ['data'], params)`` loads it, and
-    the block's ``optimize_for(x, backend='MKLDNN')`` makes it twice as fast on a CPU.
+    ``symbol``: ``NAME-symbol.json`` and ``NAME-0000.params``. The graph consists of MXNet's own operators,
+    with BatchNorm folded into the convolutions, and ends after non-maximum suppression.
+    ``mx.gluon.SymbolBlock.imports(symbol, ['data'], params)`` loads it, and the block's
+    ``optimize_for(x, backend='MKLDNN')`` makes it twice as fast on a CPU.
+
+    ``onnx``: ``NAME.onnx``, which does the same in ONNX Runtime; or ends with the heads.
 
     Parameters
     ----------
@@ -50,8 +56,9 @@ def export_symbol(
         Beginning of the file names.
     spec : DetectorSpec, optional
         Kept in the JSON file.
+    formats : Formats
     progress : callable, optional
-        Called with the number of images compared, after each batch.
+        Called with the number of images compared, after each batch of each format.
 
     Returns
     -------
@@ -68,10 +75,33 @@ def export_symbol(
     """
     if not images:
         raise ExportError("no images to compare the export on; give some, as the detector will see them")
+    check_installed(formats)
     sections = {"task": "detection", **_describe(net), "detector": spec.as_dict() if spec else None}
-    return write_symbol_export(
-        folder, name, inference_graph(net), sections,
-        lambda symbol, params: compare_symbol(net, symbol, params, images, progress),
+    writers = []
+    if "symbol" in formats.names:
+        graph = inference_graph(net)
+        writers.append(symbol_writer(graph, lambda s, p: compare_symbol(net, s, p, images, progress)))
+    if "onnx" in formats.names:
+        writers.append(_onnx_writer(net, images, formats, progress))
+    return write_export(folder, name, sections, writers)
+
+
+def _onnx_writer(net: Any, images: Sequence[PathLike], formats: Formats, progress: Any) -> Writer:
+    from .onnx_model import append_detections, onnx_writer, to_onnx
+
+    arrays = read_arrays(net.heads)
+    heads = mx.sym.Group(list(net.heads(mx.sym.var(INPUT_NAME))))
+    graph = Graph(heads, {name: value.shape for name, value in arrays.items()})
+    shapes = {HEADS[0]: (len(net.anchors), len(net.classes) + 1), HEADS[1]: (len(net.anchors), 4)}
+    model = to_onnx(*fold(graph, arrays), net.size, shapes)
+    more: Dict[str, Any] = {}
+    if formats.raw_heads:
+        more["anchors"] = net.anchors.tolist()
+    else:
+        append_detections(model, net.anchors, _rules(net), OUTPUTS)
+    return onnx_writer(
+        model, net.size, formats.onnx_pixels, more,
+        lambda path: compare_onnx(net, path, formats, images, progress),
     )  # fmt: skip
 
 
@@ -115,18 +145,58 @@ def compare_symbol(
     plain, fused = import_symbol(symbol_path, params_path, ctx), import_symbol(symbol_path, params_path, ctx)
     plain_heads, fused = block_with(plain, HEADS), block_with(fused, (*HEADS, *OUTPUTS))
     fuse(fused, net.size, ctx)
-    rules = Rules(SCORE_FLOOR, net.nms_thresh, net.nms_topk, net.post_nms)
-    compared = {"plain": Comparison(), "fused": Comparison()}
-    for start in range(0, len(images), BATCH):
-        paths = images[start : start + BATCH]
-        x = mx.nd.array(to_network_input([read_for_network(path, net.size)[0] for path in paths]), ctx=ctx)
+    rules, compared = _rules(net), {"plain": Comparison(), "fused": Comparison()}
+    for names, pixels in _batches(net, images):
+        x = mx.nd.array(to_network_input(pixels), ctx=ctx)
         network = _answer(net, [*net.heads(x), *net(x)])
-        names = [str(path) for path in paths]
         compared["plain"].add(network, _answer(net, [*plain_heads(x), *plain(x)]), rules, names)
         compared["fused"].add(network, _answer(net, fused(x)), rules, names)
         if progress:
-            progress(len(paths))
+            progress(len(names))
     return compared
+
+
+def compare_onnx(
+    net: Any,
+    path: Path,
+    formats: Formats,
+    images: Sequence[PathLike],
+    progress: Optional[Callable[[int], Any]] = None,
+) -> Dict[str, Comparison]:
+    """Run the file in ONNX Runtime and compare its answers with those of `net`, under the name ``'onnx'``.
+
+    Raises
+    ------
+    ExportError
+        At the first image on which they differ; or when ONNX Runtime cannot load the file.
+    """
+    from .onnx_model import answering
+
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    whole, compared = OnnxEngine(path, formats.onnx_pixels), Comparison()
+    heads = whole if formats.raw_heads else OnnxEngine(answering(path, HEADS), formats.onnx_pixels)
+    for names, pixels in _batches(net, images):
+        x = mx.nd.array(to_network_input(pixels), ctx=ctx)
+        outputs, answers = [*net.heads(x), *net(x)], heads(pixels)
+        if formats.raw_heads:
+            compared.add_heads([array.asnumpy() for array in outputs[:2]], answers, names)
+        else:
+            given = [mx.nd.array(array, ctx=ctx) for array in [*answers, *whole(pixels)]]
+            compared.add(_answer(net, outputs), _answer(net, given), _rules(net), names)
+        if progress:
+            progress(len(names))
+    return {"onnx": compared}
+
+
+def _rules(net: Any) -> Rules:
+    return Rules(SCORE_FLOOR, net.nms_thresh, net.nms_topk, net.post_nms)
+
+
+def _batches(net: Any, images: Sequence[PathLike]) -> Iterator[Tuple[List[str], List[np.ndarray]]]:
+    """Names, and pixels at the size of the network's input."""
+    for start in range(0, len(images), BATCH):
+        paths = images[start : start + BATCH]
+        yield [str(path) for path in paths], [read_for_network(path, net.size)[0] for path in paths]
 
 
 def _answer(net: Any, outputs: Sequence[Any]) -> Answer:

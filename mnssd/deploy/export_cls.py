@@ -1,10 +1,10 @@
-"""A classifier as files that plain MXNet runs; as `deploy.export` for detectors."""
+"""A classifier as files that plain MXNet or ONNX Runtime runs; as `deploy.export` for detectors."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -16,7 +16,9 @@ from ..graph.symbol_graph import Graph
 from ..zoo import ClassifierSpec
 from .classifier import Image, prepare
 from .compare import HEADS_TOLERANCE, SCORE_TOLERANCE
-from .folder import BATCH, Exported, PathLike, write_symbol_export
+from .engines import Engine, MXNetEngine, OnnxEngine
+from .folder import BATCH, Exported, PathLike, Writer, symbol_writer, write_export
+from .formats import SYMBOL, Formats, check_installed
 from .sidecar import INPUT_NAME, describe_input
 from .symbol import block_with, import_symbol
 
@@ -86,9 +88,10 @@ def export_classifier(
     folder: PathLike,
     images: Sequence[Image],
     name: str = "classifier",
+    formats: Formats = SYMBOL,
     progress: Optional[Callable[[int], Any]] = None,
 ) -> Exported:
-    """Write a classifier as `deploy.export.export_symbol` writes a detector; the graph answers probabilities.
+    """Write a classifier as `deploy.export.export_detector` writes a detector; it answers probabilities.
 
     Parameters
     ----------
@@ -102,16 +105,18 @@ def export_classifier(
         Photographs to compare on, as for `Classifier`.
     name : str
         Beginning of the file names.
+    formats : Formats
     progress : callable, optional
-        Called with the number of images compared, after each batch.
+        Called with the number of images compared, after each batch of each format.
 
     Raises
     ------
     OptionError, ImageError, ExportError
-        As `export_symbol`.
+        As `export_detector`.
     """
     if not images:
         raise ExportError("no images to compare the export on; give some, as the classifier will see them")
+    check_installed(formats)
     count = len(spec.classes)
     sections = {
         "task": "classification",
@@ -127,10 +132,32 @@ def export_classifier(
         "classes": list(spec.classes),
         "classifier": spec.as_dict(),
     }
-    return write_symbol_export(
-        folder, name, classifier_graph(net), sections,
-        lambda symbol, params: _compare(net, spec, symbol, params, images, progress),
-    )  # fmt: skip
+    writers: List[Writer] = []
+    if "symbol" in formats.names:
+        graph = classifier_graph(net)
+        writers.append(symbol_writer(graph, lambda s, p: _compare_symbol(net, spec, s, p, images, progress)))
+    if "onnx" in formats.names:
+        writers.append(_onnx_writer(net, spec, images, formats.onnx_pixels, progress))
+    return write_export(folder, name, sections, writers)
+
+
+def _onnx_writer(
+    net: Any, spec: ClassifierSpec, images: Sequence[Image], takes_pixels: bool, progress: Any
+) -> Writer:
+    from .onnx_model import answering, append_softmax, onnx_writer, to_onnx
+
+    arrays = read_arrays(net)
+    graph = Graph(net(mx.sym.var(INPUT_NAME)), {name: a.shape for name, a in arrays.items()})
+    model = to_onnx(*fold(graph, arrays), spec.size, {LOGITS: (len(spec.classes),)})
+    append_softmax(model, PROBABILITIES)
+
+    def compare(path: Path) -> Mapping[str, ClassComparison]:
+        whole, inside = (OnnxEngine(m, takes_pixels) for m in (path, answering(path, [LOGITS])))
+        return _compare(
+            net, spec, {"onnx": lambda pixels: [*inside(pixels), *whole(pixels)]}, images, progress
+        )
+
+    return onnx_writer(model, spec.size, takes_pixels, {}, compare)
 
 
 def classifier_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
@@ -144,28 +171,34 @@ def classifier_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
     return fold(graph, arrays)
 
 
-def _compare(
+def _compare_symbol(
     net: Any, spec: ClassifierSpec, symbol: Path, params: Path, images: Sequence[Image], progress: Any
 ) -> Mapping[str, ClassComparison]:
     """``'plain'``: the files as anybody would load them; ``'fused'``: as `Classifier` runs them."""
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-    plain, fused = import_symbol(symbol, params, ctx), import_symbol(symbol, params, ctx)
-    blocks = {"plain": block_with(plain, (LOGITS, PROBABILITIES))}
-    blocks["fused"] = block_with(fused, (LOGITS, PROBABILITIES))
-    fuse(blocks["fused"], spec.size, ctx)
-    compared = {how: ClassComparison() for how in blocks}
+    plain, fused = (block_with(import_symbol(symbol, params, ctx), (LOGITS, PROBABILITIES)) for _ in range(2))
+    fuse(fused, spec.size, ctx)
+    engines = {"plain": MXNetEngine(plain, ctx), "fused": MXNetEngine(fused, ctx)}
+    return _compare(net, spec, engines, images, progress)
+
+
+def _compare(
+    net: Any, spec: ClassifierSpec, engines: Mapping[str, Engine], images: Sequence[Image], progress: Any
+) -> Mapping[str, ClassComparison]:
+    """Engines that answer logits and probabilities, by name."""
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    compared = {how: ClassComparison() for how in engines}
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
         pixels = [prepare(image, spec.size, spec.val_crop) for image in batch]
-        x = mx.nd.array(to_network_input(pixels), ctx=ctx)
-        logits = net(x)
+        logits = net(mx.nd.array(to_network_input(pixels), ctx=ctx))
         network = [logits.asnumpy(), mx.nd.softmax(logits).asnumpy()]
         names = [
             str(image) if isinstance(image, (str, Path)) else f"image {start + i + 1}"
             for i, image in enumerate(batch)
         ]
-        for how, block in blocks.items():
-            compared[how].add(network, [output.asnumpy() for output in block(x)], names)
+        for how, engine in engines.items():
+            compared[how].add(network, engine(pixels), names)
         if progress:
             progress(len(batch))
     return compared

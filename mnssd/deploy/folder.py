@@ -9,13 +9,14 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Protocol, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from .. import __version__
 from ..errors import ExportError, OptionError
+from .compare import Compared
 from .sidecar import (
     FORMAT,
     SCHEMA_VERSION,
@@ -31,14 +32,17 @@ BATCH = 8
 """Images compared at a time."""
 
 
-class Compared(Protocol):
-    """What a comparison of an export with its network found."""
+class Part(NamedTuple):
+    """One format of an export: its files by kind, what was compared, and sections of its own in the JSON."""
 
-    def as_dict(self) -> Dict[str, Any]:
-        """For the sidecar."""
+    files: Mapping[str, Path]
+    compared: Mapping[str, Compared]
+    sections: Mapping[str, Any] = {}
 
-    def line(self) -> str:
-        """For the user."""
+
+Writer = Callable[[Path, str], Part]
+"""Given a folder and the beginning of the file names, writes a format's files there and compares them with
+the network; raises ExportError where they do not answer as it does."""
 
 
 class Exported(NamedTuple):
@@ -49,14 +53,10 @@ class Exported(NamedTuple):
     compared: Mapping[str, Compared]
 
 
-def write_symbol_export(
-    folder: PathLike,
-    name: str,
-    graph: Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]],
-    sections: Mapping[str, Any],
-    compare: Callable[[Path, Path], Mapping[str, Compared]],
+def write_export(
+    folder: PathLike, name: str, sections: Mapping[str, Any], writers: Sequence[Writer]
 ) -> Exported:
-    """Write ``NAME-symbol.json``, ``NAME-0000.params`` and ``NAME.json``, once `compare` has passed them.
+    """Write an export in one or more formats, and ``NAME.json``, once all have passed their comparison.
 
     Parameters
     ----------
@@ -64,12 +64,9 @@ def write_symbol_export(
         To be made; an earlier export there is replaced.
     name : str
         Beginning of the file names.
-    graph : (mxnet.symbol.Symbol, mapping of str to numpy.ndarray)
-        As from `graph.inference.fold`.
     sections : mapping
-        Of the sidecar: what the files expect and answer.
-    compare : callable
-        Given the paths of graph and parameters, compares them with the network; raises ExportError.
+        Of the sidecar: what the network expects and answers.
+    writers : sequence of Writer
 
     Raises
     ------
@@ -82,23 +79,46 @@ def write_symbol_export(
         raise OptionError(f"name {name!r}: use letters, digits, '.', '_' and '-' for the name of an export")
     folder = Path(os.path.realpath(folder))
     with _appearing_whole(folder) as unfinished:
-        symbol_path, params_path = unfinished / f"{name}-symbol.json", unfinished / f"{name}-0000.params"
-        symbol, parameters = graph
-        symbol.save(str(symbol_path))
-        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
-        compared = compare(symbol_path, params_path)
+        parts = [write(unfinished, name) for write in writers]
+        files = {kind: path for part in parts for kind, path in part.files.items()}
+        compared = {how: result for part in parts for how, result in part.compared.items()}
         sidecar = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
             "name": name,
-            "files": {"symbol": describe_file(symbol_path), "params": describe_file(params_path)},
+            "files": {kind: describe_file(path) for kind, path in files.items()},
             **sections,
+            **{key: section for part in parts for key, section in part.sections.items()},
             "versions": {"mnssd": __version__, "mxnet": mx.__version__, "python": platform.python_version()},
             "comparison": {how: result.as_dict() for how, result in compared.items()},
         }
         write_sidecar(unfinished / f"{name}.json", sidecar)
-    paths = [folder / path.name for path in (symbol_path, params_path)]
+    paths = [folder / path.name for path in files.values()]
     return Exported([*paths, folder / f"{name}.json"], sidecar, compared)
+
+
+def symbol_writer(
+    graph: Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]],
+    compare: Callable[[Path, Path], Mapping[str, Compared]],
+) -> Writer:
+    """Writes ``NAME-symbol.json`` and ``NAME-0000.params``, MXNet's own files.
+
+    Parameters
+    ----------
+    graph : (mxnet.symbol.Symbol, mapping of str to numpy.ndarray)
+        As from `graph.inference.fold`.
+    compare : callable
+        Given the paths of graph and parameters, compares them with the network.
+    """
+
+    def write(folder: Path, name: str) -> Part:
+        symbol_path, params_path = folder / f"{name}-symbol.json", folder / f"{name}-0000.params"
+        symbol, parameters = graph
+        symbol.save(str(symbol_path))
+        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
+        return Part({"symbol": symbol_path, "params": params_path}, compare(symbol_path, params_path))
+
+    return write
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 Schema 1:
 
 - ``name``; ``task``: ``detection`` (also where it is absent) or ``classification``
-- ``files``: name, size and SHA-256 of each
+- ``files``: name, size and SHA-256 of each, by kind: ``symbol`` and ``params``, MXNet's; ``onnx``
 - ``input``: name, layout, dtype, shape (null for the batch), channels, size, how pixels become numbers
-- ``outputs``, ``heads``: name in the graph, shape and meaning of each tensor
+- ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
+- ``onnx``, where there is such a file: ``opset``; ``input`` and ``outputs``, its own tensors, which mean what
+  ``outputs`` do, or ``heads``, in this order; where it answers a detector's heads, the ``anchors``
 - ``classes``; ``versions``
 - of a detector ``boxes``: their coordinates; ``thresholds`` of the score and of non-maximum suppression;
   ``detector``: the structure (`zoo.DetectorSpec`), null where not known
@@ -27,6 +29,11 @@ FORMAT = "mnssd-export"
 SCHEMA_VERSION = 1
 
 INPUT_NAME = "data"
+PIXELS_NAME = "pixels"
+"""Of the input of a network that takes floats, and of one that takes pixels as they are."""
+
+KINDS = ({"symbol", "params"}, {"onnx"}, {"symbol", "params", "onnx"})
+"""Of files that an export may hold together."""
 
 Size = Tuple[int, int]
 
@@ -73,6 +80,18 @@ def describe_input(size: Size, central_part: Optional[float] = None) -> Dict[str
     }
 
 
+def describe_onnx_input(size: Size, takes_pixels: bool) -> Dict[str, Any]:
+    """The ``input`` of the ``onnx`` section; of floats it is as the general ``input`` section says."""
+    if not takes_pixels:
+        return {
+            "name": INPUT_NAME,
+            "layout": "NCHW",
+            "dtype": "float32",
+            "shape": [None, 3, size[1], size[0]],
+        }
+    return {"name": PIXELS_NAME, "layout": "NHWC", "dtype": "uint8", "shape": [None, size[1], size[0], 3]}
+
+
 def describe_file(path: Path) -> Dict[str, Any]:
     """Name, size in bytes and SHA-256 of a file of the export."""
     content = path.read_bytes()
@@ -111,12 +130,14 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
     try:
         part = sidecar["input"].get("central_part")
         classes, size = sidecar["classes"], tuple(sidecar["input"]["size"])
-        files = [sidecar["files"][kind]["file"] for kind in ("symbol", "params")]
+        files = [entry["file"] for entry in sidecar["files"].values()]
         sound = (
             isinstance(classes, list)
             and len(classes) > 0
             and all(isinstance(name, str) for name in [*classes, *files])
             and all(Path(name).name == name for name in files)
+            and set(sidecar["files"]) in KINDS
+            and ("onnx" not in sidecar["files"] or _is_onnx(sidecar["onnx"], (size[0], size[1])))
             and all(isinstance(entry["sha256"], str) for entry in sidecar["files"].values())
             and len(size) == 2
             and sidecar["input"] == describe_input((size[0], size[1]), part)
@@ -154,6 +175,12 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
         if actual["sha256"] != entry["sha256"]:
             raise ExportError(f"{path}: damaged or changed (its checksum is another); export it again")
     return found[0], sidecar
+
+
+def _is_onnx(section: Any, size: Size) -> bool:
+    inputs = [describe_onnx_input(size, takes_pixels) for takes_pixels in (False, True)]
+    names = section["outputs"]
+    return section["input"] in inputs and isinstance(names, list) and all(isinstance(n, str) for n in names)
 
 
 def _is_part(value: Any) -> bool:

@@ -1,0 +1,87 @@
+"""What computes a network's answer: MXNet, or ONNX Runtime. Both take pixels and give arrays."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, List, Protocol, Sequence, Union
+
+import mxnet as mx
+import numpy as np
+
+from .. import processor
+from ..data.image import to_network_input
+from ..errors import ExportError
+
+ENGINES = ("auto", "mxnet", "onnxruntime")
+"""Names for people; ``auto`` is MXNet where its files are there."""
+
+
+class Engine(Protocol):
+    """A network that may be called from several threads."""
+
+    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """The outputs for images ``(height, width, 3)`` RGB uint8 of the network's size, one batch."""
+
+
+class MXNetEngine:
+    """A Gluon block; calls take turns, for a block is not made for several at the same time."""
+
+    def __init__(self, block: Any, ctx: Any) -> None:
+        self._block, self._ctx = block, ctx
+        self._turn = threading.Lock()
+
+    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """See `Engine`."""
+        x = to_network_input(images)
+        with self._turn:
+            outputs = self._block(mx.nd.array(x, ctx=self._ctx))
+            several = isinstance(outputs, (list, tuple))
+            return [output.asnumpy() for output in (outputs if several else [outputs])]
+
+
+class OnnxEngine:
+    """An ONNX file in ONNX Runtime, on the CPU, with a thread a core.
+
+    Parameters
+    ----------
+    model : Path or bytes
+        The file, or what is in one.
+    takes_pixels : bool
+        Whether its input is uint8, else normalised float32.
+
+    Raises
+    ------
+    ExportError
+        When ONNX Runtime is not installed, or cannot load the file.
+    """
+
+    def __init__(self, model: Union[Path, bytes], takes_pixels: bool) -> None:
+        name = "the ONNX model" if isinstance(model, bytes) else str(model)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ExportError(
+                f"{name}: ONNX Runtime is not installed; install it with: pip install onnxruntime"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = processor.usable_cores()
+        options.log_severity_level = 3  # errors; its warnings are about its own optimizations
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the kinds it raises have no common base
+            raise ExportError(f"{name}: ONNX Runtime cannot load it ({_first_line(error)})") from error
+        self._input = self._session.get_inputs()[0].name
+        self._takes_pixels = takes_pixels
+
+    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """See `Engine`."""
+        x = np.stack(images) if self._takes_pixels else to_network_input(images)
+        outputs: List[np.ndarray] = self._session.run(None, {self._input: x})
+        return outputs
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0]
