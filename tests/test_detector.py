@@ -277,8 +277,10 @@ def test_command(
     assert err == ""
     content = json.loads(report.read_text())
     assert content["classes"] == list(CLASSES)
-    assert len(out.splitlines()) == len(content["images"]) == len(images)
-    for path, entry, line in zip(images, content["images"], out.splitlines()):
+    *lines, rate = out.splitlines()
+    assert len(lines) == len(content["images"]) == len(images)
+    assert rate.startswith(f"{len(images)} pictures, ")
+    for path, entry, line in zip(images, content["images"], lines):
         found, original = detector(path, 0.4), cv2.imread(path)
         assert (entry["image"], entry["height"], entry["width"]) == (path, *original.shape[:2])
         assert [CLASSES[label] for label in found.labels] == [d["class"] for d in entry["detections"]]
@@ -298,7 +300,7 @@ def test_command_goes_on_after_unreadable_images(
     arguments = [str(workspace / "run"), str(tmp_path / "cut.jpg"), images[0], str(tmp_path / "none.png")]
     assert run_command("detect", [*arguments, "--json", str(tmp_path / "found.json")]) == 1
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 1
+    assert len(out.splitlines()) == 2  # one picture, and the count
     assert "cut.jpg" in err
     assert "none.png" in err
     assert "2 of 3 pictures" in err

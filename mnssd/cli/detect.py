@@ -1,40 +1,62 @@
-"""Find objects in pictures, with an exported or a trained detector.
+"""Find objects in pictures, folders of them, videos or a camera, with an exported or a trained detector.
 
-Prints a line for each picture. With --output, draws labelled boxes; with --json, writes all detections into
-one file: {"classes": [...], "images": [{"image", "width", "height", "detections": [{"class", "score",
-"box": [xmin, ymin, xmax, ymax]}]}]}, boxes in pixels of the picture, counted from 0.
+Prints a line for each picture or frame. --output draws labelled boxes. The detections go to --jsonl, a line
+of JSON for each picture as it comes ({"image", "width", "height", "detections": [{"class", "score", "box":
+[xmin, ymin, xmax, ymax]}]}, "frame" too in a video), from which --resume goes on after an interruption; to
+--json, one file {"classes": [...], "images": [...]}; to --coco, a COCO data set; to --voc, an annotation for
+each picture. Boxes are in pixels of the picture, counted from 0; in --voc from 1, as there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Union
 
-from ..errors import ImageError, MnssdError
+from ..errors import ImageError, MnssdError, OptionError
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import from_mapping, given, names_list, option
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..data.sample import Detections
+    from ..deploy.report import Lines
+    from ..deploy.sources import Unreadable, VideoFile, View
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Endings under which OpenCV writes a picture; others become .png."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True)
 class DetectOptions:
     """Detecting."""
 
-    output: Optional[str] = option(None, "draw labelled boxes and write the pictures here", metavar="DIR")
+    output: Optional[str] = option(None, "draw labelled boxes; pictures and videos go here", metavar="DIR")
     # deploy.detector.DISPLAY_SCORE, said again so that --help need not load NumPy
     score: float = option(0.5, "lowest score of a detection, 0 to 1")
+    iou: Optional[float] = option(
+        None, "of two boxes of one class that overlap by more, the better stays (default: the network's)",
+        parse=float,
+    )  # fmt: skip
+    max_detections: int = option(-1, "most detections in one picture; -1 for all")
+    classes: Optional[List[str]] = option(
+        None, "wanted classes, separated by commas (default: all)", parse=names_list
+    )
+    jsonl: Optional[str] = option(None, "write a line for each picture as it comes", metavar="FILE")
+    resume: bool = option(False, "go on behind the last picture in --jsonl")
     json: Optional[str] = option(None, "write the detections into this file", metavar="FILE")
+    coco: Optional[str] = option(None, "write a COCO data set with these detections", metavar="FILE")
+    voc: Optional[str] = option(None, "write Pascal VOC's annotations of pictures here", metavar="DIR")
+    show: bool = option(False, "show them in a window, too; q ends it")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     # deploy.engines.ENGINES, said again so that --help need not load NumPy
     engine: str = option(
@@ -46,112 +68,219 @@ class DetectOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise ValueError(f"score is from 0 to 1, not {self.score}")
+        if self.iou is not None and not 0 <= self.iou <= 1:
+            raise ValueError(f"iou is from 0 to 1, not {self.iou}")
+        if self.resume and not self.jsonl:
+            raise ValueError("resume goes on behind the last picture in a file of lines; give --jsonl FILE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the detector, the pictures and the options."""
     parser.add_argument("detector", metavar="EXPORT_OR_RUN", help="folder of an export or a run")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE",
+        help="picture and video files, folders, patterns such as 'photos/*.jpg', camera:0",
+    )  # fmt: skip
     add_options(parser, DetectOptions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Detect in one picture after the other; 1 when some could not be read, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
+    if options.show:
+        _check_display()
 
     from .. import runtime
 
     runtime.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
-    from ..data.image import image_size, read_image
     from ..deploy.detector import Detector
+    from ..deploy.report import Lines, write_coco, write_json
 
     detector = Detector.load(args.detector, options.ctx, options.engine)
-    names = _Names(options.output, args.images) if options.output else None
-    found_in: List[Dict[str, Any]] = []
-    for path in args.images:
+    with contextlib.ExitStack() as stack:
+        path = options.jsonl or os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "lines")
+        lines = Lines(path, options.resume)
+        stack.callback(lines.close)
+        work = _Work(detector, options, args.images, lines)
+        stack.callback(work.close)
+        status = work.go_through()
+        for write, target in ((write_json, options.json), (write_coco, options.coco)):
+            if target:
+                write(target, path, detector.classes)
+    return status
+
+
+class _Work:
+    """One picture after the other, and what is written of each."""
+
+    def __init__(self, detector: Any, options: DetectOptions, inputs: Sequence[str], lines: Lines) -> None:
+        from tqdm import tqdm
+
+        self._detector, self._options, self._inputs, self._lines = detector, options, inputs, lines
+        self._pictures = _Names(options.output, inputs, "--output") if options.output else None
+        self._annotations = _Names(options.voc, inputs, "--voc") if options.voc else None
+        self._video: Optional[VideoFile] = None
+        self._bar = tqdm(unit="picture", disable=None, leave=False)
+        self._seen = self._failed = 0
+
+    def close(self) -> None:
+        """Finish the video that is being written."""
+        self._bar.close()
+        if self._video:
+            self._video.close()
+
+    def go_through(self) -> int:
+        """All pictures; returns the exit status."""
+        from ..deploy.sources import views
+
+        begun, status = time.monotonic(), 0
         try:
-            found, size = detector(path, options.score), image_size(path)
-            image = read_image(path) if names else None
+            for number, view in enumerate(views(self._inputs)):
+                if number < self._lines.done:
+                    self._pass_by(view, number)
+                elif not self._one(view):
+                    break
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            go_on = f"; go on with: --jsonl {self._lines.path} --resume" if self._options.jsonl else ""
+            print(f"interrupted{go_on}", file=sys.stderr)
+        rate = self._seen / max(time.monotonic() - begun, 1e-9)
+        before = f", {self._lines.done} were there" if self._lines.done else ""
+        self._say(f"{self._seen} pictures, {rate:.1f} a second{before}")
+        if self._failed:
+            total = self._seen + self._failed
+            print(f"error: {self._failed} of {total} pictures could not be read", file=sys.stderr)
+        return status or int(self._failed > 0)
+
+    def _pass_by(self, view: Union[View, Unreadable], number: int) -> None:
+        """One that an earlier call has done; it keeps the names that it has chosen."""
+        last = self._lines.last or {}
+        if number == self._lines.done - 1 and last["image"] != view.name:
+            raise MnssdError(
+                f"{self._lines.path}: ends with {last['image']}, but picture {number + 1} is now {view.name};"
+                " give the same pictures as before, or another --jsonl"
+            )
+        for names, ending in ((self._pictures, ""), (self._annotations, ".xml")):
+            if names and not getattr(view, "frame", None):
+                names.choose(view.name, ending)
+
+    def _one(self, view: Union[View, Unreadable]) -> bool:
+        """Detect, write, print; whether to go on."""
+        from ..data.image import read_image
+        from ..deploy.sources import View
+
+        opt = self._options
+        try:
+            if not isinstance(view, View):
+                raise ImageError(view.error)
+            found = self._detector(view.picture, opt.score, opt.iou, opt.max_detections, opt.classes)
+            pixels: Optional[np.ndarray] = None
+            if isinstance(view.picture, str):
+                pixels = read_image(view.picture) if self._pictures or opt.show else None
+            else:
+                pixels = view.picture
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
-            continue
-        line = f"{path}: {_summary(found, detector.classes)}"
-        if names and image is not None:
-            target = names.choose(path)
-            _write_picture(target, image, found, detector.classes)
-            line += f" -> {target}"
-        print(line, flush=True)
-        found_in.append(_as_dict(path, size, found, detector.classes))
-    if options.json:
-        _write_json(options.json, {"classes": list(detector.classes), "images": found_in})
-    unreadable = len(args.images) - len(found_in)
-    if unreadable:
-        print(f"error: {unreadable} of {len(args.images)} pictures could not be read", file=sys.stderr)
-    return 1 if unreadable else 0
+            self._failed += 1
+            self._lines.add({"image": view.name, "error": str(error)})
+            return True
+        line = f"{view.name}{'' if view.frame is None else f' frame {view.frame}'}: {found!r}"
+        drawn = found.draw(pixels) if pixels is not None and (self._pictures or opt.show) else None
+        if self._pictures and drawn is not None:
+            target = self._write_drawn(view, drawn)
+            line += f" -> {target}" if target else ""
+        if self._annotations and view.frame is None:
+            annotation = self._annotations.choose(view.name, ".xml")
+            annotation.write_text(found.to_voc(os.path.basename(view.name)), encoding="utf-8")
+        self._say(line)
+        self._lines.add({**view.key(), **found.to_dict()})
+        self._seen += 1
+        self._bar.update()
+        return not (opt.show and drawn is not None and _show(drawn))
+
+    def _write_drawn(self, view: View, drawn: np.ndarray) -> Optional[Path]:
+        """The path of what was begun: a picture, or a video at its first frame."""
+        from ..deploy.sources import VideoFile
+
+        assert self._pictures
+        if view.frame is None:
+            return _write_picture(self._pictures.choose(view.name, ""), drawn)
+        path = None
+        if view.frame == 0 or self._video is None:
+            if self._video:
+                self._video.close()
+            path = self._pictures.choose(view.name.replace(":", ""), ".mp4")
+            self._video = VideoFile(path, (drawn.shape[1], drawn.shape[0]), view.rate)
+        self._video.add(drawn)
+        return path
+
+    def _say(self, line: str) -> None:
+        self._bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
 
 
 class _Names:
-    """Chooses where pictures go: under their own names, numbered where one would be lost, be it an input."""
+    """Chooses where files go: under the pictures' names, numbered where one would be lost, be it an input."""
 
-    def __init__(self, folder: str, images: Sequence[str]) -> None:
+    def __init__(self, folder: str, images: Sequence[str], which: str) -> None:
         self._folder = Path(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise MnssdError(f"{folder}: is a file; --output is the folder for the pictures") from error
-        self._taken: Set[str] = {os.path.realpath(image) for image in images}
+            raise MnssdError(f"{folder}: is a file; {which} takes a folder") from error
+        self._images = [os.path.realpath(image) for image in images]
+        self._taken: Set[str] = set()
 
-    def choose(self, image: str) -> Path:
-        """A path that has not been chosen before."""
-        stem, ending = os.path.splitext(os.path.basename(image))
-        ending = ending if ending.lower() in WRITABLE else f"{ending}.png"
+    def choose(self, image: str, ending: str) -> Path:
+        """A path that has not been chosen before; with an ending of its own, or the picture's."""
+        stem, own = os.path.splitext(os.path.basename(image))
+        if not ending:
+            ending = own if own.lower() in WRITABLE else f"{own}.png"
         path, number = self._folder / (stem + ending), 1
-        while os.path.realpath(path) in self._taken:
+        while self._is_taken(os.path.realpath(path)):
             number += 1
             path = self._folder / f"{stem}-{number}{ending}"
         self._taken.add(os.path.realpath(path))
         return path
 
+    def _is_taken(self, path: str) -> bool:
+        """By an earlier choice, or by an input: one that was named, or lies in a folder that was."""
+        if path in self._taken:
+            return True
+        inside = (path == image or path.startswith(image + os.sep) for image in self._images)
+        return any(inside) and os.path.exists(path)
 
-def _write_picture(path: Path, image: np.ndarray, found: Detections, classes: Sequence[str]) -> None:
+
+def _write_picture(path: Path, drawn: np.ndarray) -> Path:
     import cv2
 
-    from ..deploy.draw import draw
-
-    drawn = cv2.cvtColor(draw(image, found, classes), cv2.COLOR_RGB2BGR)
-    written, content = cv2.imencode(path.suffix, drawn)
+    written, content = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     if not written:
         raise MnssdError(
-            f"{path}: OpenCV cannot write this kind of picture of {image.shape[1]}x{image.shape[0]}"
+            f"{path}: OpenCV cannot write this kind of picture of {drawn.shape[1]}x{drawn.shape[0]}"
         )
     path.write_bytes(content.tobytes())
+    return path
 
 
-def _summary(found: Detections, classes: Sequence[str]) -> str:
-    """``2 found: cat 0.98, dog 0.71``."""
-    shown = ", ".join(f"{classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores))
-    return f"{len(found.labels)} found" + (f": {shown}" if shown else "")
+def _check_display() -> None:
+    """Raise OptionError where no window can be opened."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        raise OptionError("--show: there is no display here (DISPLAY is not set); use --output")
+    import cv2
+
+    if "GUI:                           NONE" in cv2.getBuildInformation():
+        raise OptionError(
+            "--show: this OpenCV opens no windows; install opencv-python in place of opencv-python-headless"
+        )
 
 
-def _as_dict(path: str, size: Tuple[int, int], found: Detections, classes: Sequence[str]) -> Dict[str, Any]:
-    detections = [
-        {
-            "class": classes[label],
-            "score": round(float(score), 6),
-            "box": [round(float(edge), 3) for edge in box],
-        }
-        for label, score, box in zip(found.labels, found.scores, found.boxes)
-    ]
-    return {"image": path, "width": size[0], "height": size[1], "detections": detections}
+def _show(drawn: np.ndarray) -> bool:
+    """Show a picture; whether the user has had enough."""
+    import cv2
 
-
-def _write_json(path: str, report: Dict[str, Any]) -> None:
-    import json
-
-    from ..files import replacing
-
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with replacing(path) as file:
-        json.dump(report, file, indent=2, allow_nan=False)
-        file.write("\n")
+    cv2.imshow("mnssd", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    return (cv2.waitKey(1) & 0xFF) == ord("q")

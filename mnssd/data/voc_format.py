@@ -111,12 +111,26 @@ def write_annotation(
     difficult : sequence of bool, optional
         The VOC flag for each box; by default none is difficult.
     """
+    folder = Path(path).absolute().parent.parent.name
+    text = annotation_text(image_file, size, names, boxes, difficult, folder)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def annotation_text(
+    image_file: str,
+    size: Tuple[int, int],
+    names: Sequence[str],
+    boxes: Union[np.ndarray, Sequence[Sequence[float]]],
+    difficult: Optional[Sequence[bool]] = None,
+    folder: str = "",
+) -> str:
+    """What `write_annotation` writes; `folder` is the name of that of the data set."""
     flags = [False] * len(names) if difficult is None else list(difficult)
     if not len(names) == len(boxes) == len(flags):
         raise ValueError(f"{len(names)} names, {len(boxes)} boxes and {len(flags)} difficult flags")
     lines = [
         "<annotation>",
-        f"\t<folder>{escape(Path(path).absolute().parent.parent.name)}</folder>",
+        f"\t<folder>{escape(folder)}</folder>",
         f"\t<filename>{escape(image_file)}</filename>",
         f"\t<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>",
         "\t<segmented>0</segmented>",
@@ -132,7 +146,7 @@ def write_annotation(
             f"\t\t<bndbox>{corners}</bndbox>",
             "\t</object>",
         ]
-    Path(path).write_text("\n".join(lines) + "\n</annotation>\n", encoding="utf-8")
+    return "\n".join(lines) + "\n</annotation>\n"
 
 
 def read_list(path: Union[str, Path], known: Dict[str, str]) -> List[str]:

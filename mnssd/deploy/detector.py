@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple, Union, overload
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 
 from .. import runtime, zoo
 from ..data.network_io import read_for_network, shrink_for_network, to_detections
-from ..data.sample import Detections
+from ..errors import OptionError
 from ..graph.inference import inference_block
+from ..options import unknown_name
 from .engines import Engine, MXNetEngine
+from .found import Found, select
 from .load import load_export
 
 Image = Union[str, Path, bytes, np.ndarray]
@@ -79,15 +81,32 @@ class Detector:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: Image, score: float = ...
-    ) -> Detections: ...
+        self,
+        images: Image,
+        score: float = ...,
+        iou: Optional[float] = ...,
+        max_detections: int = ...,
+        classes: Optional[Sequence[str]] = ...,
+    ) -> Found: ...
 
     @overload
-    def __call__(self, images: Sequence[Image], score: float = ...) -> List[Detections]: ...
+    def __call__(
+        self,
+        images: Sequence[Image],
+        score: float = ...,
+        iou: Optional[float] = ...,
+        max_detections: int = ...,
+        classes: Optional[Sequence[str]] = ...,
+    ) -> List[Found]: ...
 
     def __call__(
-        self, images: Union[Image, Sequence[Image]], score: float = DISPLAY_SCORE
-    ) -> Union[Detections, List[Detections]]:
+        self,
+        images: Union[Image, Sequence[Image]],
+        score: float = DISPLAY_SCORE,
+        iou: Optional[float] = None,
+        max_detections: int = -1,
+        classes: Optional[Sequence[str]] = None,
+    ) -> Union[Found, List[Found]]:
         """Detect.
 
         Parameters
@@ -96,28 +115,47 @@ class Detector:
             Image files, what is in them, or pixels as ``(height, width, 3)`` uint8 RGB.
         score : float
             Detections with a lower score are left out.
+        iou : float, optional
+            Of two boxes of one class that overlap by more than this, only the better stays. Only lower values
+            than the network's own threshold (0.45 unless it was exported with another) change anything.
+        max_detections : int
+            The best of each image, at most so many; negative for all.
+        classes : sequence of str, optional
+            Names of those that are wanted; by default all.
 
         Returns
         -------
-        Detections, or a list of them for a sequence
+        Found, or a list of them for a sequence
             Boxes in pixels of the image, best score first.
 
         Raises
         ------
+        OptionError
+            For a class that the detector does not know.
         ImageError
             For a file that cannot be read, or pixels in another form.
         """
         if isinstance(images, (str, Path, bytes, np.ndarray)):
-            return self._detect([images], score)[0]
+            return self([images], score, iou, max_detections, classes)[0]
+        for name in classes or []:
+            if name not in self.classes:
+                raise OptionError(unknown_name("class", name, self.classes))
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [found for batch in batches for found in self._detect(batch, score)]
+        found = [one for batch in batches for one in self._detect(batch, score)]
+        if iou is None and max_detections < 0 and classes is None:
+            return found
+        return [select(one, classes, iou, max_detections) for one in found]
 
-    def _detect(self, images: Sequence[Image], score: float) -> List[Detections]:
+    def _detect(self, images: Sequence[Image], score: float) -> List[Found]:
         inputs = [self._prepare(image) for image in images]
         ids, scores, boxes = self._engine([prepared.pixels for prepared in inputs])
-        return [
+        detections = [
             to_detections(ids[i], scores[i], boxes[i], self.size, prepared.size, score)
             for i, prepared in enumerate(inputs)
+        ]
+        return [
+            Found(one.boxes, one.labels, one.scores, self.classes, prepared.size)
+            for one, prepared in zip(detections, inputs)
         ]
 
     def _prepare(self, image: Image) -> _Input:
