@@ -328,36 +328,3 @@ def test_pictures_of_any_kind_reach_onnx_runtime(exported: Path, tmp_path: Path)
         boxes = detector(path, score=0.0).boxes
         assert (boxes[:, 2] < size[0]).all()
         assert (boxes[:, 3] < size[1]).all()
-
-
-def code_of(page: str) -> List[str]:
-    """The Python programs of a page of the documentation."""
-    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
-    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
-
-
-def test_the_programs_of_the_documentation_find_what_the_detector_finds(
-    trained: Tuple[Any, Any], images: List[str], tmp_path: Path
-) -> None:
-    net, spec = trained
-    runtime, opencv = code_of("onnx.md")
-    for name, wanted, program in (
-        ("plain", ONNX, runtime),
-        ("pixels", Formats(("onnx",), onnx_pixels=True), runtime),
-        ("raw", Formats(("onnx",), raw_heads=True), opencv),
-    ):
-        export_detector(net, tmp_path / name, images[:2], name, spec, wanted)
-        description = str(tmp_path / name / f"{name}.json")
-        # The smallest image: larger ones the detector reads at a reduced size.
-        command = [sys.executable, "-c", program, description, images[0]]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found = sorted((line.split()[0], *map(float, line.split()[1:])) for line in printed.splitlines())
-        detections = Detector.load(write_run(tmp_path / f"{name}-run", net, spec))(images[0], score=0.5)
-        expected = sorted(
-            (CLASSES[label], float(score), *box)
-            for label, score, box in zip(detections.labels, detections.scores, detections.boxes)
-        )
-        assert len(found) == len(expected) > 0
-        for (a, *numbers), (b, *others) in zip(found, expected):
-            assert a == b
-            assert numbers[0] == pytest.approx(others[0], abs=2e-3)
