@@ -1,6 +1,6 @@
 r"""Ablations of detector training: the same short run with one thing changed at a time.
 
-    python benchmarks/ablations.py VOCDEVKIT WEIGHTS OUTPUT [--only NAME,NAME] [--seeds 0,1] [--epochs 10] \
+    python benchmarks/ablations.py VOCDEVKIT WEIGHTS OUTPUT [--only NAME+NAME] [--seeds 0,1] [--epochs 10] \
         [--size 192]
 
 Trains on nine tenths of VOC2012 `train`, six classes, and measures on the tenth held out (`--hold-out`):
@@ -26,28 +26,32 @@ BASE = [
     "--metric", "voc12",
 ]  # fmt: skip
 
+SLOW = ["--pretrained-lr", "0.1"]
+"""What ImageNet taught learns on at a tenth of the rate, .214 against .151; the other variants start here."""
+
 VARIANTS: Dict[str, List[str]] = {
-    "base": [],
+    "one rate for all": [],
     "pretrained-lr 0.3": ["--pretrained-lr", "0.3"],
-    "pretrained-lr 0.1": ["--pretrained-lr", "0.1"],
-    "lr 0.03": ["--lr", "0.03"],
-    "lr 0.02": ["--lr", "0.02"],
-    "lr 0.005": ["--lr", "0.005"],
-    "batch 8": ["--batch-size", "8"],
-    "predictor-lr 0.3": ["--predictor-lr", "0.3"],
-    "ema 0.995": ["--ema", "0.995"],
-    "giou": ["--box-loss", "giou"],
-    "focal": ["--cls-loss", "focal"],
-    "label smoothing 0.1": ["--label-smoothing", "0.1"],
-    "match 0.45": ["--match-iou", "0.45"],
-    "mosaic 0.5": ["--mosaic", "0.5"],
-    "no expansion": ["--expand-probability", "0"],
-    "expansion 2": ["--expand-ratio", "2"],
-    "colours half": ["--color-probability", "0.25"],
-    "early layers frozen": ["--freeze", r"backbone\.features\.[0-4]\."],
-    "wd 0.0001": ["--wd", "0.0001"],
-    "clip 5": ["--clip-gradient", "5"],
-    "stored statistics": ["--no-adopt-statistics"],
+    "base": SLOW,
+    "pretrained-lr 0.03": ["--pretrained-lr", "0.03"],
+    "lr 0.03, backbone as base": ["--lr", "0.03", "--pretrained-lr", "0.033"],
+    "lr 0.02": [*SLOW, "--lr", "0.02"],
+    "lr 0.005": [*SLOW, "--lr", "0.005"],
+    "batch 8": [*SLOW, "--batch-size", "8"],
+    "predictor-lr 0.3": [*SLOW, "--predictor-lr", "0.3"],
+    "early layers frozen": [*SLOW, "--freeze", r"backbone\.features\.[0-4]\."],
+    "ema 0.995": [*SLOW, "--ema", "0.995"],
+    "no expansion": [*SLOW, "--expand-probability", "0"],
+    "expansion 2": [*SLOW, "--expand-ratio", "2"],
+    "mosaic 0.5": [*SLOW, "--mosaic", "0.5"],
+    "colours half": [*SLOW, "--color-probability", "0.25"],
+    "giou": [*SLOW, "--box-loss", "giou"],
+    "focal": [*SLOW, "--cls-loss", "focal"],
+    "label smoothing 0.1": [*SLOW, "--label-smoothing", "0.1"],
+    "match 0.45": [*SLOW, "--match-iou", "0.45"],
+    "wd 0.0001": [*SLOW, "--wd", "0.0001"],
+    "clip 5": [*SLOW, "--clip-gradient", "5"],
+    "stored statistics": [*SLOW, "--no-adopt-statistics"],
 }
 
 
@@ -76,18 +80,20 @@ def main() -> None:
     parser.add_argument("voc", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--only", default="", help="names of variants, separated by commas")
+    parser.add_argument("--only", default="", help="names of variants, separated by +")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--size", type=int, default=192, help="of the network's input: small is quick")
     args = parser.parse_args()
-    chosen = args.only.split(",") if args.only else list(VARIANTS)
+    chosen = args.only.split("+") if args.only else list(VARIANTS)
     args.output.mkdir(parents=True, exist_ok=True)
     lines = ["| what | mAP of the tenth held out, by seed | mean | minutes |", "|---|---|---|---|"]
     for name in chosen:
         found = []
         for seed in args.seeds.split(","):
-            folder = args.output / f"{name.replace(' ', '-')}-{args.size}-{args.epochs}-{seed}"
+            folder = (
+                args.output / f"{name.replace(',', '').replace(' ', '-')}-{args.size}-{args.epochs}-{seed}"
+            )
             common = ["--data-root", str(args.voc), "--weights", str(args.weights), "--seed", seed]
             common += ["--epochs", str(args.epochs), "--val-interval", str(args.epochs)]
             common += ["--size", str(args.size)]
