@@ -35,6 +35,8 @@ VARIANTS: Dict[str, List[str]] = {
     "base": SLOW,
     "pretrained-lr 0.03": ["--pretrained-lr", "0.03"],
     "lr 0.03, backbone as base": ["--lr", "0.03", "--pretrained-lr", "0.033"],
+    "lr 0.003, backbone as base": ["--lr", "0.003", "--pretrained-lr", "0.33"],
+    "lr 0.001 for all": ["--lr", "0.001"],
     "lr 0.02": [*SLOW, "--lr", "0.02"],
     "lr 0.005": [*SLOW, "--lr", "0.005"],
     "batch 8": [*SLOW, "--batch-size", "8"],

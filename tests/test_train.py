@@ -181,6 +181,7 @@ def test_leaving_an_epoch_early_ends_its_threads():
 def test_a_taken_output_is_refused_and_a_default_name_is_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = RunFolder.create("", "ssd"), RunFolder.create("", "ssd")
+    first.unlock()
     assert (first.path.name, second.path.name) == ("ssd", "ssd-2")
     (first.path / "something").write_text("x")
     with pytest.raises(OptionError, match="--resume"):
@@ -219,7 +220,8 @@ def weights_of(run):
 
 def test_a_run_leaves_everything_and_resume_continues_exactly(shapes, tmp_path, monkeypatch):
     whole = train(shapes, tmp_path / "whole")
-    assert {p.name for p in whole.iterdir()} == {"config.yaml", "log.csv", "best.params", "last.ckpt"}
+    files = {"config.yaml", "log.csv", "best.params", "last.ckpt", "previous.ckpt"}
+    assert {p.name for p in whole.iterdir()} == files
     rows = list(csv.DictReader((whole / "log.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["loss"]) > 0 and 0 <= float(row["mAP"]) <= 1 for row in rows)
@@ -260,8 +262,9 @@ def test_resume_refuses_other_options_and_damaged_checkpoints(shapes, tmp_path):
         b"something else",
         content.replace(b"weights", b"wEights", 1),
     ):
-        (run / "last.ckpt").write_bytes(damaged)
-        with pytest.raises(MnssdError, match="last.ckpt"):
+        for name in ("last.ckpt", "previous.ckpt"):
+            (run / name).write_bytes(damaged)
+        with pytest.raises(MnssdError, match=r"previous\.ckpt"):
             train_detector({"resume": str(run)})
     assert content.startswith(FIRST_LINE)
     with pytest.raises(MnssdError, match="nowhere"):

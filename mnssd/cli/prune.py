@@ -116,6 +116,7 @@ def _cut(source: Path, start: Path, config: Dict[str, Any], options: PruneOption
     folder = RunFolder.create(str(start), start.name)
     folder.write_config({**config, what: structure})
     save_weights(folder.best, smaller)
+    folder.unlock()
     share = pruned.after / pruned.before
     print(
         f"{len(pruned.channels)} convolutions with fewer channels: {pruned.after / 1e6:.1f} of "

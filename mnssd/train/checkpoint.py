@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -24,6 +24,7 @@ from ..errors import MnssdError
 from ..files import write_whole
 from ..runtime import settle
 from .average import WeightAverage
+from .run_folder import RunFolder
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
 
@@ -36,6 +37,10 @@ class Progress:
     ----------
     epoch, step : int
         Epochs and steps completed.
+    batch : int
+        Steps completed in the epoch that is under way.
+    partial : dict
+        The journal's sums of that epoch.
     best_score : float or None
         Best validation score so far; None before the first.
     history : list of dict
@@ -46,6 +51,8 @@ class Progress:
     step: int = 0
     best_score: Optional[float] = None
     history: List[Dict[str, Any]] = field(default_factory=list)
+    batch: int = 0
+    partial: Dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -86,16 +93,26 @@ def save_weights(path: Path, block: Any) -> None:
 
 
 def load_checkpoint(
-    path: Path, block: Any, trainer: Any, average: Optional[WeightAverage] = None
+    run: RunFolder, block: Any, trainer: Any, average: Optional[WeightAverage], say: Callable[[str], None]
 ) -> Progress:
-    """Put a checkpoint back into `block`, `trainer` and `average`; returns the progress.
+    """Put the last checkpoint of a run back into `block`, `trainer` and `average`; returns the progress.
+
+    The one before it is taken where the last is damaged, and `say` is told so.
 
     Raises
     ------
     MnssdError
-        When the file is missing, damaged, or of another network.
+        When both are missing or damaged, or of another network.
     """
-    arrays, progress = read_checkpoint(path)
+    path = run.last
+    try:
+        arrays, progress = read_checkpoint(path)
+    except MnssdError as error:
+        if not run.previous.exists():
+            raise
+        path = run.previous
+        arrays, progress = read_checkpoint(path)
+        say(f"warning: {error}. Going on from the one before it, {path}")
     names = _names(block)
     found = {name[len("weights/") :]: value for name, value in arrays.items() if name.startswith("weights/")}
     wrong = [

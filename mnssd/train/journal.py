@@ -48,7 +48,7 @@ class Journal:
         self._slow_data_said = False
         self._last_line = time.monotonic()
         self._begun, self._begun_step = time.monotonic(), first_step
-        self.start_epoch(0)
+        self.start_epoch(0, {})
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -56,13 +56,23 @@ class Journal:
         print(text, flush=True)
         self._bar.refresh()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Begin the averages of an epoch."""
+    def start_epoch(self, epoch: int, partial: Mapping[str, Any]) -> None:
+        """Begin the averages of an epoch, or go on with those that `partial` gave."""
         self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}")
-        self._sums: Dict[str, float] = {}
-        self._images = self._steps = 0
-        self._waited = 0.0
-        self._epoch, self._epoch_begun = epoch, time.monotonic()
+        self._sums: Dict[str, float] = dict(partial.get("sums", {}))
+        self._images, self._steps = partial.get("images", 0), partial.get("steps", 0)
+        self._waited = partial.get("waited", 0.0)
+        self._epoch, self._epoch_begun = epoch, time.monotonic() - partial.get("seconds", 0.0)
+
+    def partial(self) -> Dict[str, Any]:
+        """The averages of the epoch so far, for `start_epoch`."""
+        return {
+            "sums": dict(self._sums),
+            "images": self._images,
+            "steps": self._steps,
+            "waited": self._waited,
+            "seconds": time.monotonic() - self._epoch_begun,
+        }
 
     def step(self, step: int, images: int, rate: float, losses: Mapping[str, float], waited: float) -> None:
         """One step done: `losses` by name, `waited` seconds for data."""

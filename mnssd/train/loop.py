@@ -16,6 +16,7 @@ from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .options import LoopOptions
 from .run_folder import RunFolder
+from .saving import Interrupted, Listener, Saver
 from .schedule import learning_rate
 
 
@@ -66,22 +67,32 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     ------
     MnssdError
         When the loss is not finite, or the disk is full; the last checkpoint stays.
+    Interrupted
+        After SIGINT or SIGTERM, when everything has been saved.
     """
     trainer = make_trainer(task.block, options, task.last_layers, task.pretrained)
     average = WeightAverage(task.block, options.ema) if options.ema else None
-    progress = load_checkpoint(run.last, task.block, trainer, average) if resume else Progress()
+    progress = load_checkpoint(run, task.block, trainer, average, print) if resume else Progress()
     per_epoch = len(task.batches)
+    saver = Saver(
+        run, options.save_minutes, options.keep_every,
+        lambda path: save_checkpoint(path, task.block, trainer, progress, average),
+    )  # fmt: skip
+    listener = Listener()
     journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
     said_bad = 0
-    try:
-        if task.can_answer and options.val_interval and not progress.history:
-            _measure_start(task, progress, run, journal)
-            save_checkpoint(run.last, task.block, trainer, progress, average)
+    with contextlib.ExitStack() as stack:
+        stack.callback(journal.close)
+        stack.enter_context(listener)
+        if not progress.step:
+            if task.can_answer and options.val_interval and not progress.history:
+                _measure_start(task, progress, run, journal)
+            saver.save()
         for epoch in range(progress.epoch, options.epochs):
-            journal.start_epoch(epoch)
+            journal.start_epoch(epoch, progress.partial)
             task.start_epoch(epoch)
-            rate, asked = 0.0, time.monotonic()
-            for batch in task.batches.epoch(epoch):
+            rate, asked = learning_rate(options, max(0, progress.step - 1), per_epoch), time.monotonic()
+            for batch in task.batches.epoch(epoch, progress.batch):
                 waited = time.monotonic() - asked
                 rate = learning_rate(options, progress.step, per_epoch)
                 trainer.set_learning_rate(rate)
@@ -98,12 +109,17 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                 if average:
                     average.step()
                 journal.step(progress.step, len(batch.indices), rate, losses, waited)
-                progress.step += 1
+                progress.step, progress.batch = progress.step + 1, progress.batch + 1
+                if listener.heard or saver.is_due():
+                    progress.partial = journal.partial()
+                    saver.save()
+                if listener.heard:
+                    raise Interrupted(listener.heard, run.path)
                 asked = time.monotonic()
             mx.nd.waitall()
             check_finite(task.block, run, epoch)
             row = journal.end_epoch(rate)
-            progress.epoch = epoch + 1
+            progress.epoch, progress.batch, progress.partial = epoch + 1, 0, {}
             last = progress.epoch == options.epochs
             due = options.val_interval and (last or progress.epoch % options.val_interval == 0)
             with average.in_place() if average else contextlib.nullcontext():
@@ -113,16 +129,16 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                     save_weights(run.best, task.block)
             row.update(measured.columns if measured else {})
             progress.history.append(row)
-            save_checkpoint(run.last, task.block, trainer, progress, average)
+            saver.save_epoch(progress.epoch)
             journal.finish_row(progress.history, _in_words(measured, better))
+            if listener.heard and not last:
+                raise Interrupted(listener.heard, run.path)
             if len(task.batches.bad) > said_bad:
                 said_bad = len(task.batches.bad)
                 first = next(iter(task.batches.bad.values()))
                 journal.say(
                     f"warning: {said_bad} images could not be used and were skipped; the first: {first}"
                 )
-    finally:
-        journal.close()
     return progress
 
 

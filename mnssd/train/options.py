@@ -55,6 +55,10 @@ class LoopOptions:
     seed: int = option(0, "of everything random")
     workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
     val_interval: int = option(1, "epochs between validations; 0 for never")
+    save_minutes: float = option(
+        5.0, "minutes between checkpoints within an epoch, beside the one at its end; 0 for none"
+    )
+    keep_every: int = option(0, "epochs between checkpoints that are kept, as epoch-N.ckpt; 0 for none")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     fast_graph: bool = option(
         True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
@@ -72,7 +76,7 @@ class LoopOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         rates = ("lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup")
-        for name in (*rates, "val_interval"):
+        for name in (*rates, "val_interval", "save_minutes", "keep_every"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:

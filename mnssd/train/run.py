@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     AnyTask = Union[DetectionTask, ClassificationTask]
 
-MAY_CHANGE = ("resume", "output", "workers", "ctx", "data_root", "download", "cache_images")
+MAY_CHANGE = (
+    "resume", "output", "workers", "ctx", "data_root", "download", "cache_images",
+    "save_minutes", "keep_every",
+)  # fmt: skip
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
 
 
@@ -91,14 +95,21 @@ def _prepare(size: Tuple[int, int], width: float, loop: LoopOptions) -> None:
 def _train(
     task: AnyTask, name: str, options: Sequence[Any], loop: LoopOptions, resumed: Optional[RunFolder]
 ) -> Path:
+    run = resumed or RunFolder.create(loop.output, name)
+    run.lock()
+    try:
+        if resumed is None:
+            plain = {key: value for kind in options for key, value in _plain(kind).items()}
+            run.write_config({"mnssd": __version__, **task.config(), "options": plain})
+        _run(task, loop, run, resumed is not None)
+    finally:
+        run.unlock()
+    return run.path
+
+
+def _run(task: AnyTask, loop: LoopOptions, run: RunFolder, resume: bool) -> None:
     from .loop import fit
 
-    if resumed is None:
-        run = RunFolder.create(loop.output, name)
-        plain = {key: value for kind in options for key, value in _plain(kind).items()}
-        run.write_config({"mnssd": __version__, **task.config(), "options": plain})
-    else:
-        run = resumed
     print(f"run {run.path}")
     for line in task.introduction():
         print(line)
@@ -106,11 +117,10 @@ def _train(
     print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
     for note in task.notes:
         print(f"note: {note}")
-    progress = fit(task, loop, run, resume=resumed is not None)
+    progress = fit(task, loop, run, resume)
     if progress.best_score is not None:
         print(f"best {task.score_name} {progress.best_score:.4f}")
     print(f"weights: {run.best}\nlog: {run.log}")
-    return run.path
 
 
 def _resumed_run(given: Dict[str, Any], kind: str) -> Optional[RunFolder]:
@@ -122,7 +132,7 @@ def _resumed_run(given: Dict[str, Any], kind: str) -> Optional[RunFolder]:
         if not given.get("output"):
             raise OptionError("--resume auto needs --output, to know which run")
         resume = given["output"]
-        if not (RunFolder(Path(resume)).last).exists():
+        if not RunFolder(Path(resume)).config.exists():
             return None
     run = RunFolder(Path(resume))
     config = run.read_config()
@@ -136,9 +146,18 @@ def _resumed_run(given: Dict[str, Any], kind: str) -> Optional[RunFolder]:
                 f"--{key.replace('_', '-')} {value} differs from the run's {stored.get(key)} ({run.config});"
                 " leave it out to go on, or start a new run with another --output"
             )
-    if not run.last.exists():
+    if run.has_begun():
+        return run
+    if run.log.exists():
         raise MnssdError(f"{run.last}: missing, so there is nothing to go on from; start a new run")
-    return run
+    # It ended before its first checkpoint, and starts again with its own options.
+    run.lock()
+    for file in (run.config, run.best):
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+    run.unlock()
+    given.update({**stored, **given, "output": resume})
+    return None
 
 
 def _plain(options: Any) -> Dict[str, Any]:
