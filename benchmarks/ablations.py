@@ -39,6 +39,7 @@ VARIANTS: Dict[str, List[str]] = {
     "lr 0.003, backbone too": ["--lr", "0.003"],
     "lr 0.003, backbone 0.0003": ["--lr", "0.003", "--pretrained-lr", "0.1"],
     "lr 0.002, backbone 0.001": ["--lr", "0.002", "--pretrained-lr", "0.5"],
+    "first half at 128 pixels": [*SLOW, "--early-size", "128", "--early-epochs", "5"],
     "batch 8": [*SLOW, "--batch-size", "8"],
     "predictor-lr 0.3": [*SLOW, "--predictor-lr", "0.3"],
     "early layers frozen": [*SLOW, "--freeze", r"backbone\.features\.[0-4]\."],

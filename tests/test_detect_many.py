@@ -211,6 +211,29 @@ def test_it_goes_on_where_it_ended(
     assert "2 were there" in said
 
 
+def test_names_stay_taken_after_an_interruption(workspace: Path, tmp_path: Path) -> None:
+    """A second video of one name does not replace the first, nor do pictures, whatever could not be read."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "clip.avi", 2)
+        write_image(tmp_path / folder / "x.jpg", make_image(ord(folder)))
+    (tmp_path / "a" / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    inputs = [tmp_path / "a", tmp_path / "b"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for target in (whole, cut):
+        outputs = ["--jsonl", target / "lines.jsonl", "--output", target / "drawn", "--voc", target / "voc"]
+        assert detect(workspace, *inputs, *outputs) == 1
+    names = {path.name for path in (whole / "drawn").iterdir()}
+    assert names == {"clip.mp4", "clip-2.mp4", "x.jpg"}
+    lines = (cut / "lines.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "lines.jsonl").write_bytes(b"".join(lines[:3]))  # clip, clip, the broken picture
+    before = (cut / "drawn" / "clip.mp4").read_bytes()
+    assert detect(workspace, *inputs, *outputs, "--resume") == 0
+    assert {path.name for path in (cut / "drawn").iterdir()} == names
+    assert (cut / "drawn" / "clip.mp4").read_bytes() == before
+    assert {path.name for path in (cut / "voc").iterdir()} == {"x.xml"}
+
+
 def test_lines_of_something_else_are_left_alone(workspace: Path, tmp_path: Path, capsys: Any) -> None:
     path, photo = tmp_path / "lines.jsonl", workspace / "photos" / "image0.jpg"
     path.write_text("my notes\n")

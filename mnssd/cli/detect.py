@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple, Union
 
 from ..errors import ImageError, MnssdError, OptionError
 from ..options import add_arguments as add_options
@@ -154,16 +155,21 @@ class _Work:
         return status or int(self._failed > 0)
 
     def _pass_by(self, view: Union[View, Unreadable], number: int) -> None:
-        """One that an earlier call has done; it keeps the names that it has chosen."""
+        """One that an earlier call has done: the names that it chose then stay taken."""
+        from ..deploy.sources import View
+
         last = self._lines.last or {}
         if number == self._lines.done - 1 and last["image"] != view.name:
             raise MnssdError(
                 f"{self._lines.path}: ends with {last['image']}, but picture {number + 1} is now {view.name};"
                 " give the same pictures as before, or another --jsonl"
             )
-        for names, ending in ((self._pictures, ""), (self._annotations, ".xml")):
-            if names and not getattr(view, "frame", None):
-                names.choose(view.name, ending)
+        if not isinstance(view, View) or number in self._lines.failed:
+            return
+        if self._pictures and not view.frame:
+            self._pictures.choose(*_file_of(view))
+        if self._annotations and view.frame is None:
+            self._annotations.choose(view.name, ".xml")
 
     def _one(self, view: Union[View, Unreadable]) -> bool:
         """Detect, write, print; whether to go on."""
@@ -205,12 +211,12 @@ class _Work:
 
         assert self._pictures
         if view.frame is None:
-            return _write_picture(self._pictures.choose(view.name, ""), drawn)
+            return _write_picture(self._pictures.choose(*_file_of(view)), drawn)
         path = None
         if view.frame == 0 or self._video is None:
             if self._video:
                 self._video.close()
-            path = self._pictures.choose(view.name.replace(":", ""), ".mp4")
+            path = self._pictures.choose(*_file_of(view))
             self._video = VideoFile(path, (drawn.shape[1], drawn.shape[0]), view.rate)
         self._video.add(drawn)
         return path
@@ -218,6 +224,11 @@ class _Work:
     def _say(self, line: str) -> None:
         self._bar.write(line, file=sys.stdout)
         sys.stdout.flush()
+
+
+def _file_of(view: View) -> Tuple[str, str]:
+    """The name after which what is drawn of it is called, and the ending, if not the name's own."""
+    return (view.name, "") if view.frame is None else (view.name.replace(":", ""), ".mp4")
 
 
 class _Names:
@@ -272,7 +283,7 @@ def _check_display() -> None:
         raise OptionError("--show: there is no display here (DISPLAY is not set); use --output")
     import cv2
 
-    if "GUI:                           NONE" in cv2.getBuildInformation():
+    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         raise OptionError(
             "--show: this OpenCV opens no windows; install opencv-python in place of opencv-python-headless"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import IO, Any, Dict, Iterator, Optional, Sequence, Set, Tuple
 
 from ..errors import MnssdError
 from ..files import replacing
@@ -28,6 +28,8 @@ class Lines:
         Lines that were there.
     last : dict or None
         The last of them.
+    failed : set of int
+        Numbers, from 0, of those that say an error.
 
     Raises
     ------
@@ -38,6 +40,7 @@ class Lines:
     def __init__(self, path: str, resume: bool) -> None:
         self.path, self.done = path, 0
         self.last: Optional[Dict[str, Any]] = None
+        self.failed: Set[int] = set()
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         there = os.path.exists(path) and os.path.getsize(path) > 0
         if there and not resume:
@@ -62,6 +65,8 @@ class Lines:
                     raise MnssdError(
                         f"{self.path}: line {self.done + 1} is none of `mnssd detect`; choose another --jsonl"
                     ) from error
+                if "error" in self.last:
+                    self.failed.add(self.done)
                 self.done += 1
                 whole += len(line)
         return whole

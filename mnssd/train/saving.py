@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -90,7 +91,10 @@ class Saver:
             link = self._run.previous.with_name(f".{self._run.previous.name}.unfinished")
             with contextlib.suppress(FileNotFoundError):
                 link.unlink()
-            os.link(self._run.last, link)
+            try:
+                os.link(self._run.last, link)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self._run.last, link)
             os.replace(link, self._run.previous)
         self._write(self._run.last)
         self._saved = time.monotonic()
