@@ -30,6 +30,8 @@ BASE = [
 SLOW = ["--lr", "0.003", "--pretrained-lr", "0.33"]
 """The best of the rates tried; the other variants start here."""
 
+ADAMW = ["--optimizer", "adamw", "--wd", "0.05"]
+
 VARIANTS: Dict[str, List[str]] = {
     "lr 0.01, backbone too": [],
     "lr 0.03, backbone 0.001": ["--lr", "0.03", "--pretrained-lr", "0.033"],
@@ -39,6 +41,8 @@ VARIANTS: Dict[str, List[str]] = {
     "lr 0.003, backbone too": ["--lr", "0.003"],
     "lr 0.003, backbone 0.0003": ["--lr", "0.003", "--pretrained-lr", "0.1"],
     "lr 0.002, backbone 0.001": ["--lr", "0.002", "--pretrained-lr", "0.5"],
+    "adamw 0.0005, backbone 0.0001": [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"],
+    "adamw 0.001, backbone 0.0003": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.3"],
     "first half at 128 pixels": [*SLOW, "--early-size", "128", "--early-epochs", "5"],
     "batch 8": [*SLOW, "--batch-size", "8"],
     "predictor-lr 0.3": [*SLOW, "--predictor-lr", "0.3"],

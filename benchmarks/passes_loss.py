@@ -23,7 +23,7 @@ import numpy as np
 
 from mnssd.data.augment_options import AugmentOptions
 from mnssd.train.detection import DetectionTask
-from mnssd.train.loop import make_trainer
+from mnssd.train.optimizer import make_trainer
 from mnssd.train.options import DetectionOptions, LoopOptions
 from mnssd.train.schedule import learning_rate
 

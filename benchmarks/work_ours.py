@@ -35,7 +35,7 @@ def backbone() -> Any:
 def train_step() -> Callable[[], object]:
     """The rewritten graph, and the trainer of the training loop."""
     from mnssd.graph.fast import fast_block
-    from mnssd.train.loop import make_trainer
+    from mnssd.train.optimizer import make_trainer
     from mnssd.train.options import LoopOptions
 
     net = backbone()
@@ -65,7 +65,7 @@ def detector_step() -> Callable[[], object]:
 
     from mnssd import zoo
     from mnssd.graph.fast import fast_block
-    from mnssd.train.loop import make_trainer
+    from mnssd.train.optimizer import make_trainer
     from mnssd.train.options import LoopOptions
 
     batch, classes = int(sys.argv[2]), int(sys.argv[3])

@@ -13,7 +13,7 @@ from mnssd import nn, zoo
 from mnssd.graph.inference import inference_block
 from mnssd.graph.known_concat import join_known
 from mnssd.graph.symbol_graph import Graph
-from mnssd.train.loop import make_trainer
+from mnssd.train.optimizer import make_trainer
 from mnssd.train.options import LoopOptions
 
 

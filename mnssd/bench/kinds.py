@@ -28,7 +28,7 @@ from ..evaluate.voc import VOCMetric
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..train.detection import DetectionTask
 from ..train.detection_samples import read_sample
-from ..train.loop import make_trainer
+from ..train.optimizer import make_trainer
 from ..train.options import DetectionOptions, LoopOptions
 from .measure import WARM_UP, Clock, Measurement, median_seconds, medians_in_turn
 from .options import BenchOptions

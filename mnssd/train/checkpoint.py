@@ -24,6 +24,7 @@ from ..errors import MnssdError
 from ..files import write_whole
 from ..runtime import settle
 from .average import WeightAverage
+from .optimizer import optimizer_arrays, restore_optimizer
 from .run_folder import RunFolder
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
@@ -62,7 +63,7 @@ def save_checkpoint(
     names = _names(block)
     settle()
     arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
-    arrays.update(_optimizer_arrays(trainer, names))
+    arrays.update(optimizer_arrays(trainer, names))
     if average:
         arrays.update({f"average/{name}": value for name, value in average.arrays.items()})
     body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
@@ -125,7 +126,7 @@ def load_checkpoint(
         )
     for name, parameter in names.items():
         parameter.set_data(mx.nd.array(found[name]))
-    _restore_optimizer(trainer, names, arrays)
+    restore_optimizer(trainer, names, arrays, progress.step)
     if average:
         kept = {name[len("average/") :]: v for name, v in arrays.items() if name.startswith("average/")}
         average.restore(progress.step, kept)
@@ -164,27 +165,3 @@ def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
 def _names(block: Any) -> Dict[str, Any]:
     """Parameters by structural name: the prefixes in their own names differ from process to process."""
     return dict(block._collect_params_with_prefix())
-
-
-def _optimizer_arrays(trainer: Any, names: Dict[str, Any]) -> Dict[str, np.ndarray]:
-    states = trainer._updaters[0].states
-    position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
-    arrays = {}
-    for name, parameter in names.items():
-        state = states.get(position.get(id(parameter)))
-        if state is not None:
-            arrays[f"momentum/{name}"] = state.asnumpy()
-    return arrays
-
-
-def _restore_optimizer(trainer: Any, names: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> None:
-    updater = trainer._updaters[0]
-    position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
-    for name, parameter in names.items():
-        value = arrays.get(f"momentum/{name}")
-        if value is None:
-            continue
-        index, weight = position[id(parameter)], parameter.data()
-        state = updater.optimizer.create_state_multi_precision(index, weight)
-        state[:] = value
-        updater.states[index], updater.states_synced[index] = state, True

@@ -14,6 +14,7 @@ from ..errors import MnssdError
 from .average import WeightAverage
 from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
+from .optimizer import make_trainer
 from .options import LoopOptions
 from .run_folder import RunFolder
 from .saving import Interrupted, Listener, Saver
@@ -149,36 +150,6 @@ def _measure_start(task: Task, progress: Progress, run: RunFolder, journal: Jour
         save_weights(run.best, task.block)
     progress.history.append({"epoch": 0, **(measured.columns if measured else {})})
     journal.say(f"before training: {_in_words(measured, False) or 'nothing to measure on'}")
-
-
-def make_trainer(
-    block: Any, options: LoopOptions, last_layers: Sequence[Any] = (), pretrained: Sequence[Any] = ()
-) -> mx.gluon.Trainer:
-    """Gradient descent with momentum.
-
-    BatchNorm parameters and biases are not decayed (He et al. 2019, "Bag of tricks", section 3.1).
-
-    The last layers may learn more slowly: no BatchNorm follows them, and they read thousands of
-    activations with a positive mean, so that at a rate which suits the rest of a fresh network each of
-    their steps overshoots. (On the built-in data set, 300 steps at 0.1 give crops of the classes .45 top-1;
-    with a tenth of it for the last layer, .90.) So may pretrained parameters, which know something already;
-    of those in a last layer the rate is the product of both multiples.
-    """
-    parameters = block.collect_params()
-    for name, parameter in parameters.items():
-        if name.endswith(("gamma", "beta", "bias")):
-            parameter.wd_mult = 0.0
-    for layer in last_layers:
-        for parameter in layer.collect_params().values():
-            parameter.lr_mult = options.predictor_lr
-    for parameter in pretrained:
-        parameter.lr_mult *= options.pretrained_lr
-    return mx.gluon.Trainer(
-        parameters,
-        "sgd",
-        {"learning_rate": options.lr, "momentum": options.momentum, "wd": options.wd},
-        kvstore=None,
-    )
 
 
 def clip_gradients(trainer: mx.gluon.Trainer, longest: float) -> None:

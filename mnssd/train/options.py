@@ -38,9 +38,12 @@ class LoopOptions:
     pretrained_lr: float = option(
         1.0, "learning rate of what --weights gave, as a multiple of --lr (and of --predictor-lr)"
     )
+    optimizer: str = option(
+        "sgd", "gradient descent with momentum, or AdamW, which wants a lower --lr", choices=("sgd", "adamw")
+    )
     schedule: str = option("cosine", "how the learning rate falls", choices=("cosine", "step"))
     warmup: float = option(1.0, "epochs in which the learning rate rises from 0")
-    momentum: float = option(0.9, "momentum of the gradient descent")
+    momentum: float = option(0.9, "momentum of the gradient descent; AdamW's first beta")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
     clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
     ema: float = option(
