@@ -20,6 +20,13 @@ class AdamW(mx.optimizer.Adam):
     MXNet 1.9.1 has the operator, but no optimizer that calls it.
     """
 
+    def _scale(self, ctx: Any) -> Any:
+        """What gradients are multiplied by, as the operator wants it; made once, not for every parameter."""
+        key = (self.rescale_grad, ctx)
+        if getattr(self, "_key", None) != key:
+            self._key, self._array = key, mx.nd.array([self.rescale_grad], ctx=ctx)
+        return self._array
+
     def update(self, index: int, weight: Any, grad: Any, state: Tuple[Any, Any]) -> None:
         """One step of one parameter."""
         self._update_count(index)
@@ -27,8 +34,8 @@ class AdamW(mx.optimizer.Adam):
         unbiased = rate * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
         mean, variance = state
         mx.nd.contrib.adamw_update(
-            weight, grad, mean, variance, mx.nd.array([self.rescale_grad], ctx=weight.context), out=weight,
-            lr=unbiased, eta=1.0, wd=rate * decay, beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon,
+            weight, grad, mean, variance, self._scale(weight.context), out=weight, lr=unbiased, eta=1.0,
+            wd=rate * decay, beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon,
         )  # fmt: skip
 
 
