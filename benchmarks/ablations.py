@@ -27,38 +27,37 @@ BASE = [
     "--metric", "voc12",
 ]  # fmt: skip
 
-SLOW = ["--lr", "0.003", "--pretrained-lr", "0.33"]
-"""The best of the rates tried; the other variants start here."""
-
+SGD = ["--lr", "0.003", "--pretrained-lr", "0.33"]
 ADAMW = ["--optimizer", "adamw", "--wd", "0.05"]
+START = [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"]
+"""The best of the rates and optimizers tried; the other variants start here."""
 
 VARIANTS: Dict[str, List[str]] = {
-    "lr 0.01, backbone too": [],
-    "lr 0.03, backbone 0.001": ["--lr", "0.03", "--pretrained-lr", "0.033"],
-    "lr 0.01, backbone 0.001": ["--pretrained-lr", "0.1"],
-    "base: lr 0.003, backbone 0.001": SLOW,
-    "lr 0.001, backbone too": ["--lr", "0.001"],
-    "lr 0.003, backbone too": ["--lr", "0.003"],
-    "lr 0.003, backbone 0.0003": ["--lr", "0.003", "--pretrained-lr", "0.1"],
-    "lr 0.002, backbone 0.001": ["--lr", "0.002", "--pretrained-lr", "0.5"],
-    "adamw 0.0005, backbone 0.0001": [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"],
-    "adamw 0.001, backbone 0.0003": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.3"],
-    "first half at 128 pixels": [*SLOW, "--early-size", "128", "--early-epochs", "5"],
-    "batch 8": [*SLOW, "--batch-size", "8"],
-    "predictor-lr 0.3": [*SLOW, "--predictor-lr", "0.3"],
-    "early layers frozen": [*SLOW, "--freeze", r"backbone\.features\.[0-4]\."],
-    "ema 0.995": [*SLOW, "--ema", "0.995"],
-    "no expansion": [*SLOW, "--expand-probability", "0"],
-    "expansion 2": [*SLOW, "--expand-ratio", "2"],
-    "mosaic 0.5": [*SLOW, "--mosaic", "0.5"],
-    "colours half": [*SLOW, "--color-probability", "0.25"],
-    "giou": [*SLOW, "--box-loss", "giou"],
-    "focal": [*SLOW, "--cls-loss", "focal"],
-    "label smoothing 0.1": [*SLOW, "--label-smoothing", "0.1"],
-    "match 0.45": [*SLOW, "--match-iou", "0.45"],
-    "wd 0.0001": [*SLOW, "--wd", "0.0001"],
-    "clip 5": [*SLOW, "--clip-gradient", "5"],
-    "stored statistics": [*SLOW, "--no-adopt-statistics"],
+    "base": START,
+    "sgd 0.03, backbone 0.001": ["--lr", "0.03", "--pretrained-lr", "0.033"],
+    "sgd 0.01 for all": [],
+    "sgd 0.001 for all": ["--lr", "0.001"],
+    "sgd 0.01, backbone 0.001": ["--pretrained-lr", "0.1"],
+    "sgd 0.003, backbone 0.001": SGD,
+    "sgd 0.003, no expansion": [*SGD, "--expand-probability", "0"],
+    "lr 0.001, backbone 0.0002": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.2"],
+    "lr 0.001, backbone 0.0001": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.1"],
+    "lr 0.0005 for all": [*ADAMW, "--lr", "0.0005"],
+    "wd 0.01": [*START, "--wd", "0.01"],
+    "early layers frozen": [*START, "--freeze", r"backbone\.features\.[0-4]\."],
+    "first half at 128 pixels": [*START, "--early-size", "128", "--early-epochs", "5"],
+    "batch 8": [*START, "--batch-size", "8"],
+    "ema 0.995": [*START, "--ema", "0.995"],
+    "no expansion": [*START, "--expand-probability", "0"],
+    "expansion 2": [*START, "--expand-ratio", "2"],
+    "mosaic 0.5": [*START, "--mosaic", "0.5"],
+    "colours half": [*START, "--color-probability", "0.25"],
+    "giou": [*START, "--box-loss", "giou"],
+    "focal": [*START, "--cls-loss", "focal"],
+    "label smoothing 0.1": [*START, "--label-smoothing", "0.1"],
+    "match 0.45": [*START, "--match-iou", "0.45"],
+    "clip 5": [*START, "--clip-gradient", "5"],
+    "stored statistics": [*START, "--no-adopt-statistics"],
 }
 
 
