@@ -256,6 +256,8 @@ def test_ctrl_c_leaves_whole_lines_and_says_how_to_go_on(workspace: Path, tmp_pa
     process = subprocess.Popen(
         [*command, "--jsonl", str(lines), "--json", str(tmp_path / "one.json")],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # Where the tests run in the background, SIGINT is ignored, also by what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     until = time.monotonic() + 120
     while (not lines.exists() or lines.stat().st_size < 20_000) and time.monotonic() < until:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -167,7 +167,14 @@ def start(data: str, run: Path, **more: Any) -> subprocess.Popen:
     options = {**OPTIONS, "data_root": data, "output": run, "size": "96", "resume": "auto", **more}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "mnssd.cli.main", "train-ssd", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
+
+
+def heed_ctrl_c() -> None:
+    """Where the tests run in the background, SIGINT is ignored, also by the processes that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(what: Any, seconds: float = 120) -> None:
@@ -198,7 +205,22 @@ def test_a_signal_ends_it_after_the_step_and_nothing_is_lost(
     assert progress.step == progress.epoch * STEPS + progress.batch
 
 
-def test_a_second_ctrl_c_does_not_wait() -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler, whatever this process has."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_that_is_ignored_stays_so(ctrl_c: None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Listener() as listener:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert listener.heard is None
+
+
+def test_a_second_ctrl_c_does_not_wait(ctrl_c: None) -> None:
     with Listener() as listener:
         os.kill(os.getpid(), signal.SIGINT)
         assert listener.heard == signal.SIGINT

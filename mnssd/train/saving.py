@@ -30,7 +30,8 @@ class Listener:
     """Within ``with``, SIGINT (Ctrl-C) and SIGTERM are noted instead of ending the process at once.
 
     A second SIGINT ends it all the same, as for somebody who cannot wait for the step or the measurement.
-    In another thread than the main one, which alone can, nothing is changed.
+    A signal that is ignored, as behind `nohup`, stays so. In another thread than the main one, which alone
+    can, nothing is changed.
 
     Attributes
     ----------
@@ -44,7 +45,8 @@ class Listener:
 
     def __enter__(self) -> Listener:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+            wanted = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._hear) for number in wanted}
         return self
 
     def __exit__(
