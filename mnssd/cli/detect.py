@@ -148,7 +148,8 @@ class _Work:
             print(f"interrupted{go_on}", file=sys.stderr)
         rate = self._seen / max(time.monotonic() - begun, 1e-9)
         before = f", {self._lines.done} were there" if self._lines.done else ""
-        self._say(f"{self._seen} pictures, {rate:.1f} a second{before}")
+        noun = "picture" if self._seen == 1 else "pictures"
+        self._say(f"{self._seen} {noun}, {rate:.1f} a second{before}")
         if self._failed:
             total = self._seen + self._failed
             print(f"error: {self._failed} of {total} pictures could not be read", file=sys.stderr)
