@@ -328,3 +328,12 @@ def test_pictures_of_any_kind_reach_onnx_runtime(exported: Path, tmp_path: Path)
         boxes = detector(path, score=0.0).boxes
         assert (boxes[:, 2] < size[0]).all()
         assert (boxes[:, 3] < size[1]).all()
+
+
+def test_engines_said_twice_are_the_same() -> None:
+    from mnssd.cli.classify import ClassifyOptions
+    from mnssd.cli.detect import DetectOptions
+    from mnssd.deploy.engines import ENGINES
+
+    for options in (DetectOptions, ClassifyOptions):
+        assert options.__dataclass_fields__["engine"].metadata["choices"] == ENGINES
