@@ -58,10 +58,10 @@ class Lines:
                 if not line.endswith(b"\n"):
                     break  # torn when the process was killed
                 try:
-                    self.last = json.loads(line)
-                    assert isinstance(self.last, dict)
-                    assert "image" in self.last
-                except (ValueError, AssertionError) as error:
+                    self.last = dict(json.loads(line))
+                    if "image" not in self.last:
+                        raise KeyError("image")
+                except (ValueError, TypeError, KeyError) as error:
                     raise MnssdError(
                         f"{self.path}: line {self.done + 1} is none of `mnssd detect`; choose another --jsonl"
                     ) from error
