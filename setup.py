@@ -49,7 +49,8 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "onnx": ["onnx<1.15", "onnxruntime"],  # MXNet's exporter was written for opset 13
+        # MXNet's exporter was written for opset 13; ONNX Runtime's quantizer needs onnx 1.16 and ml-dtypes.
+        "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
         "tensorboard": ["tensorboardX"],
         "test": [
             "hypothesis",

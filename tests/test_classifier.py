@@ -104,7 +104,7 @@ def test_plain_mxnet_and_classifier_answer_as_the_network(
 @pytest.mark.parametrize("pixels", [False, True])
 def test_onnx_runtime_answers_alike(images: List[str], tmp_path: Path, pixels: bool) -> None:
     net, spec = make_classifier("mobilenet_v1" if pixels else "mobilenet_v2", 0.875)
-    formats = Formats(("symbol", "onnx"), onnx_pixels=pixels)
+    formats = Formats(("symbol", "onnx"), pixels=pixels)
     exported = export_classifier(net, spec, tmp_path / "cls", images, "cls", formats)
     assert set(exported.compared) == {"plain", "fused", "onnx"}
     ours, theirs = (Classifier.load(tmp_path / "cls", engine=e) for e in ("mxnet", "onnxruntime"))

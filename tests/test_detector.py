@@ -224,7 +224,7 @@ BROKEN = {
     "sidecar gone": (lambda f: (f / "pets.json").unlink(), "neither an export nor a run"),
     "sidecar cut": (lambda f: (f / "pets.json").write_text('{"format": "mns'), "neither an export nor a run"),
     "sidecar is a list": (lambda f: (f / "pets.json").write_text("[1]"), "neither an export nor a run"),
-    "newer schema": (lambda f: edit(f / "pets.json", schema_version=2), r"pets\.json: written in version 2"),
+    "newer schema": (lambda f: edit(f / "pets.json", schema_version=3), r"pets\.json: written in version 3"),
     "no files": (lambda f: edit(f / "pets.json", files={}), r"pets\.json: describes"),
     "files elsewhere": (lambda f: edit(f / "pets.json", files__params__file="../x"), "did not write"),
     "classes a text": (lambda f: edit(f / "pets.json", classes="cat"), "did not write"),

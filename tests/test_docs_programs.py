@@ -32,8 +32,9 @@ def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     net, spec = make_net()
     for name, formats in (
         ("plain", Formats(("symbol", "onnx"))),
-        ("pixels", Formats(("onnx",), onnx_pixels=True)),
+        ("pixels", Formats(("onnx",), pixels=True)),
         ("raw", Formats(("onnx",), raw_heads=True)),
+        ("small", Formats(("int8",))),
     ):
         export_detector(net, folder / name, images, name, spec, formats)
     write_run(folder / "run", net, spec)
@@ -46,11 +47,13 @@ def code_of(page: str, language: str = "python") -> List[str]:
     return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
 
 
-def check_output(command: Sequence[str], exports: Path, photo: str, names: Sequence[str]) -> None:
-    """Run a program and compare its lines with the detections of the network itself."""
+def check_output(
+    command: Sequence[str], exports: Path, photo: str, names: Sequence[str], by: str = "run"
+) -> None:
+    """Run a program and compare its lines with the detections of the network itself, or of an export."""
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = [line.split() for line in printed.splitlines()]
-    detections = Detector.load(exports / "run")(photo, score=0.5)
+    detections = Detector.load(exports / by)(photo, score=0.5)
     left = [(str(names[CLASSES.index(name)]), score, box) for name, score, box in detections]
     assert len(found) == len(left) > 3
     edges = [side - 1 for side in detections.size] * 2
@@ -70,18 +73,19 @@ def check_output(command: Sequence[str], exports: Path, photo: str, names: Seque
     ("page", "number", "export"),
     [
         ("onnx.md", 0, "plain"), ("onnx.md", 0, "pixels"), ("onnx.md", 1, "raw"),
-        ("mxnet.md", 0, "plain"), ("mxnet.md", 1, "plain"),
+        ("mxnet.md", 0, "plain"), ("mxnet.md", 1, "plain"), ("mxnet.md", 2, "small"),
     ],
 )  # fmt: skip
 def test_python(page: str, number: int, export: str, exports: Path, images: List[str]) -> None:
     program = code_of(page)[number]
     assert "mnssd" not in program
     description = str(exports / export / f"{export}.json")
-    check_output([sys.executable, "-c", program, description, images[0]], exports, images[0], CLASSES)
+    command = [sys.executable, "-c", program, description, images[0]]
+    check_output(command, exports, images[0], CLASSES, "small" if export == "small" else "run")
 
 
 def test_no_program_is_left_out() -> None:
-    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md")] == [2, 2]
+    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md")] == [2, 3]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")

@@ -110,7 +110,7 @@ def test_plain_mxnet_gives_the_same_detections(
 def test_sidecar_says_everything(exported: Path, trained: Tuple[Any, Any], images: List[str]) -> None:
     net, spec = trained
     sidecar = read_json(exported)
-    assert (sidecar["format"], sidecar["schema_version"], sidecar["name"]) == ("mnssd-export", 1, "pets")
+    assert (sidecar["format"], sidecar["schema_version"], sidecar["name"]) == ("mnssd-export", 2, "pets")
     assert sorted(path.name for path in exported.iterdir()) == [
         "pets-0000.params",
         "pets-symbol.json",

@@ -20,7 +20,9 @@ class BenchOptions:
     )
     splits: Optional[str] = option(None, "image lists (default: those of training)")
     run: Optional[str] = option(
-        None, "run folder: measure its detector instead of an untrained one (infer, eval)", metavar="RUN"
+        None,
+        "run folder: measure its detector, not an untrained one (infer, eval); beside its exports (export)",
+        metavar="RUN",
     )
     network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
     width: float = option(1.0, "width multiplier of the backbone")
@@ -32,6 +34,9 @@ class BenchOptions:
     )
     batch_size: int = option(16, "images a step (train, data, eval)")
     workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
+    metric: str = option(
+        "voc07", "of mAP: 11 points, or the area under the curve", choices=("voc07", "voc12")
+    )
     seconds: float = option(10.0, "about so long is each figure measured")
     fast_graph: bool = option(True, "train through the rewritten graph")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")

@@ -1,5 +1,7 @@
 """Measure the speed and the memory of training, detection, data and evaluation on this machine.
 
+`mnssd bench export FOLDER` puts the formats of an export side by side, with their mAP on --dataset.
+
 Each measurement runs in a process of its own, with the settings that the real command would choose. Without
 other options: MobileNetV2 SSD at 300x300 on the built-in pictures. Compare figures of one machine only.
 """
@@ -13,7 +15,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any, Dict, Mapping, Sequence
 
 from .. import runtime
 from ..bench.measure import format_table
@@ -26,6 +29,8 @@ from ..options import as_arguments, from_mapping, given, unknown_name
 WHAT = ("train", "infer", "data", "eval")
 """The keys of `bench.kinds.KINDS`, said again so that --help need not load MXNet."""
 
+EXPORT = "export"
+
 OF_A_DETECTOR = ("infer", "eval")
 """What can be measured of a run's detector."""
 
@@ -33,16 +38,21 @@ OF_A_DETECTOR = ("infer", "eval")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to measure, and the options of measuring."""
     parser.add_argument(
-        "what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)} (default: all of them, in turn)"
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        help=f"{', '.join(WHAT)} (default: all of them, in turn), or: export FOLDER",
     )
     add_options(parser, BenchOptions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table; returns the exit status."""
+    if args.what[:1] == [EXPORT]:
+        return _exports(args.what[1:], from_mapping(BenchOptions, given(args, BenchOptions)))
     for name in args.what:
         if name not in WHAT:
-            raise OptionError(unknown_name("measurement", name, WHAT))
+            raise OptionError(unknown_name("measurement", name, [*WHAT, EXPORT]))
     options = from_mapping(BenchOptions, given(args, BenchOptions))
     what = list(dict.fromkeys(args.what)) or list(WHAT)
     if options.run:
@@ -52,15 +62,38 @@ def run(args: argparse.Namespace) -> int:
         what = [name for name in what if name in OF_A_DETECTOR]
     reports = [_here(what[0], options)] if len(what) == 1 else [_apart(name, options) for name in what]
     report = {**reports[0], "rows": [row for part in reports for row in part["rows"]]}
-    machine = report["machine"]
-    threads = machine["settings"]["OMP_NUM_THREADS"]
+    print(_machine(report["machine"]))
+    print(f"{report['detector']}\n\n{format_table(report['rows'])}")
+    _write(report, options)
+    return 0
+
+
+def _exports(folders: Sequence[str], options: BenchOptions) -> int:
+    if len(folders) != 1:
+        raise OptionError(f"give one folder of an export: mnssd bench {EXPORT} FOLDER")
+    runtime.suit_single_images()
+    from ..bench.exports import format_exports, measure_exports
+
+    rows = measure_exports(Path(folders[0]), options)
+    machine = runtime.describe()
     print(
+        f"{_machine(machine)}\n{folders[0]}, {options.metric} on {options.dataset}\n\n{format_exports(rows)}"
+    )
+    settings = dataclasses.asdict(options)
+    _write({"machine": machine, "options": settings, "rows": [row.as_dict() for row in rows]}, options)
+    return 0
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    threads = machine["settings"]["OMP_NUM_THREADS"]
+    return (
         f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores, {threads} threads"
     )
-    print(f"{report['detector']}\n\n{format_table(report['rows'])}")
+
+
+def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
     if options.json:
         write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
-    return 0
 
 
 def _here(name: str, options: BenchOptions) -> Dict[str, Any]:

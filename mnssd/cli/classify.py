@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
+from ..deploy.formats import ENGINES
 from ..errors import ImageError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
@@ -24,11 +25,8 @@ class ClassifyOptions:
     top: int = option(3, "guesses for each picture")
     json: Optional[str] = option(None, "write the guesses into this file", metavar="FILE")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    # deploy.engines.ENGINES, said again so that --help need not load NumPy
     engine: str = option(
-        "auto",
-        "what computes: auto is MXNet where its files are there",
-        choices=("auto", "mxnet", "onnxruntime"),
+        "auto", "what computes; auto is the first of these whose files are there", choices=("auto", *ENGINES)
     )
 
     def __post_init__(self) -> None:

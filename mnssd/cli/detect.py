@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple, Union
 
+from ..deploy.formats import ENGINES
 from ..errors import ImageError, MnssdError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
@@ -59,11 +60,8 @@ class DetectOptions:
     voc: Optional[str] = option(None, "write Pascal VOC's annotations of pictures here", metavar="DIR")
     show: bool = option(False, "show them in a window, too; q ends it")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    # deploy.engines.ENGINES, said again so that --help need not load NumPy
     engine: str = option(
-        "auto",
-        "what computes: auto is MXNet where its files are there",
-        choices=("auto", "mxnet", "onnxruntime"),
+        "auto", "what computes; auto is the first of these whose files are there", choices=("auto", *ENGINES)
     )
 
     def __post_init__(self) -> None:

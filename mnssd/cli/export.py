@@ -1,7 +1,8 @@
 """Write a trained detector or classifier as files that plain MXNet or ONNX Runtime runs.
 
 They are loaded back and compared with the network on photographs: those of the run's validation set, or of
---images. What does not answer as the network does is not written.
+--images. What does not answer as the network does is not written. 8-bit integers take their scales from
+photographs of the run's training set, or of --images, and answer nearly the same; how nearly is said.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
-from ..deploy.formats import NAMES, Formats
+from ..deploy.formats import CALIBRATIONS, NAMES, Formats
 from ..errors import DataError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option, unknown_name
@@ -36,12 +37,19 @@ class ExportOptions:
         None, "folder to write; an earlier export there is replaced", metavar="DIR"
     )
     format: List[str] = option(
-        ("symbol",), "symbol (MXNet's), onnx, both separated by a comma, or all", parse=names_list
+        ("symbol",),
+        "symbol (MXNet's), onnx, int8 (MXNet's in 8 bits), onnx-int8, several separated by commas, or all",
+        parse=names_list,
     )
-    onnx_pixels: bool = option(False, "the ONNX file takes uint8 pixels and normalises them itself")
+    pixels: bool = option(False, "the files take uint8 pixels and normalise them themselves")
     raw_heads: bool = option(
-        False, "a detector's ONNX file ends before decoding and suppression, as OpenCV's DNN module needs it"
+        False, "a detector's files end before decoding and suppression, as OpenCV's DNN module needs it"
     )
+    fp16_weights: bool = option(False, "symbol keeps its weights in 16 bits, in half the space")
+    calibration: str = option(
+        "naive", "how the ranges of 8-bit integers are found on photographs", choices=CALIBRATIONS
+    )
+    calibrate: int = option(64, "images to calibrate on: of the run's training set, or of --images")
     name: Optional[str] = option(None, "beginning of the file names (default: that of the run's folder)")
     compare: int = option(50, "images to compare on")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
@@ -52,21 +60,25 @@ class ExportOptions:
         for name in [] if list(self.format) == ["all"] else self.format:
             if name not in NAMES:
                 raise ValueError(unknown_name("format", name, [*NAMES, "all"]))
-        onnx = self.format == ["all"] or "onnx" in self.format
-        if (self.onnx_pixels or self.raw_heads) and not onnx:
-            raise ValueError("onnx_pixels and raw_heads are for ONNX files; add --format onnx")
+        if self.calibrate < 1:
+            raise ValueError(f"calibrate must be at least 1, not {self.calibrate}")
+        if self.fp16_weights and "symbol" not in self.formats().names:
+            raise ValueError("fp16_weights is for symbol files; add --format symbol")
 
     def formats(self) -> Formats:
         """The same for `mnssd.deploy`."""
         names = NAMES if self.format == ["all"] else tuple(dict.fromkeys(self.format))
-        return Formats(names, self.onnx_pixels, self.raw_heads)
+        return Formats(names, self.pixels, self.raw_heads, self.fp16_weights, self.calibration)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run and the options of exporting."""
     parser.add_argument("run", metavar="RUN", help="run folder, or a parameter file in one")
     parser.add_argument(
-        "--images", nargs="+", metavar="IMAGE", help="photographs to compare on, or folders of them"
+        "--images",
+        nargs="+",
+        metavar="IMAGE",
+        help="photographs to compare and calibrate on, or folders of them",
     )
     add_options(parser, ExportOptions)
 
@@ -96,13 +108,21 @@ def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) ->
     from ..deploy.export import export_detector
 
     net = zoo.load_detector(args.run, runtime.pick_context(options.ctx))
-    images = _images(args.images) if args.images else _validation_images(folder, net.classes)
-    chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE))
     formats = options.formats()
+    calibrating: List[str] = []
+    if args.images:
+        images = _images(args.images)
+        calibrating = images
+    else:
+        images = _images_of_run(folder, net.classes, "val")
+        if formats.int8:
+            calibrating = _images_of_run(folder, net.classes, "train")
+    chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE))
     with _bar(len(chosen) * len(formats.names)) as bar:
         return export_detector(
-            net, options.output or "", chosen, _name(options, folder), spec, formats, bar.update
-        )
+            net, options.output or "", chosen, _name(options, folder), spec, formats, bar.update,
+            calibrate_on=_spread(calibrating, options.calibrate),
+        )  # fmt: skip
 
 
 def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
@@ -111,14 +131,18 @@ def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) 
 
     net, spec = zoo.load_classifier(args.run, runtime.pick_context(options.ctx))
     chosen: Sequence[Any]
-    if args.images:
-        chosen = _spread(_images(args.images), options.compare)
-    else:
-        chosen = _validation_pixels(folder, spec, options.compare)
+    calibrating: Sequence[Any] = []
     formats = options.formats()
+    if args.images:
+        images = _images(args.images)
+        chosen, calibrating = _spread(images, options.compare), _spread(images, options.calibrate)
+    else:
+        chosen = _pixels_of_run(folder, spec, "val", options.compare)
+        if formats.int8:
+            calibrating = _pixels_of_run(folder, spec, "train", options.calibrate)
     with _bar(len(chosen) * len(formats.names)) as bar:
         return export_classifier(
-            net, spec, options.output or "", chosen, _name(options, folder), formats, bar.update
+            net, spec, options.output or "", chosen, _name(options, folder), formats, bar.update, calibrating
         )
 
 
@@ -146,8 +170,8 @@ def _images(given_paths: Sequence[str]) -> List[str]:
     return found
 
 
-def _validation_images(run_folder: Path, classes: Sequence[str]) -> List[str]:
-    """The images on which the run measured itself, if they are still where they were."""
+def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[str]:
+    """The images on which the run measured itself (``val``) or trained, if they are still where they were."""
     from ..data.registry import KINDS, measured_on, open_dataset
 
     def find(stored: Dict[str, Any]) -> List[str]:
@@ -156,22 +180,25 @@ def _validation_images(run_folder: Path, classes: Sequence[str]) -> List[str]:
             raise OptionError(f"{run_folder}: its data set {kind!r} is not known here")
         root = Path(stored.get("data_root") or KINDS[kind].root)
         _check_there(root)
-        splits, share = measured_on(stored)
-        dataset = open_dataset(kind, root, splits, classes, "val", allow_absent=True)
-        dataset = dataset.hold_out(share)[1] if share else dataset
+        if role == "train":
+            splits, share = stored.get("train_splits"), stored.get("hold_out") or 0.0
+        else:
+            splits, share = measured_on(stored)
+        dataset = open_dataset(kind, root, splits, classes, role, allow_absent=True)
+        dataset = dataset.hold_out(share)[role == "val"] if share else dataset
         return [sample.image_path for sample in dataset]
 
     return _of_the_run(run_folder, find)
 
 
-def _validation_pixels(run_folder: Path, spec: ClassifierSpec, count: int) -> List[np.ndarray]:
+def _pixels_of_run(run_folder: Path, spec: ClassifierSpec, role: str, count: int) -> List[np.ndarray]:
     """The same for a classifier, as pixels, for its images may be parts of files."""
     from ..data.labelled_sets import ROOTS, open_labelled
 
     def find(stored: Dict[str, Any]) -> List[np.ndarray]:
         kind = str(stored.get("dataset"))
         _check_there(Path(stored.get("data_root") or ROOTS.get(kind, "")))
-        dataset = open_labelled(kind, stored.get("data_root"), "val")
+        dataset = open_labelled(kind, stored.get("data_root"), role)
         return [dataset.read(image, spec.size) for image in _spread(dataset.images, count)]
 
     return _of_the_run(run_folder, find)
@@ -189,12 +216,14 @@ def _of_the_run(run_folder: Path, find: Callable[[Dict[str, Any]], T]) -> T:
     try:
         return find(RunFolder(run_folder).read_config()["options"])
     except (DataError, OptionError) as error:
-        raise OptionError(f"{error}; give photographs to compare the export on by --images") from error
+        raise OptionError(
+            f"{error}; give photographs to compare and calibrate the export on by --images"
+        ) from error
 
 
-def _spread(found: List[T], count: int) -> List[T]:
+def _spread(found: Sequence[T], count: int) -> List[T]:
     """At most `count` of them, evenly from first to last."""
-    return [found[i * len(found) // count] for i in range(count)] if len(found) > count else found
+    return [found[i * len(found) // count] for i in range(count)] if len(found) > count else list(found)
 
 
 def _file_name(text: str) -> str:

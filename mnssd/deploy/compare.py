@@ -243,7 +243,7 @@ def _is_explained(i: int, found: _Found, others: _Found, noise: _Noise, rules: R
     if score <= others.cut + noise.score:
         return True
     for rival in np.flatnonzero((others.ids == found.ids[i]) & (others.scores >= score - noise.score)):
-        overlap, slack = _iou(box, others.boxes[rival]), noise.of_iou(box, others.boxes[rival])
+        overlap, slack = box_iou(box, others.boxes[rival]), noise.of_iou(box, others.boxes[rival])
         if overlap < rules.nms_thresh - slack:
             continue  # it cannot have suppressed `i`
         if rival not in others.lonely:
@@ -262,7 +262,7 @@ def _is_candidate(found: _Found, i: int, answer: Answer) -> bool:
     return bool(near.any())
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
+def box_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Of two boxes as MXNet's `box_nms` computes it: widths are plain differences."""
     sides = np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]))
     overlap = float(sides[0] * sides[1])

@@ -60,7 +60,8 @@ class Detector:
         ctx : str
             ``auto``, ``cpu``, ``gpu`` or ``gpu:N``; for MXNet.
         engine : str
-            ``mxnet``, ``onnxruntime``, or ``auto``: MXNet where its files are there.
+            ``mxnet``, ``onnxruntime``, ``mxnet-int8``, ``onnxruntime-int8``, or ``auto``: the first of these
+            whose files are there.
 
         Raises
         ------

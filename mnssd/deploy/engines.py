@@ -13,29 +13,53 @@ from .. import processor
 from ..data.image import to_network_input
 from ..errors import ExportError
 
-ENGINES = ("auto", "mxnet", "onnxruntime")
-"""Names for people; ``auto`` is MXNet where its files are there."""
+
+def network_input(images: Sequence[np.ndarray], takes_pixels: bool) -> np.ndarray:
+    """A batch as a network takes it: pixels as they are, or normalised."""
+    return np.stack(images) if takes_pixels else to_network_input(images)
 
 
 class Engine(Protocol):
-    """A network that may be called from several threads."""
+    """A network that may be called from several threads.
+
+    Attributes
+    ----------
+    takes_pixels : bool
+        Whether its input is uint8, else normalised float32.
+    """
+
+    takes_pixels: bool
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
         """The outputs for images ``(height, width, 3)`` RGB uint8 of the network's size, one batch."""
 
+    def answer(self, x: np.ndarray) -> List[np.ndarray]:
+        """The outputs for a batch as `network_input` makes it."""
+
 
 class MXNetEngine:
-    """A Gluon block; calls take turns, for a block is not made for several at the same time."""
+    """A Gluon block; calls take turns, for a block is not made for several at the same time.
 
-    def __init__(self, block: Any, ctx: Any) -> None:
-        self._block, self._ctx = block, ctx
+    Parameters
+    ----------
+    block : mxnet.gluon.Block
+    ctx : mxnet.Context
+    takes_pixels : bool
+        Whether its input is uint8, else normalised float32.
+    """
+
+    def __init__(self, block: Any, ctx: Any, takes_pixels: bool = False) -> None:
+        self._block, self._ctx, self.takes_pixels = block, ctx, takes_pixels
         self._turn = threading.Lock()
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
         """See `Engine`."""
-        x = to_network_input(images)
+        return self.answer(network_input(images, self.takes_pixels))
+
+    def answer(self, x: np.ndarray) -> List[np.ndarray]:
+        """See `Engine`."""
         with self._turn:
-            outputs = self._block(mx.nd.array(x, ctx=self._ctx))
+            outputs = self._block(mx.nd.array(x, ctx=self._ctx, dtype=x.dtype))
             several = isinstance(outputs, (list, tuple))
             return [output.asnumpy() for output in (outputs if several else [outputs])]
 
@@ -74,11 +98,14 @@ class OnnxEngine:
         except Exception as error:  # the kinds it raises have no common base
             raise ExportError(f"{name}: ONNX Runtime cannot load it ({_first_line(error)})") from error
         self._input = self._session.get_inputs()[0].name
-        self._takes_pixels = takes_pixels
+        self.takes_pixels = takes_pixels
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
         """See `Engine`."""
-        x = np.stack(images) if self._takes_pixels else to_network_input(images)
+        return self.answer(network_input(images, self.takes_pixels))
+
+    def answer(self, x: np.ndarray) -> List[np.ndarray]:
+        """See `Engine`."""
         outputs: List[np.ndarray] = self._session.run(None, {self._input: x})
         return outputs
 

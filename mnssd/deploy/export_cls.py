@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from ..data.image import to_network_input
 from ..errors import ExportError
-from ..graph.inference import fold, fuse, read_arrays
+from ..graph.inference import fold, read_arrays
 from ..graph.symbol_graph import Graph
 from ..zoo import ClassifierSpec
+from .agreement import FLOAT16, INT8, Agreement, Floor
 from .classifier import Image, prepare
-from .compare import HEADS_TOLERANCE, SCORE_TOLERANCE
-from .engines import Engine, MXNetEngine, OnnxEngine
+from .compare import HEADS_TOLERANCE, SCORE_TOLERANCE, Compared
+from .engines import MXNetEngine, OnnxEngine
 from .folder import BATCH, Exported, PathLike, Writer, symbol_writer, write_export
 from .formats import SYMBOL, Formats, check_installed
-from .sidecar import INPUT_NAME, describe_input
-from .symbol import block_with, import_symbol
+from .int8 import Calibration, int8_graph, int8_onnx
+from .packing import pack_float16
+from .sidecar import INPUT_NAME, PIXELS_NAME, describe_input, describe_own_input
+from .symbol import SymbolAndArrays, block_with, import_symbol, make_fast, take_pixels
 
-LOGITS, PROBABILITIES = "logits", "probabilities"
+LOGITS, PROBABILITIES = BOTH = ("logits", "probabilities")
 """Names of what the network says before the softmax, inside the graph, and of the graph's output."""
+
+Answers = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+"""Logits and probabilities for the pixels of a batch."""
 
 
 @dataclass
@@ -90,6 +97,7 @@ def export_classifier(
     name: str = "classifier",
     formats: Formats = SYMBOL,
     progress: Optional[Callable[[int], Any]] = None,
+    calibrate_on: Sequence[Image] = (),
 ) -> Exported:
     """Write a classifier as `deploy.export.export_detector` writes a detector; it answers probabilities.
 
@@ -108,6 +116,8 @@ def export_classifier(
     formats : Formats
     progress : callable, optional
         Called with the number of images compared, after each batch of each format.
+    calibrate_on : sequence of str, Path, bytes or numpy.ndarray
+        Photographs that decide the scales of 8-bit integers; by default `images`.
 
     Raises
     ------
@@ -132,32 +142,72 @@ def export_classifier(
         "classes": list(spec.classes),
         "classifier": spec.as_dict(),
     }
-    writers: List[Writer] = []
-    if "symbol" in formats.names:
-        graph = classifier_graph(net)
-        writers.append(symbol_writer(graph, lambda s, p: _compare_symbol(net, spec, s, p, images, progress)))
-    if "onnx" in formats.names:
-        writers.append(_onnx_writer(net, spec, images, formats.onnx_pixels, progress))
-    return write_export(folder, name, sections, writers)
+    compare = _Comparing(net, spec, images, formats, progress)
+    calibration = None
+    if formats.int8:
+        pixels = [prepare(image, spec.size, spec.val_crop) for image in calibrate_on or images]
+        calibration = Calibration(formats.calibration, pixels)
+    writers = {
+        "symbol": lambda: _symbol_writer(net, spec, formats, compare),
+        "int8": lambda: _int8_writer(net, spec, formats, compare, calibration),
+        "onnx": lambda: _onnx_writer(net, spec, formats, compare),
+        "onnx-int8": lambda: _onnx_writer(net, spec, formats, compare, calibration),
+    }
+    return write_export(folder, name, sections, [writers[format_name]() for format_name in formats.names])
+
+
+def _symbol_writer(net: Any, spec: ClassifierSpec, formats: Formats, compare: _Comparing) -> Writer:
+    symbol, parameters = classifier_graph(net)
+    weights = "float32"
+    if formats.fp16_weights:
+        weights = "float16"
+        large = [name for name, value in parameters.items() if value.ndim in (2, 4)]
+        parameters = pack_float16(parameters, large)
+    return _mxnet_writer((symbol, parameters), "symbol", {"weights": weights}, spec, formats, compare)
+
+
+def _int8_writer(
+    net: Any, spec: ClassifierSpec, formats: Formats, compare: _Comparing, calibration: Optional[Calibration]
+) -> Writer:
+    assert calibration
+    graph = int8_graph(*classifier_graph(net), calibration, compare.ctx)
+    section = {"weights": "int8", "calibration": calibration.as_dict()}
+    return _mxnet_writer(graph, "int8", section, spec, formats, compare)
+
+
+def _mxnet_writer(
+    graph: SymbolAndArrays,
+    kind: str,
+    section: Dict[str, Any],
+    spec: ClassifierSpec,
+    formats: Formats,
+    compare: _Comparing,
+) -> Writer:
+    described = describe_own_input(spec.size, formats.pixels)
+    whole = {"input": described, "outputs": [f"{PROBABILITIES}_output"], **section}
+    return symbol_writer(
+        take_pixels(graph) if formats.pixels else graph, kind, whole, partial(compare.mxnet, kind)
+    )
 
 
 def _onnx_writer(
-    net: Any, spec: ClassifierSpec, images: Sequence[Image], takes_pixels: bool, progress: Any
+    net: Any,
+    spec: ClassifierSpec,
+    formats: Formats,
+    compare: _Comparing,
+    calibration: Optional[Calibration] = None,
 ) -> Writer:
-    from .onnx_model import answering, append_softmax, onnx_writer, to_onnx
+    from .onnx_model import append_softmax, onnx_writer, to_onnx
 
     arrays = read_arrays(net)
     graph = Graph(net(mx.sym.var(INPUT_NAME)), {name: a.shape for name, a in arrays.items()})
     model = to_onnx(*fold(graph, arrays), spec.size, {LOGITS: (len(spec.classes),)})
+    more: Dict[str, Any] = {}
+    if calibration:
+        model, more = int8_onnx(model, calibration), {"calibration": calibration.as_dict()}
     append_softmax(model, PROBABILITIES)
-
-    def compare(path: Path) -> Mapping[str, ClassComparison]:
-        whole, inside = (OnnxEngine(m, takes_pixels) for m in (path, answering(path, [LOGITS])))
-        return _compare(
-            net, spec, {"onnx": lambda pixels: [*inside(pixels), *whole(pixels)]}, images, progress
-        )
-
-    return onnx_writer(model, spec.size, takes_pixels, {}, compare)
+    kind = "onnx_int8" if calibration else "onnx"
+    return onnx_writer(model, spec.size, formats.pixels, kind, more, partial(compare.onnx, kind))
 
 
 def classifier_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
@@ -171,34 +221,66 @@ def classifier_graph(net: Any) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
     return fold(graph, arrays)
 
 
-def _compare_symbol(
-    net: Any, spec: ClassifierSpec, symbol: Path, params: Path, images: Sequence[Image], progress: Any
-) -> Mapping[str, ClassComparison]:
-    """``'plain'``: the files as anybody would load them; ``'fused'``: as `Classifier` runs them."""
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-    plain, fused = (block_with(import_symbol(symbol, params, ctx), (LOGITS, PROBABILITIES)) for _ in range(2))
-    fuse(fused, spec.size, ctx)
-    engines = {"plain": MXNetEngine(plain, ctx), "fused": MXNetEngine(fused, ctx)}
-    return _compare(net, spec, engines, images, progress)
+class _Comparing:
+    """Compares files with the network that they were made of, as `deploy.export` does for detectors."""
 
+    def __init__(
+        self,
+        net: Any,
+        spec: ClassifierSpec,
+        images: Sequence[Image],
+        formats: Formats,
+        progress: Optional[Callable[[int], Any]] = None,
+    ) -> None:
+        self._net, self._spec, self._images, self._formats = net, spec, images, formats
+        self._progress = progress
+        self.ctx = next(iter(net.collect_params().values())).list_ctx()[0]
 
-def _compare(
-    net: Any, spec: ClassifierSpec, engines: Mapping[str, Engine], images: Sequence[Image], progress: Any
-) -> Mapping[str, ClassComparison]:
-    """Engines that answer logits and probabilities, by name."""
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-    compared = {how: ClassComparison() for how in engines}
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
-        pixels = [prepare(image, spec.size, spec.val_crop) for image in batch]
-        logits = net(mx.nd.array(to_network_input(pixels), ctx=ctx))
-        network = [logits.asnumpy(), mx.nd.softmax(logits).asnumpy()]
-        names = [
-            str(image) if isinstance(image, (str, Path)) else f"image {start + i + 1}"
-            for i, image in enumerate(batch)
-        ]
-        for how, engine in engines.items():
-            compared[how].add(network, engine(pixels), names)
-        if progress:
-            progress(len(batch))
-    return compared
+    def mxnet(self, kind: str, symbol_path: Path, params_path: Path) -> Mapping[str, Compared]:
+        """``'plain'``, the files as they are, and ``'fused'``, as `Classifier` runs them; or ``'int8'``."""
+        pixels = self._formats.pixels
+        input_name = PIXELS_NAME if pixels else INPUT_NAME
+        plain, fused = (
+            block_with(import_symbol(symbol_path, params_path, self.ctx, input_name), BOTH, input_name)
+            for _ in range(2)
+        )
+        make_fast(fused, self._spec.size, self.ctx, kind == "int8", pixels)
+        as_run = MXNetEngine(fused, self.ctx, pixels)
+        if kind == "int8":
+            return self._compare({"int8": as_run}, INT8)
+        rounded = FLOAT16 if self._formats.fp16_weights else None
+        return self._compare({"plain": MXNetEngine(plain, self.ctx, pixels), "fused": as_run}, rounded)
+
+    def onnx(self, kind: str, path: Path) -> Mapping[str, Compared]:
+        """In ONNX Runtime, under the name `kind`."""
+        from .onnx_model import answering
+
+        whole, inside = (OnnxEngine(m, self._formats.pixels) for m in (path, answering(path, [LOGITS])))
+        rounded = INT8 if kind == "onnx_int8" else None
+        return self._compare({kind: lambda pixels: [*inside(pixels), *whole(pixels)]}, rounded)
+
+    def _compare(self, engines: Mapping[str, Answers], rounded: Optional[Floor]) -> Mapping[str, Compared]:
+        """Engines that answer logits and probabilities; `rounded`: what is asked for in place of equality."""
+        exact = {how: ClassComparison() for how in engines}
+        near = {how: Agreement(rounded) for how in engines} if rounded else {}
+        for start in range(0, len(self._images), BATCH):
+            batch = self._images[start : start + BATCH]
+            pixels = [prepare(image, self._spec.size, self._spec.val_crop) for image in batch]
+            logits = self._net(mx.nd.array(to_network_input(pixels), ctx=self.ctx))
+            network = [logits.asnumpy(), mx.nd.softmax(logits).asnumpy()]
+            names = [
+                str(image) if isinstance(image, (str, Path)) else f"image {start + i + 1}"
+                for i, image in enumerate(batch)
+            ]
+            for how, engine in engines.items():
+                answer = engine(pixels)
+                if near:
+                    near[how].add_heads(network[:1], answer[:1], names)
+                    near[how].add_probabilities(network[1], answer[1])
+                else:
+                    exact[how].add(network, answer, names)
+            if self._progress:
+                self._progress(len(batch))
+        for agreement in near.values():
+            agreement.check()
+        return dict(near or exact)

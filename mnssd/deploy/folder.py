@@ -9,22 +9,23 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Union
 
 import mxnet as mx
-import numpy as np
 
 from .. import __version__
 from ..errors import ExportError, OptionError
 from .compare import Compared
 from .sidecar import (
     FORMAT,
+    FORMATS,
     SCHEMA_VERSION,
     describe_file,
     find_sidecars,
     read_sidecar,
     write_sidecar,
 )
+from .symbol import SymbolAndArrays
 
 PathLike = Union[str, Path]
 
@@ -98,25 +99,32 @@ def write_export(
 
 
 def symbol_writer(
-    graph: Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]],
+    graph: SymbolAndArrays,
+    kind: str,
+    section: Mapping[str, Any],
     compare: Callable[[Path, Path], Mapping[str, Compared]],
 ) -> Writer:
-    """Writes ``NAME-symbol.json`` and ``NAME-0000.params``, MXNet's own files.
+    """Writes ``NAME-symbol.json`` and ``NAME-0000.params``, MXNet's own files; of 8 bits ``NAME-int8-...``.
 
     Parameters
     ----------
     graph : (mxnet.symbol.Symbol, mapping of str to numpy.ndarray)
-        As from `graph.inference.fold`.
+        As from `graph.inference.fold` or `deploy.int8.int8_graph`.
+    kind : str
+        ``symbol`` or ``int8``.
+    section : mapping
+        Of the sidecar, under the name `kind`.
     compare : callable
         Given the paths of graph and parameters, compares them with the network.
     """
 
     def write(folder: Path, name: str) -> Part:
-        symbol_path, params_path = folder / f"{name}-symbol.json", folder / f"{name}-0000.params"
+        stem = name if kind == "symbol" else f"{name}-{kind}"
+        paths = (folder / f"{stem}-symbol.json", folder / f"{stem}-0000.params")
         symbol, parameters = graph
-        symbol.save(str(symbol_path))
-        mx.nd.save(str(params_path), {key: mx.nd.array(value) for key, value in parameters.items()})
-        return Part({"symbol": symbol_path, "params": params_path}, compare(symbol_path, params_path))
+        symbol.save(str(paths[0]))
+        mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+        return Part(dict(zip(FORMATS[kind], paths)), compare(*paths), {kind: section})
 
     return write
 

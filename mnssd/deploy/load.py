@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import zoo
 from ..errors import ExportError, OptionError
-from ..graph.inference import fuse
-from .engines import ENGINES, Engine, MXNetEngine, OnnxEngine
-from .sidecar import PIXELS_NAME, TASKS, find_sidecars, read_export
-from .symbol import import_symbol
+from .engines import Engine, MXNetEngine, OnnxEngine
+from .formats import ENGINES
+from .sidecar import FORMATS, PIXELS_NAME, TASKS, find_sidecars, read_export
+from .symbol import block_with, import_symbol, make_fast
 
 
 class LoadedExport(NamedTuple):
@@ -21,7 +21,9 @@ class LoadedExport(NamedTuple):
     size: Tuple[int, int]
 
 
-def load_export(path: Path, task: str, ctx: Any, engine: str = "auto") -> Optional[LoadedExport]:
+def load_export(
+    path: Path, task: str, ctx: Any, engine: str = "auto", inside: Sequence[str] = ()
+) -> Optional[LoadedExport]:
     """Load the export in a folder; None where `path` is a run, or a file in one.
 
     Parameters
@@ -32,7 +34,9 @@ def load_export(path: Path, task: str, ctx: Any, engine: str = "auto") -> Option
     ctx : mxnet.Context
         For MXNet.
     engine : str
-        One of `engines.ENGINES`.
+        ``auto``, or one of `formats.ENGINES`.
+    inside : sequence of str
+        Names of tensors inside the network that it is to answer in place of its outputs.
 
     Raises
     ------
@@ -41,11 +45,11 @@ def load_export(path: Path, task: str, ctx: Any, engine: str = "auto") -> Option
     ExportError
         When the export is damaged, incomplete, for another version or another task.
     """
-    if engine not in ENGINES:
-        raise OptionError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine not in ("auto", *ENGINES):
+        raise OptionError(f"engine is auto or one of {', '.join(ENGINES)}, not {engine!r}")
     if not path.is_dir() or (path / zoo.CONFIG_FILE).exists():
-        if engine == "onnxruntime":
-            raise OptionError(f"{path}: ONNX Runtime runs exports; make one with: mnssd export --format onnx")
+        if engine not in ("auto", "mxnet"):
+            raise OptionError(f"{path}: {engine} runs exports; make one with: mnssd export {_option(engine)}")
         return None
     if not find_sidecars(path):
         raise ExportError(f"{path}: holds neither an export nor a run ({zoo.CONFIG_FILE})")
@@ -55,17 +59,34 @@ def load_export(path: Path, task: str, ctx: Any, engine: str = "auto") -> Option
         raise ExportError(f"{found}: a {actual.noun}, not a {wanted.noun}; use {actual.use}")
     width, height = sidecar["input"]["size"]
     files = {kind: path / entry["file"] for kind, entry in sidecar["files"].items()}
-    needed, name = ("onnx", "ONNX") if engine == "onnxruntime" else ("symbol", "symbol")
-    if engine != "auto" and needed not in files:
-        raise OptionError(
-            f"{path}: holds no {name} file for {engine}; export it again with --format {needed}"
-        )
-    if "symbol" in files and needed == "symbol":
-        block = import_symbol(files["symbol"], files["params"], ctx)
-        fuse(block, (width, height), ctx)
-        return LoadedExport(MXNetEngine(block, ctx), sidecar, (width, height))
-    section = sidecar["onnx"]
+    there = [name for name, kind in ENGINES.items() if FORMATS[kind][0] in files]
+    if engine == "auto":
+        engine = there[0]
+    kind = ENGINES[engine]
+    if engine not in there:
+        raise OptionError(f"{path}: holds no files for {engine}; export it again with {_option(engine)}")
+    section = sidecar[kind]
     if "anchors" in section:
-        raise ExportError(f"{found}: its ONNX file answers raw heads, for other runtimes; export one without")
-    takes_pixels = section["input"]["name"] == PIXELS_NAME
-    return LoadedExport(OnnxEngine(files["onnx"], takes_pixels), sidecar, (width, height))
+        raise ExportError(
+            f"{found}: its files answer raw heads, for other runtimes; export without --raw-heads"
+        )
+    input_name = section["input"]["name"]
+    takes_pixels = input_name == PIXELS_NAME
+    if kind in ("onnx", "onnx_int8"):
+        model: Union[Path, bytes] = files[kind]
+        if inside:
+            from .onnx_model import answering
+
+            model = answering(files[kind], inside)
+        return LoadedExport(OnnxEngine(model, takes_pixels), sidecar, (width, height))
+    symbol_path, params_path = (files[name] for name in FORMATS[kind])
+    block = import_symbol(symbol_path, params_path, ctx, input_name)
+    if inside:
+        block = block_with(block, inside, input_name)
+    make_fast(block, (width, height), ctx, kind == "int8", takes_pixels)
+    return LoadedExport(MXNetEngine(block, ctx, takes_pixels), sidecar, (width, height))
+
+
+def _option(engine: str) -> str:
+    """How to export for an engine."""
+    return f"--format {ENGINES[engine].replace('_', '-')}"

@@ -21,7 +21,7 @@ from ..errors import ExportError
 from ..nn.ssd import STDS
 from .compare import Compared, Rules
 from .folder import Part, Writer
-from .sidecar import INPUT_NAME, PIXELS_NAME, describe_onnx_input
+from .sidecar import INPUT_NAME, PIXELS_NAME, describe_own_input
 
 OPSET, IR_VERSION = 13, 7
 """What the exporter of MXNet 1.9.1 was written for; every current runtime reads them."""
@@ -240,10 +240,11 @@ def onnx_writer(
     model: onnx.ModelProto,
     size: Size,
     takes_pixels: bool,
+    kind: str,
     more: Mapping[str, Any],
     compare: Callable[[Path], Mapping[str, Compared]],
 ) -> Writer:
-    """Writes ``NAME.onnx``, once ONNX's checker and its shape inference have passed it.
+    """Writes ``NAME.onnx`` or ``NAME-int8.onnx``, once ONNX's checker and its shape inference have passed it.
 
     Parameters
     ----------
@@ -252,8 +253,10 @@ def onnx_writer(
         ``(width, height)`` of the network's input.
     takes_pixels : bool
         Whether it is to normalise pixels itself.
+    kind : str
+        ``onnx`` or ``onnx_int8``, the name of its section of the sidecar.
     more : mapping
-        Of the sidecar's ``onnx`` section.
+        Of that section.
     compare : callable
         Given the path of the file, compares it with the network.
     """
@@ -261,19 +264,19 @@ def onnx_writer(
         take_pixels(model, size)
     section = {
         "opset": OPSET,
-        "input": describe_onnx_input(size, takes_pixels),
+        "input": describe_own_input(size, takes_pixels),
         "outputs": [value.name for value in model.graph.output],
         **more,
     }
 
     def write(folder: Path, name: str) -> Part:
+        path = folder / (f"{name}.onnx" if kind == "onnx" else f"{name}-int8.onnx")
         try:
             onnx.checker.check_model(model, full_check=True)
             onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ExportError(f"{name}.onnx: not a valid model ({error}); please report it") from error
-        path = folder / f"{name}.onnx"
+            raise ExportError(f"{path.name}: not a valid model ({error}); please report it") from error
         onnx.save(model, str(path))
-        return Part({"onnx": path}, compare(path), {"onnx": section})
+        return Part({kind: path}, compare(path), {kind: section})
 
     return write

@@ -1,13 +1,16 @@
 """The JSON file beside an export: everything somebody needs to run it without this package.
 
-Schema 1:
+Schema 2 (1 had no sections ``symbol``, ``int8`` and ``onnx_int8``):
 
 - ``name``; ``task``: ``detection`` (also where it is absent) or ``classification``
-- ``files``: name, size and SHA-256 of each, by kind: ``symbol`` and ``params``, MXNet's; ``onnx``
+- ``files``: name, size and SHA-256 of each, by kind: ``symbol`` and ``params``, MXNet's; ``onnx``; and in 8
+  bits ``int8_symbol``, ``int8_params`` and ``onnx_int8``
 - ``input``: name, layout, dtype, shape (null for the batch), channels, size, how pixels become numbers
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
-- ``onnx``, where there is such a file: ``opset``; ``input`` and ``outputs``, its own tensors, which mean what
-  ``outputs`` do, or ``heads``, in this order; where it answers a detector's heads, the ``anchors``
+- ``symbol``, ``onnx``, ``int8``, ``onnx_int8``, of the formats that are there: ``input``, its own;
+  ``outputs``, its own tensors, which mean what ``outputs`` do, or ``heads``, in this order; where it answers
+  a detector's heads, the ``anchors``; of MXNet's ``weights``, the type in the file (see `deploy.packing`); of
+  ONNX the ``opset``; of 8 bits the ``calibration``: method, and on how many images
 - ``classes``; ``versions``
 - of a detector ``boxes``: their coordinates; ``thresholds`` of the score and of non-maximum suppression;
   ``detector``: the structure (`zoo.DetectorSpec`), null where not known
@@ -26,14 +29,19 @@ from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
 
 FORMAT = "mnssd-export"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INPUT_NAME = "data"
 PIXELS_NAME = "pixels"
 """Of the input of a network that takes floats, and of one that takes pixels as they are."""
 
-KINDS = ({"symbol", "params"}, {"onnx"}, {"symbol", "params", "onnx"})
-"""Of files that an export may hold together."""
+FORMATS = {
+    "symbol": ("symbol", "params"),
+    "onnx": ("onnx",),
+    "int8": ("int8_symbol", "int8_params"),
+    "onnx_int8": ("onnx_int8",),
+}
+"""The kinds of files of each format, by the name of its section. An export may hold any of the formats."""
 
 Size = Tuple[int, int]
 
@@ -80,8 +88,8 @@ def describe_input(size: Size, central_part: Optional[float] = None) -> Dict[str
     }
 
 
-def describe_onnx_input(size: Size, takes_pixels: bool) -> Dict[str, Any]:
-    """The ``input`` of the ``onnx`` section; of floats it is as the general ``input`` section says."""
+def describe_own_input(size: Size, takes_pixels: bool) -> Dict[str, Any]:
+    """The ``input`` of a format's section; of floats it is as the general ``input`` section says."""
     if not takes_pixels:
         return {
             "name": INPUT_NAME,
@@ -136,8 +144,7 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
             and len(classes) > 0
             and all(isinstance(name, str) for name in [*classes, *files])
             and all(Path(name).name == name for name in files)
-            and set(sidecar["files"]) in KINDS
-            and ("onnx" not in sidecar["files"] or _is_onnx(sidecar["onnx"], (size[0], size[1])))
+            and _are_formats(sidecar, (size[0], size[1]))
             and all(isinstance(entry["sha256"], str) for entry in sidecar["files"].values())
             and len(size) == 2
             and sidecar["input"] == describe_input((size[0], size[1]), part)
@@ -177,8 +184,16 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
     return found[0], sidecar
 
 
-def _is_onnx(section: Any, size: Size) -> bool:
-    inputs = [describe_onnx_input(size, takes_pixels) for takes_pixels in (False, True)]
+def _are_formats(sidecar: Mapping[str, Any], size: Size) -> bool:
+    """Whether the files are those of one or more formats, each whole and with a section of its own."""
+    kinds = set(sidecar["files"])
+    formats = [name for name, needed in FORMATS.items() if kinds & set(needed)]
+    whole = kinds == {kind for name in formats for kind in FORMATS[name]}
+    return bool(formats) and whole and all(_is_section(sidecar[name], size) for name in formats)
+
+
+def _is_section(section: Any, size: Size) -> bool:
+    inputs = [describe_own_input(size, takes_pixels) for takes_pixels in (False, True)]
     names = section["outputs"]
     return section["input"] in inputs and isinstance(names, list) and all(isinstance(n, str) for n in names)
 

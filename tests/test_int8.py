@@ -1,0 +1,417 @@
+"""8 bits and 16: packing, calibration, what the engines answer, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import mxnet as mx
+import numpy as np
+import pytest
+from deploy_helpers import SIZE, make_image, make_net, write_images, write_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mnssd.cli.main import main, run_command
+from mnssd.data.image import to_network_input
+from mnssd.data.shapes import make_shapes
+from mnssd.deploy import agreement, calibrate, int8
+from mnssd.deploy.agreement import INT8, Agreement
+from mnssd.deploy.compare import box_iou
+from mnssd.deploy.detector import Detector
+from mnssd.deploy.export import HEADS, export_detector, inference_graph
+from mnssd.deploy.formats import ENGINES, Formats
+from mnssd.deploy.int8 import Calibration, int8_graph
+from mnssd.deploy.load import load_export
+from mnssd.deploy.packing import SCALE, pack_float16, pack_int8, unpack_arrays
+from mnssd.errors import ExportError, MnssdError, OptionError
+from mnssd.graph.quantize import fuse_for_int8, int8_convolutions, quantize, tensors_to_calibrate
+
+ALL = Formats(("symbol", "onnx", "int8", "onnx-int8"))
+
+
+@pytest.fixture(scope="module")
+def trained() -> Tuple[Any, Any]:
+    return make_net()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
+    return write_images(tmp_path_factory.mktemp("images"), 10)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Tuple[Any, Any], images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports") / "pets"
+    export_detector(trained[0], folder, images, "pets", trained[1], ALL)
+    return folder
+
+
+# ---- packing -----------------------------------------------------------------------------------------------
+
+WEIGHTS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=4, max_side=5),
+    elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False),
+)
+
+
+@given(WEIGHTS)
+@settings(max_examples=60, deadline=None)
+def test_integers_are_as_near_as_their_steps(weight: np.ndarray) -> None:
+    packed = pack_int8({"arg:w": weight, "arg:b": weight[0]}, ["arg:w"])
+    assert packed["arg:w"].dtype == np.int8
+    again = unpack_arrays(packed)
+    assert set(again) == {"arg:w", "arg:b"}
+    np.testing.assert_array_equal(again["arg:b"], weight[0])
+    by_channel = (-1,) + (1,) * (weight.ndim - 1)
+    step = np.abs(weight.reshape(len(weight), -1)).max(axis=1).reshape(by_channel) / 127
+    assert (np.abs(again["arg:w"] - weight) <= 0.501 * step + 1e-30).all()
+    # What is made of it a second time, as oneDNN does, are the same integers.
+    twice = pack_int8({"arg:w": again["arg:w"]}, ["arg:w"])
+    np.testing.assert_array_equal(twice["arg:w"], packed["arg:w"])
+
+
+def test_half_the_bits_and_what_does_not_fit() -> None:
+    weight = np.array([[1.0, 1e-3, 3.0001]], np.float32)
+    again = unpack_arrays(pack_float16({"arg:w": weight}, ["arg:w"]))["arg:w"]
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, weight, rtol=1e-3)
+    with pytest.raises(OverflowError, match="arg:w"):
+        pack_float16({"arg:w": weight * 1e5}, ["arg:w"])
+
+
+# ---- calibration -------------------------------------------------------------------------------------------
+
+
+def ranges_of(method: str, pixels: List[np.ndarray]) -> Tuple[float, float]:
+    parameters = {"arg:gain": np.ones((1, 3, 1, 1), np.float32)}
+    symbol = mx.sym.broadcast_mul(mx.sym.var("data"), mx.sym.var("gain"), name="scaled")
+    found = calibrate.find_ranges(symbol, parameters, ["scaled_output"], pixels, method, mx.cpu())
+    return found["scaled_output"]
+
+
+def test_ranges_are_what_was_met_or_most_of_it() -> None:
+    pixels = [make_image(i, 64, 48) for i in range(5)]  # more than one batch, and a rest
+    x = to_network_input(pixels)
+    assert ranges_of("naive", pixels) == pytest.approx((x.min(), x.max()))
+    low, high = ranges_of("percentile", pixels)
+    kept = np.percentile(np.abs(x), calibrate.PERCENTILE)
+    assert high == pytest.approx(kept, rel=1e-3)
+    assert low == pytest.approx(max(x.min(), -kept), rel=1e-3)
+    low, high = ranges_of("entropy", pixels)
+    assert x.min() <= low < 0 < high <= x.max()
+    with pytest.raises(ValueError, match="method is one of naive"):
+        ranges_of("guess", pixels)
+
+
+def test_ranges_of_sums_are_their_own(trained: Tuple[Any, Any], images: List[str]) -> None:
+    """Each is that of the tensor in the plain graph, though oneDNN computes sums in place."""
+    net = trained[0]
+    symbol, parameters = inference_graph(net, raw_heads=True)
+    fused = fuse_for_int8(symbol)
+    pixels = [make_image(i, *SIZE) for i in range(3)]
+    tensors = tensors_to_calibrate(fused)
+    found = calibrate.find_ranges(fused, parameters, tensors, pixels, "naive", mx.cpu())
+    nodes = json.loads(symbol.tojson())["nodes"]
+    sums = [f"{node['name']}_output" for node in nodes if node["op"] == "elemwise_add"]
+    assert len(sums) == 10
+    plain = calibrate.find_ranges(symbol, parameters, sums, pixels, "naive", mx.cpu())
+    of_sums = sorted(found[name] for name in tensors if "_add_" in name)
+    np.testing.assert_allclose(of_sums, sorted(plain.values()), atol=1e-4)
+
+
+# ---- the graph ---------------------------------------------------------------------------------------------
+
+
+def test_every_convolution_is_in_integers(trained: Tuple[Any, Any]) -> None:
+    symbol, parameters = inference_graph(trained[0])
+    pixels = [make_image(i, *SIZE) for i in range(4)]
+    quantized, packed = int8_graph(symbol, parameters, Calibration("naive", pixels), mx.cpu())
+    convolutions = sum(node["op"] == "Convolution" for node in json.loads(symbol.tojson())["nodes"])
+    assert len(int8_convolutions(quantized)) == convolutions > 60
+    integers = [name for name, value in packed.items() if value.dtype == np.int8]
+    assert len(integers) == convolutions
+    assert all(packed[SCALE + name[len("arg:") :]].shape == packed[name].shape[:1] for name in integers)
+    assert quantized.list_outputs() == symbol.list_outputs()
+
+
+def test_one_convolution_computes_what_integers_do() -> None:
+    """Against integers multiplied in NumPy: 1x1, so that it is a product of matrices."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (16, 3, 1, 1)).astype(np.float32) * rng.uniform(0.01, 3, (16, 1, 1, 1))
+    bias = rng.normal(0, 1, 16).astype(np.float32)
+    x = mx.sym.var("data")
+    conv = mx.sym.Convolution(x, mx.sym.var("w"), mx.sym.var("b"), kernel=(1, 1), num_filter=16, name="conv")
+    pixels = [make_image(i, 32, 32) for i in range(4)]
+    parameters = {"arg:w": weight.astype(np.float32), "arg:b": bias}
+    quantized, packed = int8_graph(conv, parameters, Calibration("naive", pixels), mx.cpu())
+    arrays = unpack_arrays(packed)
+    block = calibrate.load_block(quantized, arrays, mx.cpu())
+    data = to_network_input(pixels)
+    answer = block(mx.nd.array(data)).asnumpy()
+    # MXNet 1.9.1 takes 127.5 for the largest integer of a tensor, which no tensor ever reaches.
+    step = np.abs(data).max() / 127.5
+    integers = np.rint(data / step)
+    sums = np.einsum("oc,nchw->nohw", packed["arg:w"][:, :, 0, 0].astype(np.float64), integers)
+    exact = sums * (packed[SCALE + "w"] * step).reshape(1, -1, 1, 1) + packed["arg:b"].reshape(1, -1, 1, 1)
+    seen = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], data) + bias.reshape(1, -1, 1, 1)
+    out_step = np.abs(seen).max() / 127.5
+    steps_off = np.abs(np.rint(exact / out_step) - np.rint(answer / out_step))
+    np.testing.assert_allclose(answer / out_step, np.rint(answer / out_step), atol=1e-3)
+    assert steps_off.max() <= 1  # a number between two steps may go either way
+    assert (steps_off == 0).mean() > 0.95
+
+
+def test_corrected_biases_bring_means_back(trained: Tuple[Any, Any]) -> None:
+    symbol, parameters = inference_graph(trained[0], raw_heads=True)
+    pixels = [make_image(i, *SIZE) for i in range(4)]
+    fused = fuse_for_int8(symbol)
+    tensors = tensors_to_calibrate(fused)
+    ranges = calibrate.find_ranges(fused, parameters, tensors, pixels, "naive", mx.cpu())
+    quantized = quantize(fused, ranges)
+    convolutions = int8_convolutions(quantized)
+    names = [f"{convolution.before}_output" for convolution in convolutions]
+    wanted = int8._channel_means(fused, parameters, names, pixels, mx.cpu())
+    corrected = int8.correct_biases(fused, quantized, parameters, parameters, pixels, mx.cpu())
+    assert all(np.array_equal(corrected[name], parameters[name]) for name in corrected if "bias" not in name)
+    names = [f"{convolution.name}_output" for convolution in convolutions]
+    off = [
+        np.mean([np.abs(a - b).mean() for a, b in zip(wanted, means)])
+        for means in (
+            int8._channel_means(quantized, values, names, pixels, mx.cpu())
+            for values in (parameters, corrected)
+        )
+    ]
+    assert off[1] < 0.5 * off[0]
+
+
+# ---- exports -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_everything(exported: Path) -> None:
+    sidecar = json.loads((exported / "pets.json").read_text())
+    kinds = {"symbol", "params", "onnx", "int8_symbol", "int8_params", "onnx_int8"}
+    assert set(sidecar["files"]) == kinds
+    assert set(sidecar["comparison"]) == {"plain", "fused", "onnx", "int8", "onnx_int8"}
+    for kind in ("int8", "onnx_int8"):
+        assert sidecar[kind]["calibration"] == {"method": "naive", "images": 10}
+        assert sidecar["comparison"][kind]["images"] == 10
+        assert sidecar["comparison"][kind]["cosine"] > 0.9
+    assert sidecar["symbol"]["weights"] == "float32"
+    bytes_of = {kind: entry["bytes"] for kind, entry in sidecar["files"].items()}
+    assert bytes_of["int8_params"] < 0.35 * bytes_of["params"]
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_each_engine_finds_nearly_the_same(engine: str, exported: Path, images: List[str]) -> None:
+    expected = Detector.load(exported)(images, score=0.6)
+    found = Detector.load(exported, engine=engine)(images, score=0.3)
+    sure = alike = 0
+    for ours, theirs in zip(expected, found):
+        for name, _, box in ours:
+            sure += 1
+            alike += any(
+                other == name and box_iou(np.array(box), np.array(place)) > 0.5 for other, _, place in theirs
+            )
+    assert sure > 20
+    assert alike >= (0.8 if "int8" in engine else 0.99) * sure
+
+
+@pytest.mark.parametrize("engine", ["mxnet-int8", "onnxruntime-int8"])
+def test_a_batch_answers_as_its_images_alone(engine: str, exported: Path) -> None:
+    loaded = load_export(exported, "detection", mx.cpu(), engine, HEADS)
+    assert loaded
+    pixels = [make_image(i, *SIZE) for i in range(5)]
+    together = loaded.engine(pixels)
+    for i, image in enumerate(pixels):
+        for whole, alone in zip(together, loaded.engine([image])):
+            np.testing.assert_allclose(whole[i], alone[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("names", [("int8",), ("onnx-int8",)])
+def test_eight_bits_alone_and_pixels(
+    names: Tuple[str, ...], trained: Tuple[Any, Any], images: List[str], tmp_path: Path
+) -> None:
+    for pixels in (False, True):
+        formats = Formats(names, pixels=pixels, calibration="percentile")
+        export_detector(trained[0], tmp_path / str(pixels), images, "x", trained[1], formats)
+    floats, levels = (Detector.load(tmp_path / str(p))(images[0], score=0.3) for p in (False, True))
+    assert len(floats) > 2
+    assert floats.names == levels.names
+    np.testing.assert_allclose(floats.scores, levels.scores, atol=0.01)
+
+
+def test_pixels_and_half_the_bits_of_symbol_files(
+    trained: Tuple[Any, Any], images: List[str], tmp_path: Path
+) -> None:
+    plain = Formats()
+    levels, half = Formats(pixels=True), Formats(pixels=True, fp16_weights=True)
+    sizes = {}
+    for name, formats in (("plain", plain), ("levels", levels), ("half", half)):
+        exported = export_detector(trained[0], tmp_path / name, images, name, trained[1], formats)
+        sizes[name] = exported.sidecar["files"]["params"]["bytes"]
+        found = Detector.load(tmp_path / name)(images[0], score=0.3)
+        if name == "plain":
+            expected = found
+        if name != "half":
+            assert found.names == expected.names
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+        assert abs(len(found) - len(expected)) <= 0.1 * len(expected)
+    assert sizes["half"] < 0.65 * sizes["levels"]
+    start = tmp_path / "levels" / "levels"
+    net = mx.gluon.SymbolBlock.imports(f"{start}-symbol.json", ["pixels"], f"{start}-0000.params")
+    image = make_image(0, *SIZE)
+    scores = net(mx.nd.array(image[None], dtype="uint8"))[1].asnumpy()
+    direct = trained[0](mx.nd.array(to_network_input([image])))[1].asnumpy()
+    np.testing.assert_allclose(scores, direct, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["symbol", "int8"])
+def test_raw_heads_are_for_others(
+    name: str, trained: Tuple[Any, Any], images: List[str], tmp_path: Path
+) -> None:
+    formats = Formats((name,), raw_heads=True)
+    exported = export_detector(trained[0], tmp_path / "raw", images, "raw", trained[1], formats)
+    assert exported.sidecar[name]["outputs"] == ["cls_preds_output", "box_preds_output"]
+    assert len(exported.sidecar[name]["anchors"]) == len(trained[0].anchors)
+    with pytest.raises(ExportError, match="raw heads"):
+        Detector.load(tmp_path / "raw")
+    if name == "symbol":
+        files = [str(path) for path in exported.paths[:2]]
+        net = mx.gluon.SymbolBlock.imports(files[0], ["data"], files[1])
+        x = mx.nd.array(to_network_input([make_image(0, *SIZE)]))
+        for ours, theirs in zip(trained[0].heads(x), net(x)):
+            np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-3)
+
+
+def test_a_missing_format_is_named(exported: Path, tmp_path: Path, trained: Tuple[Any, Any]) -> None:
+    run = write_run(tmp_path / "run", *trained)
+    for path, engine in ((run, "mxnet-int8"), (run, "onnxruntime-int8")):
+        with pytest.raises(OptionError, match="mnssd export --format (onnx-)?int8"):
+            Detector.load(path, engine=engine)
+    with pytest.raises(OptionError, match="engine is auto or one of"):
+        Detector.load(exported, engine="tensorrt")
+
+
+# ---- agreement ---------------------------------------------------------------------------------------------
+
+
+def answer(count: int) -> List[np.ndarray]:
+    rng = np.random.default_rng(count)
+    ids = rng.integers(0, 3, (1, count, 1)).astype(np.float32)
+    scores = np.sort(rng.uniform(0.6, 1, (1, count, 1)), axis=1)[:, ::-1].astype(np.float32)
+    corners = rng.uniform(0, 100, (1, count, 2))
+    return [ids, scores, np.concatenate([corners, corners + 20], axis=2).astype(np.float32)]
+
+
+def test_what_is_equal_agrees_and_what_is_swapped_does_not() -> None:
+    ours = answer(30)
+    same, other = Agreement(INT8), Agreement(INT8)
+    same.add_detections(ours, ours)
+    same.check()
+    assert (same.confident, same.agreed, same.score_mean_difference) == (60, 60, 0)
+    other.add_detections(ours, [(ours[0] + 1) % 3, *ours[1:]])
+    with pytest.raises(ExportError, match="answers too differently.*--calibration"):
+        other.check()
+
+
+def test_few_answers_judge_nothing_but_heads_do() -> None:
+    few = Agreement(INT8)
+    ours = answer(5)
+    few.add_detections(ours, [(ours[0] + 1) % 3, *ours[1:]])
+    few.check()
+    x = np.random.default_rng(0).normal(0, 1, (2, 50, 4))
+    few.add_heads([x], [x + 0.01], ["a", "b"])
+    few.check()
+    few.add_heads([x], [x[:, ::-1]], ["a", "b"])
+    with pytest.raises(ExportError, match="too differently"):
+        few.check()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (np.full((1, 4), np.nan), np.ones((1, 4)), "the network's own answer is not finite"),
+        (np.ones((1, 4)), np.full((1, 4), np.nan), "the export's answer is not finite"),
+        (np.ones((1, 4)), np.ones((1, 5)), "answers 5 numbers"),
+    ],
+)
+def test_broken_heads_are_refused(ours: np.ndarray, theirs: np.ndarray, said: str) -> None:
+    with pytest.raises(ExportError, match=f"photo: .*{said}"):
+        Agreement(INT8).add_heads([ours], [theirs], ["photo"])
+
+
+def test_classifiers_agree_by_their_first_guess() -> None:
+    tally = Agreement(agreement.FLOAT16)
+    tally.add_probabilities(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.8, 0.2], [0.6, 0.4]]))
+    assert (tally.confident, tally.agreed) == (4, 2)
+
+
+# ---- the commands ------------------------------------------------------------------------------------------
+
+
+def test_the_command_calibrates_on_the_training_set(
+    trained: Tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    make_shapes(tmp_path / "shapes", train=6, val=3, size=(96, 96))
+    run = write_run(tmp_path / "run", *trained, dataset="shapes", data_root=str(tmp_path / "shapes"))
+    arguments = [str(run), "--output", str(tmp_path / "out"), "--format", "symbol,int8", "--calibrate", "4"]
+    assert run_command("export", arguments) == 0
+    assert "int8: 3 images:" in capsys.readouterr().out
+    sidecar = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert sidecar["int8"]["calibration"] == {"method": "naive", "images": 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--calibrate", "0"], "calibrate must be at least 1"),
+        (["--format", "onnx", "--fp16-weights"], "fp16_weights is for symbol files"),
+        (["--calibration", "guess"], "invalid choice"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    arguments: List[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["export", str(tmp_path), "--output", str(tmp_path / "x"), *arguments]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_bench_puts_them_side_by_side(
+    exported: Path, trained: Tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "set"
+    make_shapes(folder, train=2, val=3, size=(96, 96))
+    run = write_run(tmp_path / "run", *trained)
+    result = tmp_path / "result.json"
+    options = ["--data-root", str(folder), "--seconds", "0.1", "--run", str(run), "--json", str(result)]
+    assert main(["bench", "export", str(exported), *options]) == 0
+    rows = json.loads(result.read_text())["rows"]
+    assert [row["what"] for row in rows] == ["network", *ENGINES]
+    for row in rows:
+        assert set(row["heads"]) == set(row["whole"]) == {"1", "8"}
+        assert min(*row["heads"].values(), *row["whole"].values()) > 0
+        assert row["peak_megabytes"] > 50
+        assert row["map"] is None  # the shapes are none of its classes
+    printed = capsys.readouterr().out
+    assert all(engine in printed for engine in ENGINES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], "give one folder of an export"), (["nowhere"], "nowhere"), (["a", "b"], "give one folder")],
+)
+def test_bench_says_what_it_needs(arguments: List[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "export", *arguments]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_process_cannot_do_is_said(exported: Path) -> None:
+    from mnssd.bench import exports
+    from mnssd.bench.options import BenchOptions
+
+    with pytest.raises(MnssdError, match="nowhere"):
+        exports._Worker("mxnet", exported, BenchOptions(dataset="voc", data_root="nowhere"))
