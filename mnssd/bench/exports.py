@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import statistics
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -197,7 +198,7 @@ class _Measured:
             found[what] = {}
             for batch in BATCHES:
                 x = network_input(pixels[:batch], engine.takes_pixels)
-                found[what][batch] = _median(engine, x, each) / batch * 1e3
+                found[what][batch] = median_seconds(partial(engine.answer, x), each) / batch * 1e3
         return found
 
     def evaluate(self) -> Optional[float]:
@@ -235,7 +236,3 @@ def _of_export(name: str, folder: Path, ctx: Any) -> Loaded:
     assert whole
     assert heads
     return whole.engine, heads.engine, whole.sidecar["classes"], whole.size
-
-
-def _median(engine: Engine, x: Any, seconds: float) -> float:
-    return median_seconds(lambda: engine.answer(x), seconds)

@@ -16,9 +16,8 @@ BINS = 8001
 """Of a histogram from -t to t; odd, as MXNet's `calibrate_entropy` wants it, and as many as MXNet takes."""
 
 PERCENTILE = 99.99
-"""Of the absolute values of a tensor, kept by the method ``percentile``; of ONNX Runtime's quantizer, too
-(`onnxruntime.quantization`, ``CalibPercentile``: 99.999 by default, too near the largest value for tensors of
-100,000 numbers an image)."""
+"""Of the absolute values of a tensor, kept by the method ``percentile``. (ONNX Runtime's quantizer, which
+calibrates by itself, takes 99.999.)"""
 
 BATCH = 4
 """Photographs at a time: all tensors of the network are in memory at once."""

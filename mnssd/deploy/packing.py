@@ -15,7 +15,8 @@ SCALE = "scale:"
 """Beginning of the name of the ``(channels,)`` float32 by which the integers of a weight are multiplied."""
 
 LEVELS = 127.0
-"""The largest integer; oneDNN makes weights integers from -127 to 127 too, so it finds the very same ones."""
+"""The largest integer. oneDNN rounds the unpacked weights once more, and not always to the same integers:
+packed weights cost accuracy, see benchmarks/EXPORTS.md."""
 
 Arrays = Mapping[str, np.ndarray]
 
