@@ -2,8 +2,8 @@
 
     python benchmarks/pruned.py RUN PRUNED [--seconds 60]
 
-Timed are the network with boxes and NMS at batch 1 and 8, as `Detector` and `eval_voc.py` run it, and the
-network alone. Accuracy is not measured here: `eval_voc.py RUN` does.
+Timed are the network with boxes and NMS at batch 1 and 8, as `mnssd detect` runs it, and the network
+alone. Accuracy is not measured here: `eval_voc.py RUN` does.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("pruned")
     parser.add_argument("--seconds", type=float, default=60, help="for each row of the table")
     args = parser.parse_args()
+    runtime.suit_single_images()  # as `mnssd detect` does
     ctx = runtime.pick_context("cpu")
     import mxnet as mx
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
 
 import mxnet as mx
 import numpy as np
@@ -18,7 +18,7 @@ from mnssd.cli.main import main
 from mnssd.data.shapes import make_shapes
 from mnssd.errors import OptionError, WeightsError
 from mnssd.graph.cost import count_block
-from mnssd.graph.prune import LEAST, Pruned, prune
+from mnssd.graph.prune import LEAST, Group, Pruned, _felt_by_loss, prune
 from mnssd.nn.resize import set_channels
 from mnssd.train.run import train_classifier, train_detector
 from mnssd.weights import assign, settle_shapes
@@ -102,6 +102,73 @@ def lost_channels(block: Any, pruned: Pruned) -> Dict[str, np.ndarray]:
     return lost
 
 
+def two_halves() -> Any:
+    """A block of which only the even channels in its middle reach the second half of its outputs, and only
+    the odd ones, with far larger weights, the first."""
+    block = mx.gluon.nn.HybridSequential()
+    block.add(
+        mx.gluon.nn.Conv2D(16, 1, use_bias=False), mx.gluon.nn.BatchNorm(),
+        mx.gluon.nn.Activation("relu"), mx.gluon.nn.Conv2D(8, 1),
+    )  # fmt: skip
+    block.initialize(mx.init.Normal(1))
+    block(images(1, 8, 8))
+    rng = np.random.default_rng(0)
+    weight = np.zeros((8, 16, 1, 1), np.float32)
+    weight[:4, 1::2] = rng.normal(0, 30, (4, 8, 1, 1))
+    weight[4:, 0::2] = rng.normal(0, 1, (4, 8, 1, 1))
+    block[3].weight.set_data(mx.nd.array(weight))
+    mx.nd.waitall()
+    return block
+
+
+def loss_of_second_half(block: Any, x: Any) -> Any:
+    return mx.nd.slice_axis(block(x), axis=1, begin=4, end=None).square().mean()
+
+
+def test_gradients_see_what_the_loss_would_miss() -> None:
+    block, x = two_halves(), images(4, 8, 8)
+
+    def gradients() -> Iterator[None]:
+        for index in range(4):
+            with mx.autograd.record():
+                loss = loss_of_second_half(block, x[index : index + 1])
+            loss.backward()
+            yield
+
+    by_loss = prune(block, (1, 3, 8, 8), 0.6, gradients())
+    by_magnitude = prune(block, (1, 3, 8, 8), 0.6)
+    kept = [np.flatnonzero(np.abs(a.arrays["3.weight"]).sum(axis=(1, 2, 3))) for a in (by_loss, by_magnitude)]
+    assert kept[0].tolist() == [4, 5, 6, 7]
+    assert kept[1].tolist() == [0, 1, 2, 3]
+
+
+def test_importance_is_what_a_factor_on_the_channel_does_to_the_loss() -> None:
+    """Against the loss with each channel's weights a thousandth larger and smaller."""
+    block, x = two_halves(), images(4, 8, 8)
+    group = Group(16, read=["3.weight"])
+    parameters = block._collect_params_with_prefix()
+    weight = parameters["3.weight"].data().asnumpy()
+
+    def backward() -> Iterator[None]:
+        with mx.autograd.record():
+            loss = loss_of_second_half(block, x)
+        loss.backward()
+        yield
+
+    (found,) = _felt_by_loss([group], {"3.weight": weight}, parameters, backward())
+    slopes = []
+    for channel in range(16):
+        losses = []
+        for factor in (1.001, 0.999):
+            changed = weight.copy()
+            changed[:, channel] *= factor
+            block[3].weight.set_data(mx.nd.array(changed))
+            with mx.autograd.train_mode():
+                losses.append(float(loss_of_second_half(block, x).asscalar()))
+        slopes.append((losses[0] - losses[1]) / 0.002)
+    np.testing.assert_allclose(found, np.square(slopes), rtol=2e-2, atol=1e-3 * found.max())
+
+
 def test_the_block_stays_as_it_is() -> None:
     block = made("mobilenet_v2_0.5")
     x = images(1, 96, 96)
@@ -172,7 +239,14 @@ def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureF
         "lr": 0.05,
     }
     run = train_classifier({**options, "epochs": 1, "output": str(tmp_path / "run")})
-    assert main(["prune", str(run), "--keep", "0.7", "--epochs", "1"]) == 0
+    prune_it = ["prune", str(run), "--keep", "0.7"]
+    assert main([*prune_it, "--epochs", "1"]) == 0
+    # By magnitude it can be cut where its images are not.
+    (tmp_path / "nowhere").touch()
+    elsewhere = ["--data-root", str(tmp_path / "nowhere"), "--output", str(tmp_path / "cut"), "--epochs", "0"]
+    assert main([*prune_it, *elsewhere]) == 1
+    assert not (tmp_path / "cut-start").exists()
+    assert main([*prune_it, *elsewhere, "--importance", "magnitude"]) == 0
     assert main(["eval-cls", str(tmp_path / "run-pruned")]) == 0
     counts = []
     for folder in (run, tmp_path / "run-pruned"):

@@ -17,7 +17,7 @@ from mnssd.data.image import to_network_input
 from mnssd.deploy import calibrate, int8
 from mnssd.deploy.export import inference_graph
 from mnssd.deploy.int8 import Calibration, int8_graph
-from mnssd.deploy.packing import SCALE, pack_float16, pack_int8, unpack_arrays
+from mnssd.deploy.packing import LARGEST, STEPS, pack_float16, pack_int8, unpack_arrays
 from mnssd.graph.quantize import fuse_for_int8, int8_convolutions, quantize, tensors_to_calibrate
 
 
@@ -44,8 +44,10 @@ def test_integers_are_as_near_as_their_steps(weight: np.ndarray) -> None:
     assert set(again) == {"arg:w", "arg:b"}
     np.testing.assert_array_equal(again["arg:b"], weight[0])
     by_channel = (-1,) + (1,) * (weight.ndim - 1)
-    step = np.abs(weight.reshape(len(weight), -1)).max(axis=1).reshape(by_channel) / 127
-    assert (np.abs(again["arg:w"] - weight) <= 0.501 * step + 1e-30).all()
+    step = np.abs(weight.reshape(len(weight), -1)).max(axis=1).reshape(by_channel) / 127.5
+    # Both ends stand for the largest weight, up to half a step beyond the rounding.
+    ends = np.isin(packed["arg:w"], (127, -128))
+    assert (np.abs(again["arg:w"] - weight) <= np.where(ends, 1.001, 0.501) * step + 1e-30).all()
     # Packed a second time, they are the same integers.
     twice = pack_int8({"arg:w": again["arg:w"]}, ["arg:w"])
     np.testing.assert_array_equal(twice["arg:w"], packed["arg:w"])
@@ -111,7 +113,7 @@ def test_every_convolution_is_in_integers(trained: Tuple[Any, Any]) -> None:
     assert len(int8_convolutions(quantized)) == convolutions > 60
     integers = [name for name, value in packed.items() if value.dtype == np.int8]
     assert len(integers) == convolutions
-    assert all(packed[SCALE + name[len("arg:") :]].shape == packed[name].shape[:1] for name in integers)
+    assert all(packed[LARGEST + name[len("arg:") :]].shape == packed[name].shape[:1] for name in integers)
     assert quantized.list_outputs() == symbol.list_outputs()
 
 
@@ -131,15 +133,32 @@ def test_one_convolution_computes_what_integers_do() -> None:
     answer = block(mx.nd.array(data)).asnumpy()
     # MXNet 1.9.1 takes 127.5 for the largest integer of a tensor, which no tensor ever reaches.
     step = np.abs(data).max() / 127.5
-    integers = np.rint(data / step)
+    integers = np.clip(np.rint(data / step), -128, 127)
     sums = np.einsum("oc,nchw->nohw", packed["arg:w"][:, :, 0, 0].astype(np.float64), integers)
-    exact = sums * (packed[SCALE + "w"] * step).reshape(1, -1, 1, 1) + packed["arg:b"].reshape(1, -1, 1, 1)
-    seen = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], data) + bias.reshape(1, -1, 1, 1)
+    by_channel, biases = (a.reshape(1, -1, 1, 1) for a in (packed[LARGEST + "w"] / STEPS, packed["arg:b"]))
+    exact = sums * by_channel * step + biases
+    seen = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], data) + biases
     out_step = np.abs(seen).max() / 127.5
-    steps_off = np.abs(np.rint(exact / out_step) - np.rint(answer / out_step))
+    steps_off = np.abs(np.clip(np.rint(exact / out_step), -128, 127) - np.rint(answer / out_step))
     np.testing.assert_allclose(answer / out_step, np.rint(answer / out_step), atol=1e-3)
     assert steps_off.max() <= 1  # a number between two steps may go either way
     assert (steps_off == 0).mean() > 0.95
+
+
+def test_packed_weights_answer_as_those_they_were_made_of(trained: Tuple[Any, Any]) -> None:
+    """To the bit: MXNet makes the same integers, and the same steps, of what is unpacked."""
+    symbol, parameters = inference_graph(trained[0], raw_heads=True)
+    pixels = [make_image(i, *SIZE) for i in range(4)]
+    quantized, packed = int8_graph(symbol, parameters, Calibration("naive", pixels), mx.cpu())
+    unpacked = unpack_arrays(packed)
+    weights = {name: parameters[name] for name, value in packed.items() if value.dtype == np.int8}
+    assert any((packed[name] == -128).any() for name in weights)
+    x = mx.nd.array(to_network_input([make_image(9, *SIZE)]))
+    answers = [
+        calibrate.load_block(quantized, values, mx.cpu())(x) for values in (unpacked, {**unpacked, **weights})
+    ]
+    for from_packed, from_floats in zip(*answers):
+        np.testing.assert_array_equal(from_packed.asnumpy(), from_floats.asnumpy())
 
 
 def test_corrected_biases_bring_means_back(trained: Tuple[Any, Any]) -> None:

@@ -10,11 +10,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 from ..errors import MnssdError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
+
+GRADIENT_BATCHES = 64
+"""On so many training batches the loss is asked which channels it would miss."""
+
+LR_SHARE = {"sgd": 0.1, "adamw": 0.6}
+"""Of the run's learning rate, for training what is left: benchmarks/PRUNING.md."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,15 @@ class PruneOptions:
     """Pruning."""
 
     keep: float = option(0.7, "share of the multiply-adds that is kept")
+    importance: str = option(
+        "gradients",
+        "what tells how much a channel matters: the loss on training images, or weights and gammas alone",
+        choices=("gradients", "magnitude"),
+    )
     epochs: int = option(5, "epochs of training afterwards; 0 for none")
-    lr: float = option(0.0, "highest learning rate of these (default: a tenth of the run's)")
+    lr: float = option(
+        0.0, "highest learning rate of these (default: a tenth of the run's, with AdamW six tenths)"
+    )
     data_root: Optional[str] = option(None, "where the data set lies (default: as in the run)", metavar="DIR")
     output: Optional[str] = option(None, "new run folder (default: RUN-pruned)", metavar="DIR")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
@@ -31,6 +44,8 @@ class PruneOptions:
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
             raise ValueError(f"keep is above 0 and below 1, not {self.keep}")
+        if self.importance not in ("gradients", "magnitude"):
+            raise ValueError(f"importance is gradients or magnitude, not {self.importance!r}")
         if self.epochs < 0 or not 0 <= self.lr < float("inf"):
             raise ValueError("epochs and lr must not be negative")
 
@@ -55,12 +70,15 @@ def run(args: argparse.Namespace) -> int:
 
     config = RunFolder(source).read_config()
     stored = dict(config["options"])
-    _cut(source, start, config, options)
+    if options.data_root:
+        stored["data_root"] = options.data_root
+    _cut(source, start, config, stored, options)
     if not options.epochs:
         return 0
+    optimizer = stored.get("optimizer", "sgd")
     changes: Dict[str, Any] = {
         "epochs": options.epochs,
-        "lr": options.lr or stored.get("lr", 0.01) / 10,
+        "lr": options.lr or stored.get("lr", 0.01) * LR_SHARE[optimizer],
         "warmup": 0.5,
         "val_interval": 1,
         "structure": str(start),
@@ -71,35 +89,32 @@ def run(args: argparse.Namespace) -> int:
         "adopt_statistics": False,
         "pretrained_lr": 1.0,  # everything is
     }
-    if options.data_root:
-        changes["data_root"] = options.data_root
     from ..train.run import train_classifier, train_detector
 
-    train = train_detector if config.get("task") == "detection" else train_classifier
+    train = train_detector if config["task"] == "detection" else train_classifier
     train({**stored, **changes})
     return 0
 
 
-def _cut(source: Path, start: Path, config: Dict[str, Any], options: PruneOptions) -> None:
+def _cut(
+    source: Path, start: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions
+) -> None:
     """Write the pruned network as a run of its own."""
+    what = "detector" if config["task"] == "detection" else "classifier"
+    by_loss = options.importance == "gradients"
+    block, ctx, (width, height), gradients = (_learner if by_loss else _answerer)(
+        source, config, stored, options
+    )
     import mxnet as mx
 
-    from .. import runtime, zoo
+    from .. import zoo
     from ..graph.prune import prune
     from ..train.checkpoint import save_weights
     from ..train.run_folder import RunFolder
     from ..weights import assign, settle_shapes
 
-    ctx = runtime.pick_context(options.ctx)
-    what = "detector" if config.get("task") == "detection" else "classifier"
-    if what == "detector":
-        net = zoo.load_detector(str(source), ctx)
-        block, (width, height) = net.heads, net.size
-    else:
-        block, spec = zoo.load_classifier(str(source), ctx)
-        width, height = spec.size
     try:
-        pruned = prune(block, (1, 3, height, width), options.keep)
+        pruned = prune(block, (1, 3, height, width), options.keep, gradients)
     except ValueError as error:
         raise OptionError(f"--keep {options.keep}: {error}") from error
     structure = dict(config[what])
@@ -122,3 +137,42 @@ def _cut(source: Path, start: Path, config: Dict[str, Any], options: PruneOption
         f"{len(pruned.channels)} convolutions with fewer channels: {pruned.after / 1e6:.1f} of "
         f"{pruned.before / 1e6:.1f} million multiply-adds ({share:.3f}); as it was cut: {start}"
     )
+
+
+_Block = Tuple[Any, Any, Tuple[int, int], Optional[Iterable[int]]]
+"""A block, its context, the (width, height) of its input, and gradients as `graph.prune.prune` wants them."""
+
+
+def _answerer(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
+    """The network of a run as it answers; no data set is needed."""
+    from .. import runtime, zoo
+
+    ctx = runtime.pick_context(options.ctx)
+    if config["task"] == "detection":
+        net = zoo.load_detector(str(source), ctx)
+        return net.heads, ctx, net.size, None
+    block, spec = zoo.load_classifier(str(source), ctx)
+    return block, ctx, spec.size, None
+
+
+def _learner(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
+    """The network of a run as it trains, on its own images and with its own loss."""
+    from ..train.run import gradients, make_task
+    from ..train.run_folder import RunFolder
+
+    run = RunFolder(source)
+    changes: Dict[str, Any] = {
+        "weights": str(run.best),
+        "structure": str(source),
+        "ctx": options.ctx,
+        "adopt_statistics": False,
+        "freeze": "",  # else some have no gradient
+        "val_interval": 0,
+    }
+    if config["task"] == "detection":
+        changes.update(early_size=None, early_epochs=0)
+    else:
+        changes["fit_output"] = False
+    task, _ = make_task({**stored, **changes}, config["task"], str(run.config))
+    size = tuple(config["detector" if config["task"] == "detection" else "classifier"]["size"])
+    return task.block, task.ctx, (size[0], size[1]), gradients(task, GRADIENT_BATCHES)

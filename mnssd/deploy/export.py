@@ -21,7 +21,7 @@ from .compare import Answer, Compared, Comparison, Rules
 from .engines import MXNetEngine, OnnxEngine
 from .folder import BATCH, Exported, PathLike, Writer, symbol_writer, write_export
 from .formats import SYMBOL, Formats, check_installed
-from .int8 import Calibration, int8_graph, int8_onnx
+from .int8 import Calibration, int8_graph
 from .packing import pack_float16
 from .sidecar import INPUT_NAME, PIXELS_NAME, describe_input, describe_own_input
 from .symbol import SymbolAndArrays, block_with, import_symbol, make_fast, take_pixels
@@ -144,6 +144,7 @@ def _mxnet_writer(
 def _onnx_writer(
     net: Any, formats: Formats, compare: _Comparing, calibration: Optional[Calibration] = None
 ) -> Writer:
+    from .onnx_int8 import int8_onnx
     from .onnx_model import append_detections, onnx_writer, to_onnx
 
     shapes = {HEADS[0]: (len(net.anchors), len(net.classes) + 1), HEADS[1]: (len(net.anchors), 4)}

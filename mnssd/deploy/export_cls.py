@@ -21,7 +21,7 @@ from .compare import HEADS_TOLERANCE, SCORE_TOLERANCE, Compared
 from .engines import MXNetEngine, OnnxEngine
 from .folder import BATCH, Exported, PathLike, Writer, symbol_writer, write_export
 from .formats import SYMBOL, Formats, check_installed
-from .int8 import Calibration, int8_graph, int8_onnx
+from .int8 import Calibration, int8_graph
 from .packing import pack_float16
 from .sidecar import INPUT_NAME, PIXELS_NAME, describe_input, describe_own_input
 from .symbol import SymbolAndArrays, block_with, import_symbol, make_fast, take_pixels
@@ -197,6 +197,7 @@ def _onnx_writer(
     compare: _Comparing,
     calibration: Optional[Calibration] = None,
 ) -> Writer:
+    from .onnx_int8 import int8_onnx
     from .onnx_model import append_softmax, onnx_writer, to_onnx
 
     arrays = read_arrays(net)

@@ -1,37 +1,24 @@
-"""Networks whose convolutions compute with 8-bit integers: MXNet's through oneDNN, and ONNX models.
+"""Networks whose convolutions compute with 8-bit integers, through oneDNN.
 
-Both are calibrated on photographs: what the tensors between the layers hold decides the scales.
+They are calibrated on photographs: what the tensors between the layers hold decides the scales.
 Weights have one for each output channel. What is no convolution (decoding, suppression, concatenation)
 stays in floating point.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from ..data.image import to_network_input
 from ..errors import ExportError
 from ..graph.quantize import LARGEST, fuse_for_int8, int8_convolutions, quantize, tensors_to_calibrate
-from .calibrate import find_ranges, watch
+from .calibrate import Range, find_ranges, watch
 from .packing import pack_int8, unpack_arrays
-from .sidecar import INPUT_NAME
-
-if TYPE_CHECKING:
-    import onnx
-
 
 CORRECTION_IMAGES = 16
 """On which means are compared: each is one of thousands of numbers an image."""
-
-HISTOGRAM_IMAGES = 16
-"""So many at most for ``percentile`` and ``entropy`` of ONNX Runtime's quantizer: it keeps all tensors of all
-of them, 100 MB each at 300 x 300 pixels."""
 
 
 class Calibration(NamedTuple):
@@ -69,14 +56,18 @@ def int8_graph(
         raise ExportError(
             "nothing in this network can be computed in 8 bits: oneDNN is not there, or switched off"
         )
-    ranges = find_ranges(fused, parameters, tensors, calibration.images, calibration.method, ctx)
-    quantized = quantize(fused, ranges)
+
+    def ranges(values: Mapping[str, np.ndarray]) -> Dict[str, Range]:
+        return find_ranges(fused, values, tensors, calibration.images, calibration.method, ctx)
+
+    quantized = quantize(fused, ranges(parameters))
     weights = [f"arg:{convolution.weight}" for convolution in int8_convolutions(quantized)]
     packed = pack_int8(parameters, weights)
-    # From what is in the file: oneDNN rounds the weights that it is given once more.
-    corrected = correct_biases(fused, quantized, parameters, unpack_arrays(packed), calibration.images, ctx)
+    rounded = unpack_arrays(packed)
+    corrected = correct_biases(fused, quantized, parameters, rounded, calibration.images, ctx)
     biases = {name: value for name, value in corrected.items() if name in packed and name not in weights}
-    return quantized, {**packed, **biases}
+    # Other biases reach further; measured in fp32, where nothing is cut off.
+    return quantize(fused, ranges({**parameters, **biases})), {**packed, **biases}
 
 
 def correct_biases(
@@ -137,67 +128,3 @@ def _channel_means(
                 total = total * (largest / LARGEST[str(values.dtype)])
             sums[index] = sums[index] + total
     return [total / len(images) for total in sums]
-
-
-def int8_onnx(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
-    """An ONNX model with its convolutions in 8 bits, by ONNX Runtime's quantizer, as QuantizeLinear pairs.
-
-    Raises
-    ------
-    ExportError
-        When the quantizer cannot do it.
-    """
-    import onnx as onnx_package
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    methods = {
-        "naive": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
-    }
-    images = calibration.images[: None if calibration.method == "naive" else HISTOGRAM_IMAGES]
-    logging.getLogger().addFilter(_without_advice)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-            onnx_package.save(model, str(before))
-            quantize_static(
-                before, after, _reader(images), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Add"], per_channel=True, activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8, calibrate_method=methods[calibration.method],
-            )  # fmt: skip
-            return onnx_package.load(str(after))
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ExportError(
-            f"ONNX Runtime's quantizer failed ({error}); leave out --format onnx-int8"
-        ) from error
-    finally:
-        logging.getLogger().removeFilter(_without_advice)
-
-
-def _without_advice(record: logging.LogRecord) -> bool:
-    """Whether a log record is not the quantizer's advice to do what `fold` has done."""
-    return "pre-process" not in record.getMessage()
-
-
-def _reader(images: Sequence[np.ndarray]) -> Any:
-    """The images as ONNX Runtime's quantizer asks for them."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
-        """Gives each image once; None when there is none left."""
-
-        def __init__(self) -> None:
-            self._inputs = _inputs(images)
-
-        def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-            """See above."""
-            return next(self._inputs, None)
-
-    return Reader()
-
-
-def _inputs(images: Sequence[np.ndarray]) -> Iterator[Dict[str, np.ndarray]]:
-    """One at a time: the quantizer's histograms want inputs of one shape."""
-    for image in images:
-        yield {INPUT_NAME: to_network_input([image])}

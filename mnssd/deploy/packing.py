@@ -11,26 +11,30 @@ from typing import Any, Dict, Mapping, Sequence
 import mxnet as mx
 import numpy as np
 
-SCALE = "scale:"
-"""Beginning of the name of the ``(channels,)`` float32 by which the integers of a weight are multiplied."""
+LARGEST = "largest:"
+"""Beginning of the name of the ``(channels,)`` float32 that hold each channel's largest absolute weight."""
 
-LEVELS = 127.0
-"""The largest integer. oneDNN rounds the unpacked weights once more, and not always to the same integers:
-packed weights cost accuracy, see benchmarks/EXPORTS.md."""
+STEPS = 127.5
+"""MXNet 1.9.1 divides the largest weight of a channel by 127.5 (``kInt8Range``) to get the step of its
+integers. They reach from -128 to 127."""
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def pack_int8(parameters: Arrays, names: Sequence[str]) -> Dict[str, np.ndarray]:
-    """The parameters with the named ones as int8, each output channel (first axis) with its own scale."""
+    """The parameters with the named ones as int8, each output channel (first axis) with its own step.
+
+    The integers are those that MXNet makes of the weights, and makes again of what `unpack` gives.
+    """
     packed = dict(parameters)
     for name in names:
         weight = parameters[name]
-        by_channel = (-1,) + (1,) * (weight.ndim - 1)
         largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float32)
-        scale = np.where(largest > 0, largest / np.float32(LEVELS), np.float32(1))
-        packed[name] = np.rint(weight / scale.reshape(by_channel)).astype(np.int8)
-        packed[SCALE + name.split(":", 1)[1]] = scale
+        edge = largest.reshape((-1,) + (1,) * (weight.ndim - 1))
+        integers = np.rint(weight * (np.float32(STEPS) / np.where(edge > 0, edge, np.float32(1))))
+        integers = np.where(weight == -edge, -128, np.where(weight == edge, 127, integers))
+        packed[name] = np.where(edge > 0, np.clip(integers, -128, 127), 0).astype(np.int8)
+        packed[LARGEST + name.split(":", 1)[1]] = largest
     return packed
 
 
@@ -56,14 +60,20 @@ def is_packed(parameters: Mapping[str, Any]) -> bool:
 
 
 def unpack(packed: Mapping[str, Any]) -> Dict[str, Any]:
-    """Arrays of a parameter file (`mxnet.nd.load`), those in fewer bits as float32 again."""
+    """Arrays of a parameter file (`mxnet.nd.load`), those in fewer bits as float32 again.
+
+    The integers at both ends stand for the largest weight, so that each channel has one as large as before:
+    MXNet finds the same step then, and the same integers.
+    """
     arrays = {}
     for name, array in packed.items():
-        if name.startswith(SCALE):
+        if name.startswith(LARGEST):
             continue
         if array.dtype == np.int8:
-            scale = packed[SCALE + name.split(":", 1)[1]].reshape((-1,) + (1,) * (array.ndim - 1))
-            array = mx.nd.broadcast_mul(array.astype("float32"), scale)
+            largest = packed[LARGEST + name.split(":", 1)[1]].reshape((-1,) + (1,) * (array.ndim - 1))
+            steps = array.astype("float32")
+            steps = mx.nd.where(steps == 127, mx.nd.full(steps.shape, STEPS), steps)
+            array = mx.nd.broadcast_mul(mx.nd.maximum(steps, -STEPS) / STEPS, largest)
         arrays[name] = array.astype("float32") if array.dtype == np.float16 else array
     return arrays
 

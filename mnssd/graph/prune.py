@@ -1,17 +1,19 @@
 """Channel pruning: a network with fewer channels where it misses them least.
 
 Channels that must go together are one group: those of a convolution, of the BatchNorm and the depthwise
-convolution behind it, of everything that is added to them. A channel's weight in its group is what leaves
-it, the square of its gammas times that of the weights that read it (Liu et al. 2017, "Network slimming",
-and Li et al. 2017, "Pruning filters", taken together), as a share of the whole group. The cheapest share a
-multiply-add goes first.
+convolution behind it, of everything that is added to them. How much a channel matters is told either by
+its magnitude, what leaves it: the square of its gammas times that of the weights that read it (Liu et al.
+2017, "Network slimming", and Li et al. 2017, "Pruning filters", taken together), as a share of the whole
+group; or by gradients: the square of what the loss would change, to first order, were it multiplied by a
+little less, meant over batches (Molchanov et al. 2019, "Importance Estimation for Neural Network
+Pruning"). What matters least for each multiply-add goes first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -20,8 +22,15 @@ from .channels import is_depthwise, is_norm, is_plain, tie_channels
 from .cost import Shape, count_block
 from .symbol_graph import Edge, Graph, Node
 
-STEP = 8
-"""Channels are taken away by so many: a vector of AVX2, half a vector of AVX-512."""
+STEP, WIDE_STEP, WIDE = 8, 32, 96
+"""Channels are taken away by so many: a vector of AVX2, half a vector of AVX-512; from `WIDE` channels on
+by four vectors of AVX2, for oneDNN's convolutions are slower with other counts (benchmarks/PRUNING.md)."""
+
+TRAFFIC = 64.0
+"""A number that is written and read again takes the time of about so many multiply-adds: what a channel
+saves is counted with it, for large maps with few channels take longer than their multiply-adds say.
+(A depthwise 3x3 of 32 channels at 150x150, batch 8, takes 0.7 ns a number; pointwise convolutions make 80
+multiply-adds in a nanosecond, benchmarks/RESULTS.md.)"""
 
 LEAST = 0.25
 """Share of a group that stays at least: a layer that is nearly gone cannot be trained back."""
@@ -52,9 +61,11 @@ class Group:
 
 @dataclass
 class _Layer:
-    """A convolution in the sum of costs: multiply-adds a pair of channels, the groups it lies between."""
+    """A convolution in the sum of costs: multiply-adds a pair of channels, the groups it lies between, and
+    the places of its output's map."""
 
     each: int
+    places: int
     inputs: Optional[int]
     outputs: Optional[int]
     in_channels: int
@@ -81,7 +92,7 @@ class Pruned:
     after: int
 
 
-def prune(block: Any, shape: Shape, keep: float) -> Pruned:
+def prune(block: Any, shape: Shape, keep: float, gradients: Optional[Iterable[object]] = None) -> Pruned:
     """Take channels away until only a share `keep` of the multiply-adds is left. The block stays as it is.
 
     Parameters
@@ -92,6 +103,9 @@ def prune(block: Any, shape: Shape, keep: float) -> Pruned:
         Of the input, with a batch of 1.
     keep : float
         Above 0 and below 1.
+    gradients : iterable, optional
+        Each step of it leaves the gradients of the loss on other images in the block's parameters, and
+        the weights as they are. The channels are chosen by them; without it by their magnitude.
 
     Returns
     -------
@@ -106,12 +120,16 @@ def prune(block: Any, shape: Shape, keep: float) -> Pruned:
     traced = block(mx.sym.var("data"))
     outputs = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced))
     mx.nd.waitall()
-    structural = {id(p): name for name, p in block._collect_params_with_prefix().items()}
+    parameters = block._collect_params_with_prefix()
+    structural = {id(p): name for name, p in parameters.items()}
     names = {name: structural[id(p)] for name, p in block.collect_params().items()}
     arrays = {names[name]: p.data().asnumpy() for name, p in block.collect_params().items()}
     graph = Graph(outputs, {name: p.shape for name, p in block.collect_params().items()})
     groups, layers = _read(graph, _places(outputs, shape), names)
-    importance = [_importance(group, arrays) for group in groups]
+    if gradients is None:
+        importance = [_magnitude(group, arrays) for group in groups]
+    else:
+        importance = _felt_by_loss(groups, arrays, parameters, gradients)
     before = count_block(block, shape).multiply_adds
     rest = before - _total(layers, [group.channels for group in groups])  # dense layers: nothing goes there
     sizes = _choose(groups, layers, importance, keep * before - rest)
@@ -185,21 +203,22 @@ def _enter_convolution(
     weight = node.inputs[1][0].name
     shape = graph.shape(node.inputs[1][0])
     inputs, outputs = group_of(node.inputs[0]), group_of((node, 0))
-    each = places[node.name] * prod(shape[2:])
+    here = places[node.name]
+    each = here * prod(shape[2:])
     others = [names[source.name] for source, _ in node.inputs[2:]]
     if not is_plain(node):
         if outputs is not None:
             groups[outputs].along += [names[weight], *others]
-        return _Layer(each, None, outputs, 1, shape[0])
+        return _Layer(each, here, None, outputs, 1, shape[0])
     if outputs is not None:
         groups[outputs].out.append(names[weight])
         groups[outputs].along += others
     if inputs is not None:
         groups[inputs].read.append(names[weight])
-    return _Layer(each, inputs, outputs, shape[1], shape[0])
+    return _Layer(each, here, inputs, outputs, shape[1], shape[0])
 
 
-def _importance(group: Group, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _magnitude(group: Group, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """``(channels,)``, sum 1."""
     weights = np.ones(group.channels)
     if group.gammas:
@@ -213,6 +232,32 @@ def _importance(group: Group, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return _share(weights)
 
 
+def _felt_by_loss(
+    groups: List[Group],
+    arrays: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any],
+    gradients: Iterable[object],
+) -> List[np.ndarray]:
+    """For each group ``(channels,)``: mean square of the loss's derivative by a factor on the channel.
+
+    Whatever becomes of a channel passes the weights that read it, so the derivative is the sum of those
+    weights times their gradients.
+    """
+    squares = [np.zeros(group.channels) for group in groups]
+    batches = 0
+    for _ in gradients:
+        batches += 1
+        for group, square in zip(groups, squares):
+            factor = np.zeros(group.channels)
+            for name in group.read:
+                changes = arrays[name] * parameters[name].grad().asnumpy()
+                factor += changes.sum(axis=(0, *range(2, changes.ndim)), dtype=np.float64)
+            square += factor**2
+    if not batches:
+        raise ValueError("no gradients were given")
+    return [square / batches for square in squares]
+
+
 def _share(values: np.ndarray) -> np.ndarray:
     total = values.sum()
     return values / total if total > 0 else np.full(len(values), 1 / len(values))
@@ -224,8 +269,16 @@ def _total(layers: List[_Layer], sizes: List[int]) -> int:
 
 def _cost(layer: _Layer, sizes: List[int]) -> int:
     inputs = layer.in_channels if layer.inputs is None else sizes[layer.inputs]
-    outputs = layer.out_channels if layer.outputs is None else sizes[layer.outputs]
-    return layer.each * inputs * outputs
+    return layer.each * inputs * _outputs(layer, sizes)
+
+
+def _time(layer: _Layer, sizes: List[int]) -> float:
+    """In multiply-adds."""
+    return _cost(layer, sizes) + TRAFFIC * layer.places * _outputs(layer, sizes)
+
+
+def _outputs(layer: _Layer, sizes: List[int]) -> int:
+    return layer.out_channels if layer.outputs is None else sizes[layer.outputs]
 
 
 def _choose(
@@ -241,14 +294,15 @@ def _choose(
     while left > wanted:
         best: Optional[Tuple[float, int, int]] = None
         for index, group in enumerate(groups):
-            smaller = sizes[index] - (sizes[index] % STEP or STEP)
-            if smaller < max(STEP, LEAST * group.channels):
+            step = WIDE_STEP if group.channels >= WIDE else STEP
+            smaller = sizes[index] - (sizes[index] % step or step)
+            if smaller < max(step, LEAST * group.channels):
                 continue
             gone = group.channels - sizes[index]
             lost = float(ordered[index][gone : group.channels - smaller].sum())
-            now = sum(_cost(layer, sizes) for layer in touching[index])
+            now = sum(_time(layer, sizes) for layer in touching[index])
             then = [*sizes[:index], smaller, *sizes[index + 1 :]]
-            saved = now - sum(_cost(layer, then) for layer in touching[index])
+            saved = now - sum(_time(layer, then) for layer in touching[index])
             if saved > 0 and (best is None or lost / saved < best[0]):
                 best = (lost / saved, index, smaller)
         if best is None:

@@ -50,6 +50,7 @@ class ClassificationTask:
                 raise DataError(
                     f"{self.val_set.name} has other classes than {self.train_set.name}; they must be equal"
                 )
+        self.name = f"{options.network}-{options.dataset}"  # of its run folders
         self.spec = zoo.ClassifierSpec(
             self.train_set.classes, options.network, options.width, options.size, options.shortcut,
             options.activation, augment.val_crop, zoo.read_channels(options.structure, "classifier"),

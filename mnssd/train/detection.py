@@ -44,6 +44,7 @@ class DetectionTask:
         runtime.seed_everything(loop.seed)
         self.options, self.ctx = options, runtime.pick_context(loop.ctx)
         self.train_set, self.val_set = _datasets(options, measure=bool(loop.val_interval))
+        self.name = f"{options.head}-{options.network}-{options.dataset}"  # of its run folders
         self.spec = detector_spec(options, self.train_set.classes)
         self.net = zoo.build_detector(self.spec)
         zoo.initialize(self.net, self.ctx)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from .. import __version__, runtime
 from ..errors import MnssdError, OptionError
@@ -46,24 +47,58 @@ def train_detector(given: Mapping[str, Any]) -> Path:
         For bad options, data or weights; the text names them.
     """
     values, resumed = _values(given, "detection")
-    detection, augment, loop = resolve(values, str(resumed.config) if resumed else "options")
-    _prepare(detection.size, detection.width, loop)
-    from .detection import DetectionTask
-
-    task = DetectionTask(detection, augment, loop)
-    name = f"{detection.head}-{detection.network}-{detection.dataset}"
-    return _train(task, name, (detection, augment, loop), loop, resumed)
+    task, options = make_task(values, "detection", str(resumed.config) if resumed else "options")
+    return _train(task, options, resumed)
 
 
 def train_classifier(given: Mapping[str, Any]) -> Path:
     """Train a classifier; as `train_detector`."""
     values, resumed = _values(given, "classification")
-    options, augment, loop = resolve_classification(values, str(resumed.config) if resumed else "options")
-    _prepare(options.size, options.width, loop)
+    task, options = make_task(values, "classification", str(resumed.config) if resumed else "options")
+    return _train(task, options, resumed)
+
+
+def make_task(values: Mapping[str, Any], kind: str, source: str) -> Tuple[AnyTask, Tuple[Any, ...]]:
+    """What is to be learned, ready for `train.loop.fit`, and its options, those of the loop last.
+
+    Parameters
+    ----------
+    values : mapping
+        Options by name.
+    kind : str
+        ``'detection'`` or ``'classification'``.
+    source : str
+        Where the options come from, for messages.
+    """
+    values = dict(values)
+    for key in ("size", "early_size", "crop_overlaps"):  # lists in a run's configuration
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
+    if kind == "detection":
+        detection = resolve(values, source)
+        _prepare(detection[0].size, detection[0].width, detection[-1])
+        from .detection import DetectionTask
+
+        return DetectionTask(*detection), detection
+    classification = resolve_classification(values, source)
+    _prepare(classification[0].size, classification[0].width, classification[-1])
     from .classification import ClassificationTask
 
-    task = ClassificationTask(options, augment, loop)
-    return _train(task, f"{options.network}-{options.dataset}", (options, augment, loop), loop, resumed)
+    return ClassificationTask(*classification), classification
+
+
+def gradients(task: AnyTask, batches: int) -> Iterator[int]:
+    """Go through training batches; after each step the parameters hold the gradients of the loss on one.
+
+    BatchNorm's running statistics move; no weight does.
+    """
+    import mxnet as mx
+
+    for number, batch in enumerate(itertools.islice(task.batches.epoch(0, 0), batches)):
+        with mx.autograd.record():
+            objective, _ = task.losses(batch)
+        mx.autograd.backward(objective)
+        yield number
 
 
 def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Optional[RunFolder]]:
@@ -80,9 +115,6 @@ def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Option
         values["adopt_statistics"] = False
         if kind == "classification":
             values["fit_output"] = False
-    for key in ("size", "early_size", "crop_overlaps"):
-        if isinstance(values.get(key), list):
-            values[key] = tuple(values[key])
     return values, resumed
 
 
@@ -92,10 +124,9 @@ def _prepare(size: Tuple[int, int], width: float, loop: LoopOptions) -> None:
     runtime.return_freed_memory()
 
 
-def _train(
-    task: AnyTask, name: str, options: Sequence[Any], loop: LoopOptions, resumed: Optional[RunFolder]
-) -> Path:
-    run = resumed or RunFolder.create(loop.output, name)
+def _train(task: AnyTask, options: Sequence[Any], resumed: Optional[RunFolder]) -> Path:
+    loop = options[-1]
+    run = resumed or RunFolder.create(loop.output, task.name)
     run.lock()
     try:
         if resumed is None:
