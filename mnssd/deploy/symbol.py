@@ -13,6 +13,7 @@ from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
 from ..graph.fast import runs_in_onednn
 from ..graph.inference import fuse
+from ..weights import read_params
 from .packing import is_packed, unpack
 from .sidecar import INPUT_NAME, PIXELS_NAME
 
@@ -43,9 +44,12 @@ def import_symbol(symbol_path: Path, params_path: Path, ctx: Any = None, input_n
 
     Raises
     ------
+    WeightsError
+        When the parameter file is damaged.
     ExportError
         When MXNet cannot make a network of the files.
     """
+    read_params(str(params_path))  # every length checked: MXNet's reader may end the process
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Cannot decide type")

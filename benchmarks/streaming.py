@@ -1,0 +1,107 @@
+"""`mnssd detect` over a very long folder: memory from the first pictures to the last, Ctrl-C, and --resume.
+
+    python benchmarks/streaming.py [--pictures 100000] [--folder DIR]
+
+Makes a folder of hard links to a few small pictures and an export of a tiny untrained detector, and runs the
+command as a user would: it is interrupted after a third, then goes on. Prints resident memory along the way,
+and checks that every picture has one line and none has two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import List, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 5.0
+"""Between two looks at the memory."""
+
+
+def prepare(folder: Path, count: int) -> Path:
+    """The pictures, and the export's folder."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from deploy_helpers import make_net, write_images
+
+    from mnssd.deploy.export import export_detector
+
+    net, spec = make_net()
+    originals = write_images(folder, 4)
+    export_detector(net, folder / "export", originals, "tiny", spec)
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(count):
+        os.link(originals[number % len(originals)], pictures / f"{number:07d}.jpg")
+    return pictures
+
+
+def resident(process: subprocess.Popen) -> float:
+    """Megabytes that a process has in memory."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(process.pid)
+
+
+def watch(command: List[str], lines: Path, until: int) -> List[Tuple[int, float]]:
+    """Run the command; interrupt it once there are `until` lines. Gives lines and memory, time by time."""
+    seen: List[Tuple[int, float]] = []
+    with open(lines.with_name("said"), "a") as said:
+        process = subprocess.Popen(
+            command, stdout=said, stderr=said, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+    done = sent = 0
+    at = 0
+    while process.poll() is None:
+        time.sleep(SECONDS)
+        if not lines.exists() or process.poll() is not None:
+            continue
+        with open(lines, "rb") as file:
+            file.seek(at)
+            new = file.read()
+        done, at = done + new.count(b"\n"), at + len(new)
+        try:
+            seen.append((done, resident(process)))
+        except (ProcessLookupError, FileNotFoundError):
+            break
+        if until and done >= until and not sent:
+            process.send_signal(signal.SIGINT)
+            sent = 1
+    return seen
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="where to make them (default: a temporary one)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
+        folder = Path(temporary)
+        pictures = prepare(folder, args.pictures)
+        lines = folder / "lines.jsonl"
+        command = [sys.executable, "-m", "mnssd.cli.main", "detect", str(folder / "export"), str(pictures)]
+        command += ["--jsonl", str(lines), "--score", "0.9"]
+        begun = time.monotonic()
+        first = watch(command, lines, args.pictures // 3)
+        second = watch([*command, "--resume"], lines, 0)
+        seconds = time.monotonic() - begun
+        names = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
+    print("| call | pictures done | MB in memory |\n|---|---|---|")
+    for call, seen in (("until Ctrl-C", first), ("--resume", second)):
+        for done, megabytes in (seen[0], seen[len(seen) // 2], seen[-1]):
+            print(f"| {call} | {done} | {megabytes:.0f} |")
+    print(f"\n{len(names)} lines, {len(set(names))} pictures of {args.pictures}; {seconds:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
