@@ -44,6 +44,10 @@ class _Spec:
         return cls(**values)
 
 
+WIDEST = 16.0
+"""Width multipliers above it are taken for a damaged file: such a network has a thousand million weights."""
+
+
 @dataclass(frozen=True)
 class DetectorSpec(_Spec):
     """Everything that decides a detector's structure; it is stored with every run and export."""
@@ -104,8 +108,10 @@ def build_backbone(
     """
     if network not in NETWORKS:
         raise OptionError(unknown_name("network", network, NETWORKS))
-    if width <= 0:
-        raise OptionError(f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0")
+    if not 0 < width <= WIDEST:
+        raise OptionError(
+            f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0, and at most {WIDEST:g}"
+        )
     if classes < 1:
         raise OptionError(f"classes {classes}: a classifier has at least 1")
     if network == "mobilenet_v1" and shortcut != "identity":
@@ -353,7 +359,7 @@ def _read_spec(path: str, what: str, kind: Any) -> Any:
         raise WeightsError(
             f"{path}: {error.strerror}; weights are read together with the {CONFIG_FILE} of their run folder"
         ) from error
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not the configuration of a {what}'s run ({error!r})") from error
 
 

@@ -1,11 +1,13 @@
 """Training: schedule, loader, checkpoint, run folder, and small runs of the whole, on the real engine."""
 
 import csv
+import threading
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from mnssd.data import loader
 from mnssd.data.augment import AugmentOptions
 from mnssd.data.loader import Loader
 from mnssd.data.sample import Sample
@@ -335,6 +337,29 @@ def test_unreadable_images_are_skipped_and_reported(shapes, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_stops_with_the_samples(shapes, tmp_path):
     with pytest.raises(MnssdError, match=r"not finite.*--clip-gradient"):
         train(shapes, tmp_path / "run", lr=1e12, epochs=3, val_interval=0, warmup=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_hangs_is_named_while_it_does(workers, monkeypatch):
+    monkeypatch.setattr(loader, "SLOW_SECONDS", 0.1)
+    samples = [
+        Sample(str(i), f"photo{i}.jpg", np.zeros((0, 4)), np.zeros(0), np.zeros(0), (1, 1)) for i in range(8)
+    ]
+    said, heard = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        heard.set()
+
+    def load(sample, rng):
+        if sample.image_id == "3":
+            assert heard.wait(30)  # it ends because it was told of
+        return (np.zeros(1),)
+
+    batches = list(Loader(samples, load, 4, 0, workers, say).epoch(0))
+    assert len(batches) == 2
+    assert len(said) == 1
+    assert "photo3.jpg" in said[0]
 
 
 def test_weights_that_are_not_finite_stop_the_run_before_they_are_saved(tmp_path):

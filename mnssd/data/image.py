@@ -202,6 +202,13 @@ def to_network_input(images: Sequence[np.ndarray]) -> np.ndarray:
     return batch
 
 
+def from_network_input(batch: np.ndarray) -> np.ndarray:
+    """The pixels ``(B, height, width, 3)`` uint8 RGB of what `to_network_input` gives; 0 where not finite."""
+    std, mean = np.array(IMAGENET_STD, np.float32), np.array(IMAGENET_MEAN, np.float32)
+    levels = (batch.transpose(0, 2, 3, 1) * std + mean) * 255
+    return np.rint(np.clip(np.where(np.isfinite(levels), levels, 0), 0, 255)).astype(np.uint8)
+
+
 # The 256 normalised values of each channel: one look-up a pixel, 0.2 ms for 300 x 300 x 3, is faster than
 # the arithmetic, and exact.
 _NORMALISED = (

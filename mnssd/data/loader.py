@@ -7,10 +7,12 @@ threads changes nothing in what comes out: the randomness of a sample is that of
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
@@ -23,6 +25,9 @@ Load = Callable[[Any, np.random.Generator], Arrays]
 IN_FLIGHT = 3
 """Batches being prepared while one is computed: enough to smooth slow images, little memory."""
 
+SLOW_SECONDS = 10.0
+"""After so long a sample that is still being read is told of: a disk that does not answer stops it all."""
+
 TRIES = 20
 """Unusable images in a row after which the data set as a whole is refused."""
 
@@ -32,6 +37,44 @@ class Batch(NamedTuple):
 
     arrays: Arrays
     indices: Tuple[int, ...]
+
+
+class _Watch:
+    """Within ``with``, tells of samples that take longer than `SLOW_SECONDS`, each once, while they do."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._reading: Dict[int, Tuple[str, float]] = {}
+        self._told: Set[str] = set()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> _Watch:
+        self._thread = threading.Thread(target=self._look, name="mnssd-watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """What this thread does meanwhile is watched."""
+        self._reading[threading.get_ident()] = (path, time.monotonic())
+        try:
+            yield
+        finally:
+            self._reading.pop(threading.get_ident(), None)
+
+    def _look(self) -> None:
+        while not self._ended.wait(SLOW_SECONDS / 4):
+            for path, since in list(self._reading.values()):
+                if time.monotonic() - since > SLOW_SECONDS and path not in self._told:
+                    self._told.add(path)
+                    self._say(
+                        f"warning: reading {path} has taken {SLOW_SECONDS:.0f} seconds and goes on; is its "
+                        "disk, or its network, there?"
+                    )
 
 
 class Loader:
@@ -48,37 +91,54 @@ class Loader:
     seed : int
     workers : int
         Threads; 0 prepares each batch when it is asked for.
+    say : callable
+        Told of a sample whose reading hangs.
 
     Attributes
     ----------
+    samples : sequence
     batch_size : int
     bad : dict of str to str
         Image path -> why it could not be used. In the batch the next sample of the epoch's order stands
         in for it.
     """
 
-    def __init__(self, samples: Sequence[Any], load: Load, batch_size: int, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Any],
+        load: Load,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
         self.bad: Dict[str, str] = {}
-        self._samples, self._load = samples, load
+        self.samples, self._load = samples, load
         self.batch_size, self._seed, self._workers = batch_size, seed, workers
         self._lock = threading.Lock()
+        self._say, self._watch = say, _Watch(say)
         cv2.setNumThreads(1)  # OpenCV's own threads would compete with the workers and with MXNet's
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return max(1, len(self._samples) // self.batch_size)
+        return max(1, len(self.samples) // self.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices of the samples of an epoch, in the order of their use."""
         rng = np.random.default_rng([self._seed, epoch])
         wanted = len(self) * self.batch_size
-        rounds = -(-wanted // len(self._samples))
-        return np.concatenate([rng.permutation(len(self._samples)) for _ in range(rounds)])
+        rounds = -(-wanted // len(self.samples))
+        return np.concatenate([rng.permutation(len(self.samples)) for _ in range(rounds)])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch`, beginning with batch number `start`."""
+        self._watch = _Watch(self._say)
+        with self._watch:
+            yield from self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         order = self.order(epoch)
         if not self._workers:
             for number in range(start, len(self)):
@@ -113,11 +173,12 @@ class Loader:
     def _get(self, order: np.ndarray, epoch: int, position: int) -> Arrays:
         for later in range(TRIES):
             index = int(order[(position + later) % len(order)])
-            sample = self._samples[index]
+            sample = self.samples[index]
             if sample.image_path in self.bad:
                 continue
             try:
-                return self._load(sample, np.random.default_rng([self._seed, epoch, index]))
+                with self._watch.reading(sample.image_path):
+                    return self._load(sample, np.random.default_rng([self._seed, epoch, index]))
             except DataError as error:
                 with self._lock:
                     self.bad[sample.image_path] = str(error)

@@ -46,10 +46,17 @@ class MXNetEngine:
     ctx : mxnet.Context
     takes_pixels : bool
         Whether its input is uint8, else normalised float32.
+    name : str
+        Its file, for messages.
+
+    Raises
+    ------
+    ExportError
+        From a call, when MXNet cannot compute it: its graph and its arrays do not fit.
     """
 
-    def __init__(self, block: Any, ctx: Any, takes_pixels: bool = False) -> None:
-        self._block, self._ctx, self.takes_pixels = block, ctx, takes_pixels
+    def __init__(self, block: Any, ctx: Any, takes_pixels: bool = False, name: str = "the network") -> None:
+        self._block, self._ctx, self.takes_pixels, self._name = block, ctx, takes_pixels, name
         self._turn = threading.Lock()
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
@@ -59,9 +66,14 @@ class MXNetEngine:
     def answer(self, x: np.ndarray) -> List[np.ndarray]:
         """See `Engine`."""
         with self._turn:
-            outputs = self._block(mx.nd.array(x, ctx=self._ctx, dtype=x.dtype))
-            several = isinstance(outputs, (list, tuple))
-            return [output.asnumpy() for output in (outputs if several else [outputs])]
+            try:
+                outputs = self._block(mx.nd.array(x, ctx=self._ctx, dtype=x.dtype))
+                several = isinstance(outputs, (list, tuple))
+                return [output.asnumpy() for output in (outputs if several else [outputs])]
+            except mx.MXNetError as error:
+                raise ExportError(
+                    f"{self._name}: MXNet cannot compute it ({last_line(error)}); export it again"
+                ) from error
 
 
 class OnnxEngine:
@@ -108,6 +120,11 @@ class OnnxEngine:
         """See `Engine`."""
         outputs: List[np.ndarray] = self._session.run(None, {self._input: x})
         return outputs
+
+
+def last_line(error: Exception) -> str:
+    """Where MXNet says the reason, behind its C++ traceback."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
 def _first_line(error: Exception) -> str:

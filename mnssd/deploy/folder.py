@@ -15,6 +15,7 @@ import mxnet as mx
 
 from .. import __version__
 from ..errors import ExportError, OptionError
+from ..files import why_not_written
 from .compare import Compared
 from .sidecar import (
     FORMAT,
@@ -122,8 +123,12 @@ def symbol_writer(
         stem = name if kind == "symbol" else f"{name}-{kind}"
         paths = (folder / f"{stem}-symbol.json", folder / f"{stem}-0000.params")
         symbol, parameters = graph
-        symbol.save(str(paths[0]))
-        mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+        try:
+            symbol.save(str(paths[0]))
+            mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+        except mx.MXNetError as error:
+            reason = why_not_written(error, folder)
+            raise ExportError(f"{paths[1].name}: cannot be written to {folder.parent} ({reason})") from error
         return Part(dict(zip(FORMATS[kind], paths)), compare(*paths), {kind: section})
 
     return write

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
+import mxnet as mx
+
 from .. import zoo
 from ..errors import ExportError, OptionError
-from .engines import Engine, MXNetEngine, OnnxEngine
+from .engines import Engine, MXNetEngine, OnnxEngine, last_line
 from .formats import ENGINES
 from .sidecar import FORMATS, PIXELS_NAME, TASKS, find_sidecars, read_export
 from .symbol import block_with, import_symbol, make_fast
@@ -83,8 +85,13 @@ def load_export(
     block = import_symbol(symbol_path, params_path, ctx, input_name)
     if inside:
         block = block_with(block, inside, input_name)
-    make_fast(block, (width, height), ctx, kind == "int8", takes_pixels)
-    return LoadedExport(MXNetEngine(block, ctx, takes_pixels), sidecar, (width, height))
+    try:
+        make_fast(block, (width, height), ctx, kind == "int8", takes_pixels)
+    except mx.MXNetError as error:
+        raise ExportError(
+            f"{symbol_path}: MXNet cannot compute it ({last_line(error)}); export it again"
+        ) from error
+    return LoadedExport(MXNetEngine(block, ctx, takes_pixels, str(symbol_path)), sidecar, (width, height))
 
 
 def _option(engine: str) -> str:

@@ -46,7 +46,8 @@ class Lines:
         if there and not resume:
             raise MnssdError(f"{path}: is there already; go on with it by --resume, or remove it")
         whole = self._read_whole() if there else 0
-        self._file: IO[bytes] = open(path, "r+b" if there else "wb")  # noqa: SIM115 - closed by close()
+        mode = "r+b" if there else "wb"
+        self._file: IO[bytes] = open(path, mode, buffering=0)  # noqa: SIM115 - closed by close()
         self._file.truncate(whole)
         self._file.seek(whole)
 
@@ -61,7 +62,7 @@ class Lines:
                     self.last = dict(json.loads(line))
                     if "image" not in self.last:
                         raise KeyError("image")
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
                     raise MnssdError(
                         f"{self.path}: line {self.done + 1} is none of `mnssd detect`; choose another --jsonl"
                     ) from error
@@ -72,9 +73,21 @@ class Lines:
         return whole
 
     def add(self, record: Dict[str, Any]) -> None:
-        """Append a record, and hand it over to the system."""
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        """Append a record, and hand it over to the system.
+
+        Raises
+        ------
+        MnssdError
+            When it cannot be written.
+        """
+        rest = json.dumps(record, allow_nan=False).encode() + b"\n"
+        try:
+            while rest:  # where the disk is nearly full, a part of it is written first
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise MnssdError(
+                f"{self.path}: cannot be written ({error.strerror}); when it can, go on with --resume"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -16,6 +16,7 @@ from ..graph.inference import fuse
 from ..weights import read_params
 from .packing import is_packed, unpack
 from .sidecar import INPUT_NAME, PIXELS_NAME
+from .symbol_check import check_symbol
 
 SymbolAndArrays = Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]]
 """A graph and its arrays under the names of a parameter file, ``arg:NAME`` and ``aux:NAME``."""
@@ -49,6 +50,7 @@ def import_symbol(symbol_path: Path, params_path: Path, ctx: Any = None, input_n
     ExportError
         When MXNet cannot make a network of the files.
     """
+    check_symbol(symbol_path)
     read_params(str(params_path))  # every length checked: MXNet's reader may end the process
     try:
         with warnings.catch_warnings():

@@ -37,12 +37,17 @@ SCORE_FLOOR = 0.01
 Reuse = Union[None, Sequence[str], Mapping[Any, Any]]
 
 
+LARGEST_SIDE = 4096
+"""Of an input, in pixels: what is larger is an error in a file, or would not fit into memory."""
+
+
 def check_size(size: Tuple[int, int]) -> None:
-    """Raise ValueError unless both sides are 300 or a multiple of 32, and at least 96 pixels."""
+    """Raise ValueError unless both sides are 300 or a multiple of 32, from 96 to 4096 pixels."""
     for side in size:
-        if side != 300 and (side % 32 or side < 96):
+        if side != 300 and (side % 32 or not 96 <= side <= LARGEST_SIDE):
             raise ValueError(
-                f"input size {size[0]}x{size[1]}: each side is 300 or a multiple of 32 from 96 up, not {side}"
+                f"input size {size[0]}x{size[1]}: each side is 300 or a multiple of 32 from 96 to "
+                f"{LARGEST_SIDE}, not {side}"
             )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -21,7 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
-from ..files import write_whole
+from ..files import put_in_place, why_not_written, write_whole
 from ..runtime import settle
 from .average import WeightAverage
 from .optimizer import optimizer_arrays, restore_optimizer
@@ -46,6 +45,8 @@ class Progress:
         Best validation score so far; None before the first.
     history : list of dict
         The log so far, a row an epoch.
+    bad_in_a_row : int
+        Steps with a loss that is not finite, up to now without a good one between.
     """
 
     epoch: int = 0
@@ -54,6 +55,7 @@ class Progress:
     history: List[Dict[str, Any]] = field(default_factory=list)
     batch: int = 0
     partial: Dict[str, Any] = field(default_factory=dict)
+    bad_in_a_row: int = 0
 
 
 def save_checkpoint(
@@ -83,11 +85,11 @@ def save_weights(path: Path, block: Any) -> None:
     settle()
     try:
         block.save_parameters(str(unfinished))
-        os.replace(unfinished, path)
+        put_in_place(unfinished, path)
     except (OSError, mx.MXNetError) as error:
+        reason = why_not_written(error, path.parent)
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        reason = str(error).strip().splitlines()[-1]
         raise MnssdError(
             f"{path}: cannot be written ({reason}); what was there before is unchanged"
         ) from error

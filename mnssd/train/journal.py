@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 import time
 from pathlib import Path
@@ -74,6 +75,11 @@ class Journal:
             "seconds": time.monotonic() - self._epoch_begun,
         }
 
+    def left_out(self, text: str) -> None:
+        """One step that changed nothing, and why."""
+        self._bar.update(1)
+        self.say(text)
+
     def step(self, step: int, images: int, rate: float, losses: Mapping[str, float], waited: float) -> None:
         """One step done: `losses` by name, `waited` seconds for data."""
         self._steps += 1
@@ -120,7 +126,7 @@ class Journal:
         """Print the newest row, with what was measured, and write all of them to the log."""
         row = history[-1]
         self.say(
-            f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['loss']:.4f}"
+            f"epoch {row['epoch']:>3}/{self._epochs}  loss {row.get('loss', math.nan):.4f}"
             f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
             + (f"  {score}" if score else "")
         )

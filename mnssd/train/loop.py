@@ -12,6 +12,7 @@ import mxnet as mx
 from ..data.loader import Batch, Loader
 from ..errors import MnssdError
 from .average import WeightAverage
+from .bad_step import BadSteps
 from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .optimizer import make_trainer
@@ -67,7 +68,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     Raises
     ------
     MnssdError
-        When the loss is not finite, or the disk is full; the last checkpoint stays.
+        When the loss was not finite too often in a row, or the disk is full; the last checkpoint stays.
     Interrupted
         After SIGINT or SIGTERM, when everything has been saved.
     """
@@ -81,6 +82,7 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     )  # fmt: skip
     listener = Listener()
     journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
+    bad_steps = BadSteps(run.path, task.batches.samples, options.max_bad_steps, progress.bad_in_a_row)
     said_bad = 0
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
@@ -99,18 +101,20 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                 trainer.set_learning_rate(rate)
                 with mx.autograd.record():
                     objective, named = task.losses(batch)
-                mx.autograd.backward(objective)
-                # Reading the loss waits for the forward pass only; the backward pass goes on meanwhile.
                 losses = {name: float(value.asscalar()) for name, value in named.items()}
-                if not math.isfinite(losses["loss"]):
-                    raise MnssdError(_not_finite(run, progress, batch, losses))
-                if options.clip_gradient:
-                    clip_gradients(trainer, options.clip_gradient)
-                trainer.step(1)
-                if average:
-                    average.step()
-                journal.step(progress.step, len(batch.indices), rate, losses, waited)
+                if math.isfinite(losses["loss"]):
+                    mx.autograd.backward(objective)
+                    if options.clip_gradient:
+                        clip_gradients(trainer, options.clip_gradient)
+                    trainer.step(1)
+                    if average:
+                        average.step()
+                    journal.step(progress.step, len(batch.indices), rate, losses, waited)
+                    bad_steps.good()
+                else:  # Without a backward pass BatchNorm's statistics stay as they are, too.
+                    journal.left_out(bad_steps.bad(progress.step, batch, losses))
                 progress.step, progress.batch = progress.step + 1, progress.batch + 1
+                progress.bad_in_a_row = bad_steps.in_a_row
                 if listener.heard or saver.is_due():
                     progress.partial = journal.partial()
                     saver.save()
@@ -186,12 +190,3 @@ def _is_better(measured: Optional[Validation], progress: Progress) -> bool:
         return False
     progress.best_score = score
     return True
-
-
-def _not_finite(run: RunFolder, progress: Progress, batch: Batch, losses: Dict[str, float]) -> str:
-    shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-    return (
-        f"the loss is not finite in step {progress.step + 1} ({shown}; samples number "
-        f"{', '.join(map(str, batch.indices))} of the training set). Lower --lr, raise --warmup or set "
-        f"--clip-gradient; {run.path} holds the state after epoch {progress.epoch}"
-    )

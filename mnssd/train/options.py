@@ -46,6 +46,9 @@ class LoopOptions:
     momentum: float = option(0.9, "momentum of the gradient descent; AdamW's first beta")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
     clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
+    max_bad_steps: int = option(
+        10, "steps in a row that are left out because their loss is not finite; one more ends the run"
+    )
     ema: float = option(
         0.0, "decay a step of a moving average of the weights, which is measured and kept as best; 0 for none"
     )
@@ -79,7 +82,7 @@ class LoopOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         rates = ("lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup")
-        for name in (*rates, "val_interval", "save_minutes", "keep_every"):
+        for name in (*rates, "max_bad_steps", "val_interval", "save_minutes", "keep_every"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:

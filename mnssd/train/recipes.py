@@ -49,7 +49,7 @@ def read_recipe(name: str, task: str, kinds: Sequence[Type[Any]]) -> Dict[str, A
         raise OptionError(
             f"{path}: {error.strerror}; --recipe takes {', '.join(recipe_names())} or a file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
         raise OptionError(f"{path}: not YAML ({error})") from error
     if (
         not isinstance(content, dict)

@@ -116,7 +116,7 @@ class RunFolder:
             config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except OSError as error:
             raise MnssdError(f"{self.config}: {error.strerror}; {self.path} is no run folder") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
             raise MnssdError(f"{self.config}: damaged ({error}); restore it or start a new run") from error
         if not isinstance(config, dict) or "options" not in config:
             raise MnssdError(f"{self.config}: not the configuration of a run; restore it or start a new run")
