@@ -7,6 +7,7 @@ They are read in processes of their own (`fuzz_child.py`), a few hundred each.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -183,27 +184,33 @@ def run_child(work: List[Tuple[str, Path]]) -> List[Tuple[str, Path, str]]:
     return [(kind, path, answer) for (kind, path), (_, answer) in zip(work, said)]
 
 
+def prepare(place: Path, kind: str, originals: Path, content: bytes) -> Path:
+    """A file with this content, among what belongs to it; only what is written to is copied."""
+    name, around = FILES[kind]
+    place.mkdir(parents=True)
+    path = place / Path(name).name
+    for other in (originals / around).iterdir() if around else ():
+        if other.name == "pets.json":
+            shutil.copy(other, place)
+        elif other.name != path.name:
+            os.link(other, place / other.name)
+    path.write_bytes(content)
+    return path
+
+
 def fuzz(originals: Path, folder: Path, count: int, seed: int) -> None:
-    rng = random.Random(seed)
-    work: List[Tuple[str, Path]] = []
-    kinds = list(FILES)
-    for index in range(count):
-        kind = kinds[index % len(kinds)]
-        name, around = FILES[kind]
-        place = folder / f"{index:04d}"
-        if around:
-            # Hard links would be written through.
-            shutil.copytree(originals / around, place)
-        else:
-            place.mkdir()
-        path = place / Path(name).name
-        path.write_bytes(damaged((originals / name).read_bytes(), kind in TEXTS, rng))
-        work.append((kind, path))
-    results = [
-        line
-        for start in range(0, count, IN_A_PROCESS)
-        for line in run_child(work[start : start + IN_A_PROCESS])
-    ]
+    rng, kinds = random.Random(seed), list(FILES)
+    results: List[Tuple[str, Path, str]] = []
+    for start in range(0, count, IN_A_PROCESS):
+        work = []
+        for index in range(start, min(count, start + IN_A_PROCESS)):
+            kind = kinds[index % len(kinds)]
+            content = damaged((originals / FILES[kind][0]).read_bytes(), kind in TEXTS, rng)
+            work.append((kind, prepare(folder / f"{index:04d}", kind, originals, content)))
+        results += run_child(work)
+        for _, path, answer in results[start:]:
+            if not answer.startswith("fault"):
+                shutil.rmtree(path.parent)
     faults = [f"{kind} {path}: {answer}" for kind, path, answer in results if answer.startswith("fault")]
     assert not faults, "\n".join(faults[:20]) + f"\n{len(faults)} of {count}"
     unnamed = [
@@ -222,11 +229,9 @@ def fuzz(originals: Path, folder: Path, count: int, seed: int) -> None:
 
 def test_whole_files_are_read(originals: Path, tmp_path: Path) -> None:
     work = []
-    for index, (kind, (name, around)) in enumerate(FILES.items()):
-        place = tmp_path / str(index)
-        shutil.copytree(originals / around, place) if around else place.mkdir()
-        shutil.copy(originals / name, place / Path(name).name)
-        work.append((kind, place / Path(name).name))
+    for index, (kind, (name, _)) in enumerate(FILES.items()):
+        content = (originals / name).read_bytes()
+        work.append((kind, prepare(tmp_path / str(index), kind, originals, content)))
     assert {kind: answer for kind, _, answer in run_child(work)} == dict.fromkeys(FILES, "read")
 
 

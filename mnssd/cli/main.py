@@ -34,6 +34,7 @@ COMMANDS: Dict[str, Command] = {
     "demo": Command("demo", "train, measure, export and try a detector on the built-in data set"),
     "train-ssd": Command("train_ssd", "train an SSD detector"),
     "train-cls": Command("train_cls", "train a classifier"),
+    "launch": Command("launch", "train in several processes, on one machine or many"),
     "eval-cls": Command("eval_cls", "measure a classifier"),
     "eval": Command("eval", "measure a detector as the Pascal VOC devkit does"),
     "prune": Command("prune", "take channels out of a trained network and train what is left"),

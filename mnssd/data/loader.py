@@ -98,6 +98,8 @@ class Loader:
     ----------
     samples : sequence
     batch_size : int
+    share : (int, int)
+        Which part of each batch is given, and of how many: of several processes each asks for its own.
     bad : dict of str to str
         Image path -> why it could not be used. In the batch the next sample of the epoch's order stands
         in for it.
@@ -115,6 +117,7 @@ class Loader:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
         self.bad: Dict[str, str] = {}
+        self.share = (0, 1)
         self.samples, self._load = samples, load
         self.batch_size, self._seed, self._workers = batch_size, seed, workers
         self._lock = threading.Lock()
@@ -164,7 +167,10 @@ class Loader:
             pool.shutdown(wait=True)
 
     def _positions(self, number: int) -> range:
-        return range(number * self.batch_size, (number + 1) * self.batch_size)
+        part, parts = self.share
+        size = self.batch_size // parts
+        begin = number * self.batch_size + part * size
+        return range(begin, begin + size)
 
     def _stack(self, parts: List[Arrays], order: np.ndarray, number: int) -> Batch:
         indices = tuple(int(order[p]) for p in self._positions(number))

@@ -116,6 +116,10 @@ class ClassificationTask:
         loss = -(log_p * mx.nd.array(targets, ctx=self.ctx)).sum() / len(labels)
         return loss, {"loss": loss}
 
+    def weight(self, batch: Batch) -> float:
+        """Images."""
+        return float(len(batch.indices))
+
     def validate(self) -> Optional[Validation]:
         """Top-1 and top-5 on the validation set, of the weights as they are now."""
         if self.val_set is None:

@@ -20,7 +20,7 @@ from ..errors import OptionError
 from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
 from ..weights import load_backbone
-from .detection_loss import MultiBoxLoss, set_prior
+from .detection_loss import MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
 from .freezing import all_among, freeze
 from .loop import Validation
@@ -108,6 +108,10 @@ class DetectionTask:
         cls_preds, box_preds = self._forward(mx.nd.array(images, ctx=self.ctx))
         loss = self._loss(cls_preds, box_preds, cls_target, box_target)
         return loss.total, {"loss": loss.total, "cls_loss": loss.classes, "box_loss": loss.boxes}
+
+    def weight(self, batch: Batch) -> float:
+        """Positive anchors."""
+        return float(count_positives(batch.arrays[1]))
 
     def validate(self) -> Optional[Validation]:
         """Average precision on the validation set, of the weights as they are now."""

@@ -70,8 +70,7 @@ class MultiBoxLoss:
         cls_target, box_target : numpy.ndarray
             ``(B, A)`` 0 for background, else label + 1; ``(B, A, 4)``; see `data.targets`.
         """
-        positives = np.flatnonzero(cls_target > 0)
-        count = max(1, len(positives))
+        positives, count = np.flatnonzero(cls_target > 0), count_positives(cls_target)
         classes = self._classes(cls_preds, mx.nd.array(cls_target, ctx=cls_preds.context)) / count
         boxes = self._boxes(box_preds, box_target, positives) / count
         return Loss(classes + boxes, classes, boxes)
@@ -106,6 +105,11 @@ class MultiBoxLoss:
         anchors = mx.nd.array(self._anchors[positives % len(self._anchors)], ctx=ctx)
         overlap = giou(_corners(offsets, anchors), _corners(wanted, anchors))
         return GIOU_WEIGHT * (1 - overlap).sum()
+
+
+def count_positives(cls_target: np.ndarray) -> int:
+    """What the loss of a batch is divided by."""
+    return max(1, int((cls_target > 0).sum()))
 
 
 def giou(one: Tuple[Any, Any], other: Tuple[Any, Any]) -> Any:

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from tqdm import tqdm
 
@@ -27,17 +27,17 @@ class Journal:
 
     Parameters
     ----------
-    log : Path
-        ``log.csv``; written anew, whole, at each epoch's end.
+    log : Path, optional
+        ``log.csv``; written anew, whole, at each epoch's end. None for a process that says nothing.
     epochs : int
     total_steps : int
     first_step : int
         Where a resumed run goes on.
     """
 
-    def __init__(self, log: Path, epochs: int, total_steps: int, first_step: int) -> None:
+    def __init__(self, log: Optional[Path], epochs: int, total_steps: int, first_step: int) -> None:
         self._log, self._epochs, self._total = log, epochs, total_steps
-        self._terminal = sys.stderr.isatty()
+        self._terminal = log is not None and sys.stderr.isatty()
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -53,6 +53,8 @@ class Journal:
 
     def say(self, text: str) -> None:
         """One line that stays."""
+        if self._log is None:
+            return
         self._bar.clear()
         print(text, flush=True)
         self._bar.refresh()
@@ -130,7 +132,8 @@ class Journal:
             f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
             + (f"  {score}" if score else "")
         )
-        write_whole(self._log, to_csv(history).encode("utf-8"))
+        if self._log:
+            write_whole(self._log, to_csv(history).encode("utf-8"))
 
     def close(self) -> None:
         """Take the bar away."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import time
 from typing import Any, Dict, NamedTuple, Optional, Protocol, Sequence, Tuple
 
@@ -17,6 +18,7 @@ from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .optimizer import make_trainer
 from .options import LoopOptions
+from .peers import Peers, Together
 from .run_folder import RunFolder
 from .saving import Interrupted, Listener, Saver
 from .schedule import learning_rate
@@ -47,6 +49,9 @@ class Task(Protocol):
 
     batches: Loader
 
+    def weight(self, batch: Batch) -> float:
+        """Of how many things the loss of a batch is the mean: positive anchors, or images."""
+
     def start_epoch(self, epoch: int) -> None:
         """Get ready for it, before its first batch is asked for; also when a run goes on with it."""
 
@@ -57,8 +62,12 @@ class Task(Protocol):
         """Measure the weights as they are now; None when there is nothing to measure on."""
 
 
-def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) -> Progress:
+def fit(
+    task: Task, options: LoopOptions, run: RunFolder, resume: bool = False, peers: Optional[Peers] = None
+) -> Progress:
     """Train `task` as `options` say; everything is kept in `run`.
+
+    With `peers` all of them call it alike; only the first of them measures and writes.
 
     Returns
     -------
@@ -75,20 +84,24 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
     trainer = make_trainer(task.block, options, task.last_layers, task.pretrained)
     average = WeightAverage(task.block, options.ema) if options.ema else None
     progress = load_checkpoint(run, task.block, trainer, average, print) if resume else Progress()
+    leads = peers is None or peers.rank == 0
+    if peers:
+        task.batches.share = (peers.rank, peers.size)
+        peers.follow(trainer._params)
     per_epoch = len(task.batches)
     saver = Saver(
         run, options.save_minutes, options.keep_every,
-        lambda path: save_checkpoint(path, task.block, trainer, progress, average),
+        (lambda path: save_checkpoint(path, task.block, trainer, progress, average)) if leads else None,
     )  # fmt: skip
     listener = Listener()
-    journal = Journal(run.log, options.epochs, options.epochs * per_epoch, progress.step)
+    journal = Journal(run.log if leads else None, options.epochs, options.epochs * per_epoch, progress.step)
     bad_steps = BadSteps(run.path, task.batches.samples, options.max_bad_steps, progress.bad_in_a_row)
     said_bad = 0
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
         stack.enter_context(listener)
         if not progress.step:
-            if task.can_answer and options.val_interval and not progress.history:
+            if leads and task.can_answer and options.val_interval and not progress.history:
                 _measure_start(task, progress, run, journal)
             saver.save()
         for epoch in range(progress.epoch, options.epochs):
@@ -102,11 +115,15 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                 with mx.autograd.record():
                     objective, named = task.losses(batch)
                 losses = {name: float(value.asscalar()) for name, value in named.items()}
-                if math.isfinite(losses["loss"]):
+                together = Together(1.0, not math.isfinite(losses["loss"]), listener.heard is not None)
+                if not together.is_bad:
                     mx.autograd.backward(objective)
+                if peers:
+                    together = peers.step(task.weight(batch), together.is_bad, together.ends)
+                if not together.is_bad:
                     if options.clip_gradient:
-                        clip_gradients(trainer, options.clip_gradient)
-                    trainer.step(1)
+                        clip_gradients(trainer, options.clip_gradient * together.weight)
+                    trainer.step(together.weight)
                     if average:
                         average.step()
                     journal.step(progress.step, len(batch.indices), rate, losses, waited)
@@ -115,28 +132,28 @@ def fit(task: Task, options: LoopOptions, run: RunFolder, resume: bool = False) 
                     journal.left_out(bad_steps.bad(progress.step, batch, losses))
                 progress.step, progress.batch = progress.step + 1, progress.batch + 1
                 progress.bad_in_a_row = bad_steps.in_a_row
-                if listener.heard or saver.is_due():
+                if together.ends or saver.is_due():
                     progress.partial = journal.partial()
                     saver.save()
-                if listener.heard:
-                    raise Interrupted(listener.heard, run.path)
+                if together.ends:
+                    raise Interrupted(listener.heard or signal.SIGTERM, run.path)
                 asked = time.monotonic()
             mx.nd.waitall()
             check_finite(task.block, run, epoch)
             row = journal.end_epoch(rate)
             progress.epoch, progress.batch, progress.partial = epoch + 1, 0, {}
             last = progress.epoch == options.epochs
-            due = options.val_interval and (last or progress.epoch % options.val_interval == 0)
+            due = leads and options.val_interval and (last or progress.epoch % options.val_interval == 0)
             with average.in_place() if average else contextlib.nullcontext():
                 measured = task.validate() if due else None
                 better = _is_better(measured, progress)
-                if better or (last and progress.best_score is None):
+                if better or (leads and last and progress.best_score is None):
                     save_weights(run.best, task.block)
             row.update(measured.columns if measured else {})
             progress.history.append(row)
             saver.save_epoch(progress.epoch)
             journal.finish_row(progress.history, _in_words(measured, better))
-            if listener.heard and not last:
+            if listener.heard and not last and not peers:
                 raise Interrupted(listener.heard, run.path)
             if len(task.batches.bad) > said_bad:
                 said_bad = len(task.batches.bad)

@@ -30,7 +30,7 @@ class LoopOptions:
     """Training."""
 
     epochs: int = option(60, "passes over the training images")
-    batch_size: int = option(16, "images a step")
+    batch_size: int = option(16, "images a step, over all workers")
     lr: float = option(0.01, "highest learning rate, for the batch size given")
     predictor_lr: float = option(
         1.0, "learning rate of the last layers, which say classes and boxes, as a multiple of --lr"
@@ -66,6 +66,11 @@ class LoopOptions:
     )
     keep_every: int = option(0, "epochs between checkpoints that are kept, as epoch-N.ckpt; 0 for none")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    kvstore: str = option(
+        "local",
+        "how gradients are summed: within this process, or over the workers that `mnssd launch` starts",
+        choices=("local", "device", "dist_sync"),
+    )
     fast_graph: bool = option(
         True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
@@ -17,12 +18,13 @@ from .run_folder import RunFolder
 if TYPE_CHECKING:
     from .classification import ClassificationTask
     from .detection import DetectionTask
+    from .peers import Peers
 
     AnyTask = Union[DetectionTask, ClassificationTask]
 
 MAY_CHANGE = (
     "resume", "output", "workers", "ctx", "data_root", "download", "cache_images",
-    "save_minutes", "keep_every",
+    "save_minutes", "keep_every", "kvstore",
 )  # fmt: skip
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
 
@@ -126,19 +128,56 @@ def _prepare(size: Tuple[int, int], width: float, loop: LoopOptions) -> None:
 
 def _train(task: AnyTask, options: Sequence[Any], resumed: Optional[RunFolder]) -> Path:
     loop = options[-1]
+    peers = _join(loop)
+    if peers and peers.rank:
+        _follow(task, loop, resumed, peers)
+        return resumed.path if resumed else Path(loop.output)
     run = resumed or RunFolder.create(loop.output, task.name)
     run.lock()
     try:
         if resumed is None:
             plain = {key: value for kind in options for key, value in _plain(kind).items()}
             run.write_config({"mnssd": __version__, **task.config(), "options": plain})
-        _run(task, loop, run, resumed is not None)
+        _run(task, loop, run, resumed is not None, peers)
+    except BaseException:
+        if peers:
+            peers.abandon()
+        raise
     finally:
         run.unlock()
     return run.path
 
 
-def _run(task: AnyTask, loop: LoopOptions, run: RunFolder, resume: bool) -> None:
+def _join(loop: LoopOptions) -> Optional[Peers]:
+    """The other workers, where there are some; all have looked at the run folder when this returns."""
+    if loop.kvstore != "dist_sync":
+        if os.environ.get("DMLC_ROLE") == "worker":
+            raise OptionError("this is a worker of several (DMLC_ROLE is set); add --kvstore dist_sync")
+        return None
+    from .peers import Peers
+
+    peers = Peers()
+    if loop.batch_size % peers.size:
+        raise OptionError(
+            f"--batch-size {loop.batch_size} is that of all workers together and cannot be shared by "
+            f"{peers.size}; take a multiple of it"
+        )
+    peers.wait()
+    return peers
+
+
+def _follow(task: AnyTask, loop: LoopOptions, resumed: Optional[RunFolder], peers: Peers) -> None:
+    """What a worker does that neither measures nor writes."""
+    from .loop import fit
+
+    try:
+        fit(task, loop, resumed or RunFolder(Path(loop.output)), resumed is not None, peers)
+    except BaseException:
+        peers.abandon()
+        raise
+
+
+def _run(task: AnyTask, loop: LoopOptions, run: RunFolder, resume: bool, peers: Optional[Peers]) -> None:
     from .loop import fit
 
     print(f"run {run.path}")
@@ -146,9 +185,11 @@ def _run(task: AnyTask, loop: LoopOptions, run: RunFolder, resume: bool) -> None
         print(line)
     threads = runtime.describe()["settings"]["OMP_NUM_THREADS"]
     print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
+    if peers:
+        print(f"{peers.size} workers, {loop.batch_size // peers.size} images each a step")
     for note in task.notes:
         print(f"note: {note}")
-    progress = fit(task, loop, run, resume)
+    progress = fit(task, loop, run, resume, peers)
     if progress.best_score is not None:
         print(f"best {task.score_name} {progress.best_score:.4f}")
     print(f"weights: {run.best}\nlog: {run.log}")

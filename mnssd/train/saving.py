@@ -74,21 +74,25 @@ class Saver:
         Between two within an epoch; 0 for none.
     every : int
         Epochs between two that are kept as ``epoch-N.ckpt``; 0 for none.
-    write : callable
-        Writes one to the path given.
+    write : callable, optional
+        Writes one to the path given; None where another process does.
     """
 
-    def __init__(self, run: RunFolder, minutes: float, every: int, write: Callable[[Path], None]) -> None:
+    def __init__(
+        self, run: RunFolder, minutes: float, every: int, write: Optional[Callable[[Path], None]]
+    ) -> None:
         self._run, self._every, self._write = run, every, write
         self._seconds = 60 * minutes if minutes else float("inf")
         self._saved = time.monotonic()
 
     def is_due(self) -> bool:
         """Whether the last one is old enough."""
-        return time.monotonic() - self._saved > self._seconds
+        return self._write is not None and time.monotonic() - self._saved > self._seconds
 
     def save(self) -> None:
         """Replace ``last.ckpt``; what it was stays as ``previous.ckpt``. Neither is missing at any moment."""
+        if self._write is None:
+            return
         if self._run.last.exists():
             link = self._run.previous.with_name(f".{self._run.previous.name}.unfinished")
             with contextlib.suppress(FileNotFoundError):
@@ -104,5 +108,5 @@ class Saver:
     def save_epoch(self, epoch: int) -> None:
         """The same at the end of an epoch, counted from 1."""
         self.save()
-        if self._every and epoch % self._every == 0:
+        if self._write and self._every and epoch % self._every == 0:
             self._write(self._run.path / f"epoch-{epoch}.ckpt")
