@@ -234,28 +234,46 @@ def changed(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+def half_written(run: Path) -> bool:
+    return any(run.glob(".*.unfinished"))
+
+
 KILLS = int(os.environ.get("MNSSD_KILLS", "50"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data: str, tmp_path: Path) -> None:
-    """SIGKILL, also while checkpoints are written: there is one after every step."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_ended_at_random_moments_it_ends_as_if_it_had_not_been(
+    data: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """At any moment, also while checkpoints are written: there is one after every step."""
     more = {"epochs": 30, "save_minutes": 1e-9}
     undisturbed = start(data, tmp_path / "whole", **more)
     undisturbed.communicate(timeout=900)
     assert undisturbed.returncode == 0
     run, rng, steps = tmp_path / "run", random.Random(0), []
+    unfinished = 0
     for _ in range(KILLS):
         before = changed(run / "last.ckpt")
         process = start(data, run, **more)
         until = time.monotonic() + 120
         while rng.random() < 0.998 and changed(run / "last.ckpt") == before and process.poll() is None:
-            assert time.monotonic() < until  # now and then it is killed while it starts
+            assert time.monotonic() < until  # now and then it is ended while it starts
             time.sleep(0.02)
-        time.sleep(rng.random() * 4)  # the first step comes late, for kernels are compiled
-        process.kill()
-        process.communicate()
+        # A third of them while a file is being written, the others within the next steps.
+        at_writing = time.monotonic() + 5 if rng.random() < 0.33 else 0.0
+        while (
+            time.monotonic() < at_writing and process.poll() is None and not list(run.glob(".*.unfinished"))
+        ):
+            pass
+        if not at_writing:
+            time.sleep(rng.random() * 4)  # the first step comes late, for kernels are compiled
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        unfinished += half_written(run)
+        if number == signal.SIGTERM:
+            assert process.returncode in (0, 128 + number, -number)  # the last before it listens
         if (run / "last.ckpt").exists():
             steps.append(read_checkpoint(run / "last.ckpt")[1].step)
     last = start(data, run, **more)
@@ -263,5 +281,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data: str, tmp_p
     assert last.returncode == 0, err
     assert steps == sorted(steps)
     assert len(set(steps)) > KILLS // 4
-    print(f"killed {KILLS} times, at steps {steps}")
+    if number == signal.SIGKILL:
+        assert unfinished > 0  # some left a file half written
+    print(f"ended {KILLS} times, {unfinished} with a file half written, at steps {steps}")
     check_same(run, tmp_path / "whole")
