@@ -37,7 +37,8 @@ def train(data: Path, output: Path, workers: int, args: argparse.Namespace) -> T
     """Images a second over all workers, and bytes a step."""
     options = {
         "dataset": "shapes", "data-root": data, "size": args.size, "width": args.width, "epochs": EPOCHS,
-        "batch-size": args.batch * workers, "val-interval": 0, "save-minutes": 0, "workers": 0, "output": output,
+        "batch-size": args.batch * workers, "val-interval": 0, "save-minutes": 0, "workers": 0,
+        "output": output,
     }  # fmt: skip
     program = ["-m", "mnssd.cli.main", "train-ssd", *(f"--{key}={value}" for key, value in options.items())]
     command = [sys.executable, "-m", "mnssd.cli.main", "launch", "-n", str(workers), "--", *program]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -195,6 +196,65 @@ def test_what_makes_no_sense_is_refused(data: str, tmp_path: Path) -> None:
     status, said = run(["train-ssd", *arguments(data, tmp_path / "x")], DMLC_ROLE="worker")
     assert status == 2
     assert "add --kvstore dist_sync" in said
+
+
+def in_namespace(name: str, role: str, command: List[str]) -> subprocess.Popen:
+    """A process that another launcher than ours starts, with its own network, by MXNet's variables."""
+    variables = {
+        **os.environ, "OMP_NUM_THREADS": "1", "DMLC_ROLE": role, "DMLC_PS_ROOT_URI": "10.77.0.1",
+        "DMLC_PS_ROOT_PORT": "9377", "DMLC_NUM_WORKER": "4", "DMLC_NUM_SERVER": "1",
+        "DMLC_INTERFACE": "eth0",
+    }  # fmt: skip
+    full = ["ip", "netns", "exec", name, sys.executable, *command]
+    return subprocess.Popen(full, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def networks() -> Iterator[List[str]]:
+    """Six network namespaces with an address each, 10.77.0.1 to 6, joined by a bridge."""
+    names = [f"mnssd{i}" for i in range(1, 7)]
+
+    def ip(*words: str) -> bool:
+        return subprocess.run(["ip", *words], capture_output=True, check=False).returncode == 0
+
+    def remove() -> None:
+        for name in names:
+            ip("netns", "del", name)
+        ip("link", "del", "mnssdbr")
+
+    if shutil.which("ip") is None or not (ip("link", "add", "mnssdbr", "type", "bridge")):
+        pytest.skip("no network namespaces can be made here")
+    try:
+        assert ip("link", "set", "mnssdbr", "up")
+        for number, name in enumerate(names, 1):
+            assert ip("netns", "add", name)
+            assert ip("link", "add", f"mnssdv{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+            assert ip("link", "set", f"mnssdv{number}", "master", "mnssdbr", "up")
+            assert ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            assert ip("-n", name, "link", "set", "eth0", "up")
+            assert ip("-n", name, "link", "set", "lo", "up")
+        yield names
+    finally:
+        remove()
+
+
+@pytest.mark.slow
+def test_four_workers_on_networks_of_their_own(data: str, tmp_path: Path, networks: List[str]) -> None:
+    """Under somebody else's launcher, by the variables of MXNet's manual."""
+    serve = ["-c", "import mxnet"]
+    others = [in_namespace(networks[0], "scheduler", serve), in_namespace(networks[1], "server", serve)]
+    more = {"epochs": 1, "val-interval": 0, "kvstore": "dist_sync"}
+    script = [str(FROZEN_STATISTICS), *arguments(data, tmp_path / "run", **more)]
+    workers = [in_namespace(name, "worker", script) for name in networks[2:]]
+    try:
+        said = [worker.communicate(timeout=200)[0] for worker in workers]
+    finally:
+        for process in [*workers, *others]:
+            process.kill()
+    assert [worker.returncode for worker in workers] == [0] * 4, "\n".join(said)
+    ends = {re.findall(r"^weights ([0-9a-f]+)$", text, re.MULTILINE)[0] for text in said}
+    assert len(ends) == 1
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")[1].step == 10
 
 
 @pytest.mark.slow
