@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..errors import OptionError
 from ..options import unknown_name
@@ -30,9 +30,20 @@ class Kind:
 
 
 KINDS: Dict[str, Kind] = {
+    "auto": Kind("data", {"train": "", "val": ""}),
     "shapes": Kind("data/shapes", {"train": "train", "val": "val"}),
     "voc": Kind("data/VOCdevkit", {"train": "2007_trainval+2012_trainval", "val": "2007_test"}),
+    "coco": Kind("data/coco", {"train": "", "val": ""}),
+    "yolo": Kind("data/yolo", {"train": "", "val": ""}),
 }
+
+VAL_LISTS = ("val", "valid", "validation", "test")
+"""Names of the list that is measured on, by preference."""
+
+PARTS = ("train", "val")
+"""Behind a colon after a list's name: all but a tenth of it, and that tenth (`Dataset.hold_out`)."""
+
+HELD_OUT = 0.1
 
 
 def open_dataset(
@@ -51,14 +62,16 @@ def open_dataset(
     Parameters
     ----------
     kind : str
-        ``'voc'``, Pascal VOC as the devkit lays it out, or one folder of somebody's own like those in it;
-        or ``'shapes'``, the built-in synthetic set, which is rendered where it is missing.
+        ``'voc'``, Pascal VOC as the devkit lays it out, or one folder of somebody's own like those in it, or
+        XML files beside images; ``'coco'`` and ``'yolo'``; ``'auto'``, whichever of these it is, which its
+        notes say; or ``'shapes'``, the built-in synthetic set, which is rendered where it is missing.
     root : str or Path, optional
         The folder ``VOCdevkit``, or the one that holds ``JPEGImages``, ``Annotations`` and
         ``ImageSets/Main``; by default that of `KINDS`.
     splits : str, optional
         Lists of images: ``2007_trainval+2012_trainval`` for the devkit, the name of one list for a single
-        folder. By default as `default_splits` says.
+        folder. ``NAME:train`` and ``NAME:val`` are parts of a list, see `PARTS`. By default as
+        `default_splits` says.
     classes : sequence of str, optional
         The classes wanted, in the order of the labels; by default all that the data set has: VOC's 20 for
         the devkit. Objects of others are ignored, which the data set's notes say.
@@ -84,30 +97,145 @@ def open_dataset(
     if kind not in KINDS:
         raise OptionError(unknown_name("data set", kind, KINDS))
     root = Path(root or KINDS[kind].root)
+    if kind == "auto":
+        return _open_recognised(root, splits, classes, role, download, allow_absent)
     splits = splits or default_splits(kind, role, root)
     if kind == "shapes":
         return _open_shapes(root, splits, classes, download, allow_absent)
-    from .voc import read_voc, read_voc_folder
+    if download and (kind != "voc" or is_single_folder(root)):
+        raise OptionError(f"{root} is a folder of its own, not the devkit's; leave out --download")
+    if kind == "voc" and not list_names("voc", root):
+        from .voc import read_voc
 
-    if is_single_folder(root):
         if download:
-            raise OptionError(f"{root} is a folder of its own, not the devkit's; leave out --download")
-        return read_voc_folder(root, splits, classes, allow_absent=allow_absent)
-    if download:
-        from .download import download_voc
+            from .download import download_voc
 
-        download_voc(root, splits, progress=progress)
-    return read_voc(root, splits, classes, allow_absent=allow_absent)
+            download_voc(root, splits, progress=progress)
+        return read_voc(root, splits, classes, allow_absent=allow_absent)
+    return _open_lists(_reader(kind, root), root, splits, classes, allow_absent)
+
+
+Read = Callable[..., "Dataset"]
+"""``(root, list, classes, allow_absent=...) -> Dataset``."""
+
+
+def _reader(kind: str, root: Path) -> Read:
+    """What reads one list of a data set that has lists by name."""
+    if kind == "coco":
+        from .coco_format import read_coco
+
+        return read_coco
+    if kind == "yolo":
+        from .yolo_format import read_yolo
+
+        return read_yolo
+    from .voc import read_voc_files, read_voc_folder
+
+    return read_voc_folder if is_single_folder(root) else read_voc_files
+
+
+def _open_lists(
+    read: Read, root: Path, splits: str, classes: Optional[Sequence[str]], allow_absent: bool
+) -> Dataset:
+    """Lists joined by ``+``, each with a part of it behind a colon."""
+    from .dataset import Dataset
+
+    found: List[Dataset] = []
+    for word in splits.split("+"):
+        name, colon, part = word.partition(":")
+        if colon and part not in PARTS:
+            raise OptionError(f"{word!r}: behind the colon stands {' or '.join(PARTS)}")
+        wanted = classes or (found[0].classes if found else None)
+        dataset = read(root, name, wanted, allow_absent=allow_absent or bool(found))
+        found.append(dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset)
+    if len(found) == 1:
+        return found[0]
+    samples = [sample for dataset in found for sample in dataset]
+    notes = [note for dataset in found for note in dataset.notes]
+    return Dataset(f"{root.name} {splits}", found[0].classes, samples, notes)
+
+
+def _open_recognised(
+    root: Path,
+    splits: Optional[str],
+    classes: Optional[Sequence[str]],
+    role: str,
+    download: bool,
+    allow_absent: bool,
+) -> Dataset:
+    kind, why = recognise(root)
+    splits = splits or default_splits(kind, role, root)
+    dataset = open_dataset(kind, root, splits, classes, role, download=download, allow_absent=allow_absent)
+    dataset.notes.insert(0, f"{root}: read as {kind}, for it {why}; {role} is {splits}")
+    return dataset
+
+
+def recognise(root: Path) -> Tuple[str, str]:
+    """The kind of a data set, and by what it was recognised.
+
+    Raises
+    ------
+    DataError
+        When it is none that can be read; it says what was looked for.
+    """
+    from ..errors import DataError
+
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; give that of your photographs as --data-root")
+    years = sorted(path.name for path in root.glob("VOC[12][0-9][0-9][0-9]") if path.is_dir())
+    if years:
+        return "voc", f"holds {', '.join(years)}"
+    if is_single_folder(root):
+        return "voc", "holds Annotations and ImageSets/Main"
+    for kind, what in (("coco", "COCO's JSON"), ("yolo", "YOLO's labels"), ("voc", "VOC's XML files")):
+        lists = list_names(kind, root)
+        if lists:
+            return kind, f"holds {what} (lists: {', '.join(lists)})"
+    raise DataError(
+        f"{root}: no data set that can be read. Looked for: VOC2007 or VOC2012; Annotations with "
+        "ImageSets/Main; XML files beside images; JSON files of COCO's, here, in annotations, or as "
+        "*/_annotations.coco.json; data.yaml, or classes.txt with images and labels"
+    )
+
+
+def list_names(kind: str, root: Path) -> List[str]:
+    """The lists of a data set that has them by name; none where it is not of this kind, or VOC's devkit."""
+    if kind == "coco":
+        from .coco_format import coco_files
+
+        return list(coco_files(root))
+    if kind == "yolo":
+        from .yolo_format import yolo_splits
+
+        return list(yolo_splits(root))
+    if kind == "voc" and is_single_folder(root):
+        from .voc_format import split_names
+
+        return split_names(root)
+    if kind == "voc" and root.is_dir():
+        from .voc import ALL, annotation_files
+
+        return [ALL] if annotation_files(root) else []
+    return []
 
 
 def default_splits(kind: str, role: str, root: Optional[Union[str, Path]] = None) -> str:
     """The lists of images of a data set that are used in a role when none are named.
 
-    Those of `KINDS`; in a single folder of VOC's layout ``train`` and ``val``.
+    Those of `KINDS` for the devkit and the shapes; in others ``train``, and the first of `VAL_LISTS`. Where
+    there is only one of them, it is parted: see `PARTS`.
     """
-    if kind == "voc" and is_single_folder(Path(root or KINDS[kind].root)):
-        return role
-    return KINDS[kind].splits[role]
+    place = Path(root or KINDS[kind].root)
+    if kind == "auto":
+        kind = recognise(place)[0]
+    names = list_names(kind, place) if kind != "shapes" else []
+    if not names:
+        return KINDS[kind].splits[role]
+    train = "train" if "train" in names else names[0]
+    val = next((name for name in VAL_LISTS if name in names and name != train), "")
+    if val:
+        return train if role == "train" else val
+    return f"{train}:{role}"
 
 
 def measured_on(options: Mapping[str, Any]) -> Tuple[str, float]:

@@ -6,24 +6,20 @@ would make the whole data set a wrong one is an error.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import List, Optional, Sequence, Set, Tuple, Union
 
-import numpy as np
-
-from ..errors import DataError, ImageError, OptionError
+from ..errors import DataError, OptionError
 from ..options import unknown_name
 from .dataset import Dataset
 from .download import archive_of
-from .image import image_size
-from .sample import Sample
+from .inside import Images
+from .records import BadAnnotation, Notes, Record, make_dataset, make_record
 from .voc_format import (
     LISTS,
-    BadAnnotation,
     image_files,
     missing_folders,
     read_annotation,
@@ -57,36 +53,6 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
-
-_NAMED = 5  # so many files are named in a note
-
-
-class _Record(NamedTuple):
-    """One image as read, before the classes are settled."""
-
-    image_id: str
-    image_path: str
-    size: Tuple[int, int]
-    names: List[str]
-    boxes: np.ndarray
-    difficult: List[bool]
-
-
-class _Notes:
-    """Counts what was found, with the first places of each."""
-
-    def __init__(self) -> None:
-        self._places: Dict[str, List[str]] = {}
-
-    def add(self, what: str, place: str) -> None:
-        self._places.setdefault(what, []).append(place)
-
-    def lines(self) -> List[str]:
-        lines = []
-        for what, places in self._places.items():
-            more = "" if len(places) <= _NAMED else f" and {len(places) - _NAMED} more"
-            lines.append(f"{what}: {len(places)} ({'; '.join(places[:_NAMED])}{more})")
-        return lines
 
 
 def read_voc(
@@ -131,8 +97,8 @@ def read_voc(
     for year, _ in parts:
         if not (root / f"VOC{year}").is_dir():
             raise DataError(_no_year(root, year))
-    notes = _Notes()
-    records: List[_Record] = []
+    notes = Notes()
+    records: List[Record] = []
     seen: Set[Path] = set()
     for year, split in parts:
         archive = archive_of(year, split)
@@ -140,7 +106,9 @@ def read_voc(
         records += _read_split(root / f"VOC{year}", split, seen, hint, notes)
     wanted = VOC_CLASSES if classes is None else tuple(classes)
     folders = [root / f"VOC{year}" for year, _ in parts]
-    return _dataset(f"VOC {splits}", records, wanted, VOC_CLASSES, folders, allow_absent, notes)
+    return make_dataset(
+        f"VOC {splits}", records, wanted, VOC_CLASSES, allow_absent, notes, partial(_check_known, folders)
+    )
 
 
 def read_voc_folder(
@@ -177,7 +145,7 @@ def read_voc_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; name the one that holds {_parts_of_layout()}")
-    notes = _Notes()
+    notes = Notes()
     records = _read_split(folder, split, set(), "", notes)
     listed = _listed_classes(folder)
     if classes is not None:
@@ -186,7 +154,72 @@ def read_voc_folder(
         wanted = listed or tuple(sorted({name for record in records for name in record.names}))
     if not wanted:
         raise DataError(f"{folder}: no object in any annotation of {split!r}, so no class names; give them")
-    return _dataset(f"{folder.name} {split}", records, wanted, listed, [folder], allow_absent, notes)
+    check = partial(_check_known, [folder])
+    return make_dataset(f"{folder.name} {split}", records, wanted, listed, allow_absent, notes, check)
+
+
+ALL = "all"
+"""Of annotations without a list: the one that there is."""
+
+_PLACES = ("", "Annotations", "annotations", "labels", "xml")
+_IMAGE_PLACES = ("", "JPEGImages", "images", "Images", "img")
+
+
+def annotation_files(root: Path) -> List[Path]:
+    """XML files in a folder, or in one of those in it that are usually called so, that look like VOC's."""
+    for place in _PLACES:
+        found = sorted((root / place).glob("*.xml")) if (root / place).is_dir() else []
+        found = [path for path in found if path.is_file()]
+        if found and any(_looks_like_voc(path) for path in found[:20]):
+            return found
+    return []
+
+
+def _looks_like_voc(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return b"<annotation" in file.read(4096)
+
+
+def read_voc_files(
+    root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+) -> Dataset:
+    """Read XML files of VOC's kind that lie beside their images, or in a folder of their own, no list.
+
+    Parameters
+    ----------
+    root : Path
+    split : str
+        `ALL`.
+    classes : sequence of str, optional
+        By default those in ``classes.txt``, else the names found, sorted.
+    allow_absent : bool
+        As for `read_voc`.
+
+    Raises
+    ------
+    DataError
+        As for `read_voc`.
+    """
+    if split != ALL:
+        raise DataError(f"{root}: annotations without lists of images, so there is {ALL!r} and no {split!r}")
+    notes, files = Notes(), annotation_files(root)
+    images = Images(root, [path for path in (root / place for place in _IMAGE_PLACES) if path.is_dir()])
+    records: List[Record] = []
+    skipped: List[str] = []
+    for path in files:
+        try:
+            records.append(_read_record(path.stem, images.of(path.stem), path, notes))
+        except BadAnnotation as error:
+            skipped.append(f"{path}: {error}")
+            notes.add("Images skipped", skipped[-1])
+    if 2 * len(skipped) > len(files) or not files:
+        first = f", the first because of {skipped[0]}" if skipped else ""
+        raise DataError(f"{root}: {len(skipped)} of {len(files)} images cannot be used{first}")
+    listed = _listed_classes(root)
+    wanted = tuple(classes or listed or sorted({name for record in records for name in record.names}))
+    if not wanted:
+        raise DataError(f"{root}: no object in any annotation, so no class names; give them")
+    return make_dataset(f"{root.name} {split}", records, wanted, listed, allow_absent, notes)
 
 
 def _parts_of_layout() -> str:
@@ -213,7 +246,7 @@ def _no_year(root: Path, year: str) -> str:
     )
 
 
-def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: _Notes) -> List[_Record]:
+def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: Notes) -> List[Record]:
     """Read one list; `seen` holds the annotations taken so far, over all lists."""
     missing = missing_folders(folder)
     if missing:
@@ -229,7 +262,7 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: _No
     ids = read_list(path, images)
     if not ids:
         raise DataError(f"{path} lists no image{hint}")
-    records: List[_Record] = []
+    records: List[Record] = []
     skipped: List[str] = []
     for image_id in ids:
         annotation = folder / "Annotations" / f"{image_id}.xml"
@@ -253,73 +286,17 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: _No
     return records
 
 
-def _read_record(image_id: str, image_path: str, path: Path, notes: _Notes) -> _Record:
+def _read_record(image_id: str, image_path: str, path: Path, notes: Notes) -> Record:
     annotation = read_annotation(path)
     for fault in annotation.faults:
         notes.add("Boxes that cannot be used, dropped", f"{path.name}: {fault}")
-    names, difficult, size = annotation.names, annotation.difficult, annotation.size
-    boxes = np.array(annotation.boxes, np.float64).reshape(-1, 4)
-    if size is None or _outside(boxes, size).max(initial=0) > 1:
-        # Before boxes are cut down to the stated size, the image has its say.
-        try:
-            real = image_size(image_path)
-        except ImageError as error:
-            raise BadAnnotation(str(error)) from error
-        if size is not None and size != real:
-            notes.add(
-                "Annotations that state another size than their image has", f"{path.name}: {size}, not {real}"
-            )
-        size = real
-    clipped = np.clip(boxes, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
-    left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-    for name, excess, usable in zip(names, _outside(boxes, size), left):
-        if not usable:
-            notes.add("Boxes without area inside their images, dropped", f"{path.name}: {name}")
-        elif excess > 1:
-            place = f"{path.name}: {name}, by {excess:g} px"
-            notes.add("Boxes partly outside their images, clipped", place)
-        elif excess > 0:
-            notes.add("Boxes over the edge by a pixel or less, clipped", path.name)
-    names = [name for name, usable in zip(names, left) if usable]
-    difficult = [flag for flag, usable in zip(difficult, left) if usable]
-    return _Record(image_id, image_path, size, names, clipped[left], difficult)
+    return make_record(
+        image_id, image_path, path.name, annotation.size, annotation.names, annotation.boxes,
+        annotation.difficult, notes,
+    )  # fmt: skip
 
 
-def _outside(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """By how many pixels each box reaches over the edge of an image of `size`; 0 for those inside."""
-    over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
-    return over.max(axis=1, initial=0)
-
-
-def _dataset(
-    name: str,
-    records: List[_Record],
-    classes: Tuple[str, ...],
-    known: Iterable[str],
-    folders: List[Path],
-    allow_absent: bool,
-    notes: _Notes,
-) -> Dataset:
-    if len(set(classes)) < len(classes) or not all(classes):
-        raise DataError(f"{name}: class names must be unique and not empty: {', '.join(classes)}")
-    occurring = Counter(object_name for record in records for object_name in record.names)
-    absent = [wanted for wanted in classes if wanted not in occurring]
-    if not allow_absent:
-        _check_known(
-            [wanted for wanted in absent if wanted not in known], set(occurring) | set(known), folders
-        )
-    lines = notes.lines()
-    if absent:
-        lines.append(f"Classes without any object in {name}: {', '.join(absent)}")
-    ignored = [(other, count) for other, count in occurring.most_common() if other not in classes]
-    if ignored:
-        shown = ", ".join(f"{other} {count}{_misspelling(other, classes)}" for other, count in ignored)
-        lines.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
-    index = {wanted: label for label, wanted in enumerate(classes)}
-    return Dataset(name, classes, [_sample(record, index) for record in records], lines)
-
-
-def _check_known(unknown: List[str], known: Set[str], folders: List[Path]) -> None:
+def _check_known(folders: List[Path], unknown: List[str], known: Set[str]) -> None:
     """Refuse a class that occurs in no annotation at all; a rare one may be missing in this split only."""
     left = set(unknown)
     for folder in folders:
@@ -335,26 +312,6 @@ def _check_known(unknown: List[str], known: Set[str], folders: List[Path]) -> No
     for name in unknown:
         if name in left:
             raise DataError(f"{folders[0] / 'Annotations'}: {unknown_name('class', name, known)}")
-
-
-def _misspelling(name: str, classes: Sequence[str]) -> str:
-    """A question behind the name of an ignored class that looks much like a wanted one."""
-    plain = {wanted.casefold(): wanted for wanted in classes}
-    near = difflib.get_close_matches(name.casefold(), list(plain), n=1, cutoff=0.8)
-    return f" - is that {plain[near[0]]}?" if near else ""
-
-
-def _sample(record: _Record, index: Dict[str, int]) -> Sample:
-    labels = np.array([index.get(name, -1) for name in record.names], np.int32)
-    wanted = labels >= 0
-    return Sample(
-        record.image_id,
-        record.image_path,
-        record.boxes[wanted],
-        labels[wanted],
-        np.array(record.difficult, bool)[wanted],
-        record.size,
-    )
 
 
 def _listed_classes(folder: Path) -> Tuple[str, ...]:

@@ -18,6 +18,7 @@ import defusedxml.ElementTree
 import numpy as np
 
 from ..errors import DataError
+from .records import BadAnnotation
 
 LISTS = os.path.join("ImageSets", "Main")
 
@@ -29,10 +30,6 @@ MAX_ANNOTATION_BYTES = 16 << 20
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
-
-
-class BadAnnotation(Exception):
-    """One annotation that cannot be used; the text says why. The readers count it and go on."""
 
 
 class Annotation(NamedTuple):

@@ -13,7 +13,7 @@ from ..options import from_mapping, names_list, option, unknown_name
 
 T = TypeVar("T")
 
-DATASETS = ("shapes", "voc")
+DATASETS = ("auto", "shapes", "voc", "coco", "yolo")  # as data.registry.KINDS; a test compares
 CLASS_DATASETS = ("shapes", "folder", "recordio", "cifar10")  # as data.labelled_sets.OPENERS; a test compares
 
 
@@ -104,7 +104,9 @@ class LoopOptions:
 class DetectionOptions:
     """Data and network."""
 
-    dataset: str = option("shapes", "what to train on", choices=DATASETS)
+    dataset: str = option(
+        "shapes", "what to train on; auto, whatever it is, where --data-root alone is given", choices=DATASETS
+    )
     data_root: Optional[str] = option(None, "where it lies (default: data/VOCdevkit, data/shapes)")
     train_splits: Optional[str] = option(None, "image lists to train on, as 2007_trainval+2012_trainval")
     val_splits: Optional[str] = option(None, "image lists to measure on, as 2007_test")
@@ -226,7 +228,7 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "crop_aspect": 1.33,
         "crop_trials": 10,
     },
-    "voc": {"epochs": 60, "val_interval": 5},
+    **{kind: {"epochs": 60, "val_interval": 5} for kind in ("auto", "voc", "coco", "yolo")},
 }
 
 # People's own photographs, from ImageNet weights or from nothing (benchmarks/CLASSIFICATION.md).
@@ -268,8 +270,8 @@ def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, Au
     OptionError
         For unknown names and values that make no sense.
     """
-    dataset = given.get("dataset", DetectionOptions.dataset)
-    values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), **given}
+    dataset = given.get("dataset", "auto" if given.get("data_root") else DetectionOptions.dataset)
+    values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), "dataset": dataset, **given}
     _refuse_unknown(values, DETECTION_KINDS, source)
     detection = _of(DetectionOptions, values, source)
     if detection.dataset not in DATASETS:

@@ -87,6 +87,8 @@ class RunFolder:
                 f"{self.path}: another process trains there; wait for it, or choose another --output"
             ) from error
         self._lock = folder
+        for torn in self.path.glob(".*.unfinished"):  # of a process that was killed; this is the only one now
+            torn.unlink()
 
     def unlock(self) -> None:
         """Let others in again."""
