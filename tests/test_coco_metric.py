@@ -110,7 +110,8 @@ def test_class_agnostic_recall_sees_what_the_wrong_class_hides():
     result = metric.result()
     assert result.figures["AR_100"] == 0
     assert result.figures["recall_any_class"] == pytest.approx(1.0)
-    assert result.ap_per_class["cat"] == 0 and math.isnan(result.ap_per_class["dog"])
+    assert result.ap_per_class["cat"] == 0
+    assert math.isnan(result.ap_per_class["dog"])
     assert result.as_dict()["ap_per_class"]["dog"] is None
 
 
@@ -121,7 +122,7 @@ def test_nothing_found_nothing_there_nothing_at_all(capsys):
     assert all(math.isnan(value) for value in metric.result().figures.values())
     metric.add(found(), sample("missed", [[0, 0, 50, 50]], [0]))
     figures = metric.result().figures
-    assert figures["AP"] == 0 and figures["AR_100"] == 0 and figures["AP_medium"] == 0
+    assert [figures[name] for name in ("AP", "AR_100", "AP_medium")] == [0, 0, 0]
     assert math.isnan(figures["AP_small"])
     json.dumps(metric.result().as_dict(), allow_nan=False)
     assert capsys.readouterr().out == ""
