@@ -43,6 +43,7 @@ setup(
         "opencv-python<4.12",
         "defusedxml",
         "Pillow",
+        "pycocotools",
         "PyYAML",
         "safetensors",
         "scipy",

@@ -318,6 +318,25 @@ def test_eval_of_a_run(run_folder, tmp_path, capsys):
     assert again["detections"] == result["detections"]
 
 
+def test_voc_and_coco_side_by_side(run_folder, tmp_path, capsys):
+    found, results = str(tmp_path / "found"), []
+    data = ["--data-root", str(run_folder.parent / "VOCdevkit"), "--splits", "2012_val", "--metric", "coco"]
+    files = ["--detections", found, "--classes", "cat,dog"]
+    for arguments in ([str(run_folder), "--save-detections", found], files):
+        assert run_command("eval", [*arguments, *data, "--json", str(tmp_path / "result.json")]) == 0
+        results.append(json.loads((tmp_path / "result.json").read_text()))
+        assert results[-1]["metric"] == "voc12"
+        printed = capsys.readouterr().out
+        assert "mAP (VOC12, IoU 0.5)" in printed
+        assert f"{results[-1]['coco']['AP50']:.4f}" in printed
+        assert "recall_any_class" in printed
+    network, from_files = (result["coco"] for result in results)
+    assert network["images"] == 5
+    assert network["recall_any_class"] > 0
+    for name in ("AP", "AP50", "AR_100", "recall_any_class"):
+        assert from_files[name] == pytest.approx(network[name], abs=1e-3)  # files round boxes and scores
+
+
 def test_eval_with_mirror_images_finds_something_else(run_folder, tmp_path):
     found = []
     for more in ([], ["--flip"]):
@@ -468,7 +487,7 @@ def test_arguments_that_contradict(capsys, arguments, says):
 
 def test_names_said_twice_are_the_same():
     choices = EvalOptions.__dataclass_fields__["metric"].metadata["choices"]
-    assert choices == voc.METRICS
+    assert choices == (*voc.METRICS, "coco")
 
 
 # --- data sets by kind -----------------------------------------------------------------------------

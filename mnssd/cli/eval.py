@@ -21,6 +21,7 @@ from ..options import from_mapping, given, names_list, option
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
+    from ..evaluate.coco import COCOMetric, COCOResult
     from ..evaluate.voc import VOCResult
 
 
@@ -37,8 +38,12 @@ class EvalOptions:
     splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
     hold_out: float = option(0.0, "measure on the share of the lists that --hold-out keeps from training")
     download: bool = option(False, "fetch the data set's official archives where they are missing")
-    # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy.
-    metric: str = option("voc07", "11 points, or the area under the curve", choices=("voc07", "voc12"))
+    # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy, and COCO's.
+    metric: str = option(
+        "voc07",
+        "11 points; the area under the curve; or COCO's figures beside the latter",
+        choices=("voc07", "voc12", "coco"),
+    )
     iou: float = option(0.5, "overlap at which a detection matches an object")
     flip: bool = option(False, "answer with the mean over each image and its mirror image, in twice the time")
     batch_size: int = option(16, "images computed together; changes nothing in the result")
@@ -84,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         if "classes" in values:
             raise OptionError("--classes is for --detections; a trained detector brings its classes along")
         options = from_mapping(EvalOptions, {**_data_of_run(args.run, values), **values})
-        dataset, result = _measure_network(args.run, options)
+        dataset, result, coco = _measure_network(args.run, options)
     else:
         vain = [name for name in _FOR_A_NETWORK if name in values]
         if vain:
@@ -92,11 +97,13 @@ def run(args: argparse.Namespace) -> int:
                 f"--{vain[0].replace('_', '-')} is for a network; leave it out with --detections"
             )
         options = from_mapping(EvalOptions, values)
-        dataset, result = _measure_files(options)
+        dataset, result, coco = _measure_files(options)
 
-    from ..evaluate.table import format_table
+    from ..evaluate.table import format_coco, format_table
 
     print(f"{dataset.name}, {args.run or options.detections}\n\n{format_table(result)}")
+    if coco:
+        print(f"\n{format_coco(coco)}")
     if options.json:
         report = {
             **result.as_dict(),
@@ -109,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
             "detections_folder": options.detections,
             "notes": dataset.notes,
         }
+        if coco:
+            report["coco"] = coco.as_dict()
         _write_json(options.json, report)
     return 0
 
@@ -133,7 +142,7 @@ def _data_of_run(run_or_weights: str, values: Dict[str, Any]) -> Dict[str, Any]:
     return {key: value for key, value in own.items() if value is not None}
 
 
-def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResult]:
+def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResult, Optional[COCOResult]]:
     from .. import runtime, zoo
 
     ctx = runtime.pick_context(options.ctx)
@@ -150,6 +159,7 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
     workers = options.workers if options.workers >= 0 else runtime.image_workers()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(dataset), unit="image", disable=None, leave=False))
+        coco = _coco_metric(options, dataset)
         writer = None
         if options.save_detections:
             writer = stack.enter_context(
@@ -158,18 +168,20 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
 
         def watch(sample: Any, detections: Any) -> None:
             bar.update()
+            if coco:
+                coco.add(detections, sample)
             if writer:
                 writer.add(sample.image_id, detections)
 
         result = evaluate(
-            net, dataset, options.metric, options.iou, options.batch_size, workers, ctx, watch=watch
+            net, dataset, _voc_metric(options), options.iou, options.batch_size, workers, ctx, watch=watch
         )
     if not any(result.detections.values()):
         _say(f"warning: {path} found nothing in {result.images} images; are its weights trained?")
-    return dataset, result
+    return dataset, result, coco.result() if coco else None
 
 
-def _measure_files(options: EvalOptions) -> Tuple[Dataset, VOCResult]:
+def _measure_files(options: EvalOptions) -> Tuple[Dataset, VOCResult, Optional[COCOResult]]:
     from ..evaluate.detection_files import read_detections
     from ..evaluate.voc import VOCMetric
 
@@ -180,11 +192,30 @@ def _measure_files(options: EvalOptions) -> Tuple[Dataset, VOCResult]:
     )
     for note in table.notes:
         _say(f"note: {note}")
-    measuring = VOCMetric(dataset.classes, options.metric, options.iou)
+    measuring = VOCMetric(dataset.classes, _voc_metric(options), options.iou)
     for sample in dataset:
         measuring.add_ground_truth(sample)
     measuring.add_detections(table.image_ids, table.detections)
-    return dataset, measuring.result()
+    coco = _coco_metric(options, dataset)
+    if coco:
+        rows: Dict[str, List[int]] = {}
+        for row, image_id in enumerate(table.image_ids):
+            rows.setdefault(image_id, []).append(row)
+        for sample in dataset:
+            coco.add(table.detections.take(rows.get(sample.image_id, [])), sample)
+    return dataset, measuring.result(), coco.result() if coco else None
+
+
+def _voc_metric(options: EvalOptions) -> str:
+    return "voc12" if options.metric == "coco" else options.metric
+
+
+def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]:
+    if options.metric != "coco":
+        return None
+    from ..evaluate.coco import COCOMetric
+
+    return COCOMetric(dataset.classes)
 
 
 def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False) -> Dataset:

@@ -8,7 +8,7 @@ box that covers the columns 3 to 7 has xmin 3 and xmax 7, as in Pascal VOC less 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 
@@ -58,3 +58,8 @@ class Detections:
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+
+    def take(self, rows: Sequence[int]) -> Detections:
+        """The detections of these rows, in their order."""
+        chosen = np.array(rows, np.int64)
+        return Detections(self.boxes[chosen], self.labels[chosen], self.scores[chosen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from .coco import COCOResult
 from .voc import VOCResult
 
 
@@ -25,6 +26,15 @@ def format_table(result: VOCResult) -> str:
         f"{result.images} images, {len(result.classes)} classes{without}"
     )
     return "\n".join(lines)
+
+
+def format_coco(result: COCOResult) -> str:
+    """COCO's AP per class, and its figures below; ``-`` where no object counts."""
+    width = max(len("recall_any_class"), *(len(name) for name in result.classes))
+    rows = [f"{'class':{width}}  COCO AP"]
+    rows += [f"{name:{width}}  {_number(ap):>7}" for name, ap in result.ap_per_class.items()]
+    rows += [""] + [f"{name:{width}}  {_number(value):>7}" for name, value in result.figures.items()]
+    return "\n".join(rows)
 
 
 def _number(value: float) -> str:
