@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence
@@ -35,10 +36,13 @@ class BadSteps:
         So many in a row are passed over; the next ends the run.
     in_a_row : int
         Of a run that goes on: how many there were when it was interrupted.
+    worker : int
+        The number of this one among several.
     """
 
-    def __init__(self, run: Path, samples: Sequence[Any], most: int, in_a_row: int) -> None:
+    def __init__(self, run: Path, samples: Sequence[Any], most: int, in_a_row: int, worker: int = 0) -> None:
         self._folder, self._samples, self._most = run / FOLDER, samples, most
+        self._suffix = f"-worker-{worker}" if worker else ""
         self.in_a_row = in_a_row
 
     def good(self) -> None:
@@ -54,7 +58,8 @@ class BadSteps:
             When it is one too many.
         """
         self.in_a_row += 1
-        where = self._write(step, batch, losses)
+        own = not all(map(math.isfinite, losses.values()))
+        where = self._write(step, batch, losses) if own else "it is another worker's"
         shown = ", ".join(f"{name} {value}" for name, value in losses.items())
         if self.in_a_row > self._most:
             times = f", and so were the {self._most} before it" if self._most else ""
@@ -66,7 +71,7 @@ class BadSteps:
 
     def _write(self, step: int, batch: Batch, losses: Mapping[str, float]) -> str:
         """The batch as a JSON file and pictures, as the network saw them; says where they are."""
-        folder = self._folder / f"step-{step + 1}"
+        folder = self._folder / f"step-{step + 1}{self._suffix}"
         if self._folder.is_dir() and not folder.is_dir() and len(list(self._folder.iterdir())) >= KEPT:
             return f"the batches of {KEPT} such steps are in {self._folder}"
         folder.mkdir(parents=True, exist_ok=True)

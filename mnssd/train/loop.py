@@ -95,7 +95,13 @@ def fit(
     )  # fmt: skip
     listener = Listener()
     journal = Journal(run.log if leads else None, options.epochs, options.epochs * per_epoch, progress.step)
-    bad_steps = BadSteps(run.path, task.batches.samples, options.max_bad_steps, progress.bad_in_a_row)
+    bad_steps = BadSteps(
+        run.path,
+        task.batches.samples,
+        options.max_bad_steps,
+        progress.bad_in_a_row,
+        peers.rank if peers else 0,
+    )
     said_bad = 0
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
@@ -132,10 +138,11 @@ def fit(
                     journal.left_out(bad_steps.bad(progress.step, batch, losses))
                 progress.step, progress.batch = progress.step + 1, progress.batch + 1
                 progress.bad_in_a_row = bad_steps.in_a_row
-                if together.ends or saver.is_due():
+                ends = together.ends if peers else listener.heard is not None  # together, or now
+                if ends or saver.is_due():
                     progress.partial = journal.partial()
                     saver.save()
-                if together.ends:
+                if ends:
                     raise Interrupted(listener.heard or signal.SIGTERM, run.path)
                 asked = time.monotonic()
             mx.nd.waitall()
