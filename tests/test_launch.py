@@ -119,6 +119,17 @@ def test_two_workers_learn_what_one_process_learns(data: str, tmp_path: Path) ->
     assert "2 workers, 4 images each a step" in said
 
 
+def test_compressed_gradients_are_learned_from_alike(data: str, tmp_path: Path) -> None:
+    """A sixteenth of what is sent; all workers have the same weights, and the loss falls."""
+    more = {"gradient-compression": 0.01, "epochs": 4, "val-interval": 0, "predictor-lr": 1.0}
+    status, said = run(launched(data, tmp_path / "run", **more))
+    assert status == 0, said
+    assert len(digests(said)) == 2
+    assert len(set(digests(said).values())) == 1
+    losses = [float(value) for value in re.findall(r"epoch +\d/4  loss ([0-9.]+)", said)]
+    assert losses[-1] < 0.95 * losses[0]
+
+
 def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(data: str, tmp_path: Path) -> None:
     script = ["-m", "mnssd.cli.main", "train-ssd"]
     more = {"save-minutes": 1e-9, "val-interval": 0}

@@ -71,6 +71,9 @@ class LoopOptions:
         "how gradients are summed: within this process, or over the workers that `mnssd launch` starts",
         choices=("local", "device", "dist_sync"),
     )
+    gradient_compression: float = option(
+        0.0, "with dist_sync, threshold of MXNet's 2-bit compression of the gradients sent; 0 for none"
+    )
     fast_graph: bool = option(
         True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
     )
@@ -87,7 +90,14 @@ class LoopOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         rates = ("lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup")
-        for name in (*rates, "max_bad_steps", "val_interval", "save_minutes", "keep_every"):
+        for name in (
+            *rates,
+            "gradient_compression",
+            "max_bad_steps",
+            "val_interval",
+            "save_minutes",
+            "keep_every",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:

@@ -46,13 +46,20 @@ class Together(NamedTuple):
 class Peers:
     """The workers of a run.
 
+    Parameters
+    ----------
+    threshold : float
+        Of MXNet's 2-bit compression: of each number of a gradient a worker sends plus or minus this, or
+        nothing, and keeps the rest for later steps. 0 for whole numbers. It applies to all that is pushed, so
+        what is said beside the gradients is put into multiples of it, and gradients are not weighted.
+
     Attributes
     ----------
     rank, size : int
         The number of this one, from 0, and how many there are. Number 0 writes and measures.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float = 0.0) -> None:
         missing = [name for name in NEEDED if name not in os.environ]
         if missing or os.environ["DMLC_ROLE"] != "worker":
             raise OptionError(
@@ -62,6 +69,7 @@ class Peers:
         self._store = mx.kv.create("dist_sync")
         self.rank, self.size = int(self._store.rank), int(self._store.num_workers)
         self._gradients: List[Any] = []
+        self._threshold = threshold
         self._control = mx.nd.zeros((3,))
 
     def follow(self, parameters: Sequence[Any]) -> None:
@@ -81,6 +89,10 @@ class Peers:
         mx.nd.waitall()
         self.wait()
         self.check_same(parameters)
+        if self._threshold:  # from here on: a digest cannot be compressed
+            self.wait()
+            self._store.set_gradient_compression({"type": "2bit", "threshold": self._threshold})
+            self.wait()
 
     def check_same(self, parameters: Sequence[Any]) -> None:
         """Raise MnssdError unless all workers have the same values; running statistics are each one's own."""
@@ -104,14 +116,16 @@ class Peers:
 
         All workers call it in each step, those whose loss is not finite too.
         """
-        self._control[:] = mx.nd.array([weight, float(is_bad), float(ends)])
+        unit = self._threshold or 1.0
+        self._control[:] = mx.nd.array([unit if self._threshold else weight, is_bad * unit, ends * unit])
         self._store.push(CONTROL, self._control)
         self._store.pull(CONTROL, out=self._control)
         for key, gradient in enumerate(self._gradients):
-            gradient *= weight
+            if not self._threshold:
+                gradient *= weight
             self._store.push(str(key), gradient, priority=-key)
             self._store.pull(str(key), out=gradient, priority=-key)
-        total, bad, ending = self._control.asnumpy()
+        total, bad, ending = self._control.asnumpy() / unit
         return Together(float(total), bad > 0, ending > 0)
 
     def abandon(self) -> None:

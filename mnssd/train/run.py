@@ -156,7 +156,7 @@ def _join(loop: LoopOptions) -> Optional[Peers]:
         return None
     from .peers import Peers
 
-    peers = Peers()
+    peers = Peers(loop.gradient_compression)
     if loop.batch_size % peers.size:
         raise OptionError(
             f"--batch-size {loop.batch_size} is that of all workers together and cannot be shared by "
