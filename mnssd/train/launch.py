@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import IO, Dict, List, Optional, Sequence
+from typing import IO, Dict, List, Sequence
 
 from .. import processor
 from ..errors import MnssdError, OptionError
+from .saving import Listener
 
 END_SECONDS = 5.0
 """Between being asked to end and being made to."""
@@ -79,7 +80,7 @@ def launch(command: Sequence[str], workers: int, servers: int, hosts: Sequence[s
     if "OMP_NUM_THREADS" not in os.environ and on_one > 1:
         training["OMP_NUM_THREADS"] = str(max(1, processor.usable_cores() // on_one))
     processes: List[Process] = []
-    with _Interruptions() as interruptions:
+    with Listener() as listener:
         try:
             processes.append(
                 _start("scheduler", HERE[0], ["-c", SERVE], {**serving, "DMLC_ROLE": "scheduler"})
@@ -92,7 +93,7 @@ def launch(command: Sequence[str], workers: int, servers: int, hosts: Sequence[s
                 place = places[number % len(places)]
                 role = {**training, "DMLC_ROLE": "worker"}
                 processes.append(_start(f"worker {number}", place, list(command), role))
-            _watch(processes, interruptions)
+            _watch(processes, listener)
         finally:
             _end(processes)
 
@@ -125,36 +126,14 @@ def _prefix(name: str, output: IO[bytes]) -> None:
         sys.stdout.flush()
 
 
-class _Interruptions:
-    """Within ``with``, SIGINT and SIGTERM are noted."""
-
-    def __init__(self) -> None:
-        self.heard: Optional[int] = None
-        self._before: Dict[int, object] = {}
-
-    def __enter__(self) -> _Interruptions:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _hear(self, number: int, frame: object) -> None:
-        self.heard = number
-
-
-def _watch(processes: Sequence[Process], interruptions: _Interruptions) -> None:
+def _watch(processes: Sequence[Process], listener: Listener) -> None:
     """Until all workers have ended well; raises when one has not, or the whole is interrupted."""
     workers = [process for process in processes if process.name.startswith("worker")]
     until = float("inf")
     while any(process.handle.poll() is None for process in workers):
         time.sleep(0.05)
         asked = until < float("inf")
-        if interruptions.heard is not None and not asked:
+        if listener.heard is not None and not asked:
             until = time.monotonic() + SAVE_SECONDS
             _signal(workers, signal.SIGTERM)
             continue
@@ -163,8 +142,8 @@ def _watch(processes: Sequence[Process], interruptions: _Interruptions) -> None:
             _raise(failed[0])
         if time.monotonic() > until:
             break
-    if interruptions.heard is not None:
-        raise Failed("interrupted; all processes have ended", 128 + interruptions.heard)
+    if listener.heard is not None:
+        raise Failed("interrupted; all processes have ended", 128 + listener.heard)
     for process in workers:
         if process.handle.returncode:
             _raise(process)
