@@ -49,6 +49,8 @@ class DetectionTask:
         self.net = zoo.build_detector(self.spec)
         zoo.initialize(self.net, self.ctx)
         self.notes = [*self.train_set.notes]
+        if self.val_set is not None:
+            self.notes += [note for note in self.val_set.notes if note not in self.train_set.notes]
         self._read: Read = read_image
         if options.cache_images:
             cache = ImageCache(options.cache_images)
