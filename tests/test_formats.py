@@ -278,6 +278,20 @@ def test_faults_in_coco_are_told_and_the_rest_is_read(fault: str, coco: Path) ->
     assert len(found) == whole - fault.startswith(("image outside", "image absolute", "image gone"))
 
 
+def test_each_clipped_box_is_told_by_itself(coco: Path) -> None:
+    path = coco / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    one = content["annotations"][0]
+    for number, right in enumerate((150, 180)):
+        box = {**one, "id": 1000 + number, "bbox": [50, 50, right - 50, 20]}
+        content["annotations"].append(box)
+    path.write_text(json.dumps(content))
+    notes = [note for note in read_coco(coco, "train").notes if "partly outside" in note]
+    assert len(notes) == 1
+    assert "partly outside their images, clipped: 2 (" in notes[0]
+    assert [part.count("by ") for part in notes[0].split(";")] == [1, 1]
+
+
 def test_links_do_not_lead_out(coco: Path) -> None:
     target = next((coco / "images" / "train").iterdir())
     target.unlink()

@@ -106,8 +106,7 @@ def make_record(
         if not usable:
             notes.add("Boxes without area inside their images, dropped", f"{place}: {name}")
         elif excess > 1:
-            place = f"{place}: {name}, by {excess:g} px"
-            notes.add("Boxes partly outside their images, clipped", place)
+            notes.add("Boxes partly outside their images, clipped", f"{place}: {name}, by {excess:g} px")
         elif excess > 1e-3:  # what is less, conversions leave
             notes.add("Boxes over the edge by a pixel or less, clipped", place)
     names = [name for name, usable in zip(names, left) if usable]
