@@ -18,6 +18,7 @@ from mnssd.deploy.detector import Detector
 from mnssd.deploy.export import export_detector
 from mnssd.deploy.formats import ENGINES, Formats
 from mnssd.deploy.sidecar import FORMATS, describe_file
+from mnssd.deploy.symbol_check import _check_graph, check_symbol
 from mnssd.errors import ExportError, ImageError, MnssdError
 
 FLOOR = 0.02
@@ -261,3 +262,23 @@ def test_an_empty_folder_is_said(
     assert "no picture or video in this folder" in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "nothing"), str(tmp_path)]) == 1
     assert "holds neither an export nor a run" in capsys.readouterr().err
+
+
+def test_an_output_that_an_operator_has_not_is_refused(exported: Path) -> None:
+    """MXNet's reader takes any number there."""
+    path = exported / "pets-symbol.json"
+    graph = json.loads(path.read_text())
+    check_symbol(path)
+    position = next(index for index, node in enumerate(graph["nodes"]) if node["op"] == "Convolution")
+    graph["nodes"][position]["inputs"][0][1] = 3
+    with pytest.raises(ValueError, match="an input"):
+        _check_graph(graph)
+
+
+def test_a_description_whose_size_has_one_side(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "odd")
+    sidecar = json.loads((exported / "pets.json").read_text())
+    sidecar["input"]["size"] = [128]
+    (tmp_path / "odd" / "pets.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ExportError, match=r"pets\.json: damaged"):
+        Detector.load(tmp_path / "odd", "cpu")

@@ -143,7 +143,7 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
             isinstance(classes, list)
             and len(classes) > 0
             and all(isinstance(name, str) for name in [*classes, *files])
-            and all(Path(name).name == name for name in files)
+            and all(Path(name).name == name and "\0" not in name for name in files)
             and _are_formats(sidecar, (size[0], size[1]))
             and all(isinstance(entry["sha256"], str) for entry in sidecar["files"].values())
             and len(size) == 2
@@ -151,7 +151,7 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
             and sidecar["task"] in TASKS
             and ((part is None) if sidecar["task"] == "detection" else _is_part(part))
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ExportError(f"{path}: damaged ({error!r}); export it again") from error
     if not sound:
         raise ExportError(f"{path}: describes an export that this mnssd did not write; export it again")

@@ -23,6 +23,13 @@ OPERATORS: Set[str] = {
 """What exports consist of. `Custom`, which calls back into programs, is not among them."""
 
 
+SEVERAL_OUTPUTS: Dict[str, int] = {
+    "BatchNorm": 3, "_contrib_box_nms": 2, "_contrib_quantize_v2": 3, "_contrib_quantized_flatten": 3,
+    "_contrib_requantize": 3, "_sg_mkldnn_conv": 3, "_sg_mkldnn_fully_connected": 3, "topk": 2,
+}  # fmt: skip
+"""At most; the others have one. MXNet's reader takes whatever number an input names."""
+
+
 def check_symbol(path: Path) -> None:
     """Read a symbol file and look at it whole.
 
@@ -47,8 +54,8 @@ def _check_graph(graph: Dict[str, Any], depth: int = 0) -> None:
         raise ValueError("graphs within graphs within graphs")
     nodes: List[Dict[str, Any]] = graph["nodes"]
     _expect(isinstance(nodes, list) and len(nodes) > 0, "no nodes")
-    for index, node in enumerate(nodes):
-        _check_node(index, node, depth)
+    for index in range(len(nodes)):
+        _check_node(index, nodes, depth)
     for name, most in (("arg_nodes", len(nodes)), ("node_row_ptr", None)):
         for value in graph.get(name, []):
             _expect(_is_index(value, most), f"{name} has {value!r}")
@@ -58,15 +65,15 @@ def _check_graph(graph: Dict[str, Any], depth: int = 0) -> None:
     _expect(row is None or (len(row) == len(nodes) + 1 and row == sorted(row)), "node_row_ptr does not fit")
     _expect(isinstance(graph["heads"], list) and len(graph["heads"]) > 0, "no outputs")
     for head in graph["heads"]:
-        _check_edge(head, len(nodes))
+        _check_edge(head, nodes, len(nodes))
 
 
-def _check_node(index: int, node: Dict[str, Any], depth: int) -> None:
-    where = f"node {index}"
+def _check_node(index: int, nodes: List[Dict[str, Any]], depth: int) -> None:
+    node, where = nodes[index], f"node {index}"
     _expect(isinstance(node["name"], str) and isinstance(node["op"], str), f"{where} has no name")
     _expect(node["op"] in OPERATORS, f"operator {node['op']!r}")
     for edge in node["inputs"]:
-        _check_edge(edge, index)
+        _check_edge(edge, nodes, index)
     _expect(node["op"] != "null" or not node["inputs"], f"{where} is a variable with inputs")
     for attributes in (node.get("attrs", {}), node.get("attr", {}), node.get("param", {})):
         fits = all(isinstance(key, str) and isinstance(value, str) for key, value in attributes.items())
@@ -77,10 +84,11 @@ def _check_node(index: int, node: Dict[str, Any], depth: int) -> None:
         _check_graph(inner, depth + 1)
 
 
-def _check_edge(edge: Any, nodes: int) -> None:
-    """``[node, output, version]``."""
-    fits = isinstance(edge, list) and 2 <= len(edge) <= 3 and _is_index(edge[0], nodes)
-    _expect(fits and all(_is_index(value, 1 << 16) for value in edge[1:]), f"an input {edge!r}")
+def _check_edge(edge: Any, nodes: List[Dict[str, Any]], before: int) -> None:
+    """``[node, output, version]``, of a node before this number."""
+    fits = isinstance(edge, list) and 2 <= len(edge) <= 3 and _is_index(edge[0], before)
+    fits = fits and all(_is_index(value, 1 << 16) for value in edge[2:])
+    _expect(fits and _is_index(edge[1], SEVERAL_OUTPUTS.get(nodes[edge[0]]["op"], 1)), f"an input {edge!r}")
 
 
 def _is_index(value: Any, most: Any) -> bool:

@@ -158,7 +158,7 @@ def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
         size = int.from_bytes(body[:8], "little")
         metadata = json.loads(body[8 : 8 + size])["__metadata__"]
         return load_tensors(body), Progress(**json.loads(metadata["progress"]))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MnssdError(
             f"{path}: not a checkpoint that this version reads ({error}); start a new run"
         ) from error

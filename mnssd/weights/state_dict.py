@@ -156,7 +156,8 @@ def _read_zip(data: bytes) -> Dict[str, np.ndarray]:
         if len(names) != 1 or entries[names[0]].file_size > LARGEST_PICKLE:
             raise ValueError("a zip file, but not of PyTorch")
         folder = names[0][: -len("data.pkl")]
-        if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
+        order = entries.get(f"{folder}byteorder")
+        if order is not None and (order.file_size > 16 or archive.read(order) != b"little"):
             raise ValueError("of a big-endian machine")
 
         def content(storage: _Storage) -> bytes:
