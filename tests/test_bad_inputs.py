@@ -275,6 +275,14 @@ def test_an_output_that_an_operator_has_not_is_refused(exported: Path) -> None:
         _check_graph(graph)
 
 
+def test_no_groups_at_all_are_refused(exported: Path) -> None:
+    """MXNet 1.9.1 divides by them, which ends the process."""
+    graph = json.loads((exported / "pets-symbol.json").read_text())
+    next(node for node in graph["nodes"] if node["op"] == "Convolution")["attrs"]["num_group"] = "0"
+    with pytest.raises(ValueError, match="num_group '0'"):
+        _check_graph(graph)
+
+
 def test_a_description_whose_size_has_one_side(exported: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "odd")
     sidecar = json.loads((exported / "pets.json").read_text())

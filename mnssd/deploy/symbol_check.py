@@ -30,6 +30,10 @@ SEVERAL_OUTPUTS: Dict[str, int] = {
 """At most; the others have one. MXNet's reader takes whatever number an input names."""
 
 
+COUNTS = ("num_group", "num_filter", "num_hidden", "num_args")
+"""Attributes that are whole numbers above 0."""
+
+
 def check_symbol(path: Path) -> None:
     """Read a symbol file and look at it whole.
 
@@ -78,6 +82,9 @@ def _check_node(index: int, nodes: List[Dict[str, Any]], depth: int) -> None:
     for attributes in (node.get("attrs", {}), node.get("attr", {}), node.get("param", {})):
         fits = all(isinstance(key, str) and isinstance(value, str) for key, value in attributes.items())
         _expect(fits, f"attributes of {where}")
+        for key in COUNTS:  # MXNet divides by some of them without a look
+            value = attributes.get(key, "1")
+            _expect(value.isdigit() and int(value) > 0, f"{key} {value!r} of {where}")
     for edge in node.get("control_deps", []):
         _expect(_is_index(edge, index), f"{where} depends on {edge!r}")
     for inner in node.get("subgraphs", []):
