@@ -31,6 +31,7 @@ SGD = ["--lr", "0.003", "--pretrained-lr", "0.33"]
 ADAMW = ["--optimizer", "adamw", "--wd", "0.05"]
 START = [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"]
 """The best of the rates and optimizers tried; the other variants start here."""
+LITE = [*ADAMW, "--head", "ssdlite"]
 
 VARIANTS: Dict[str, List[str]] = {
     "base": START,
@@ -58,6 +59,10 @@ VARIANTS: Dict[str, List[str]] = {
     "match 0.45": [*START, "--match-iou", "0.45"],
     "clip 5": [*START, "--clip-gradient", "5"],
     "stored statistics": [*START, "--no-adopt-statistics"],
+    "ssdlite": [*START, "--head", "ssdlite"],
+    "ssdlite, lr 0.001, backbone 0.0001": [*LITE, "--lr", "0.001", "--pretrained-lr", "0.1"],
+    "ssdlite, lr 0.002, backbone 0.0001": [*LITE, "--lr", "0.002", "--pretrained-lr", "0.05"],
+    "ssdlite, lr 0.004, backbone 0.0001": [*LITE, "--lr", "0.004", "--pretrained-lr", "0.025"],
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ..errors import DataError
 from ..files import replacing
 from .dataset import Dataset
+from .findings import Findings
 from .inside import MAX_BYTES, Images, unique_ids
-from .records import BadAnnotation, Notes, Record, make_dataset, make_record
+from .records import BadAnnotation, BadBox, Record, make_dataset, make_record
 
 NAMES = ("instances_{split}.json", "{split}.json", "instances_{split}2017.json", "instances_{split}2014.json")
 """How the file of a list is called: as in COCO, and as most tools write it."""
@@ -80,10 +81,10 @@ def read_coco(
         )
     path = files[split]
     content = _read(path)
-    notes = Notes()
+    findings = Findings()
     categories = _categories(path, content)
-    annotations = _by_image(path, content, categories, notes)
-    pictures = _pictures(path, content, notes)
+    annotations = _by_image(path, content, categories, findings)
+    pictures = _pictures(path, content, findings)
     ids = unique_ids([picture["file_name"] for picture in pictures])
     places = [root, root / "images", root / split, root / "images" / split, path.parent]
     places += [root / f"{split}{year}" for year in (2017, 2014)] + [root / "images" / f"{split}2017"]
@@ -96,19 +97,20 @@ def read_coco(
         try:
             records.append(
                 make_record(
-                    ids[name], images.find(name), f"{path.name}, {name}", _size(picture),
-                    [box[0] for box in boxes], [box[1] for box in boxes], [box[2] for box in boxes], notes,
+                    ids[name], images.find(name), str(path), _size(picture),
+                    [box[0] for box in boxes], [box[1] for box in boxes], [box[2] for box in boxes],
+                    findings, name,
                 )
             )  # fmt: skip
         except BadAnnotation as error:
             skipped.append(f"{name}: {error}")
-            notes.add("Images skipped", skipped[-1])
+            findings.add(error.code, str(path), str(error), name)
     if not pictures or 2 * len(skipped) > len(pictures):
         first = f", the first because of {skipped[0]}" if skipped else ""
         raise DataError(f"{path}: {len(skipped)} of {len(pictures)} images cannot be used{first}")
     names = tuple(categories.values())
     wanted = names if classes is None else tuple(classes)
-    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, notes)
+    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, findings)
 
 
 def _read(path: Path) -> Dict[str, Any]:
@@ -139,17 +141,17 @@ def _categories(path: Path, content: Mapping[str, Any]) -> Dict[int, str]:
     return {number: found[number] for number in sorted(found)}
 
 
-def _pictures(path: Path, content: Mapping[str, Any], notes: Notes) -> List[Dict[str, Any]]:
+def _pictures(path: Path, content: Mapping[str, Any], findings: Findings) -> List[Dict[str, Any]]:
     found: Dict[Any, Dict[str, Any]] = {}
     names = set()
     for position, entry in enumerate(content["images"]):
-        place = f"{path.name}, image {position + 1}"
+        where = f"image {position + 1}"
         if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-            notes.add("Images without a file name, skipped", place)
+            findings.add("image-nameless", str(path), "", where)
         elif not isinstance(entry.get("id"), (int, str)):
-            notes.add("Images without an id, skipped", place)
+            findings.add("image-without-id", str(path), "", where)
         elif entry["id"] in found or entry["file_name"] in names:
-            notes.add("Images listed twice, taken once", f"{path.name}, {entry['file_name']}")
+            findings.add("image-listed-twice", str(path), "", entry["file_name"])
         else:
             found[entry["id"]] = entry
             names.add(entry["file_name"])
@@ -160,20 +162,19 @@ _Box = Tuple[str, Tuple[float, float, float, float], bool]
 
 
 def _by_image(
-    path: Path, content: Mapping[str, Any], categories: Mapping[int, str], notes: Notes
+    path: Path, content: Mapping[str, Any], categories: Mapping[int, str], findings: Findings
 ) -> Dict[Any, List[_Box]]:
     """Class, corners and whether it is difficult, of each usable box, by the id of its image."""
     found: Dict[Any, List[_Box]] = {}
     ids = (entry.get("id") for entry in content["images"] if isinstance(entry, dict))
     known = {number for number in ids if _is_key(number)}
     for position, entry in enumerate(content["annotations"]):
-        place = f"{path.name}, annotation {position + 1}"
         try:
             image, box = _annotation(entry, categories)
             if image not in known:
-                raise ValueError(f"of an image {image!r} that is not listed")
-        except ValueError as error:
-            notes.add("Boxes that cannot be used, dropped", f"{place}: {error}")
+                raise BadBox("object-astray", f"of an image {image!r} that is not listed")
+        except BadBox as error:
+            findings.add(error.code, str(path), str(error), f"annotation {position + 1}")
             continue
         found.setdefault(image, []).append(box)
     return found
@@ -181,17 +182,27 @@ def _by_image(
 
 def _annotation(entry: Any, categories: Mapping[int, str]) -> Tuple[Any, _Box]:
     if not isinstance(entry, dict) or not _is_key(entry.get("image_id")):
-        raise ValueError("without an image")
+        raise BadBox("object-astray", "without an image")
     category, box = entry.get("category_id"), entry.get("bbox")
     if not isinstance(category, int) or category not in categories:
-        raise ValueError(f"of a category {category!r} that is not listed")
+        raise BadBox("class-not-listed", f"of a category {category!r} that is not listed")
     name = categories[category]
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-        raise ValueError(f"{name} without a box of four numbers: {str(box)[:60]}")
+        raise BadBox(_fault_of_box(box), f"{name} without a box of four numbers: {str(box)[:60]}")
     x, y, width, height = map(float, box)
+    if min(width, height) > 0 and max(box) <= 1:
+        raise BadBox("boxes-as-shares", f"{name}: shares of the sides, it seems; COCO's boxes are in pixels")
     if width <= 1 or height <= 1:  # one column of pixels, as in VOC's annotations
-        raise ValueError(f"{name} with width {width:g} and height {height:g}: no area")
+        code = "box-inverted" if min(width, height) < 0 else "box-without-area"
+        raise BadBox(code, f"{name} with width {width:g} and height {height:g}: no area")
     return entry["image_id"], (name, (x, y, x + width - 1, y + height - 1), bool(entry.get("iscrowd")))
+
+
+def _fault_of_box(box: Any) -> str:
+    if not isinstance(box, list) or not box:
+        return "box-missing"
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in box)
+    return "box-not-finite" if numbers and len(box) == 4 else "box-not-numbers"
 
 
 def _size(picture: Mapping[str, Any]) -> Optional[Tuple[int, int]]:

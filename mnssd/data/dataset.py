@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Sequence, Tuple, Union, overload
 
 from ..errors import DataError
+from .findings import Finding
 from .sample import Sample
 
 
@@ -25,6 +26,8 @@ class Dataset(Sequence[Sample]):
     notes : list of str
         One line each about what was clipped, dropped, skipped or ignored, with counts and the first
         file names. Empty when nothing was.
+    findings : list of Finding
+        The same, one by one.
 
     Raises
     ------
@@ -36,6 +39,7 @@ class Dataset(Sequence[Sample]):
     classes: Tuple[str, ...]
     samples: List[Sample]
     notes: List[str] = field(default_factory=list)
+    findings: List[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         paths: Dict[str, str] = {}
@@ -80,7 +84,9 @@ class Dataset(Sequence[Sample]):
                 chosen.append(sample)
         if not chosen:
             raise DataError(f"{self.name}: no image has an object of {', '.join(self.classes)}")
-        return Dataset(f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes))
+        return Dataset(
+            f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes), list(self.findings)
+        )
 
     def hold_out(self, share: float) -> Tuple[Dataset, Dataset]:
         """Two parts: the rest, and about `share` of the images, to measure on while choosing.
@@ -101,7 +107,9 @@ class Dataset(Sequence[Sample]):
         order = sorted(self.samples, key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
         held = {sample.image_id for sample in order[:count]}
         parts = [[s for s in self.samples if (s.image_id in held) == inside] for inside in (False, True)]
-        return (
-            Dataset(f"{self.name} without {count} held out", self.classes, parts[0], list(self.notes)),
-            Dataset(f"{count} held out of {self.name}", self.classes, parts[1], list(self.notes)),
+        names = (f"{self.name} without {count} held out", f"{count} held out of {self.name}")
+        rest, tenth = (
+            Dataset(name, self.classes, part, list(self.notes), list(self.findings))
+            for name, part in zip(names, parts)
         )
+        return rest, tenth

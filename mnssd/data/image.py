@@ -55,7 +55,7 @@ _REDUCED_COLOR = {
 }
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """What is known before decoding: the size as stored, the turn that is left to us, and, for JPEG only,
     where the first scan starts."""
 
@@ -104,7 +104,7 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
     """Decode the content of an image file; as `read_image`, with `name` for the messages."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction}")
-    header = _read_header(data, name)
+    header = read_header(data, name)
     if header.width * header.height > MAX_PIXELS:
         _refuse(name, f"is said to have {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
     jpeg = header.scan is not None
@@ -139,14 +139,14 @@ def image_size(path: PathLike) -> Size:
     """
     data = read_bytes(path, _HEADER_BYTES)
     try:
-        return _read_header(data, str(path)).size
+        return read_header(data, str(path)).size
     except ImageError:  # the blocks before the size, a colour profile perhaps, can be longer than that
-        return _read_header(read_bytes(path), str(path)).size
+        return read_header(read_bytes(path), str(path)).size
 
 
 def encoded_size(data: bytes, name: str) -> Size:
     """`image_size` of the content of an image file, with `name` for the messages."""
-    return _read_header(data, name).size
+    return read_header(data, name).size
 
 
 def choose_reduction(size: Size, target: Size) -> int:
@@ -234,14 +234,15 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
         _refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _read_header(data: bytes, name: str) -> _Header:
+def read_header(data: bytes, name: str) -> Header:
+    """What is known of the content of an image file before it is decoded; raises ImageError."""
     header = _jpeg_header(data) if data.startswith(_JPEG_START) else _other_header(data, name)
     if header is None or min(header.width, header.height) < 1:
         _refuse(name, "is cut short or damaged: its header says no size")
     return header
 
 
-def _jpeg_header(data: bytes) -> Optional[_Header]:
+def _jpeg_header(data: bytes) -> Optional[Header]:
     """Walk the segments up to the first scan; None when it is not reached or no size was found."""
     width = height = 0
     orientation = 1
@@ -260,7 +261,7 @@ def _jpeg_header(data: bytes) -> Optional[_Header]:
             exif_seen = True
             orientation = _orientation(data[start + 2 : position])
         elif marker == _START_OF_SCAN:
-            return _Header(width, height, orientation, position)
+            return Header(width, height, orientation, position)
         elif marker == _END_OF_IMAGE:
             return None
 
@@ -280,15 +281,15 @@ def _jpeg_ends(data: bytes, position: int) -> bool:
         position = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
 
 
-def _other_header(data: bytes, name: str) -> _Header:
+def _other_header(data: bytes, name: str) -> Header:
     try:
         with Image.open(BytesIO(data)) as image:
             if image.format == "TIFF":  # OpenCV turns these itself, whatever it is told
                 tags: Any = getattr(image, "tag_v2", {})
                 width, height = tags[256], tags[257]
                 turned = tags.get(_EXIF_ORIENTATION, 1) >= 5
-                return _Header(height, width, 1) if turned else _Header(width, height, 1)
-            return _Header(image.width, image.height, _orientation(image.info.get("exif", b"")))
+                return Header(height, width, 1) if turned else Header(width, height, 1)
+            return Header(image.width, image.height, _orientation(image.info.get("exif", b"")))
     except Exception as error:  # Pillow's readers raise whatever a bad file leads them to
         _refuse(
             name, f"is no image, or a damaged one ({str(error).splitlines()[0] if str(error) else error!r})"

@@ -37,7 +37,7 @@ class Images:
             When there is none inside the folder.
         """
         if not name or "\0" in name or len(name) > 4096:
-            raise BadAnnotation("it names no image")
+            raise BadAnnotation("it names no image", "image-missing")
         plain = name.replace("\\", "/")
         for base in self._bases:
             path = os.path.join(base, plain)
@@ -47,11 +47,13 @@ class Images:
                 there = False
             if there:
                 if not self._is_inside(path):
-                    raise BadAnnotation(f"{name!r} leads out of the data set's folder")
+                    raise BadAnnotation(f"{name!r} leads out of the data set's folder", "image-outside")
                 self._bases.remove(base)  # the others are there, too, as a rule
                 self._bases.insert(0, base)
                 return path
-        raise BadAnnotation(f"there is no image {name!r} in {', '.join(map(str, self._bases[:3]))}")
+        raise BadAnnotation(
+            f"there is no image {name!r} in {', '.join(map(str, self._bases[:3]))}", "image-missing"
+        )
 
     def of(self, stem: str) -> str:
         """The path of an image by its name without ending; raises BadAnnotation as `find`."""
@@ -61,7 +63,8 @@ class Images:
             except BadAnnotation:
                 continue
         raise BadAnnotation(
-            f"there is no image {stem}.jpg or the like in {', '.join(map(str, self._bases[:3]))}"
+            f"there is no image {stem}.jpg or the like in {', '.join(map(str, self._bases[:3]))}",
+            "image-missing",
         )
 
     def _is_inside(self, path: str) -> bool:

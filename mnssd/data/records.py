@@ -16,14 +16,25 @@ import numpy as np
 from ..errors import DataError, ImageError
 from ..options import unknown_name
 from .dataset import Dataset
+from .findings import Finding, Findings
 from .image import image_size
 from .sample import Sample
-
-_NAMED = 5  # so many files are named in a note
 
 
 class BadAnnotation(Exception):
     """One annotation that cannot be used; the text says why. The readers count it and go on."""
+
+    def __init__(self, text: str, code: str = "annotation-unreadable") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class BadBox(ValueError):
+    """One box that cannot be used: the kind of finding, and why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Record(NamedTuple):
@@ -37,42 +48,24 @@ class Record(NamedTuple):
     difficult: List[bool]
 
 
-class Notes:
-    """Counts what was found, with the first places of each."""
-
-    def __init__(self) -> None:
-        self._places: Dict[str, List[str]] = {}
-
-    def add(self, what: str, place: str) -> None:
-        """One more of a kind."""
-        self._places.setdefault(what, []).append(place)
-
-    def lines(self) -> List[str]:
-        """A line a kind."""
-        lines = []
-        for what, places in self._places.items():
-            more = "" if len(places) <= _NAMED else f" and {len(places) - _NAMED} more"
-            lines.append(f"{what}: {len(places)} ({'; '.join(places[:_NAMED])}{more})")
-        return lines
-
-
 def make_record(
     image_id: str,
     image_path: str,
-    place: str,
+    file: str,
     stated: Optional[Tuple[int, int]],
     names: List[str],
     boxes: Iterable[Sequence[float]],
     difficult: List[bool],
-    notes: Notes,
+    findings: Findings,
+    where: str = "",
 ) -> Record:
     """An image's boxes within its size.
 
     Parameters
     ----------
     image_id, image_path : str
-    place : str
-        What the user knows the annotation by.
+    file : str
+        That of the annotation.
     stated : tuple of int, optional
         ``(width, height)`` as the annotation has it.
     names : list of str
@@ -80,7 +73,9 @@ def make_record(
     boxes : iterable
         ``xmin, ymin, xmax, ymax`` in pixels counted from 0, both ends belonging to the box; finite.
     difficult : list of bool
-    notes : Notes
+    findings : Findings
+    where : str
+        In the file.
 
     Raises
     ------
@@ -94,21 +89,20 @@ def make_record(
         try:
             real = image_size(image_path)
         except ImageError as error:
-            raise BadAnnotation(str(error)) from error
+            raise BadAnnotation(str(error), "image-unreadable") from error
         if size is not None and size != real:
-            notes.add(
-                "Annotations that state another size than their image has", f"{place}: {size}, not {real}"
-            )
+            turned = size == (real[1], real[0])
+            findings.add("size-turned" if turned else "size-differs", file, f"{size}, not {real}", where)
         size = real
     clipped = np.clip(found, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
     left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     for name, excess, usable in zip(names, outside(found, size), left):
         if not usable:
-            notes.add("Boxes without area inside their images, dropped", f"{place}: {name}")
+            findings.add("box-outside", file, name, where)
         elif excess > 1:
-            notes.add("Boxes partly outside their images, clipped", f"{place}: {name}, by {excess:g} px")
+            findings.add("box-clipped", file, f"{name}, by {excess:g} px", where)
         elif excess > 1e-3:  # what is less, conversions leave
-            notes.add("Boxes over the edge by a pixel or less, clipped", place)
+            findings.add("box-over-edge", file, "", where)
     names = [name for name, usable in zip(names, left) if usable]
     difficult = [flag for flag, usable in zip(difficult, left) if usable]
     return Record(image_id, image_path, size, names, clipped[left], difficult)
@@ -126,7 +120,7 @@ def make_dataset(
     classes: Tuple[str, ...],
     known: Iterable[str],
     allow_absent: bool,
-    notes: Notes,
+    findings: Findings,
     check: Optional[Callable[[List[str], Set[str]], None]] = None,
 ) -> Dataset:
     """Records with the wanted classes as labels.
@@ -142,7 +136,7 @@ def make_dataset(
         Names that the data set declares, whether they occur or not.
     allow_absent : bool
         Accept wanted classes that are neither known nor occur.
-    notes : Notes
+    findings : Findings
     check : callable, optional
         Given the wanted names that nobody knows and those that somebody does; raises DataError when they are
         nowhere. By default they are refused.
@@ -154,15 +148,20 @@ def make_dataset(
     if not allow_absent:
         unknown = [wanted for wanted in absent if wanted not in known]
         (check or partial(_refuse, name))(unknown, set(occurring) | set(known))
-    lines = notes.lines()
+    lines = findings.lines()
     if absent:
         lines.append(f"Classes without any object in {name}: {', '.join(absent)}")
     ignored = [(other, count) for other, count in occurring.most_common() if other not in classes]
+    findings.found += [Finding("class-unused", name, "", wanted) for wanted in absent]
+    findings.found += [
+        Finding("class-ignored", name, "", f"{other}, {count} objects{_misspelling(other, classes)}")
+        for other, count in ignored
+    ]
     if ignored:
         shown = ", ".join(f"{other} {count}{_misspelling(other, classes)}" for other, count in ignored)
         lines.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
     index = {wanted: label for label, wanted in enumerate(classes)}
-    return Dataset(name, classes, [to_sample(record, index) for record in records], lines)
+    return Dataset(name, classes, [to_sample(record, index) for record in records], lines, findings.found)
 
 
 def _refuse(name: str, unknown: List[str], known: Set[str]) -> None:

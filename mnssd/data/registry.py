@@ -152,7 +152,8 @@ def _open_lists(
         return found[0]
     samples = [sample for dataset in found for sample in dataset]
     notes = [note for dataset in found for note in dataset.notes]
-    return Dataset(f"{root.name} {splits}", found[0].classes, samples, notes)
+    findings = [finding for dataset in found for finding in dataset.findings]
+    return Dataset(f"{root.name} {splits}", found[0].classes, samples, notes, findings)
 
 
 def _open_recognised(

@@ -73,14 +73,14 @@ class TargetAssigner:
         box_target = np.zeros((len(self.anchors), 4), np.float32)
         if len(boxes) == 0:
             return cls_target, box_target
-        matches = self._match(self._overlaps(boxes))
+        matches = self._match(self.overlaps(boxes))
         positive = np.flatnonzero(matches >= 0)
         matched = matches[positive]
         cls_target[positive] = labels[matched] + 1
         box_target[positive] = encode(boxes[matched], self.anchors[positive], self.stds)
         return cls_target, box_target
 
-    def _overlaps(self, boxes: np.ndarray) -> np.ndarray:
+    def overlaps(self, boxes: np.ndarray) -> np.ndarray:
         """``(M, A)`` float32 IoU of every box with every anchor."""
         left, top, right, bottom = self._corners
         xmin, ymin, xmax, ymax = boxes.T[:, :, None]

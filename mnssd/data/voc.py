@@ -16,8 +16,9 @@ from ..errors import DataError, OptionError
 from ..options import unknown_name
 from .dataset import Dataset
 from .download import archive_of
+from .findings import Findings
 from .inside import Images
-from .records import BadAnnotation, Notes, Record, make_dataset, make_record
+from .records import BadAnnotation, Record, make_dataset, make_record
 from .voc_format import (
     LISTS,
     image_files,
@@ -97,17 +98,17 @@ def read_voc(
     for year, _ in parts:
         if not (root / f"VOC{year}").is_dir():
             raise DataError(_no_year(root, year))
-    notes = Notes()
+    findings = Findings()
     records: List[Record] = []
     seen: Set[Path] = set()
     for year, split in parts:
         archive = archive_of(year, split)
         hint = f"; unpack {archive} there again, or add --download to fetch it" if archive else ""
-        records += _read_split(root / f"VOC{year}", split, seen, hint, notes)
+        records += _read_split(root / f"VOC{year}", split, seen, hint, findings)
     wanted = VOC_CLASSES if classes is None else tuple(classes)
     folders = [root / f"VOC{year}" for year, _ in parts]
     return make_dataset(
-        f"VOC {splits}", records, wanted, VOC_CLASSES, allow_absent, notes, partial(_check_known, folders)
+        f"VOC {splits}", records, wanted, VOC_CLASSES, allow_absent, findings, partial(_check_known, folders)
     )
 
 
@@ -145,8 +146,8 @@ def read_voc_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; name the one that holds {_parts_of_layout()}")
-    notes = Notes()
-    records = _read_split(folder, split, set(), "", notes)
+    findings = Findings()
+    records = _read_split(folder, split, set(), "", findings)
     listed = _listed_classes(folder)
     if classes is not None:
         wanted = tuple(classes)
@@ -155,7 +156,7 @@ def read_voc_folder(
     if not wanted:
         raise DataError(f"{folder}: no object in any annotation of {split!r}, so no class names; give them")
     check = partial(_check_known, [folder])
-    return make_dataset(f"{folder.name} {split}", records, wanted, listed, allow_absent, notes, check)
+    return make_dataset(f"{folder.name} {split}", records, wanted, listed, allow_absent, findings, check)
 
 
 ALL = "all"
@@ -202,16 +203,16 @@ def read_voc_files(
     """
     if split != ALL:
         raise DataError(f"{root}: annotations without lists of images, so there is {ALL!r} and no {split!r}")
-    notes, files = Notes(), annotation_files(root)
+    findings, files = Findings(), annotation_files(root)
     images = Images(root, [path for path in (root / place for place in _IMAGE_PLACES) if path.is_dir()])
     records: List[Record] = []
     skipped: List[str] = []
     for path in files:
         try:
-            records.append(_read_record(path.stem, images.of(path.stem), path, notes))
+            records.append(_read_record(path.stem, images.of(path.stem), path, findings))
         except BadAnnotation as error:
             skipped.append(f"{path}: {error}")
-            notes.add("Images skipped", skipped[-1])
+            findings.add(error.code, str(path), str(error))
     if 2 * len(skipped) > len(files) or not files:
         first = f", the first because of {skipped[0]}" if skipped else ""
         raise DataError(f"{root}: {len(skipped)} of {len(files)} images cannot be used{first}")
@@ -219,7 +220,7 @@ def read_voc_files(
     wanted = tuple(classes or listed or sorted({name for record in records for name in record.names}))
     if not wanted:
         raise DataError(f"{root}: no object in any annotation, so no class names; give them")
-    return make_dataset(f"{root.name} {split}", records, wanted, listed, allow_absent, notes)
+    return make_dataset(f"{root.name} {split}", records, wanted, listed, allow_absent, findings)
 
 
 def _parts_of_layout() -> str:
@@ -246,7 +247,7 @@ def _no_year(root: Path, year: str) -> str:
     )
 
 
-def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: Notes) -> List[Record]:
+def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, findings: Findings) -> List[Record]:
     """Read one list; `seen` holds the annotations taken so far, over all lists."""
     missing = missing_folders(folder)
     if missing:
@@ -267,17 +268,19 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: Not
     for image_id in ids:
         annotation = folder / "Annotations" / f"{image_id}.xml"
         if annotation in seen:
-            notes.add("Images listed twice, taken once", image_id)
+            findings.add("image-listed-twice", image_id)
             continue
         seen.add(annotation)
         try:
             if image_id not in images:
-                raise BadAnnotation(f"there is no image {folder / 'JPEGImages' / image_id}.jpg")
+                raise BadAnnotation(
+                    f"there is no image {folder / 'JPEGImages' / image_id}.jpg", "image-missing"
+                )
             image_path = os.path.join(folder, "JPEGImages", images[image_id])
-            records.append(_read_record(image_id, image_path, annotation, notes))
+            records.append(_read_record(image_id, image_path, annotation, findings))
         except BadAnnotation as error:
             skipped.append(f"{annotation}: {error}")
-            notes.add("Images skipped", skipped[-1])
+            findings.add(error.code, str(annotation), str(error))
     if 2 * len(skipped) > len(ids):
         raise DataError(
             f"{path}: {len(skipped)} of {len(ids)} images cannot be used, the first of them because of "
@@ -286,13 +289,13 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, notes: Not
     return records
 
 
-def _read_record(image_id: str, image_path: str, path: Path, notes: Notes) -> Record:
+def _read_record(image_id: str, image_path: str, path: Path, findings: Findings) -> Record:
     annotation = read_annotation(path)
     for fault in annotation.faults:
-        notes.add("Boxes that cannot be used, dropped", f"{path.name}: {fault}")
+        findings.add(fault.code, str(path), fault.text, fault.where)
     return make_record(
-        image_id, image_path, path.name, annotation.size, annotation.names, annotation.boxes,
-        annotation.difficult, notes,
+        image_id, image_path, str(path), annotation.size, annotation.names, annotation.boxes,
+        annotation.difficult, findings,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import defusedxml.ElementTree
 import numpy as np
 
 from ..errors import DataError
-from .records import BadAnnotation
+from .records import BadAnnotation, BadBox
 
 LISTS = os.path.join("ImageSets", "Main")
 
@@ -30,6 +30,14 @@ MAX_ANNOTATION_BYTES = 16 << 20
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
+
+
+class Fault(NamedTuple):
+    """An object that has no usable box: the kind of finding, why, and where in the file."""
+
+    code: str
+    text: str
+    where: str
 
 
 class Annotation(NamedTuple):
@@ -44,15 +52,15 @@ class Annotation(NamedTuple):
     boxes : list of tuple of float
         ``xmin, ymin, xmax, ymax`` in pixels counted from 0, not clipped; xmax > xmin, ymax > ymin.
     difficult : list of bool
-    faults : list of str
-        One for each object that has no usable box, saying why.
+    faults : list of Fault
+        One for each object that has no usable box.
     """
 
     size: Optional[Tuple[int, int]]
     names: List[str]
     boxes: List[Tuple[float, ...]]
     difficult: List[bool]
-    faults: List[str]
+    faults: List[Fault]
 
 
 def read_annotation(path: Union[str, Path]) -> Annotation:
@@ -65,16 +73,16 @@ def read_annotation(path: Union[str, Path]) -> Annotation:
     BadAnnotation
         When the file is missing, too large, not XML, or XML of another kind.
     """
-    root = _parse(path)
+    root, text = _parse(path)
     annotation = Annotation(_size(root.find("size")), [], [], [], [])
-    for element in root.iterfind("object"):
+    for number, element in enumerate(root.iterfind("object")):
         name = (element.findtext("name") or "").strip()
         try:
             if not name:
-                raise ValueError("an object without a name")
+                raise BadBox("object-nameless", "an object without a name")
             box = _box(element.find("bndbox"), name)
-        except ValueError as error:
-            annotation.faults.append(str(error))
+        except BadBox as error:
+            annotation.faults.append(Fault(error.code, str(error), _line_of_object(text, number)))
             continue
         annotation.names.append(name)
         annotation.boxes.append(box)
@@ -220,14 +228,23 @@ def is_complete(folder: Union[str, Path], split: str) -> bool:
     return bool(ids) and all(image_id in images and f"{image_id}.xml" in annotations for image_id in ids)
 
 
-def _parse(path: Union[str, Path]) -> Element:
+def _line_of_object(text: bytes, number: int) -> str:
+    """Where the object begins, the first of them being number 0; comments and parts are looked past."""
+    plain = re.sub(
+        rb"<!--.*?-->|<part>.*?</part>", lambda match: b"\n" * match[0].count(b"\n"), text, flags=re.S
+    )
+    starts = [match.start() for match in re.finditer(rb"<object[\s>]", plain)]
+    return f"line {plain.count(bytes([10]), 0, starts[number]) + 1}" if number < len(starts) else ""
+
+
+def _parse(path: Union[str, Path]) -> Tuple[Element, bytes]:
     try:
         if os.path.getsize(path) > MAX_ANNOTATION_BYTES:
             raise BadAnnotation("far too large for an annotation")
         with open(path, "rb") as file:
             text = file.read()
     except FileNotFoundError:
-        raise BadAnnotation("the file is missing") from None
+        raise BadAnnotation("the file is missing", "annotation-missing") from None
     except OSError as error:
         raise BadAnnotation(f"cannot be read: {error.strerror}") from error
     try:
@@ -236,7 +253,7 @@ def _parse(path: Union[str, Path]) -> Element:
         raise BadAnnotation(f"not XML that can be read: {error}") from error
     if root.tag != "annotation":
         raise BadAnnotation(f"XML, but not a VOC annotation: its root is <{root.tag}>")
-    return root
+    return root, text
 
 
 def _size(element: Optional[Element]) -> Optional[Tuple[int, int]]:
@@ -250,22 +267,24 @@ def _size(element: Optional[Element]) -> Optional[Tuple[int, int]]:
 
 
 def _box(element: Optional[Element], name: str) -> Tuple[float, ...]:
-    """The corners counted from 0; ValueError says what is wrong with them."""
+    """The corners counted from 0; BadBox says what is wrong with them."""
     if element is None:
-        raise ValueError(f"{name} without a box")
+        raise BadBox("box-missing", f"{name} without a box")
     texts = [(element.findtext(corner) or "").strip() for corner in _CORNERS]
     shown = f"{name} with {', '.join(f'{c} {t or None}' for c, t in zip(_CORNERS, texts))}"
     try:
         corners = [float(text) for text in texts]
     except ValueError:
-        raise ValueError(f"{shown}: not numbers") from None
+        raise BadBox("box-not-numbers", f"{shown}: not numbers") from None
     xmin, ymin, xmax, ymax = corners
     if not all(math.isfinite(corner) for corner in corners):
-        raise ValueError(f"{shown}: not finite")
+        raise BadBox("box-not-finite", f"{shown}: not finite")
+    if all(0 <= corner <= 1 for corner in corners) and xmax > xmin and ymax > ymin:
+        raise BadBox("boxes-as-shares", f"{shown}: shares of the sides, it seems; VOC's boxes are in pixels")
     if xmax < xmin or ymax < ymin:
-        raise ValueError(f"{shown}: inverted")
+        raise BadBox("box-inverted", f"{shown}: inverted")
     if xmax == xmin or ymax == ymin:
         # One column or row of pixels in VOC's terms: nothing a detector of boxes can learn from, and
         # the logarithm of its side is -inf.
-        raise ValueError(f"{shown}: no area")
+        raise BadBox("box-without-area", f"{shown}: no area")
     return (xmin - 1, ymin - 1, xmax - 1, ymax - 1)

@@ -17,9 +17,10 @@ import yaml
 from ..errors import DataError, ImageError
 from ..files import replacing
 from .dataset import Dataset
+from .findings import Findings
 from .image import image_size
 from .inside import Images, unique_ids
-from .records import BadAnnotation, Notes, Record, make_dataset, make_record
+from .records import BadAnnotation, BadBox, Record, make_dataset, make_record
 from .voc_format import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
@@ -82,7 +83,7 @@ def read_yolo(
             f"{root}: no list {split!r} in YOLO's format; there are: {', '.join(places) or 'none'}"
         )
     names = _names(root)
-    notes = Notes()
+    findings = Findings()
     pictures = _pictures(root, places[split])
     ids = unique_ids([os.path.relpath(path, root) for path in pictures])
     records: List[Record] = []
@@ -92,23 +93,24 @@ def read_yolo(
         try:
             size = image_size(path)
             labels = _label_file(path, root)
-            rows = _rows(labels, names, size, notes) if labels else []
+            rows = _rows(labels, names, size, findings) if labels else []
             if not labels:
-                notes.add("Images without a file of labels, taken as without objects", name)
+                findings.add("labels-missing", path)
             records.append(
                 make_record(
-                    ids[name], path, labels.name if labels else name, size,
-                    [row[0] for row in rows], [row[1] for row in rows], [False] * len(rows), notes,
+                    ids[name], path, str(labels) if labels else path, size,
+                    [row[0] for row in rows], [row[1] for row in rows], [False] * len(rows), findings,
                 )
             )  # fmt: skip
         except (BadAnnotation, ImageError) as error:
             skipped.append(f"{name}: {error}")
-            notes.add("Images skipped", skipped[-1])
+            code = error.code if isinstance(error, BadAnnotation) else "image-unreadable"
+            findings.add(code, path, str(error))
     if not pictures or 2 * len(skipped) > len(pictures):
         first = f", the first because of {skipped[0]}" if skipped else ""
         raise DataError(f"{root}, {split}: {len(skipped)} of {len(pictures)} images cannot be used{first}")
     wanted = names if classes is None else tuple(classes)
-    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, notes)
+    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, findings)
 
 
 def _names(root: Path) -> Tuple[str, ...]:
@@ -139,7 +141,7 @@ def _pictures(root: Path, place: Any) -> List[str]:
     """Paths of the images of a list, in order: a folder, a file with a line each, or several of these."""
     description = _description(root) or {}
     base = root
-    if isinstance(description.get("path"), str) and (root / description["path"]).is_dir():
+    if isinstance(description.get("path"), str) and os.path.isdir(root / description["path"]):
         base = root / description["path"]
     found: List[str] = []
     inside = Images(root, [root, base])
@@ -148,7 +150,7 @@ def _pictures(root: Path, place: Any) -> List[str]:
             continue
         # Roboflow writes '../train/images' though the folder lies beside the description.
         tried = [base / part, root / part, root / part.lstrip("./")]
-        path = next((p for p in tried if p.exists() and _is_below(p, root)), None)
+        path = next((p for p in tried if os.path.exists(p) and _is_below(p, root)), None)
         if path is None:
             raise DataError(f"{root}: {part!r}, which its description names, is not in it")
         if path.is_dir():
@@ -191,7 +193,7 @@ def _label_file(image: str, root: Path) -> Optional[Path]:
 _Row = Tuple[str, Tuple[float, float, float, float]]
 
 
-def _rows(path: Path, names: Sequence[str], size: Tuple[int, int], notes: Notes) -> List[_Row]:
+def _rows(path: Path, names: Sequence[str], size: Tuple[int, int], findings: Findings) -> List[_Row]:
     try:
         if path.stat().st_size > MAX_ANNOTATION_BYTES:
             raise BadAnnotation(f"{path.name}: far too large for labels")
@@ -206,8 +208,8 @@ def _rows(path: Path, names: Sequence[str], size: Tuple[int, int], notes: Notes)
             continue
         try:
             rows.append(_row(line.split(), names, size))
-        except ValueError as error:
-            notes.add("Boxes that cannot be used, dropped", f"{path.name}, line {number}: {error}")
+        except BadBox as error:
+            findings.add(error.code, str(path), str(error), f"line {number}")
     return rows
 
 
@@ -215,23 +217,29 @@ def _row(words: Sequence[str], names: Sequence[str], size: Tuple[int, int]) -> _
     try:
         values = [float(word) for word in words]
     except ValueError:
-        raise ValueError(f"not numbers: {' '.join(words)[:60]}") from None
+        raise BadBox("box-not-numbers", f"not numbers: {' '.join(words)[:60]}") from None
     if len(values) < 5 or not all(math.isfinite(value) and abs(value) < 1e6 for value in values):
-        raise ValueError(f"not a class and four finite numbers: {' '.join(words)[:60]}")
+        code = "box-missing" if len(values) < 5 else "box-not-finite"
+        raise BadBox(code, f"not a class and four finite numbers: {' '.join(words)[:60]}")
     number = int(values[0])
     if number != values[0] or not 0 <= number < len(names):
-        raise ValueError(f"class {words[0]}, but classes are 0 to {len(names) - 1}")
+        raise BadBox("class-not-listed", f"class {words[0]}, but classes are 0 to {len(names) - 1}")
     if len(values) > 6:  # a polygon; six numbers are a box with a score behind it
         if len(values) % 2 == 0:
-            raise ValueError("a polygon with an odd number of coordinates")
+            raise BadBox("polygon-odd", "a polygon with an odd number of coordinates")
         xs, ys = values[1::2], values[2::2]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     else:
         x, y, width, height = values[1:5]
+        if width > 1.5 and height > 1.5:
+            raise BadBox(
+                "boxes-as-pixels", f"{names[number]}: pixels, it seems; YOLO's boxes are shares of the sides"
+            )
         left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     columns, lines = size
     if (right - left) * columns <= 1 or (bottom - top) * lines <= 1:
-        raise ValueError(f"{names[number]} without area: {' '.join(words)[:60]}")
+        code = "box-inverted" if right < left or bottom < top else "box-without-area"
+        raise BadBox(code, f"{names[number]} without area: {' '.join(words)[:60]}")
     return names[number], (left * columns, top * lines, right * columns - 1, bottom * lines - 1)
 
 
