@@ -27,7 +27,8 @@ ARROWS: Dict[str, Set[str]] = {
     "data": {"runtime", "processor"},  # and no network: the anchors are given to it
     "weights": {"data", "nn", "graph", "runtime", "processor"},
     "zoo": {"weights", "data", "nn", "graph", "runtime", "processor"},
-    "train": {"evaluate", "zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
+    "doctor": {"data", "runtime", "processor"},
+    "train": {"doctor", "evaluate", "zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
     "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
     "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
 }

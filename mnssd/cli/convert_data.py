@@ -1,4 +1,4 @@
-"""Write a data set in another format: VOC's XML, COCO's JSON or YOLO's text files.
+"""Write a data set in another format: VOC's XML, COCO's JSON, YOLO's text files, tables or record files.
 
 SOURCE is whatever `--dataset auto` reads. It stays as it is; OUTPUT is a new folder.
 """
@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..errors import OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
 
-FORMATS = ("voc", "coco", "yolo")  # as data.convert.FORMATS, which loads OpenCV; a test compares
+FORMATS = (
+    "voc",
+    "coco",
+    "yolo",
+    "csv",
+    "recordio",
+)  # as data.convert.FORMATS, which loads OpenCV; a test compares
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Read, write, say what was lost; returns the exit status."""
     options = from_mapping(ConvertOptions, given(args, ConvertOptions))
     from ..data.convert import convert
-    from ..data.registry import list_names, open_dataset, recognise
+    from ..data.registry import lists_to_read, open_dataset, recognise
 
     root = Path(args.source)
     kind, why = recognise(root)
     print(f"{root}: read as {kind}, for it {why}")
-    names = list_names(kind, root)
-    if {"train", "val"} <= set(names):
-        names = [name for name in names if name != "trainval"]  # these two again
-    splits = options.splits.split(",") if options.splits else names
-    if not splits:
-        raise OptionError(f"{root}: VOC's devkit has many lists; name some, as --splits 2012_train,2012_val")
+    splits = options.splits.split(",") if options.splits else lists_to_read(kind, root)
     parts, classes = {}, None
     for split in splits:
         dataset = open_dataset(kind, root, split, classes, allow_absent=classes is not None)

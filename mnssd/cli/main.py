@@ -44,7 +44,10 @@ COMMANDS: Dict[str, Command] = {
     "summary": Command("summary", "parameters and multiply-adds of every layer of a network"),
     "compare": Command("compare", "cost, time and published accuracy of the MobileNets"),
     "bench": Command("bench", "measure speed and memory on this machine"),
-    "convert-data": Command("convert_data", "write a data set in another format: VOC, COCO, YOLO"),
+    "check-data": Command("check_data", "find what is wrong with a data set"),
+    "convert-data": Command(
+        "convert_data", "write a data set in another format: VOC, COCO, YOLO, CSV, RecordIO"
+    ),
     "shapes": Command("shapes", "render the built-in data set"),
 }
 

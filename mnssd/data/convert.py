@@ -13,11 +13,15 @@ import yaml
 from ..errors import DataError, OptionError
 from ..files import write_whole
 from .coco_format import write_coco
+from .csv_format import write_csv
 from .dataset import Dataset
+from .image import read_bytes
+from .rec_format import write_rec
+from .record_files import place_of
 from .voc_format import LISTS, write_annotation
 from .yolo_format import write_yolo
 
-FORMATS = ("voc", "coco", "yolo")
+FORMATS = ("voc", "coco", "yolo", "csv", "recordio")
 
 
 class Converted(NamedTuple):
@@ -60,9 +64,10 @@ def convert(parts: Dict[str, Dataset], target: Path, kind: str, link: bool) -> C
     for split, dataset in parts.items():
         files = {sample.image_id: _file_name(sample.image_id, sample.image_path) for sample in dataset}
         folder = target / ("JPEGImages" if kind == "voc" else f"images/{split}")
-        folder.mkdir(parents=True, exist_ok=True)
-        for sample in dataset:
-            _place(Path(sample.image_path), folder / files[sample.image_id], link)
+        if kind != "recordio":  # that has its images inside
+            folder.mkdir(parents=True, exist_ok=True)
+            for sample in dataset:
+                _place(sample.image_path, folder / files[sample.image_id], link)
         difficult = sum(int(sample.difficult.sum()) for sample in dataset)
         if kind == "voc":
             _write_voc(dataset, target, split, files)
@@ -71,13 +76,17 @@ def convert(parts: Dict[str, Dataset], target: Path, kind: str, link: bool) -> C
             write_coco(dataset, target / "annotations" / f"instances_{split}.json", files)
             if difficult:
                 notes.append(f"{split}: {difficult} difficult objects are crowds now (iscrowd)")
+        elif kind == "csv":
+            write_csv(dataset, target / f"{split}.csv", files)
+        elif kind == "recordio":
+            write_rec(dataset, target, split, files)
         else:
             write_yolo(dataset, target / "labels" / split, files)
             if difficult:
                 notes.append(
                     f"{split}: {difficult} difficult objects are like others now: YOLO cannot tell them"
                 )
-    if kind == "voc":
+    if kind in ("voc", "csv"):
         write_whole(target / "classes.txt", "".join(f"{name}\n" for name in classes).encode("utf-8"))
     if kind == "yolo":
         names = dict(enumerate(classes))
@@ -104,11 +113,21 @@ def _plain_id(image_id: str) -> str:
 
 
 def _file_name(image_id: str, path: str) -> str:
-    return _plain_id(image_id) + os.path.splitext(path)[1]
+    inside = place_of(path)
+    ending = os.path.splitext(path)[1] if inside is None else _ending_of(read_bytes(path, 16))
+    return _plain_id(image_id) + ending
 
 
-def _place(source: Path, target: Path, link: bool) -> None:
+def _ending_of(start: bytes) -> str:
+    """Of an image that has no name: whatever it is, the readers go by its bytes."""
+    return ".png" if start.startswith(b"\x89PNG") else ".jpg"
+
+
+def _place(source: str, target: Path, link: bool) -> None:
     if target.exists():  # it is in two lists
+        return
+    if place_of(source):
+        write_whole(target, read_bytes(source))
         return
     if link:
         with contextlib.suppress(OSError):  # another file system, or one without links

@@ -87,10 +87,9 @@ KINDS: Dict[str, Kind] = {
         WARNING, "Rare classes whose names are much like another's, taken as different ones"
     ),
     "classes-from-one": Kind(ERROR, "Class numbers that seem to be counted from 1"),
-    "class-ignored": Kind(WARNING, "Classes that are not wanted, their objects left out"),
+    "class-ignored": Kind(NOTE, "Classes that are not wanted, their objects left out"),
     "class-unused": Kind(WARNING, "Classes without an object, not to be learned"),
     "class-rare": Kind(WARNING, "Classes with few objects, hardly to be learned"),
-    "class-lacking": Kind(WARNING, "Classes without an object in one of the lists"),
 }
 
 

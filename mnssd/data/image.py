@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
+from .record_files import place_of
 
 Size = Tuple[int, int]
 PathLike = Union[str, Path]
@@ -221,7 +222,10 @@ def _refuse(name: str, why: str) -> NoReturn:
 
 
 def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The file's content, or its first `limit` bytes."""
+    """The file's content, or its first `limit` bytes; also of an image in a record file (`record_files`)."""
+    part = place_of(str(path))
+    if part:
+        return read_part(*part[:2], min(part[2], limit))
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which would be waited for
@@ -232,6 +236,28 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
             return file.read(limit)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         _refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def read_part(file: str, start: int, length: int) -> bytes:
+    """The bytes of an image from the middle of a file.
+
+    Raises
+    ------
+    ImageError
+        When they are not all there.
+    """
+    name = f"{file}, byte {start},"
+    if not 0 < length <= MAX_FILE_BYTES:
+        _refuse(name, f"has {length} bytes")
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(start)
+            data = opened.read(length)
+    except OSError as error:
+        _refuse(name, f"cannot be read ({error.strerror})")
+    if len(data) < length:
+        _refuse(name, "is cut short: the file ends before it does")
+    return data
 
 
 def read_header(data: bytes, name: str) -> Header:

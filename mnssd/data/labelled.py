@@ -7,8 +7,7 @@ from typing import Callable, List, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 
-from ..errors import ImageError
-from .image import choose_reduction, decode_image, encoded_size, read_bytes
+from .image import choose_reduction, decode_image, encoded_size, read_bytes, read_part
 
 Size = Tuple[int, int]
 
@@ -53,7 +52,7 @@ def read_labelled(image: LabelledImage, wanted: Size) -> np.ndarray:
     ImageError
         When it cannot be read.
     """
-    data = read_bytes(image.file) if image.place is None else read_part(image)
+    data = read_bytes(image.file) if image.place is None else read_part(image.file, *image.place)
     size = encoded_size(data, image.image_path)
     box = image.box or (0.0, 0.0, size[0] - 1.0, size[1] - 1.0)
     part = (int(box[2] - box[0]) + 1, int(box[3] - box[1]) + 1)
@@ -68,27 +67,6 @@ def read_labelled(image: LabelledImage, wanted: Size) -> np.ndarray:
         for edge, low, side in zip(box[2:], (left, top), (width, height))
     )
     return np.ascontiguousarray(pixels[top:bottom, left:right])
-
-
-def read_part(image: LabelledImage) -> bytes:
-    """The bytes of `image` from the middle of its file.
-
-    Raises
-    ------
-    ImageError
-        When they are not all there.
-    """
-    assert image.place is not None
-    start, length = image.place
-    try:
-        with open(image.file, "rb") as file:
-            file.seek(start)
-            data = file.read(length)
-    except OSError as error:
-        raise ImageError(f"{image.image_path} cannot be read ({error.strerror})") from error
-    if len(data) < length:
-        raise ImageError(f"{image.image_path} is cut short: the file ends before it; replace the file")
-    return data
 
 
 @dataclass(frozen=True, eq=False)

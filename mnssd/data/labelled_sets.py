@@ -14,7 +14,10 @@ import numpy as np
 from ..errors import DataError, OptionError
 from ..options import unknown_name
 from .download import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, CIFAR10_URLS, download_cifar10
-from .labelled import LabelledImage, LabelledSet, read_part
+from .image import read_part
+from .labelled import LabelledImage, LabelledSet
+from .record_files import HEADER, records
+from .records import read_classes
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2"})
 
@@ -174,9 +177,6 @@ def _open_shapes(root: Path, role: str) -> LabelledSet:
 
 # ---- MXNet's record files ----------------------------------------------------------------------------------
 
-_RECORD_MAGIC = 0xCED7230A  # dmlc-core, include/dmlc/recordio.h
-_HEADER = struct.Struct("<IfQQ")  # mxnet/recordio.py: flag, label, id, id2
-
 
 def _open_recordio(root: Path, role: str) -> LabelledSet:
     folder = root.parent if root.suffix == ".rec" else root
@@ -187,8 +187,8 @@ def _open_recordio(root: Path, role: str) -> LabelledSet:
             f"{folder}: none of {', '.join(f'{name}.rec' for name in names)} there; see --data-root"
         )
     images, bad = [], 0
-    for number, (start, length) in enumerate(_records(path)):
-        with_label = _label_of(path, start, length)
+    for number, (start, length, whole) in enumerate(records(path)):
+        with_label = _label_of(path, start, length) if whole else None
         if with_label is None:
             bad += 1
             continue
@@ -202,33 +202,19 @@ def _open_recordio(root: Path, role: str) -> LabelledSet:
     return LabelledSet(f"{path.name}", _record_classes(folder, count), images, notes)
 
 
-def _records(path: Path) -> Iterator[Tuple[int, int]]:
-    """First byte and length of each record; parsed here, for MXNet's reader ends the process on bad bytes."""
-    size, at = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            magic, word = struct.unpack("<II", file.read(8))
-            length = word & ((1 << 29) - 1)
-            if magic != _RECORD_MAGIC or word >> 29 or at + 8 + length > size:
-                raise DataError(f"{path}: damaged at byte {at}; make it again with im2rec")
-            yield at + 8, length
-            at += 8 + (length + 3) // 4 * 4
-
-
 def _label_of(path: Path, start: int, length: int) -> Optional[Tuple[int, int]]:
     """The label and the length of what stands before the image; None for a record of another kind."""
     with open(path, "rb") as file:
         file.seek(start)
-        head = file.read(_HEADER.size)
-        if len(head) < _HEADER.size:
+        head = file.read(HEADER.size)
+        if len(head) < HEADER.size:
             return None
-        flag, label, _, _ = _HEADER.unpack(head)
-        if flag > 1 or length < _HEADER.size + 4 * flag:
+        flag, label, _, _ = HEADER.unpack(head)
+        if flag > 1 or length < HEADER.size + 4 * flag:
             return None
         if flag == 1:
             (label,) = struct.unpack("<f", file.read(4))
-    return (int(label), _HEADER.size + 4 * flag) if label >= 0 and label == int(label) else None
+    return (int(label), HEADER.size + 4 * flag) if label >= 0 and label == int(label) else None
 
 
 def _record_classes(folder: Path, count: int) -> Tuple[str, ...]:
@@ -236,10 +222,10 @@ def _record_classes(folder: Path, count: int) -> Tuple[str, ...]:
     path = folder / "classes.txt"
     if not path.exists():
         return tuple(map(str, range(count)))
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = read_classes(path)
     if len(names) < count:
         raise DataError(f"{path}: {len(names)} names, but labels go up to {count - 1}")
-    return tuple(names)
+    return names
 
 
 # ---- CIFAR-10 ----------------------------------------------------------------------------------------------
@@ -275,8 +261,13 @@ def _open_cifar10(root: Path, role: str) -> LabelledSet:
 
 
 def _read_cifar(image: LabelledImage, wanted: Tuple[int, int]) -> np.ndarray:
-    planes = np.frombuffer(read_part(image), np.uint8).reshape(3, 32, 32)
+    planes = np.frombuffer(_part(image), np.uint8).reshape(3, 32, 32)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def _part(image: LabelledImage) -> bytes:
+    assert image.place is not None
+    return read_part(image.file, *image.place)
 
 
 OPENERS: Dict[str, Callable[[Path, str], LabelledSet]] = {

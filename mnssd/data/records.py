@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -106,6 +107,23 @@ def make_record(
     names = [name for name, usable in zip(names, left) if usable]
     difficult = [flag for flag, usable in zip(difficult, left) if usable]
     return Record(image_id, image_path, size, names, clipped[left], difficult)
+
+
+def read_classes(path: Path) -> Tuple[str, ...]:
+    """The names in a file, one a line; none where there is no such file.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read as text.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of class names ({error})") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def outside(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:

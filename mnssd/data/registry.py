@@ -35,7 +35,18 @@ KINDS: Dict[str, Kind] = {
     "voc": Kind("data/VOCdevkit", {"train": "2007_trainval+2012_trainval", "val": "2007_test"}),
     "coco": Kind("data/coco", {"train": "", "val": ""}),
     "yolo": Kind("data/yolo", {"train": "", "val": ""}),
+    "csv": Kind("data/csv", {"train": "", "val": ""}),
+    "recordio": Kind("data/recordio", {"train": "", "val": ""}),
 }
+
+_WHAT = {
+    "coco": "COCO's JSON",
+    "yolo": "YOLO's labels",
+    "recordio": "MXNet's record files of objects",
+    "csv": "tables of objects",
+    "voc": "VOC's XML files",
+}
+"""What is looked for, in this order."""
 
 VAL_LISTS = ("val", "valid", "validation", "test")
 """Names of the list that is measured on, by preference."""
@@ -63,8 +74,9 @@ def open_dataset(
     ----------
     kind : str
         ``'voc'``, Pascal VOC as the devkit lays it out, or one folder of somebody's own like those in it, or
-        XML files beside images; ``'coco'`` and ``'yolo'``; ``'auto'``, whichever of these it is, which its
-        notes say; or ``'shapes'``, the built-in synthetic set, which is rendered where it is missing.
+        XML files beside images; ``'coco'``, ``'yolo'``, ``'csv'``, ``'recordio'``; ``'auto'``, whichever of
+        these it is, which its notes say; or ``'shapes'``, the built-in synthetic
+        set, which is rendered where it is missing.
     root : str or Path, optional
         The folder ``VOCdevkit``, or the one that holds ``JPEGImages``, ``Annotations`` and
         ``ImageSets/Main``; by default that of `KINDS`.
@@ -129,6 +141,14 @@ def _reader(kind: str, root: Path) -> Read:
         from .yolo_format import read_yolo
 
         return read_yolo
+    if kind == "csv":
+        from .csv_format import read_csv
+
+        return read_csv
+    if kind == "recordio":
+        from .rec_format import read_rec
+
+        return read_rec
     from .voc import read_voc_files, read_voc_folder
 
     return read_voc_folder if is_single_folder(root) else read_voc_files
@@ -188,14 +208,15 @@ def recognise(root: Path) -> Tuple[str, str]:
         return "voc", f"holds {', '.join(years)}"
     if is_single_folder(root):
         return "voc", "holds Annotations and ImageSets/Main"
-    for kind, what in (("coco", "COCO's JSON"), ("yolo", "YOLO's labels"), ("voc", "VOC's XML files")):
+    for kind, what in _WHAT.items():
         lists = list_names(kind, root)
         if lists:
             return kind, f"holds {what} (lists: {', '.join(lists)})"
     raise DataError(
         f"{root}: no data set that can be read. Looked for: VOC2007 or VOC2012; Annotations with "
         "ImageSets/Main; XML files beside images; JSON files of COCO's, here, in annotations, or as "
-        "*/_annotations.coco.json; data.yaml, or classes.txt with images and labels"
+        "*/_annotations.coco.json; data.yaml, or classes.txt with images and labels; record files (.rec, "
+        ".lst) of objects; tables (.csv) with filename, class, xmin, ymin, xmax, ymax"
     )
 
 
@@ -209,6 +230,14 @@ def list_names(kind: str, root: Path) -> List[str]:
         from .yolo_format import yolo_splits
 
         return list(yolo_splits(root))
+    if kind == "csv":
+        from .csv_format import csv_files
+
+        return list(csv_files(root))
+    if kind == "recordio":
+        from .rec_format import rec_files
+
+        return list(rec_files(root))
     if kind == "voc" and is_single_folder(root):
         from .voc_format import split_names
 
@@ -237,6 +266,28 @@ def default_splits(kind: str, role: str, root: Optional[Union[str, Path]] = None
     if val:
         return train if role == "train" else val
     return f"{train}:{role}"
+
+
+def lists_to_read(kind: str, root: Path) -> List[str]:
+    """All lists, each image once: ``trainval`` is left out where its parts are there; of VOC's devkit the
+    default ones, or where their folders are not there, those of the years that are.
+    """
+    if kind == "shapes":
+        return list(KINDS[kind].splits.values())
+    names = list_names(kind, root)
+    if not names and kind == "voc":
+        from .voc_format import split_names
+
+        years = sorted(path for path in root.glob("VOC[12][0-9][0-9][0-9]") if path.is_dir())
+        names = [f"{path.name[3:]}_{name}" for path in years for name in split_names(path)]
+    return [
+        name
+        for name in names
+        if not (
+            name.endswith("trainval")
+            and {name[: -len("trainval")] + part for part in ("train", "val")} <= set(names)
+        )
+    ]
 
 
 def measured_on(options: Mapping[str, Any]) -> Tuple[str, float]:

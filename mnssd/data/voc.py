@@ -18,7 +18,7 @@ from .dataset import Dataset
 from .download import archive_of
 from .findings import Findings
 from .inside import Images
-from .records import BadAnnotation, Record, make_dataset, make_record
+from .records import BadAnnotation, Record, make_dataset, make_record, read_classes
 from .voc_format import (
     LISTS,
     image_files,
@@ -148,7 +148,7 @@ def read_voc_folder(
         raise DataError(f"{folder}: there is no such folder; name the one that holds {_parts_of_layout()}")
     findings = Findings()
     records = _read_split(folder, split, set(), "", findings)
-    listed = _listed_classes(folder)
+    listed = read_classes(folder / "classes.txt")
     if classes is not None:
         wanted = tuple(classes)
     else:
@@ -216,7 +216,7 @@ def read_voc_files(
     if 2 * len(skipped) > len(files) or not files:
         first = f", the first because of {skipped[0]}" if skipped else ""
         raise DataError(f"{root}: {len(skipped)} of {len(files)} images cannot be used{first}")
-    listed = _listed_classes(root)
+    listed = read_classes(root / "classes.txt")
     wanted = tuple(classes or listed or sorted({name for record in records for name in record.names}))
     if not wanted:
         raise DataError(f"{root}: no object in any annotation, so no class names; give them")
@@ -315,14 +315,3 @@ def _check_known(folders: List[Path], unknown: List[str], known: Set[str]) -> No
     for name in unknown:
         if name in left:
             raise DataError(f"{folders[0] / 'Annotations'}: {unknown_name('class', name, known)}")
-
-
-def _listed_classes(folder: Path) -> Tuple[str, ...]:
-    path = folder / "classes.txt"
-    if not path.is_file():
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of class names ({error})") from error
-    return tuple(line.strip() for line in lines if line.strip())

@@ -20,7 +20,7 @@ from .dataset import Dataset
 from .findings import Findings
 from .image import image_size
 from .inside import Images, unique_ids
-from .records import BadAnnotation, BadBox, Record, make_dataset, make_record
+from .records import BadAnnotation, BadBox, Record, make_dataset, make_record, read_classes
 from .voc_format import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
@@ -130,11 +130,7 @@ def _names(root: Path) -> Tuple[str, ...]:
             raise DataError(f"{root}: 'names' in its description is no list of class names")
         return tuple(str(name).strip() for name in names)
     path = root / CLASSES if (root / CLASSES).is_file() else root / "labels" / CLASSES
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of class names ({error})") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    return read_classes(path)
 
 
 def _pictures(root: Path, place: Any) -> List[str]:

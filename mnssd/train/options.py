@@ -13,7 +13,15 @@ from ..options import from_mapping, names_list, option, unknown_name
 
 T = TypeVar("T")
 
-DATASETS = ("auto", "shapes", "voc", "coco", "yolo")  # as data.registry.KINDS; a test compares
+DATASETS = (
+    "auto",
+    "shapes",
+    "voc",
+    "coco",
+    "yolo",
+    "csv",
+    "recordio",
+)  # as data.registry.KINDS; a test compares
 CLASS_DATASETS = ("shapes", "folder", "recordio", "cifar10")  # as data.labelled_sets.OPENERS; a test compares
 
 
@@ -238,7 +246,7 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "crop_aspect": 1.33,
         "crop_trials": 10,
     },
-    **{kind: {"epochs": 60, "val_interval": 5} for kind in ("auto", "voc", "coco", "yolo")},
+    **{kind: {"epochs": 60, "val_interval": 5} for kind in DATASETS if kind != "shapes"},
 }
 
 # People's own photographs, from ImageNet weights or from nothing (benchmarks/CLASSIFICATION.md).
