@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnssd.data.draw import class_color, draw
 from mnssd.data.sample import Detections
-from mnssd.deploy.draw import class_color, draw
 
 Box = Tuple[float, float, float, float]
 

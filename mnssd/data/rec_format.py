@@ -93,16 +93,18 @@ def read_rec(
     stems = _stems(path)
     found: List[Record] = []
     skipped: List[str] = []
-    total, ids = 0, set()
+    total, ids, seen = 0, set(), set()
     for entry in _entries(path):
         total += 1
         try:
             image = entry.image if path.suffix == ".rec" else images.find(entry.image)
             image_id = stems.get(entry.number, "") if path.suffix == ".rec" else _stem(entry.image)
-            image_id = image_id if image_id and image_id not in ids else f"{split}-{entry.number}"
-            if image_id in ids:
-                findings.add("image-listed-twice", str(path), "", entry.where)
+            if not image_id or image_id in ids:
+                image_id = f"{split}-{entry.where.split()[1]}"
+            if image in seen:
+                findings.add("image-listed-twice", str(path), os.path.basename(image), entry.where)
                 continue
+            seen.add(image)
             size = image_size(image)
             rows = _objects(entry, names, size, path, findings)
             found.append(

@@ -98,7 +98,7 @@ class Found(Detections):
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """A copy of the photograph's pixels, ``(height, width, 3)`` RGB uint8, with the labelled boxes."""
-        from .draw import draw
+        from ..data.draw import draw
 
         return draw(image, self, self.classes)
 

@@ -26,7 +26,7 @@ def check_stray(kind: str, root: Path, parts: Mapping[str, Dataset]) -> Iterator
     used = {os.path.realpath(sample.image_path) for dataset in parts.values() for sample in dataset}
     named = {os.path.realpath(finding.file) for dataset in parts.values() for finding in dataset.findings}
     for path in sorted(_images_below(root) - used - named):
-        yield Finding("image-unannotated" if kind == "coco" else "image-unlisted", path, "", "")
+        yield Finding("image-unlisted" if kind == "yolo" else "image-unannotated", path, "", "")
     if kind == "yolo":
         stems = {os.path.splitext(path)[0] for path in used | named}
         for labels in sorted(root.rglob("*.txt")):

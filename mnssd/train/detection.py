@@ -11,11 +11,13 @@ import numpy as np
 from .. import runtime, zoo
 from ..data.augment_options import AugmentOptions
 from ..data.dataset import Dataset
+from ..data.draw import draw
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
 from ..data.registry import open_dataset
-from ..data.sample import Sample
+from ..data.sample import Detections, Sample
+from ..doctor.examination import short
 from ..errors import OptionError
 from ..evaluate.predict import Skipped, evaluate
 from ..graph.fast import fast_block
@@ -26,6 +28,18 @@ from .freezing import all_among, freeze
 from .loop import Validation
 from .options import DetectionOptions, LoopOptions
 from .statistics import adopt_statistics
+
+ZERO_AFTER, NOTHING = 3, 0.001
+"""So many validations in a row with less than this mAP, and the user is told."""
+
+HOPELESS = (
+    f"mAP is 0 in {ZERO_AFTER} validations. Likely causes: boxes or classes of another format than they are "
+    "read as (`mnssd check-data` tells); a rate that is too high (--lr) or, from nothing, too few epochs; no "
+    "--weights. --overfit 4 learns four images by heart: if that fails, it is the data"
+)
+
+PICTURES, SHOWN_SCORE = 4, 0.3
+"""For TensorBoard: so many validation images, with the detections from this score on."""
 
 
 class DetectionTask:
@@ -42,6 +56,7 @@ class DetectionTask:
 
     def __init__(self, options: DetectionOptions, augment: AugmentOptions, loop: LoopOptions) -> None:
         runtime.seed_everything(loop.seed)
+        self._at_zero, self._pictures = 0, loop.tensorboard
         self.options, self.ctx = options, runtime.pick_context(loop.ctx)
         self.train_set, self.val_set = _datasets(options, measure=bool(loop.val_interval))
         self.name = f"{options.head}-{options.network}-{options.dataset}"  # of its run folders
@@ -64,6 +79,7 @@ class DetectionTask:
         self.net(
             mx.nd.zeros((1, 3, height, width), ctx=self.ctx)
         )  # settles the shapes that Gluon leaves open
+        self.notes += self._examined()
         if loop.freeze:
             self.notes.append(freeze(self.net.heads, loop.freeze))
         self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
@@ -85,6 +101,13 @@ class DetectionTask:
             self.notes.append(adopt_statistics(self.block, loaded, self.batches, self.ctx))
         self._forward = fast_block(self.block) if loop.fast_graph else self.block
         self._forward.hybridize(static_alloc=True, static_shape=True)
+
+    def _examined(self) -> List[str]:
+        """What the doctor says of the boxes; the built-in pictures and a handful of images need none."""
+        if self.options.dataset == "shapes" or self.options.overfit:
+            return []
+        parts = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
+        return short(self.options.dataset, parts, "train", self.spec.size, self.net.anchors)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)
@@ -120,6 +143,12 @@ class DetectionTask:
         if self.val_set is None:
             return None
         skipped: List[Skipped] = []
+        shown: List[Tuple[Sample, Detections]] = []
+
+        def watch(sample: Sample, detections: Detections) -> None:
+            if self._pictures and len(shown) < PICTURES:
+                shown.append((sample, detections))
+
         result = evaluate(
             self.net,
             self.val_set,
@@ -127,6 +156,7 @@ class DetectionTask:
             workers=self.workers,
             on_bad_image="skip",
             skipped=skipped,
+            watch=watch,
         )
         score = None if np.isnan(result.mean_ap) else round(result.mean_ap, 5)
         row: Dict[str, Any] = {"metric": self.options.metric, "mAP": score}
@@ -135,7 +165,13 @@ class DetectionTask:
         row.update(
             {f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)}
         )
-        return Validation(self.score_name, score, row)
+        self._at_zero = self._at_zero + 1 if score is not None and score < NOTHING else 0
+        warning = HOPELESS if self._at_zero == ZERO_AFTER else ""
+        return Validation(self.score_name, score, row, warning, [self._drawn(*pair) for pair in shown])
+
+    def _drawn(self, sample: Sample, detections: Detections) -> np.ndarray:
+        rows = np.flatnonzero(detections.scores >= SHOWN_SCORE)
+        return draw(read_image(sample.image_path), detections.take(rows.tolist()), self.net.classes)
 
     def config(self) -> Mapping[str, Any]:
         """What evaluation and export need to know of the run."""

@@ -93,7 +93,8 @@ class Journal:
         speed = self._images / (now - self._epoch_begun)
         if self._terminal:
             self._bar.set_postfix_str(
-                f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s", refresh=False
+                f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s{self._waiting(now)}",
+                refresh=False,
             )
             self._bar.update(1)
         elif now - self._last_line > LINES_EVERY:
@@ -102,8 +103,14 @@ class Journal:
             left = (now - self._begun) / done * (self._total - step - 1)
             self.say(
                 f"  epoch {self._epoch + 1}/{self._epochs} step {step + 1}/{self._total}:"
-                f" loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} images/s, {_clock(left)} left"
+                f" loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} images/s{self._waiting(now)},"
+                f" {_clock(left)} left"
             )
+
+    def _waiting(self, now: float) -> str:
+        """The share of the epoch's time that went into waiting for images, where it can be seen."""
+        share = self._waited / max(now - self._epoch_begun, 1e-9)
+        return f" data {share:.0%}" if share >= 0.01 else ""
 
     def end_epoch(self, rate: float) -> Dict[str, Any]:
         """The epoch's averages as a row of the log."""
@@ -119,8 +126,8 @@ class Journal:
         if self._waited / seconds > SLOW_DATA and not self._slow_data_said:
             self._slow_data_said = True
             self.say(
-                f"note: {self._waited / seconds:.0%} of the time goes into waiting for images;"
-                " more --workers may help, or smaller image files"
+                f"warning: {self._waited / seconds:.0%} of the time goes into waiting for images;"
+                " --cache-images keeps large files decoded and shrunk; more --workers may help"
             )
         return row
 

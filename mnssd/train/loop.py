@@ -14,6 +14,7 @@ from ..data.loader import Batch, Loader
 from ..errors import MnssdError
 from .average import WeightAverage
 from .bad_step import BadSteps
+from .board import Board
 from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
 from .journal import Journal
 from .optimizer import make_trainer
@@ -25,11 +26,14 @@ from .schedule import learning_rate
 
 
 class Validation(NamedTuple):
-    """What a measurement gave: its name for people, the score if there is one, columns for the log."""
+    """What a measurement gave: its name for people, the score if there is one, columns for the log; what the
+    user should be warned of, and pictures, ``(height, width, 3)`` RGB uint8."""
 
     name: str
     score: Optional[float]
     columns: Dict[str, Any]
+    warning: str = ""
+    pictures: Sequence[Any] = ()
 
 
 class Task(Protocol):
@@ -95,6 +99,7 @@ def fit(
     )  # fmt: skip
     listener = Listener()
     journal = Journal(run.log if leads else None, options.epochs, options.epochs * per_epoch, progress.step)
+    board = Board(run.path / "tensorboard", progress.epoch) if options.tensorboard and leads else None
     bad_steps = BadSteps(
         run.path,
         task.batches.samples,
@@ -105,6 +110,8 @@ def fit(
     said_bad = 0
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
+        if board:
+            stack.callback(board.close)
         stack.enter_context(listener)
         if not progress.step:
             if leads and task.can_answer and options.val_interval and not progress.history:
@@ -160,6 +167,10 @@ def fit(
             progress.history.append(row)
             saver.save_epoch(progress.epoch)
             journal.finish_row(progress.history, _in_words(measured, better))
+            if board:
+                board.epoch(row, measured.pictures if measured else ())
+            if measured and measured.warning:
+                journal.say(f"warning: {measured.warning}")
             if listener.heard and not last and not peers:
                 raise Interrupted(listener.heard, run.path)
             if len(task.batches.bad) > said_bad:

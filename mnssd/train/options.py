@@ -85,6 +85,7 @@ class LoopOptions:
     fast_graph: bool = option(
         True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
     )
+    tensorboard: bool = option(False, "write RUN/tensorboard, too; needs the extra of that name")
     recipe: str = option(
         "", "named set of options, or a YAML file of them; other arguments go before it", metavar="NAME"
     )

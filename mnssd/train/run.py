@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = (
     "resume", "output", "workers", "ctx", "data_root", "download", "cache_images",
-    "save_minutes", "keep_every", "kvstore",
+    "save_minutes", "keep_every", "kvstore", "tensorboard",
 )  # fmt: skip
 """Options that change nothing in what is learned, so a resumed run may have other ones."""
 

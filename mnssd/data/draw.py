@@ -8,7 +8,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-from ..data.sample import Detections
+from .sample import Detections
 
 Color = Tuple[int, int, int]
 
