@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Two test processes with one OpenMP thread each use two cores better than one process with two.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: help setup demo test test-slow lint test-pythons bench clean
+.PHONY: help setup demo test test-slow test-browser lint test-pythons bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,10 +26,14 @@ demo: $(READY) ## train, measure, export and try a detector on the built-in data
 	$(RUN) -m mnssd.cli.main demo
 
 test: lint ## lint, and all tests but the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 test-slow: $(READY) ## the tests that take minutes
 	$(PYTEST) -m slow
+
+test-browser: $(READY) ## a report in a real Chromium, which has to be installed
+	$(RUN) -m pip install --quiet -c constraints.txt axe-playwright-python playwright
+	$(PYTEST) -m browser
 
 lint: $(READY) ## style, format and types
 	$(RUN) -m ruff check .

@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.8,<3.12",  # MXNet 1.9.1 imports distutils, gone in Python 3.12
     packages=find_packages(include=["mnssd", "mnssd.*"]),
-    package_data={"mnssd": ["recipes/*.yaml"]},
+    package_data={"mnssd": ["recipes/*.yaml", "report/page.html"]},
     install_requires=[
         "mxnet==1.9.1",
         "gluoncv==0.10.5.post0",
@@ -42,6 +42,8 @@ setup(
         # share, so `make setup` installs the twin alone; elsewhere environment.check_opencv tells the way.
         "opencv-python<4.12",
         "defusedxml",
+        "Jinja2",
+        "matplotlib",
         "Pillow",
         "pycocotools",
         "PyYAML",
@@ -53,6 +55,7 @@ setup(
         # MXNet's exporter was written for opset 13; ONNX Runtime's quantizer needs onnx 1.16 and ml-dtypes.
         "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
         "tensorboard": ["tensorboardX"],
+        "browser": ["axe-playwright-python", "playwright"],  # for `make test-browser`
         "test": [
             "hypothesis",
             "mypy",

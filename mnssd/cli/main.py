@@ -42,6 +42,7 @@ COMMANDS: Dict[str, Command] = {
     "detect": Command("detect", "find objects in pictures"),
     "classify": Command("classify", "say what pictures show"),
     "summary": Command("summary", "parameters and multiply-adds of every layer of a network"),
+    "report": Command("report", "a page about a run: curves, precision, mistakes, data"),
     "compare": Command("compare", "cost, time and published accuracy of the MobileNets"),
     "bench": Command("bench", "measure speed and memory on this machine"),
     "check-data": Command("check_data", "find what is wrong with a data set"),

@@ -1,0 +1,1 @@
+"""A page about a run, to be looked at in a browser."""
