@@ -19,7 +19,7 @@ from typing import Dict, List
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 REQUIREMENTS = (
-    f"{ROOT}[onnx,tensorboard,test]",
+    f"{ROOT}[onnx,tensorboard,browser,test]",
     "opencv-python-headless<4.12",  # what `make setup` puts in the place of opencv-python, see setup.py
     # The build tools, so that `make setup` needs no second environment to build this package in.
     "setuptools",
