@@ -198,3 +198,14 @@ def test_a_command_of_the_pages(page: str, command: str, place: Path, tmp_path: 
     accepted = (0, 1) if key == "check-data" else (0,)
     assert done.returncode in accepted, done.stdout[-1500:] + done.stderr[-1500:]
     assert "Traceback" not in done.stderr
+
+
+def test_the_reference_is_what_the_program_says() -> None:
+    program = (
+        "import sys; sys.path.insert(0, 'docs'); import write_reference as w; print(w.reference(), end='')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert done.stdout == found, "run `python docs/write_reference.py`"

@@ -77,18 +77,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(kind: str, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
     names = options.splits.split(",") if options.splits else lists_to_read(kind, root)
-    parts: Dict[str, Dataset] = {}
-    classes, whole = options.classes, options.classes is not None
-    if not whole:
-        # Names may differ from list to list; those of all of them are wanted.
-        classes = []
-        for name in names:
-            for found in open_dataset(kind, root, name, None, allow_absent=True).classes:
-                if found not in classes:
-                    classes.append(found)
-    for name in names:
-        parts[name] = open_dataset(kind, root, name, classes, allow_absent=True)
-    return parts
+    parts = {name: open_dataset(kind, root, name, options.classes, allow_absent=True) for name in names}
+    # Names may differ from list to list; those of all of them are meant.
+    classes = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.classes))
+    return {name: dataset.relabelled(classes) for name, dataset in parts.items()}
 
 
 def _examine(

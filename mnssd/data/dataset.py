@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, Sequence, Tuple, Union, overload
+
+import numpy as np
 
 from ..errors import DataError
 from .findings import Finding
@@ -87,6 +89,14 @@ class Dataset(Sequence[Sample]):
         return Dataset(
             f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes), list(self.findings)
         )
+
+    def relabelled(self, classes: Tuple[str, ...]) -> Dataset:
+        """The same with other classes, its own among them."""
+        if classes == self.classes:
+            return self
+        labels = np.array([classes.index(name) for name in self.classes], np.int32)
+        samples = [replace(sample, labels=labels[sample.labels]) for sample in self.samples]
+        return Dataset(self.name, classes, samples, list(self.notes), list(self.findings))
 
     def hold_out(self, share: float) -> Tuple[Dataset, Dataset]:
         """Two parts: the rest, and about `share` of the images, to measure on while choosing.

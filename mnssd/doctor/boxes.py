@@ -142,6 +142,9 @@ def check_classes(parts: Mapping[str, Dataset], trained: Optional[str]) -> Itera
                     "class-similar", next(iter(parts)), "",
                     f"{name!r} ({total[label]} objects) beside {twin!r} ({total[classes.index(twin)]})",
                 )  # fmt: skip
+    for part, count in counts.items():
+        for label in np.flatnonzero(count == 0):
+            yield Finding("class-unused", part, "", classes[label])
     of_training = counts.get(trained or "", total)
     for label, name in enumerate(classes):
         if 0 < of_training[label] < RARE:

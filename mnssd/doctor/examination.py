@@ -105,7 +105,8 @@ def short(
 ) -> List[str]:
     """Lines for the user before training: what the boxes show, beyond what their reader has said."""
     known = {finding for dataset in parts.values() for finding in dataset.findings}
-    found = [f for f in _check_annotations(kind, parts, trained, net_size) if f not in known]
+    every = _check_annotations(kind, parts, trained, net_size)
+    found = [f for f in every if f not in known and f.code != "class-unused"]  # the reader has said so
     for name, dataset in parts.items():
         found += check_anchors(name, dataset, anchors, net_size)[0]
     return summary(f for f in _in_order(found) if KINDS[f.code].level != LEVELS[-1])
@@ -115,7 +116,8 @@ def _check_annotations(
     kind: str, parts: Mapping[str, Dataset], trained: Optional[str], net_size: Size
 ) -> Iterator[Finding]:
     for dataset in parts.values():
-        yield from dataset.findings
+        # Whether a class is used is seen in all lists together.
+        yield from (finding for finding in dataset.findings if finding.code != "class-unused")
         yield from check_readings(kind, dataset)
         yield from check_samples(dataset, net_size)
     yield from check_classes(parts, trained)
