@@ -38,7 +38,7 @@ def reference() -> str:
     lines = [
         "# Reference",
         "",
-        "Written by `docs/write_reference.py` from the program itself. Commands first, then what Python imports.",
+        "Written by `docs/write_reference.py` from the program. Commands first, then what Python imports.",
         "",
         "## Commands",
         "",
