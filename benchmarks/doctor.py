@@ -2,9 +2,9 @@
 
     python benchmarks/doctor.py FOLDER [--files 10000,100000] [--kinds voc,coco]
 
-Makes a data set of that many annotated images with three boxes each under FOLDER, its images hard links to
-a few JPEG files, and runs the command on it in a process of its own, without decoding (`--no-pixels`) and, for
-the first number, with.
+Makes a data set of that many annotated images with three boxes each under FOLDER, its images links to a few
+JPEG files, and runs the command on it in a process of its own, without decoding (`--no-pixels`) and, for the
+first number, with.
 """
 
 from __future__ import annotations
