@@ -180,3 +180,60 @@ def test_the_public_toy_case(shared):
     assert figures["AP50"] > 0.8  # published: .8958 by the area, .8864 by 11 points
     ours = np.nan_to_num([figures[name] for name in FIGURES], nan=-1)
     np.testing.assert_allclose(ours, theirs.stats, atol=1e-9)
+
+
+# Four images of COCO's val2014 with made-up detections, ``xmin, ymin, xmax, ymax`` as edges of the pixels, the
+# class and the score; from the results that the COCO API publishes (instances_val2014_fakebbox100_results.json),
+# as the unit tests of torchmetrics use them.
+PUBLIC_TRUTH = [
+    [(214.15, 41.29, 562.41, 285.07, 4)],
+    [(13.0, 22.75, 548.98, 632.42, 2), (1.66, 3.32, 270.26, 275.23, 2)],
+    [
+        (61.87, 276.25, 358.29, 379.43, 4), (2.75, 3.66, 162.15, 316.06, 1),
+        (295.55, 93.96, 313.97, 152.79, 0), (326.94, 97.05, 340.49, 122.98, 0),
+        (356.62, 95.47, 372.33, 147.55, 0), (462.08, 105.09, 493.74, 146.99, 0),
+        (277.11, 103.84, 292.44, 150.72, 0),
+    ],
+    [
+        (72.92, 45.96, 91.23, 80.57, 5), (50.17, 45.34, 71.28, 79.83, 5), (81.28, 47.04, 98.66, 78.5, 5),
+        (63.96, 46.17, 84.35, 80.48, 5), (75.29, 23.01, 91.85, 50.85, 5), (56.39, 21.65, 75.66, 45.54, 5),
+        (73.14, 1.1, 98.96, 28.33, 5), (62.34, 55.23, 78.14, 79.57, 5), (44.17, 45.78, 63.99, 78.48, 5),
+        (58.18, 44.8, 66.42, 56.25, 5),
+    ],
+]  # fmt: skip
+PUBLIC_FOUND = [
+    [(258.15, 41.29, 606.41, 285.07, 4, 0.236)],
+    [(61.0, 22.75, 565.0, 632.42, 3, 0.318), (12.66, 3.32, 281.26, 275.23, 2, 0.726)],
+    [
+        (87.87, 276.25, 384.29, 379.43, 4, 0.546), (0.0, 3.66, 142.15, 316.06, 1, 0.3),
+        (296.55, 93.96, 314.97, 152.79, 0, 0.407), (328.94, 97.05, 342.49, 122.98, 0, 0.611),
+        (356.62, 95.47, 372.33, 147.55, 0, 0.335), (464.08, 105.09, 495.74, 146.99, 0, 0.805),
+        (276.11, 103.84, 291.44, 150.72, 0, 0.953),
+    ],
+    [
+        (72.92, 45.96, 91.23, 80.57, 5, 0.532), (45.17, 45.34, 66.28, 79.83, 5, 0.204),
+        (82.28, 47.04, 99.66, 78.5, 5, 0.782), (59.96, 46.17, 80.35, 80.48, 5, 0.202),
+        (75.29, 23.01, 91.85, 50.85, 5, 0.883), (71.14, 1.1, 96.96, 28.33, 5, 0.271),
+        (61.34, 55.23, 77.14, 79.57, 5, 0.561), (41.17, 45.78, 60.99, 78.48, 5, 0.204),
+        (56.18, 44.8, 64.42, 56.25, 5, 0.349),
+    ],
+]  # fmt: skip
+PUBLISHED = {
+    "AP": 0.637, "AP50": 0.859, "AP75": 0.761, "AP_small": 0.622, "AP_medium": 0.8, "AP_large": 0.635,
+    "AR_1": 0.432, "AR_10": 0.652, "AR_100": 0.652, "AR_small": 0.673, "AR_medium": 0.8, "AR_large": 0.633,
+}  # fmt: skip
+
+
+def test_the_published_figures_of_the_public_case():
+    metric = COCOMetric(tuple("abcdef"))
+    for number, (there, seen) in enumerate(zip(PUBLIC_TRUTH, PUBLIC_FOUND)):
+
+        def corners(rows):
+            return [(x, y, right - 1, bottom - 1) for x, y, right, bottom, *_ in rows]
+
+        truth = sample(str(number), corners(there), [row[4] for row in there])
+        metric.add(found(corners(seen), [row[4] for row in seen], [row[5] for row in seen]), truth)
+    result = metric.result()
+    for name, value in PUBLISHED.items():
+        assert result.figures[name] == pytest.approx(value, abs=0.0006), name
+    assert math.isnan(result.ap_per_class["d"])  # found, but not there
