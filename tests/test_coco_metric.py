@@ -182,9 +182,9 @@ def test_the_public_toy_case(shared):
     np.testing.assert_allclose(ours, theirs.stats, atol=1e-9)
 
 
-# Four images of COCO's val2014 with made-up detections, ``xmin, ymin, xmax, ymax`` as edges of the pixels, class
-# and score; from the results that the COCO API publishes (instances_val2014_fakebbox100_results.json), as the
-# unit tests of torchmetrics use them.
+# Four images of COCO's val2014 with made-up detections: ``xmin, ymin, xmax, ymax`` as edges of pixels, class
+# and score; from what the COCO API publishes (instances_val2014_fakebbox100_results.json), as the unit
+# tests of torchmetrics use it.
 PUBLIC_TRUTH = [
     [(214.15, 41.29, 562.41, 285.07, 4)],
     [(13.0, 22.75, 548.98, 632.42, 2), (1.66, 3.32, 270.26, 275.23, 2)],

@@ -75,9 +75,12 @@ class DetectOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the detector, the pictures and the options."""
-    parser.add_argument("detector", metavar="EXPORT_OR_RUN", help="folder of an export or a run")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE",
+        "detector", nargs="?", metavar="EXPORT_OR_RUN",
+        help="folder of an export or a run; without it the built-in detector of the built-in pictures",
+    )  # fmt: skip
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE",
         help="picture and video files, folders, patterns such as 'photos/*.jpg', camera:0",
     )  # fmt: skip
     add_options(parser, DetectOptions)
@@ -86,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Detect in one picture after the other; 1 when some could not be read, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
+    chosen, images = _detector_and_images(args.detector, args.images)
     if options.show:
         _check_display()
 
@@ -96,18 +100,38 @@ def run(args: argparse.Namespace) -> int:
     from ..deploy.detector import Detector
     from ..deploy.report import Lines, write_coco, write_json
 
-    detector = Detector.load(args.detector, options.ctx, options.engine)
+    detector = Detector.load(chosen, options.ctx, options.engine)
     with contextlib.ExitStack() as stack:
         path = options.jsonl or os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "lines")
         lines = Lines(path, options.resume)
         stack.callback(lines.close)
-        work = _Work(detector, options, args.images, lines)
+        work = _Work(detector, options, images, lines)
         stack.callback(work.close)
         status = work.go_through()
         for write, target in ((write_json, options.json), (write_coco, options.coco)):
             if target:
                 write(target, path, detector.classes)
     return status
+
+
+def _detector_and_images(first: Optional[str], images: List[str]) -> Tuple[str, List[str]]:
+    """What the arguments mean: a picture in the detector's place asks for the built-in detector."""
+    from ..deploy.builtin import SHAPES, is_detector
+
+    if first is None:
+        raise OptionError("say in which pictures: mnssd detect EXPORT_OR_RUN IMAGE ...")
+    path = Path(first)
+    is_picture = (path.is_file() and path.suffix != ".params") or first.startswith("camera:") or "*" in first
+    if is_picture or (path.is_dir() and not images and not is_detector(path)):
+        print(
+            "note: no detector is given; the built-in one finds circles, squares, triangles, stars, crosses"
+            " and rings like those of `mnssd shapes`",
+            file=sys.stderr,
+        )
+        return str(SHAPES), [first, *images]
+    if not images:
+        raise OptionError(f"say in which pictures: mnssd detect {first} IMAGE ...")
+    return first, images
 
 
 class _Work:

@@ -1,0 +1,21 @@
+"""The detector that comes with the package.
+
+It knows the six shapes of the built-in pictures, nothing else. None that was trained on photographs is
+shipped: those at hand (Pascal VOC's, from Flickr) are lent for research under terms that say nothing of
+weights, and the ImageNet weights that such training starts from have the same gap.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..zoo import CONFIG_FILE
+from .sidecar import find_sidecars
+
+SHAPES = Path(__file__).resolve().parents[1] / "pretrained" / "shapes"
+"""An export of ``train_ssd.py --recipe shapes-demo``, weights of 16 bits."""
+
+
+def is_detector(folder: Path) -> bool:
+    """Whether a folder holds an export or a run."""
+    return (folder / CONFIG_FILE).exists() or bool(find_sidecars(folder))
