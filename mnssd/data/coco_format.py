@@ -15,7 +15,7 @@ from ..files import replacing
 from .dataset import Dataset
 from .findings import Findings
 from .inside import MAX_BYTES, Images, unique_ids
-from .records import BadAnnotation, BadBox, Record, make_dataset, make_record
+from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record
 
 NAMES = ("instances_{split}.json", "{split}.json", "instances_{split}2017.json", "instances_{split}2014.json")
 """How the file of a list is called: as in COCO, and as most tools write it."""
@@ -81,7 +81,8 @@ def read_coco(
         )
     path = files[split]
     content = _read(path)
-    findings = Findings()
+    reading = Reading()
+    findings = reading.findings
     categories = _categories(path, content)
     annotations = _by_image(path, content, categories, findings)
     pictures = _pictures(path, content, findings)
@@ -89,13 +90,11 @@ def read_coco(
     places = [root, root / "images", root / split, root / "images" / split, path.parent]
     places += [root / f"{split}{year}" for year in (2017, 2014)] + [root / "images" / f"{split}2017"]
     images = Images(root, [place for place in places if place.is_dir()])
-    records: List[Record] = []
-    skipped: List[str] = []
     for picture in pictures:
         name = picture["file_name"]
         boxes = annotations.get(picture["id"], [])
         try:
-            records.append(
+            reading.records.append(
                 make_record(
                     ids[name], images.find(name), str(path), _size(picture),
                     [box[0] for box in boxes], [box[1] for box in boxes], [box[2] for box in boxes],
@@ -103,14 +102,11 @@ def read_coco(
                 )
             )  # fmt: skip
         except BadAnnotation as error:
-            skipped.append(f"{name}: {error}")
-            findings.add(error.code, str(path), str(error), name)
-    if not pictures or 2 * len(skipped) > len(pictures):
-        first = f", the first because of {skipped[0]}" if skipped else ""
-        raise DataError(f"{path}: {len(skipped)} of {len(pictures)} images cannot be used{first}")
+            reading.skip(error, str(path), name)
+    reading.check(str(path), len(pictures))
     names = tuple(categories.values())
     wanted = names if classes is None else tuple(classes)
-    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, findings)
+    return make_dataset(f"{root.name} {split}", reading.records, wanted, names, allow_absent, findings)
 
 
 def _read(path: Path) -> Dict[str, Any]:

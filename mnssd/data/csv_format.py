@@ -7,18 +7,16 @@ to it. A line with an empty class is an image without objects; a column ``diffic
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import DataError
 from ..files import replacing
 from .dataset import Dataset
-from .findings import Findings
 from .inside import MAX_BYTES, Images, unique_ids
-from .records import BadAnnotation, BadBox, Record, make_dataset, make_record, read_classes
+from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record, read_classes
+from .voc_format import CORNERS, box_of
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
 COLUMNS = ("filename", "width", "height", "class", *CORNERS, "difficult")
 
@@ -83,7 +81,8 @@ def read_csv(
     files = csv_files(root)
     if split not in files:
         raise DataError(f"{root}: no table {split!r} of objects; there are: {', '.join(files) or 'none'}")
-    path, findings = files[split], Findings()
+    path, reading = files[split], Reading()
+    findings = reading.findings
     by_image: Dict[str, List[_Line]] = {}
     for line in _lines(path):
         name = (line.values.get("filename") or "").strip()
@@ -94,8 +93,6 @@ def read_csv(
     ids = unique_ids(list(by_image))
     places = [root, root / "images", root / split, root / "images" / split, path.parent]
     images = Images(root, [place for place in places if place.is_dir()])
-    records: List[Record] = []
-    skipped: List[str] = []
     for name, lines in by_image.items():
         objects: List[Tuple[str, Tuple[float, ...], bool]] = []
         where = f"line {lines[0].number}"
@@ -106,23 +103,20 @@ def read_csv(
                     objects += _object(line.values)
                 except BadBox as error:
                     findings.add(error.code, str(path), f"{name}: {error}", f"line {line.number}")
-            records.append(
+            reading.records.append(
                 make_record(
                     ids[name], image, str(path), _size(lines[0].values), [o[0] for o in objects],
                     [o[1] for o in objects], [o[2] for o in objects], findings, f"{where}, {name}",
                 )
             )  # fmt: skip
         except BadAnnotation as error:
-            skipped.append(f"{name}: {error}")
-            findings.add(error.code, str(path), str(error), where)
-    if not by_image or 2 * len(skipped) > len(by_image):
-        first = f", the first because of {skipped[0]}" if skipped else ""
-        raise DataError(f"{path}: {len(skipped)} of {len(by_image)} images cannot be used{first}")
+            reading.skip(error, str(path), where)
+    reading.check(str(path), len(by_image))
     listed = read_classes(root / "classes.txt")
-    wanted = tuple(classes or listed or sorted({name for record in records for name in record.names}))
+    wanted = tuple(classes or listed or sorted({name for record in reading.records for name in record.names}))
     if not wanted:
         raise DataError(f"{path}: no object in any line, so no class names; give them")
-    return make_dataset(f"{root.name} {split}", records, wanted, listed, allow_absent, findings)
+    return make_dataset(f"{root.name} {split}", reading.records, wanted, listed, allow_absent, findings)
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -149,24 +143,10 @@ def _object(values: Mapping[str, str]) -> List[Tuple[str, Tuple[float, ...], boo
         return []
     if not name:
         raise BadBox("object-nameless", "an object without a class")
-    shown = f"{name} with {', '.join(f'{c} {t or None}' for c, t in zip(CORNERS, texts))}"
     if not all(texts):
-        raise BadBox("box-missing", f"{shown}: not four numbers")
-    try:
-        corners = [float(text) for text in texts]
-    except ValueError:
-        raise BadBox("box-not-numbers", f"{shown}: not numbers") from None
-    if not all(math.isfinite(corner) and abs(corner) < 1e9 for corner in corners):
-        raise BadBox("box-not-finite", f"{shown}: not finite")
-    xmin, ymin, xmax, ymax = corners
-    if all(0 <= corner <= 1 for corner in corners) and xmax > xmin and ymax > ymin:
-        raise BadBox("boxes-as-shares", f"{shown}: shares of the sides, it seems; a table's are pixels")
-    if xmax < xmin or ymax < ymin:
-        raise BadBox("box-inverted", f"{shown}: inverted")
-    if xmax == xmin or ymax == ymin:
-        raise BadBox("box-without-area", f"{shown}: no area")
+        raise BadBox("box-missing", f"{name} without four corners")
     difficult = (values.get("difficult") or "").strip().lower() in ("1", "true")
-    return [(name, (xmin - 1, ymin - 1, xmax - 1, ymax - 1), difficult)]
+    return [(name, box_of(name, texts), difficult)]
 
 
 def _size(values: Mapping[str, str]) -> Optional[Tuple[int, int]]:

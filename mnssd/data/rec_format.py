@@ -24,7 +24,7 @@ from .findings import Findings
 from .image import image_size, read_bytes
 from .inside import MAX_BYTES, Images
 from .record_files import HEADER, name_of, records
-from .records import BadAnnotation, BadBox, Record, make_dataset, make_record, read_classes
+from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record, read_classes
 
 CLASSES = "classes.txt"
 _LABEL_HEADER, _LABEL_WIDTH = 4, 6
@@ -88,11 +88,10 @@ def read_rec(
         )
     path = files[split]
     names = read_classes(root / CLASSES)
-    findings = Findings()
+    reading = Reading()
+    findings = reading.findings
     images = Images(root, [place for place in (root, root / "images", root / "JPEGImages") if place.is_dir()])
     stems = _stems(path)
-    found: List[Record] = []
-    skipped: List[str] = []
     total, ids, seen = 0, set(), set()
     for entry in _entries(path):
         total += 1
@@ -107,7 +106,7 @@ def read_rec(
             seen.add(image)
             size = image_size(image)
             rows = _objects(entry, names, size, path, findings)
-            found.append(
+            reading.records.append(
                 make_record(
                     image_id, image, str(path), size, [row[0] for row in rows], [row[1] for row in rows],
                     [row[2] for row in rows], findings, entry.where,
@@ -115,17 +114,15 @@ def read_rec(
             )  # fmt: skip
             ids.add(image_id)
         except (BadAnnotation, ImageError) as error:
-            code = error.code if isinstance(error, BadAnnotation) else "image-unreadable"
-            skipped.append(f"{entry.where}: {error}")
-            findings.add(code, str(path), str(error), entry.where)
-    if not total or 2 * len(skipped) > total:
-        first = f", the first because of {skipped[0]}" if skipped else ""
-        raise DataError(f"{path}: {len(skipped)} of {total} images cannot be used{first}")
-    known = names or tuple(sorted({name for record in found for name in record.names}, key=_as_number))
+            reading.skip(error, str(path), entry.where)
+    reading.check(str(path), total)
+    known = names or tuple(
+        sorted({name for record in reading.records for name in record.names}, key=_as_number)
+    )
     wanted = known if classes is None else tuple(classes)
     if not wanted:
         raise DataError(f"{path}: no object in any record, so no classes; name them in {root / CLASSES}")
-    return make_dataset(f"{root.name} {split}", found, wanted, known, allow_absent, findings)
+    return make_dataset(f"{root.name} {split}", reading.records, wanted, known, allow_absent, findings)
 
 
 def _as_number(name: str) -> int:

@@ -49,6 +49,33 @@ class Record(NamedTuple):
     difficult: List[bool]
 
 
+class Reading:
+    """One list while it is read: the usable images, and what was wrong with the others.
+
+    Attributes
+    ----------
+    records : list of Record
+    findings : Findings
+        Those of several lists, where there are some.
+    """
+
+    def __init__(self, findings: Optional[Findings] = None) -> None:
+        self.records: List[Record] = []
+        self.findings = findings or Findings()
+        self._skipped: List[str] = []
+
+    def skip(self, error: Exception, file: str, where: str = "", code: str = "image-unreadable") -> None:
+        """Leave out an image; `code` says what an error is that does not say it itself."""
+        self._skipped.append(f"{where or file}: {error}")
+        self.findings.add(getattr(error, "code", code), file, str(error), where)
+
+    def check(self, place: str, total: int, hint: str = "") -> None:
+        """Raise DataError when there is no image, or more than half of the `total` cannot be used."""
+        if not total or 2 * len(self._skipped) > total:
+            first = f", the first of them because of {self._skipped[0]}" if self._skipped else ""
+            raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}{hint}")
+
+
 def make_record(
     image_id: str,
     image_path: str,

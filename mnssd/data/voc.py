@@ -18,7 +18,7 @@ from .dataset import Dataset
 from .download import archive_of
 from .findings import Findings
 from .inside import Images
-from .records import BadAnnotation, Record, make_dataset, make_record, read_classes
+from .records import BadAnnotation, Reading, Record, make_dataset, make_record, read_classes
 from .voc_format import (
     LISTS,
     image_files,
@@ -203,24 +203,21 @@ def read_voc_files(
     """
     if split != ALL:
         raise DataError(f"{root}: annotations without lists of images, so there is {ALL!r} and no {split!r}")
-    findings, files = Findings(), annotation_files(root)
+    reading, files = Reading(), annotation_files(root)
     images = Images(root, [path for path in (root / place for place in _IMAGE_PLACES) if path.is_dir()])
-    records: List[Record] = []
-    skipped: List[str] = []
     for path in files:
         try:
-            records.append(_read_record(path.stem, images.of(path.stem), path, findings))
+            reading.records.append(_read_record(path.stem, images.of(path.stem), path, reading.findings))
         except BadAnnotation as error:
-            skipped.append(f"{path}: {error}")
-            findings.add(error.code, str(path), str(error))
-    if 2 * len(skipped) > len(files) or not files:
-        first = f", the first because of {skipped[0]}" if skipped else ""
-        raise DataError(f"{root}: {len(skipped)} of {len(files)} images cannot be used{first}")
+            reading.skip(error, str(path))
+    reading.check(str(root), len(files))
     listed = read_classes(root / "classes.txt")
-    wanted = tuple(classes or listed or sorted({name for record in records for name in record.names}))
+    wanted = tuple(classes or listed or sorted({name for record in reading.records for name in record.names}))
     if not wanted:
         raise DataError(f"{root}: no object in any annotation, so no class names; give them")
-    return make_dataset(f"{root.name} {split}", records, wanted, listed, allow_absent, findings)
+    return make_dataset(
+        f"{root.name} {split}", reading.records, wanted, listed, allow_absent, reading.findings
+    )
 
 
 def _parts_of_layout() -> str:
@@ -259,16 +256,14 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, findings: 
     if not path.is_file():
         there = ", ".join(split_names(folder)) or "none"
         raise DataError(f"{path} does not exist; lists there: {there}{hint}")
-    images = image_files(folder)
+    images, reading = image_files(folder), Reading(findings)
     ids = read_list(path, images)
     if not ids:
         raise DataError(f"{path} lists no image{hint}")
-    records: List[Record] = []
-    skipped: List[str] = []
     for image_id in ids:
         annotation = folder / "Annotations" / f"{image_id}.xml"
         if annotation in seen:
-            findings.add("image-listed-twice", image_id)
+            reading.findings.add("image-listed-twice", image_id)
             continue
         seen.add(annotation)
         try:
@@ -277,16 +272,11 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, findings: 
                     f"there is no image {folder / 'JPEGImages' / image_id}.jpg", "image-missing"
                 )
             image_path = os.path.join(folder, "JPEGImages", images[image_id])
-            records.append(_read_record(image_id, image_path, annotation, findings))
+            reading.records.append(_read_record(image_id, image_path, annotation, reading.findings))
         except BadAnnotation as error:
-            skipped.append(f"{annotation}: {error}")
-            findings.add(error.code, str(annotation), str(error))
-    if 2 * len(skipped) > len(ids):
-        raise DataError(
-            f"{path}: {len(skipped)} of {len(ids)} images cannot be used, the first of them because of "
-            f"{skipped[0]}{hint}"
-        )
-    return records
+            reading.skip(error, str(annotation))
+    reading.check(str(path), len(ids), hint)
+    return reading.records
 
 
 def _read_record(image_id: str, image_path: str, path: Path, findings: Findings) -> Record:

@@ -28,7 +28,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # The largest annotation of VOC has 15 kB.
 MAX_ANNOTATION_BYTES = 16 << 20
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
 
 
@@ -141,7 +141,7 @@ def annotation_text(
         "\t<segmented>0</segmented>",
     ]
     for name, box, flag in zip(names, boxes, flags):
-        corners = "".join(f"<{tag}>{float(v) + 1:.10g}</{tag}>" for tag, v in zip(_CORNERS, box))
+        corners = "".join(f"<{tag}>{float(v) + 1:.10g}</{tag}>" for tag, v in zip(CORNERS, box))
         lines += [
             "\t<object>",
             f"\t\t<name>{escape(name)}</name>",
@@ -270,8 +270,18 @@ def _box(element: Optional[Element], name: str) -> Tuple[float, ...]:
     """The corners counted from 0; BadBox says what is wrong with them."""
     if element is None:
         raise BadBox("box-missing", f"{name} without a box")
-    texts = [(element.findtext(corner) or "").strip() for corner in _CORNERS]
-    shown = f"{name} with {', '.join(f'{c} {t or None}' for c, t in zip(_CORNERS, texts))}"
+    return box_of(name, [(element.findtext(corner) or "").strip() for corner in CORNERS])
+
+
+def box_of(name: str, texts: Sequence[str]) -> Tuple[float, ...]:
+    """Corners counted from 0, of an object's four texts, which count from 1.
+
+    Raises
+    ------
+    BadBox
+        It says what is wrong with them.
+    """
+    shown = f"{name} with {', '.join(f'{c} {t or None}' for c, t in zip(CORNERS, texts))}"
     try:
         corners = [float(text) for text in texts]
     except ValueError:
@@ -280,7 +290,7 @@ def _box(element: Optional[Element], name: str) -> Tuple[float, ...]:
     if not all(math.isfinite(corner) for corner in corners):
         raise BadBox("box-not-finite", f"{shown}: not finite")
     if all(0 <= corner <= 1 for corner in corners) and xmax > xmin and ymax > ymin:
-        raise BadBox("boxes-as-shares", f"{shown}: shares of the sides, it seems; VOC's boxes are in pixels")
+        raise BadBox("boxes-as-shares", f"{shown}: shares of the sides, it seems; these boxes are pixels")
     if xmax < xmin or ymax < ymin:
         raise BadBox("box-inverted", f"{shown}: inverted")
     if xmax == xmin or ymax == ymin:

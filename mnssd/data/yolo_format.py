@@ -20,7 +20,7 @@ from .dataset import Dataset
 from .findings import Findings
 from .image import image_size
 from .inside import Images, unique_ids
-from .records import BadAnnotation, BadBox, Record, make_dataset, make_record, read_classes
+from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record, read_classes
 from .voc_format import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
@@ -83,11 +83,10 @@ def read_yolo(
             f"{root}: no list {split!r} in YOLO's format; there are: {', '.join(places) or 'none'}"
         )
     names = _names(root)
-    findings = Findings()
+    reading = Reading()
+    findings = reading.findings
     pictures = _pictures(root, places[split])
     ids = unique_ids([os.path.relpath(path, root) for path in pictures])
-    records: List[Record] = []
-    skipped: List[str] = []
     for path in pictures:
         name = os.path.relpath(path, root)
         try:
@@ -96,21 +95,17 @@ def read_yolo(
             rows = _rows(labels, names, size, findings) if labels else []
             if not labels:
                 findings.add("labels-missing", path)
-            records.append(
+            reading.records.append(
                 make_record(
                     ids[name], path, str(labels) if labels else path, size,
                     [row[0] for row in rows], [row[1] for row in rows], [False] * len(rows), findings,
                 )
             )  # fmt: skip
         except (BadAnnotation, ImageError) as error:
-            skipped.append(f"{name}: {error}")
-            code = error.code if isinstance(error, BadAnnotation) else "image-unreadable"
-            findings.add(code, path, str(error))
-    if not pictures or 2 * len(skipped) > len(pictures):
-        first = f", the first because of {skipped[0]}" if skipped else ""
-        raise DataError(f"{root}, {split}: {len(skipped)} of {len(pictures)} images cannot be used{first}")
+            reading.skip(error, path)
+    reading.check(f"{root}, {split}", len(pictures))
     wanted = names if classes is None else tuple(classes)
-    return make_dataset(f"{root.name} {split}", records, wanted, names, allow_absent, findings)
+    return make_dataset(f"{root.name} {split}", reading.records, wanted, names, allow_absent, findings)
 
 
 def _names(root: Path) -> Tuple[str, ...]:
