@@ -156,7 +156,7 @@ def _write_corrected(
     from ..data.convert import convert
     from ..doctor.corrected import corrected
 
-    mended, done = corrected(parts, examined.findings, trained)
+    mended, done = corrected(parts, examined, trained)
     empty = [name for name, dataset in mended.items() if not len(dataset)]
     if empty:
         raise MnssdError(f"{', '.join(empty)}: no image is left, so no corrected copy was written")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Dict, Iterable, List, Mapping, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.findings import Finding
 from ..data.sample import Sample
 from .boxes import count_objects, plain_name
+from .examination import Examination
 
 
 def corrected(
-    parts: Mapping[str, Dataset], findings: Iterable[Finding], trained: Optional[str]
+    parts: Mapping[str, Dataset], examined: Examination, trained: Optional[str]
 ) -> Tuple[Dict[str, Dataset], List[str]]:
     """What can be mended without asking.
 
@@ -27,8 +27,8 @@ def corrected(
     ----------
     parts : mapping of str to Dataset
         The lists by name.
-    findings : iterable of Finding
-        From `examine`.
+    examined : Examination
+        Of these lists.
     trained : str, optional
         The list that is trained on.
 
@@ -38,10 +38,7 @@ def corrected(
     list of str
         What was done, a line each.
     """
-    findings = list(findings)
-    unreadable = {finding.file for finding in findings if finding.code == "image-unreadable"}
-    repeated = {finding.file for finding in findings if finding.code == "image-repeated"}
-    pairs = _same_images(parts, findings)
+    unreadable = {finding.file for finding in examined.findings if finding.code == "image-unreadable"}
     classes, labels = _one_spelling(parts)
     found: Dict[str, Dataset] = {}
     taken: Set[str] = set()
@@ -50,10 +47,8 @@ def corrected(
     for name in sorted(parts, key=lambda part: part == trained):
         dataset, kept, boxes = parts[name], [], 0
         for sample in dataset:
-            key = pairs.get(sample.image_path, os.path.realpath(sample.image_path))
-            if sample.image_path in unreadable or (sample.image_path in repeated and key in taken):
-                continue
-            if key in taken:
+            key = os.path.realpath(examined.twins.get(sample.image_path, sample.image_path))
+            if sample.image_path in unreadable or key in taken:
                 continue
             taken.add(key)
             mended = _mend(sample, labels)
@@ -67,18 +62,6 @@ def corrected(
     if len(classes) < len(labels):
         done.append(f"spellings of one class joined: {len(labels)} classes are {len(classes)}")
     return {name: found[name] for name in parts}, done
-
-
-def _same_images(parts: Mapping[str, Dataset], findings: List[Finding]) -> Dict[str, str]:
-    """By path the path of the first image with the same pixels."""
-    paths = {sample.image_path for dataset in parts.values() for sample in dataset}
-    pairs: Dict[str, str] = {}
-    for finding in findings:
-        if finding.code in ("image-repeated", "image-in-two-lists") and "as " in finding.text:
-            other = finding.text.split("as ", 1)[1]
-            if other in paths:
-                pairs[finding.file] = pairs[other] = os.path.realpath(other)
-    return pairs
 
 
 def _one_spelling(parts: Mapping[str, Dataset]) -> Tuple[Tuple[str, ...], np.ndarray]:

@@ -34,10 +34,13 @@ class Examination:
         The graver first; of one kind in the order of the data set.
     lists : dict
         By name of the list: what `describe` says.
+    twins : dict
+        By path of an image the path of an earlier one with the same pixels.
     """
 
     findings: List[Finding]
     lists: Dict[str, Dict[str, Any]]
+    twins: Dict[str, str]
 
     @property
     def has_errors(self) -> bool:
@@ -95,9 +98,10 @@ def examine(
         found += unmatched
         lists[name]["boxes_without_anchor"] = share
     found += check_stray(kind, root, parts)
+    twins: Dict[str, str] = {}
     if pixels:
-        found += check_pixels(parts, workers, progress)
-    return Examination(_in_order(found), lists)
+        found += check_pixels(parts, workers, twins, progress)
+    return Examination(_in_order(found), lists, twins)
 
 
 def short(

@@ -30,7 +30,10 @@ class _Seen(NamedTuple):
 
 
 def check_pixels(
-    parts: Mapping[str, Dataset], workers: int, progress: Callable[[], object] = lambda: None
+    parts: Mapping[str, Dataset],
+    workers: int,
+    twins: Dict[str, str],
+    progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Finding]:
     """Decode every image.
 
@@ -40,6 +43,8 @@ def check_pixels(
         The lists by name.
     workers : int
         Threads; 0 for none.
+    twins : dict
+        By path of an image that is there already, under another name, the path of the first: added to.
     progress : callable
         Called after each image.
 
@@ -58,6 +63,7 @@ def check_pixels(
         where, path = first.setdefault(seen.digest, (name, sample.image_path))
         if path == sample.image_path:
             continue
+        twins[sample.image_path] = path
         if where != name:
             text = f"in {name}, and in {where} as {path}"
             yield Finding("image-in-two-lists", sample.image_path, "", text)
