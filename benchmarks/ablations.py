@@ -43,6 +43,8 @@ VARIANTS: Dict[str, List[str]] = {
     "sgd 0.003, no expansion": [*SGD, "--expand-probability", "0"],
     "lr 0.001, backbone 0.0002": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.2"],
     "lr 0.001, backbone 0.0001": [*ADAMW, "--lr", "0.001", "--pretrained-lr", "0.1"],
+    "lr 0.002, backbone 0.0001": [*ADAMW, "--lr", "0.002", "--pretrained-lr", "0.05"],
+    "lr 0.004, backbone 0.0001": [*ADAMW, "--lr", "0.004", "--pretrained-lr", "0.025"],
     "lr 0.0005 for all": [*ADAMW, "--lr", "0.0005"],
     "wd 0.01": [*START, "--wd", "0.01"],
     "early layers frozen": [*START, "--freeze", r"backbone\.features\.[0-4]\."],
