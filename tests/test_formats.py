@@ -400,3 +400,60 @@ def test_writing_keeps_what_was_there_when_it_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_coco(Dataset("x", ("a",), [bad]), path, {"a": "a.jpg"})
     assert path.read_text() == "before"
+
+
+# ---- record files and GluonCV ------------------------------------------------------------------------------
+
+
+def test_gluoncv_reads_our_record_files_and_we_its_own(
+    converted: Dict[str, Path], shapes: Path, tmp_path: Path
+) -> None:
+    """The same boxes to a hundredth of a pixel, both ways; its own written as its tutorial does."""
+    from gluoncv.data import RecordFileDetection
+    from mxnet import recordio
+
+    ours = open_dataset("voc", shapes, role="train")
+    theirs = RecordFileDetection(str(converted["recordio"] / "train.rec"))
+    assert len(theirs) == len(ours)
+    for number, sample in enumerate(ours):
+        image, label = theirs[number]
+        assert (image.shape[1], image.shape[0]) == sample.size
+        label = np.asarray(label, np.float32).reshape(-1, 6)
+        np.testing.assert_allclose(label[:, :4], sample.boxes, atol=0.01)
+        np.testing.assert_array_equal(label[:, 4], sample.labels)
+
+    lines = []
+    writer = recordio.MXIndexedRecordIO(str(tmp_path / "train.idx"), str(tmp_path / "train.rec"), "w")
+    for number, sample in enumerate(ours):
+        width, height = sample.size
+        rows = np.hstack([sample.labels[:, None], sample.boxes / np.array([width, height] * 2)])
+        label = np.array([4, 5, width, height, *rows.ravel()], np.float32)
+        lines.append("\t".join([str(number), *map(str, label), f"{sample.image_id}.jpg"]))
+        content = Path(sample.image_path).read_bytes()
+        writer.write_idx(number, recordio.pack(recordio.IRHeader(0, label, number, 0), content))
+    writer.close()
+    (tmp_path / "train.lst").write_text("\n".join(lines))
+    (tmp_path / "classes.txt").write_text("\n".join(ours.classes))
+    check_same(read_rec(tmp_path, "train"), ours)
+    (tmp_path / "classes.txt").unlink()
+    numbered = read_rec(tmp_path, "train")
+    assert set(numbered.classes) <= set(map(str, range(len(ours.classes))))
+
+
+def test_record_files_for_classifiers_are_none_for_detectors(tmp_path: Path) -> None:
+    from mxnet import recordio
+
+    writer = recordio.MXRecordIO(str(tmp_path / "train.rec"), "w")
+    for number in range(3):
+        writer.write(recordio.pack(recordio.IRHeader(0, 1.0, number, 0), b"image"))
+    writer.close()
+    assert list_names("recordio", tmp_path) == []
+
+
+@pytest.mark.parametrize("keep", [10, 100, 5000])
+def test_a_record_file_cut_short_is_an_error(keep: int, converted: Dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(converted["recordio"], tmp_path / "rec")
+    path = tmp_path / "rec" / "train.rec"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"train\.rec"):
+        open_dataset("recordio", tmp_path / "rec", "train")
