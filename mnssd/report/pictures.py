@@ -30,7 +30,10 @@ TITLES: Dict[str, Tuple[str, str]] = {
         "Something where nothing is",
         "Labels may be missing there: look before you blame the detector.",
     ),
-    "class": ("Taken for another class", "The box is right, the class is not."),
+    "class": (
+        "Taken for another class",
+        "The box is right, the class is not. Some of these objects are found rightly, too.",
+    ),
     "box": ("Boxes that fit badly", "The right class, an overlap below 0.5 with the object."),
     "both": ("Another class, and a box that fits badly", "An overlap below 0.5 with something else."),
     "twice": ("Found twice", "A second detection of one object, or one box for several."),

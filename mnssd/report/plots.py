@@ -139,7 +139,11 @@ def _aps(material: Material, pyplot: Any) -> Any:
     figure, axes = pyplot.subplots(figsize=(6.4, 1.2 + 0.34 * len(names)))
     axes.barh(names, values, color=COLORS[0])
     for place, value in enumerate(values):
-        axes.text(min(value + 0.01, 0.93), place, f"{value:.3f}", va="center")
+        inside = value > 0.9
+        axes.text(
+            value - 0.01 if inside else value + 0.01, place, f"{value:.3f}", va="center",
+            ha="right" if inside else "left", color="white" if inside else "black",
+        )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("average precision (VOC12, IoU 0.5)")
