@@ -27,6 +27,7 @@ from .record_files import HEADER, name_of, records
 from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record, read_classes
 
 CLASSES = "classes.txt"
+_DIGITS = 3  # of a pixel
 _LABEL_HEADER, _LABEL_WIDTH = 4, 6
 _LARGEST_LABEL = 1 << 20  # numbers; COCO's fullest image has some 100 objects
 _SUFFIXES = (".rec", ".lst")
@@ -222,7 +223,10 @@ def _object(row: np.ndarray, names: Sequence[str], size: Tuple[int, int]) -> _Ob
         raise BadBox("boxes-as-pixels", f"{name}: pixels, it seems; a record's boxes are shares of the sides")
     if right < left or bottom < top:
         raise BadBox("box-inverted", f"{name} with {row[1:5].tolist()}: inverted")
-    box = (left * size[0], top * size[1], right * size[0], bottom * size[1])
+    # Shares of 32 bits do not give whole pixels back to the last bit; rounded they do.
+    x, far_x = (round(share * size[0], _DIGITS) for share in (left, right))
+    y, far_y = (round(share * size[1], _DIGITS) for share in (top, bottom))
+    box = (x, y, far_x, far_y)
     if box[2] - box[0] <= 0 or box[3] - box[1] <= 0 or math.isinf(sum(box)):
         raise BadBox("box-without-area", f"{name} with {row[1:5].tolist()}: no area")
     return name, box, len(row) > 5 and row[5] == 1

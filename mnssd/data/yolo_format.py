@@ -24,6 +24,7 @@ from .records import BadAnnotation, BadBox, Reading, make_dataset, make_record, 
 from .voc_format import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
+_DIGITS = 3  # of a pixel
 ROLES = ("train", "val", "valid", "test")
 
 
@@ -231,7 +232,10 @@ def _row(words: Sequence[str], names: Sequence[str], size: Tuple[int, int]) -> _
     if (right - left) * columns <= 1 or (bottom - top) * lines <= 1:
         code = "box-inverted" if right < left or bottom < top else "box-without-area"
         raise BadBox(code, f"{names[number]} without area: {' '.join(words)[:60]}")
-    return names[number], (left * columns, top * lines, right * columns - 1, bottom * lines - 1)
+    corners = (left * columns, top * lines, right * columns - 1, bottom * lines - 1)
+    # Shares of six to nine digits do not give whole pixels back to the last bit; rounded they do.
+    x, y, far_x, far_y = (round(corner, _DIGITS) for corner in corners)
+    return names[number], (x, y, far_x, far_y)
 
 
 def write_yolo(dataset: Dataset, folder: Path, files: Dict[str, str]) -> None:
