@@ -30,7 +30,7 @@ def test_it_is_small() -> None:
 
 
 def test_it_is_as_good_as_is_said(shapes: Path) -> None:
-    """The README says 0.9 for the run that it was made from."""
+    """The README says .897 for the run that it was made from, on 200 pictures of its own set."""
     detector = Detector.load(str(SHAPES))
     assert detector.classes == SHAPE_CLASSES
     dataset = open_dataset("shapes", shapes, role="val")

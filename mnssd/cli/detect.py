@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Endings under which OpenCV writes a picture; others become .png."""
 
+INTERMIXED = True
+"""Pictures may stand on both sides of options, and the detector be left out."""
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 

@@ -1,7 +1,8 @@
 """The command `mnssd`: finds the command's module, runs it, and turns its errors into one clear message.
 
 A command is a module ``mnssd/cli/NAME.py`` with ``add_arguments(parser)`` and ``run(args) -> int``; its
-docstring is the command's help. Only the chosen module is imported, so that ``--help`` costs nothing.
+docstring is the command's help. Where it says ``INTERMIXED = True``, positional arguments may stand on both
+sides of options. Only the chosen module is imported, so that ``--help`` costs nothing.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
     )
     _add_debug(parser)
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(arguments)) or 0)
+    parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
+    return int(module.run(parse(arguments)) or 0)
 
 
 def _add_debug(parser: argparse.ArgumentParser) -> None:

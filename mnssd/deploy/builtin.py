@@ -13,7 +13,8 @@ from ..zoo import CONFIG_FILE
 from .sidecar import find_sidecars
 
 SHAPES = Path(__file__).resolve().parents[1] / "pretrained" / "shapes"
-"""An export of ``train_ssd.py --recipe shapes-demo``, weights of 16 bits."""
+"""Of ``train_ssd.py --recipe shapes-demo --head ssdlite`` (seed 0, mAP .897 by VOC07), exported with
+``--fp16-weights``."""
 
 
 def is_detector(folder: Path) -> bool:
