@@ -98,7 +98,9 @@ def read_rec(
         total += 1
         try:
             image = entry.image if path.suffix == ".rec" else images.find(entry.image)
-            image_id = stems.get(entry.number, "") if path.suffix == ".rec" else _stem(entry.image)
+            image_id = (
+                stems.get(entry.number, "") if path.suffix == ".rec" else os.path.basename(_stem(entry.image))
+            )
             if not image_id or image_id in ids:
                 image_id = f"{split}-{entry.where.split()[1]}"
             if image in seen:

@@ -129,8 +129,8 @@ def _check_annotations(
 
 
 def _in_order(found: List[Finding]) -> List[Finding]:
-    """Each once; the graver first."""
-    return sorted(dict.fromkeys(found), key=lambda finding: LEVELS.index(finding.level))
+    """The graver first."""
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def describe(dataset: Dataset) -> Dict[str, Any]:

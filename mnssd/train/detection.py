@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -15,7 +16,7 @@ from ..data.draw import draw
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
-from ..data.registry import open_dataset
+from ..data.registry import KINDS, open_dataset, recognise
 from ..data.sample import Detections, Sample
 from ..doctor.examination import short
 from ..errors import OptionError
@@ -107,7 +108,10 @@ class DetectionTask:
         if self.options.dataset == "shapes" or self.options.overfit:
             return []
         parts = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
-        return short(self.options.dataset, parts, "train", self.spec.size, self.net.anchors)
+        kind, root = self.options.dataset, Path(self.options.data_root or KINDS[self.options.dataset].root)
+        return short(
+            recognise(root)[0] if kind == "auto" else kind, parts, "train", self.spec.size, self.net.anchors
+        )
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)
