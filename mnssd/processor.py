@@ -101,6 +101,16 @@ def fuses_batchnorm_relu(root: str = "/") -> bool:
     return not held_down and (not flags or "avx2" in flags)
 
 
+def has_vnni(root: str = "/") -> bool:
+    """Whether the processor multiplies 8-bit integers into sums of 32 bits; True where it does not tell.
+
+    Elsewhere oneDNN adds pairs of products in 16 bits, which overflow, or halves the weights to avoid it: the
+    same 8-bit network gives other answers. To see it: ``tests/test_quantize.py`` without its marks.
+    """
+    flags = _cpu_flags(root)
+    return not flags or bool({"avx512_vnni", "avx_vnni"} & set(flags))
+
+
 def _cpu_flags(root: str) -> List[str]:
     """What the processor can do, in Linux's words; empty if unknown."""
     return _field("flags", root).split()

@@ -368,6 +368,14 @@ class TestInstructionSet:
         assert processor.instruction_set(str(tmp_path)) == name
         assert processor.fuses_batchnorm_relu(str(tmp_path)) == fuses
 
+    @pytest.mark.parametrize(
+        ("flags", "has"),
+        [("fpu avx2", False), ("fpu avx512f avx512_vnni", True), ("fpu avx2 avx_vnni", True), ("", True)],
+    )
+    def test_eight_bit_integers(self, flags: str, has: bool, tmp_path: Path) -> None:
+        lay_out(tmp_path, {"proc/cpuinfo": f"flags : {flags}\n"})
+        assert processor.has_vnni(str(tmp_path)) == has
+
     def test_memory_of_this_process(self) -> None:
         now, peak = processor.resident_megabytes(), processor.peak_megabytes()
         assert now is not None

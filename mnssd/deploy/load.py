@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
-from .. import zoo
+from .. import processor, zoo
 from ..errors import ExportError, OptionError
 from .engines import Engine, MXNetEngine, OnnxEngine, last_line
 from .formats import ENGINES
 from .sidecar import FORMATS, PIXELS_NAME, TASKS, find_sidecars, read_export
 from .symbol import block_with, import_symbol, make_fast
+
+_log = logging.getLogger(__name__)
 
 
 class LoadedExport(NamedTuple):
@@ -67,6 +70,13 @@ def load_export(
     kind = ENGINES[engine]
     if engine not in there:
         raise OptionError(f"{path}: holds no files for {engine}; export it again with {_option(engine)}")
+    if kind == "int8" and not processor.has_vnni():
+        _log.warning(
+            "%s: this processor has no instruction for 8-bit integers (VNNI); what %s answers differs here from"
+            " elsewhere. The engines in full precision answer the same everywhere",
+            path,
+            engine,
+        )
     section = sidecar[kind]
     if "anchors" in section:
         raise ExportError(
