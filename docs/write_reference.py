@@ -105,7 +105,7 @@ def _object(name: str) -> List[str]:
 def _signature(name: str, thing: Any) -> List[str]:
     parameters = inspect.signature(thing).parameters.values()
     plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
-    shown = re.sub(r"<factory>", "...", str(inspect.Signature(plain)))
+    shown = re.sub(r"<(factory|function [^>]*>[^>]*)>", "...", str(inspect.Signature(plain)))
     return [f"{name}{shown}"]
 
 

@@ -72,8 +72,8 @@ def load_export(
         raise OptionError(f"{path}: holds no files for {engine}; export it again with {_option(engine)}")
     if kind == "int8" and not processor.has_vnni():
         _log.warning(
-            "%s: this processor has no instruction for 8-bit integers (VNNI); what %s answers differs here from"
-            " elsewhere. The engines in full precision answer the same everywhere",
+            "%s: this processor has no instruction for 8-bit integers (VNNI); what %s answers differs here"
+            " from elsewhere. The engines in full precision answer the same everywhere",
             path,
             engine,
         )
