@@ -56,6 +56,8 @@ def test_what_is_no_picture_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "say in which pictures" in capsys.readouterr().err
     assert main(["detect", str(SHAPES)]) == 2
     assert "say in which pictures" in capsys.readouterr().err
+    assert main(["detect", str(tmp_path / "gone.jpg")]) == 2
+    assert "gone.jpg: there is no such file" in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "exprots"), "photo.jpg"]) == 1
     assert "exprots" in capsys.readouterr().err
     broken = tmp_path / "broken.jpg"

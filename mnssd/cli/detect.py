@@ -132,6 +132,8 @@ def _detector_and_images(first: Optional[str], images: List[str]) -> Tuple[str, 
             file=sys.stderr,
         )
         return str(SHAPES), [first, *images]
+    if not images and not path.exists():
+        raise OptionError(f"{first}: there is no such file or folder")
     if not images:
         raise OptionError(f"say in which pictures: mnssd detect {first} IMAGE ...")
     return first, images
