@@ -529,3 +529,10 @@ def test_real_voc_gives_no_false_alarm(shared: Path, tmp_path: Path) -> None:
         height, width = read_image(finding["file"]).shape[:2]
         sides = sizes[finding["file"]].boxes
         assert (np.abs(sides - [0, 0, width - 1, height - 1]) < 1).all(axis=1).any()
+
+
+def test_no_kind_of_finding_is_idle() -> None:
+    """Each is given by some file of the package."""
+    package = Path(__file__).resolve().parents[1] / "mnssd"
+    text = "".join(path.read_text() for path in package.rglob("*.py") if path.name != "findings.py")
+    assert [code for code in KINDS if f'"{code}"' not in text] == []

@@ -38,7 +38,6 @@ KINDS: Dict[str, Kind] = {
     "image-missing": Kind(ERROR, _SKIPPED),
     "image-outside": Kind(ERROR, _SKIPPED),
     "image-unreadable": Kind(ERROR, "Images that cannot be decoded whole, replaced by others in training"),
-    "image-skipped": Kind(ERROR, _SKIPPED),
     "annotation-missing": Kind(ERROR, _SKIPPED),
     "annotation-unreadable": Kind(ERROR, _SKIPPED),
     "image-nameless": Kind(ERROR, "Images without a file name, skipped"),
