@@ -32,7 +32,7 @@ ARROWS: Dict[str, Set[str]] = {
     "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
     "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
 }
-ARROWS["report"] = set(ARROWS) - {"deploy", "train"}
+ARROWS["report"] = set(ARROWS) - {"deploy"}
 ARROWS["bench"] = set(ARROWS)
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}

@@ -150,9 +150,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net(mx.nd.zeros((1, 3, 64, 64)))
     net.save_parameters(str(folder / "mobilenet_v2_1_0-imagenet.params"))
     small = ["--width", "0.25", *TINY, "--val-interval", "1", "--no-report"]
-    shapes = ["--data-root", str(folder / "photos")]
-    for name in ("NAME", "photos", "trial", "cells"):
-        assert main(["train-ssd", *shapes, *small, "--output", str(folder / "runs" / name)]) == 0
+    for name, data in {"NAME": "photos", "photos": "photos", "trial": "photos", "cells": "BCCD"}.items():
+        root = ["--data-root", str(folder / data)]
+        assert main(["train-ssd", *root, *small, "--output", str(folder / "runs" / name)]) == 0
     for name in ("NAME", "cells"):
         run, export = str(folder / "runs" / name), str(folder / "exports" / name)
         assert main(["export", run, "--output", export]) == 0

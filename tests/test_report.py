@@ -257,6 +257,9 @@ def test_train_ssd_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pyte
 def test_errors_name_what_is_missing(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["report", str(tmp_path)]) == 1
     assert "is no run folder" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("task: classification\noptions: {}\n")
+    assert main(["report", str(tmp_path)]) == 1
+    assert "reports are made of detectors" in capsys.readouterr().err
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     (copy / "best.params").unlink()

@@ -160,6 +160,7 @@ def _write_corrected(
     empty = [name for name, dataset in mended.items() if not len(dataset)]
     if empty:
         raise MnssdError(f"{', '.join(empty)}: no image is left, so no corrected copy was written")
+    kind = "voc" if kind == "shapes" else kind  # which is VOC's layout
     notes: List[Any] = convert(mended, Path(folder), kind, False).notes
     for line in [*done, *notes]:
         print(f"note: {line}", file=sys.stderr)

@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
-import yaml
-
 from .. import __version__, processor, runtime, zoo
 from ..data.dataset import Dataset
 from ..data.registry import KINDS, measured_on, open_dataset
@@ -23,6 +21,7 @@ from ..evaluate.coco import COCOMetric, COCOResult
 from ..evaluate.mistakes import Point, Verdict, best_points, judge
 from ..evaluate.predict import Skipped, evaluate
 from ..evaluate.voc import VOCMetric, VOCResult
+from ..train.run_folder import RunFolder
 
 _PACKAGES = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python", "Pillow", "pycocotools")
 
@@ -92,18 +91,19 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
     MnssdError
         When it is no run of a detector, has no weights yet, or its data is not there.
     """
-    config = _config(run)
+    config = RunFolder(run).read_config()
+    if config.get("task") != "detection":
+        raise MnssdError(f"{run}: a run of {config.get('task')}; reports are made of detectors")
     options = {**config["options"], **({"data_root": data_root} if data_root else {})}
     net = zoo.load_detector(str(run))
     train, val = _datasets(options, net.classes)
-    results = {name: VOCMetric(net.classes, name) for name in ("voc07", "voc12")}
-    coco = COCOMetric(net.classes)
+    voc12, coco = VOCMetric(net.classes, "voc12"), COCOMetric(net.classes)
     pairs: List[Tuple[Sample, Detections]] = []
 
     def watch(sample: Sample, detections: Detections) -> None:
         pairs.append((sample, detections))
         coco.add(detections, sample)
-        results["voc12"].add(detections, sample)
+        voc12.add(detections, sample)
         progress()
 
     skipped: List[Skipped] = []
@@ -111,7 +111,7 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
     voc07 = evaluate(
         net, val, "voc07", workers=runtime.image_workers(), on_bad_image="skip", skipped=skipped, watch=watch
     )
-    measured = {"voc07": voc07, "voc12": results["voc12"].result()}
+    measured = {"voc07": voc07, "voc12": voc12.result()}
     points = best_points(measured["voc12"])
     return Material(
         name=run.resolve().name,
@@ -131,21 +131,6 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
         skipped=skipped,
         versions=_versions(),
     )
-
-
-def _config(run: Path) -> Dict[str, Any]:
-    path = run / zoo.CONFIG_FILE
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MnssdError(f"{path}: {error.strerror}; {run} is no run folder") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MnssdError(f"{path}: damaged ({error})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
-        raise MnssdError(f"{path}: not the configuration of a run")
-    if config.get("task") != "detection":
-        raise MnssdError(f"{path}: a run of {config.get('task')}; reports are made of detectors")
-    return config
 
 
 def _datasets(options: Mapping[str, Any], classes: Tuple[str, ...]) -> Tuple[Dataset, Dataset]:
