@@ -13,6 +13,7 @@ from ..runtime import settle
 from .channels import pad_channels, pad_outputs
 from .fast import runs_in_onednn
 from .fold_batchnorm import fold_batchnorm
+from .join_predictors import join_predictors
 from .known_concat import join_known
 from .symbol_graph import Graph
 
@@ -20,7 +21,7 @@ from .symbol_graph import Graph
 def fold(
     graph: Graph, arrays: Mapping[str, np.ndarray], pad: bool = False
 ) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
-    """The graph with BatchNorm folded into the convolutions, and the arrays it still needs.
+    """The graph with BatchNorm folded into the convolutions and predictors joined, and the arrays it needs.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ def fold(
         Under the names of a parameter file: ``arg:NAME`` and ``aux:NAME``.
     """
     fold_batchnorm(graph, arrays)
+    join_predictors(graph, arrays)
     if pad and not any(node.op == "BatchNorm" for node in graph.nodes()):
         pad_channels(graph)
         pad_outputs(graph)
