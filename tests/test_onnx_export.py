@@ -17,13 +17,14 @@ import pytest
 from deploy_helpers import CLASSES, SIZE, make_net, write_image, write_images, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from mnssd.cli.main import run_command
 from mnssd.data.image import read_image, resize_for_network, to_network_input
 from mnssd.deploy import formats, onnx_model
 from mnssd.deploy.compare import Rules
 from mnssd.deploy.detector import Detector
+from mnssd.deploy.engines import OnnxEngine
 from mnssd.deploy.export import export_detector
 from mnssd.deploy.formats import Formats
 from mnssd.errors import ExportError, OptionError
@@ -327,3 +328,45 @@ def test_pictures_of_any_kind_reach_onnx_runtime(exported: Path, tmp_path: Path)
         boxes = detector(path, score=0.0).boxes
         assert (boxes[:, 2] < size[0]).all()
         assert (boxes[:, 3] < size[1]).all()
+
+
+def test_eight_bits_are_multiplied_exactly_without_vnni_too() -> None:
+    """Inputs and weights so large that two products do not fit in 16 bits; see `engines._compute_exactly`."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(90, 128, (32, 64, 3, 3)).astype(np.int8) * np.int8([1, -1] * 16).reshape(
+        -1, 1, 1, 1
+    )
+    steps = {"data": 0.02, "weight": 0.01, "answer": 30.0}
+    zeros = {"data": np.uint8(0), "weight": np.int8(0), "answer": np.uint8(128)}
+    constants = {"integers": weight, **{f"{name}_zero": value for name, value in zeros.items()}}
+    constants.update({f"{name}_step": np.float32(value) for name, value in steps.items()})
+
+    def rounded(tensor: str, name: str, result: str) -> List[onnx.NodeProto]:
+        step = [f"{name}_step", f"{name}_zero"]
+        return [
+            helper.make_node("QuantizeLinear", [tensor, *step], [f"{name}_integers"]),
+            helper.make_node("DequantizeLinear", [f"{name}_integers", *step], [result]),
+        ]
+
+    nodes = [
+        *rounded("x", "data", "rounded"),
+        helper.make_node("DequantizeLinear", ["integers", "weight_step", "weight_zero"], ["weight"]),
+        helper.make_node("Conv", ["rounded", "weight"], ["sums"], kernel_shape=[3, 3]),
+        *rounded("sums", "answer", "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", onnx_model.OPSET)])
+    model.ir_version = onnx_model.IR_VERSION
+    x = rng.uniform(3, 5.1, (1, 64, 3, 3)).astype(np.float32)
+    (answer,) = OnnxEngine(model.SerializeToString(), takes_pixels=False).answer(x)
+    integers = np.clip(np.rint(x[0] / np.float32(0.02)), 0, 255)
+    sums = np.einsum("oyxc,yxc->o", weight.transpose(0, 2, 3, 1).astype(float), integers.transpose(1, 2, 0))
+    exact = sums * 0.02 * 0.01
+    assert np.abs(exact).max() > 1000
+    np.testing.assert_allclose(answer.ravel(), exact, atol=steps["answer"])
