@@ -151,11 +151,11 @@ def suit_single_images() -> bool:
     if "mxnet" in sys.modules or "MXNET_ENGINE_TYPE" in os.environ:
         return False
     os.environ["MXNET_ENGINE_TYPE"] = "NaiveEngine"
-    _start_engine_silently()
+    start_engine_silently()
     return True
 
 
-def _start_engine_silently() -> None:
+def start_engine_silently() -> None:
     """Start MXNet's engine without the line that it writes to stderr.
 
     MXNet 1.9.1 announces every engine but its default ("MXNet start using engine: NaiveEngine"), and no

@@ -31,13 +31,16 @@ from ..graph.inference import inference_block
 from .measure import median_seconds, plain_table
 from .options import BenchOptions
 
-ROUNDS = 3
+ROUNDS = 5
 """So often is each timed."""
 
 BATCHES = (1, 8)
 
 NETWORK = "network"
 """What the row of the run itself is called."""
+
+
+Rounds = List[Dict[str, Dict[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ class ExportRow:
     megabytes : float
         Of its files.
     heads, whole : dict of int to float
-        Milliseconds an image by batch size: to class scores and box offsets, and to detections.
+        Milliseconds an image by batch size: to class scores and box offsets, and to detections. Medians of
+        the rounds.
+    rounds : list of dict
+        Each round's ``heads`` and ``whole``, for ratios of what ran one after the other.
     peak_megabytes : int, optional
         The most resident memory of its process, data set and interpreter included.
     map : float, optional
@@ -64,6 +70,7 @@ class ExportRow:
     whole: Dict[int, float]
     peak_megabytes: Optional[int]
     map: Optional[float]
+    rounds: Rounds
 
     def as_dict(self) -> Dict[str, Any]:
         """For JSON."""
@@ -87,7 +94,7 @@ def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
     names = [NETWORK, *names] if options.run else names
     workers = [_Worker(name, folder, options) for name in names]
     try:
-        times: List[List[Dict[str, Dict[int, float]]]] = [[] for _ in names]
+        times: List[Rounds] = [[] for _ in names]
         for _ in range(ROUNDS):
             for worker, found in zip(workers, times):
                 found.append(worker.ask("time"))
@@ -99,7 +106,7 @@ def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
                 for what in ("heads", "whole")
             )
             size = _bytes(name, folder, sidecar, options) / 1e6
-            rows.append(ExportRow(name, size, heads, whole, worker.ask("peak"), score))
+            rows.append(ExportRow(name, size, heads, whole, worker.ask("peak"), score, found))
         return rows
     finally:
         for worker in workers:
@@ -164,7 +171,7 @@ class _Worker:
 
 def _serve(connection: Connection, name: str, folder: Path, options: BenchOptions) -> None:
     """What runs in a process of its own until nobody asks any more."""
-    runtime.suit_single_images()
+    runtime.start_engine_silently()  # the one that this process inherits in MXNET_ENGINE_TYPE
     try:
         measured = _Measured(name, folder, options)
         questions = {"time": measured.time, "evaluate": measured.evaluate, "peak": processor.peak_megabytes}
