@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from mnssd import processor
 from mnssd.cli.main import run_command
 from mnssd.data.image import read_image, resize_for_network, to_network_input
-from mnssd.deploy import formats, onnx_model
+from mnssd.deploy import engines, formats, onnx_model
 from mnssd.deploy.compare import Rules
 from mnssd.deploy.detector import Detector
 from mnssd.deploy.engines import OnnxEngine
@@ -370,3 +371,17 @@ def test_eight_bits_are_multiplied_exactly_without_vnni_too() -> None:
     exact = sums * 0.02 * 0.01
     assert np.abs(exact).max() > 1000
     np.testing.assert_allclose(answer.ravel(), exact, atol=steps["answer"])
+
+
+@pytest.mark.parametrize("has_vnni", [True, False])
+def test_what_makes_them_exact_is_asked_for_where_it_is_needed(
+    has_vnni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "has_vnni", lambda: has_vnni)
+    options = onnxruntime.SessionOptions()
+    engines._compute_exactly(options)
+    if has_vnni:
+        with pytest.raises(RuntimeError):  # no such entry
+            options.get_session_config_entry(engines.EXACTLY)
+    else:
+        assert options.get_session_config_entry(engines.EXACTLY) == "1"
