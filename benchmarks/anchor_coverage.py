@@ -3,12 +3,15 @@
     python benchmarks/anchor_coverage.py [--size 160] [FOLDER SPLIT]
 
 FOLDER is in VOC layout, by default the built-in data set. TensorFlow's scheme has on the finest map only the
-half square and the ratios 2 and 1/2 (``reduce_boxes_in_lowest_layer``).
+half square and the ratios 2 and 1/2 (``reduce_boxes_in_lowest_layer``). The third row has as many
+shapes as this package at each place, found by k-means over the data set's own boxes (Redmon and Farhadi 2017,
+section 2: distances are 1 - IoU), those of each map among the boxes whose size is nearest to its scale.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import List, Tuple
 
 import numpy as np
 
@@ -17,9 +20,46 @@ from mnssd import zoo
 from mnssd.data.registry import open_dataset
 from mnssd.data.targets import TargetAssigner
 from mnssd.data.voc import read_voc_folder
-from mnssd.nn.anchors import anchors_per_position
+from mnssd.nn.anchors import SCALES, anchors_per_position
 
 TENSORFLOW = (1, 2, 4)  # of `anchor_shapes(0)`: ratios 2 and 1/2, the half square
+
+
+def shape_overlaps(sizes: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """IoU of ``(N, 2)`` widths and heights with ``(K, 2)``, all centred in one point."""
+    shared = np.minimum(sizes[:, None], shapes[None]).prod(axis=2)
+    return shared / (sizes.prod(axis=1)[:, None] + shapes.prod(axis=1)[None] - shared)
+
+
+def k_means(sizes: np.ndarray, count: int) -> np.ndarray:
+    """``(count, 2)``; from the sizes at equal steps of their areas' ranks, until nothing moves."""
+    ranks = np.argsort(sizes.prod(axis=1))
+    shapes = sizes[ranks[np.linspace(0, len(sizes) - 1, count + 2).astype(int)[1:-1]]]
+    for _ in range(100):
+        nearest = shape_overlaps(sizes, shapes).argmax(axis=1)
+        moved = [
+            sizes[nearest == k].mean(axis=0) if (nearest == k).any() else shapes[k] for k in range(count)
+        ]
+        if np.allclose(moved, shapes):
+            break
+        shapes = np.array(moved)
+    return shapes
+
+
+def cluster(anchors: np.ndarray, maps: List[Tuple[int, int]], sizes: np.ndarray, side: int) -> np.ndarray:
+    """`anchors` at the same places with shapes of `sizes`, ``(N, 2)``."""
+    parts, begin = [], 0
+    side_of = np.sqrt(sizes.prod(axis=1)) / side
+    edges = [0.0, *(np.sqrt(a * b) for a, b in zip(SCALES, SCALES[1:])), np.inf]
+    for index, (columns, rows) in enumerate(maps):
+        count = anchors_per_position(index)
+        part = anchors[begin : begin + columns * rows * count].copy()
+        mine = sizes[(side_of >= edges[index]) & (side_of < edges[index + 1])]
+        if len(mine) >= count:
+            part[:, 2:] = np.tile(k_means(mine, count), (columns * rows, 1))
+        parts.append(part)
+        begin += len(part)
+    return np.concatenate(parts)
 
 
 def main() -> None:
@@ -38,7 +78,13 @@ def main() -> None:
     kept = np.isin(np.arange(finest) % anchors_per_position(0), TENSORFLOW)
     tensorflow = np.concatenate([net.anchors[:finest][kept], net.anchors[finest:]])
     print(f"{dataset.name}, {len(dataset)} images at {args.size} pixels")
-    for name, anchors in (("this package", net.anchors), ("TensorFlow", tensorflow)):
+    scaled = [
+        (s.boxes[:, 2:] - s.boxes[:, :2] + 1) * (args.size / s.size[0], args.size / s.size[1])
+        for s in dataset
+    ]
+    clustered = cluster(net.anchors, net.map_sizes(), np.concatenate(scaled), args.size)
+    tried = (("this package", net.anchors), ("TensorFlow", tensorflow), ("k-means", clustered))
+    for name, anchors in tried:
         assigner, matches = TargetAssigner(anchors), []
         for sample in dataset:
             scale = np.array([args.size / sample.size[0], args.size / sample.size[1]] * 2, np.float32)
