@@ -104,6 +104,7 @@ def test_rewritten_networks_are_the_same_with_fixed_statistics(
     assert_no_worse_than_rounding(slopes, limit=0.1)
     assert (rewritten["BatchNorm + ReLU6"], rewritten["BatchNorm + ReLU"]) == counts
     assert rewritten["pad channels"] > 0 or blocks == "blocks_of_eight"
+    assert rewritten["join predictors"] == (6 if name.startswith("ssd ") else 0)  # one a map
 
 
 @pytest.mark.parametrize("name", ["v1 relu", "v2 projection", "ssd v2", "ssdlite v1"])

@@ -73,20 +73,33 @@ class Pieces(HybridBlock):
         )
 
 
+class Predictors(HybridBlock):
+    """Two convolutions of one map, as a detector has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.classes, self.boxes = (nn.Conv2D(count, 3, padding=1, in_channels=3) for count in (21, 12))
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return F.concat(*(F.transpose(p(x), (0, 2, 3, 1)) for p in (self.classes, self.boxes)), dim=3)
+
+
 # ---- each pass on its own, and all together ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("factory", "counts"),
     [
-        # convolutions with padded inputs or outputs; convolutions padded and cut; ReLU6; ReLU
-        (lambda: stack("relu6"), (4, 1, 3, 0)),
-        (lambda: stack("relu"), (4, 1, 0, 3)),
-        (lambda: stack("relu6", 16, 32, 48), (0, 0, 3, 0)),
-        (lambda: stack("relu", 16, 32, 48), (0, 0, 0, 3)),
-        (bottlenecks, (12, 1, 7, 0)),
+        # convolutions with padded inputs or outputs; joined; padded and cut; ReLU6; ReLU
+        (lambda: stack("relu6"), (4, 0, 1, 3, 0)),
+        (lambda: stack("relu"), (4, 0, 1, 0, 3)),
+        (lambda: stack("relu6", 16, 32, 48), (0, 0, 0, 3, 0)),
+        (lambda: stack("relu", 16, 32, 48), (0, 0, 0, 0, 3)),
+        (bottlenecks, (12, 0, 1, 7, 0)),
+        (Predictors, (0, 1, 1, 0, 0)),
     ],
-    ids=["relu6", "relu", "whole vectors relu6", "whole vectors relu", "bottlenecks"],
+    ids=["relu6", "relu", "whole vectors relu6", "whole vectors relu", "bottlenecks", "predictors"],
 )
 def test_rewritten_block_is_the_same(factory: Any, counts: Sequence[int]) -> None:
     fast = assert_same_block(factory, images(4, 32, 32))
@@ -98,9 +111,11 @@ def test_rewritten_block_is_the_same(factory: Any, counts: Sequence[int]) -> Non
 def test_each_pass_alone_changes_nothing_that_can_be_seen(only: str, act: str) -> None:
     # the odd counts for the padding, whole vectors for the fusing
     factory = (lambda: stack(act)) if only.startswith("pad") else (lambda: stack(act, 16, 32, 48))
+    factory = Predictors if only == "join predictors" else factory
     fast = assert_same_block(factory, images(4, 32, 32), [(only, PASSES[only])])
     applies = (
-        only.startswith("pad") or only == {"relu6": "BatchNorm + ReLU6", "relu": "BatchNorm + ReLU"}[act]
+        only.startswith(("pad", "join"))
+        or only == {"relu6": "BatchNorm + ReLU6", "relu": "BatchNorm + ReLU"}[act]
     )
     assert (fast.rewritten[only] > 0) is applies
 
@@ -109,10 +124,10 @@ def test_each_pass_alone_changes_nothing_that_can_be_seen(only: str, act: str) -
 @pytest.mark.parametrize(
     ("factory", "counts"),
     [
-        (lambda: stack("relu6"), (2, 1, 3, 0)),
-        (lambda: stack("relu"), (2, 1, 0, 3)),
-        (lambda: stack("relu6", 8, 24, 40), (0, 0, 3, 0)),
-        (bottlenecks, (8, 1, 7, 0)),
+        (lambda: stack("relu6"), (2, 0, 1, 3, 0)),
+        (lambda: stack("relu"), (2, 0, 1, 0, 3)),
+        (lambda: stack("relu6", 8, 24, 40), (0, 0, 0, 3, 0)),
+        (bottlenecks, (8, 0, 1, 7, 0)),
     ],
     ids=["relu6", "relu", "whole vectors", "bottlenecks"],
 )

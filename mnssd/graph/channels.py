@@ -93,7 +93,7 @@ def pad_outputs(graph: Graph) -> int:
     zeros = _Zeros(graph, "output_zeros")
     cut: Dict[int, Node] = {}
     for node in graph.nodes():
-        count = int(node.attrs["num_filter"]) if _is_predictor(graph, node) else 0
+        count = int(node.attrs["num_filter"]) if is_predictor(graph, node) else 0
         if count % graph.channel_block:
             _pad_outputs(node, _whole(count, graph.channel_block), zeros)
             attrs = {"axis": "1", "begin": "0", "end": str(count)}
@@ -111,7 +111,8 @@ def _whole(count: int, block: int) -> int:
     return -(-count // block) * block
 
 
-def _is_predictor(graph: Graph, node: Node) -> bool:
+def is_predictor(graph: Graph, node: Node) -> bool:
+    """A convolution in which every output sees every input, of parameters whose shapes are known."""
     if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1" or not _channels_first(node):
         return False
     return all(graph.has_shape(source) for source, _ in node.inputs[1:])

@@ -13,12 +13,14 @@ from mxnet.gluon.parameter import ParameterDict
 from .. import processor
 from .batchnorm_relu import fuse_batchnorm_relu, fuse_batchnorm_relu6
 from .channels import pad_channels, pad_outputs
+from .join_predictors import join_predictors
 from .symbol_graph import Graph
 
 Pass = Callable[[Graph], int]
 
 TRAINING_PASSES: Sequence[Tuple[str, Pass]] = (
     ("pad channels", pad_channels),
+    ("join predictors", join_predictors),
     ("pad predictors", pad_outputs),
     ("BatchNorm + ReLU6", fuse_batchnorm_relu6),
     ("BatchNorm + ReLU", fuse_batchnorm_relu),

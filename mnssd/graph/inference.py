@@ -40,11 +40,13 @@ def fold(
         Under the names of a parameter file: ``arg:NAME`` and ``aux:NAME``.
     """
     fold_batchnorm(graph, arrays)
-    join_predictors(graph, arrays)
-    if pad and not any(node.op == "BatchNorm" for node in graph.nodes()):
+    pad = pad and not any(node.op == "BatchNorm" for node in graph.nodes())
+    if pad:
         pad_channels(graph)
+    join_predictors(graph)
+    if pad:
         pad_outputs(graph)
-        join_known(graph, arrays)
+    join_known(graph, arrays)
     symbol = graph.symbol()
     values = {**arrays, **graph.constants}
     arguments = {f"arg:{key}": values[key] for key in symbol.list_arguments() if key in values}
