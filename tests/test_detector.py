@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import cv2
+import mxnet as mx
 import numpy as np
 import pytest
 from deploy_helpers import (
@@ -27,6 +28,7 @@ from mnssd.data.image import resize_for_network, to_network_input
 from mnssd.data.network_io import to_detections
 from mnssd.data.sample import Detections
 from mnssd.deploy.detector import Detector
+from mnssd.deploy.engines import MXNetEngine
 from mnssd.deploy.export import export_detector
 from mnssd.errors import ExportError, ImageError, MnssdError, WeightsError
 
@@ -335,3 +337,15 @@ def test_command_refuses(
     assert "is a file" in capsys.readouterr().err
     assert run_command("detect", [str(tmp_path), images[0]]) == MnssdError.exit_code
     assert "neither an export nor a run" in capsys.readouterr().err
+
+
+def test_a_batch_is_read_where_it_lies_and_stays_writable() -> None:
+    block = mx.gluon.nn.HybridLambda("negative")
+    engine = MXNetEngine(block, mx.cpu())
+    x = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    for batch in (x, x[:, :, ::2], x.transpose(0, 1, 3, 2), x.astype(np.uint8)):
+        (answer,) = engine.answer(batch)
+        np.testing.assert_array_equal(answer, -batch.astype(answer.dtype))
+        assert batch.flags.writeable
+    x += 1  # the next call sees what the array holds then
+    np.testing.assert_array_equal(engine.answer(x)[0], -x)
