@@ -59,6 +59,8 @@ VARIANTS: Dict[str, List[str]] = {
     "focal": [*START, "--cls-loss", "focal"],
     "label smoothing 0.1": [*START, "--label-smoothing", "0.1"],
     "match 0.45": [*START, "--match-iou", "0.45"],
+    "no warm-up": [*START, "--warmup", "0"],
+    "steps": [*START, "--schedule", "step"],
     "clip 5": [*START, "--clip-gradient", "5"],
     "stored statistics": [*START, "--no-adopt-statistics"],
     "ssdlite": [*START, "--head", "ssdlite"],
