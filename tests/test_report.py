@@ -7,9 +7,11 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from mnssd.data.sample import Detections, Sample
 from mnssd.data.shapes import make_shapes
 from mnssd.evaluate.mistakes import KINDS, Point, best_points, box_overlaps, judge
 from mnssd.evaluate.voc import VOCMetric
+from mnssd.report import plots
 from mnssd.report.pictures import TITLES, draw_mistake
 from mnssd.train.run import train_detector
 
@@ -174,6 +177,34 @@ def test_a_picture_shows_answer_and_truth(tmp_path: Path) -> None:
 
 
 # ---- the page ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("classes", "named", "inside"), [(3, 3, True), (20, 20, False), (80, 32, False)])
+def test_names_of_curves_hide_none(classes: int, named: int, inside: bool) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [f"class number {number}" for number in range(classes)]
+    curve = SimpleNamespace(recall=np.array([0.1, 0.5]), precision=np.array([1.0, 0.5]))
+    result = SimpleNamespace(
+        curves=dict.fromkeys(names, curve), positives={name: row for row, name in enumerate(names)}
+    )
+    material: Any = SimpleNamespace(results={"voc12": result}, points={})
+    figure = plots._curves(material, pyplot)[0]
+    figure.tight_layout()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert sorted(shown) == sorted(names[-named:])  # those with the most objects
+    figure.canvas.draw()
+    below = legend.get_window_extent()
+    assert below.y0 >= 0
+    assert below.x0 >= 0
+    assert below.x1 <= figure.bbox.x1
+    ticks = axes.xaxis.label.get_window_extent()
+    assert (below.y1 > axes.bbox.y0) == inside
+    assert inside or below.y1 < ticks.y0
+    pyplot.close(figure)
 
 
 def test_the_page_needs_nothing_else(trained: Path) -> None:

@@ -16,6 +16,13 @@ from .material import Material
 COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
 """All of at least 4.5 to 1 against white (WCAG 2, contrast)."""
 
+LEGEND_INSIDE = 8
+"""Curves that a plot of precision names within its axes; the names of more stand below them. Where there are
+more than colours and styles can tell apart, those of the rarest classes are grey and without a name."""
+
+LEGEND_WIDTH = 92
+"""Letters in a line of names below the axes."""
+
 
 class Plot(NamedTuple):
     """One picture: its file's name without ending, heading, a text in place of it, and SVG as a data URL."""
@@ -153,22 +160,31 @@ def _aps(material: Material, pyplot: Any) -> Any:
 
 def _curves(material: Material, pyplot: Any) -> Any:
     result = material.results["voc12"]
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.4))
     styles = ("-", "--", ":", "-.")
-    for number, name in enumerate(result.curves):
-        curve = result.curves[name]
-        style = styles[number // len(COLORS) % len(styles)]
-        axes.plot(curve.recall, curve.precision, style, color=COLORS[number % len(COLORS)], label=name)
+    common = sorted(result.curves, key=lambda name: -result.positives[name])
+    told_apart = set(common[: len(COLORS) * len(styles)])
+    columns = min(4, max(1, LEGEND_WIDTH // (9 + max(map(len, result.curves)))))
+    below = -(-len(told_apart) // columns) if len(told_apart) > LEGEND_INSIDE else 0  # lines
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4 + 0.18 * below))
+    for name in common[len(told_apart) :]:
+        axes.plot(result.curves[name].recall, result.curves[name].precision, color="#b8bec6", linewidth=0.7)
+    for number, name in enumerate(name for name in result.curves if name in told_apart):
+        curve, color = result.curves[name], COLORS[number % len(COLORS)]
+        axes.plot(curve.recall, curve.precision, styles[number // len(COLORS)], color=color, label=name)
         if name in material.points:
             point = material.points[name]
-            axes.plot(
-                [point.recall], [point.precision], "o", color=COLORS[number % len(COLORS)], markersize=5
-            )
+            axes.plot([point.recall], [point.precision], "o", color=color, markersize=5)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.legend(frameon=False, fontsize=9, ncol=1 + len(result.curves) // 10)
+    if below:
+        axes.legend(
+            frameon=False, fontsize=9, ncol=columns, loc="upper center", bbox_to_anchor=(0.5, 0),
+            borderaxespad=4,
+        )  # fmt: skip
+    else:
+        axes.legend(frameon=False, fontsize=9)
     text = "Precision over recall of each class; dots mark the best F1: " + ", ".join(
         f"{name} {p.precision:.2f} at recall {p.recall:.2f}" for name, p in material.points.items()
     )
