@@ -32,6 +32,10 @@ ADAMW = ["--optimizer", "adamw", "--wd", "0.05"]
 START = [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"]
 """The best of the rates and optimizers tried; the other variants start here."""
 LITE = [*ADAMW, "--head", "ssdlite"]
+LITE_RATES = ["--lr", "0.004", "--pretrained-lr", "0.025"]
+WIDER = ["--match-iou", "0.4", "--expand-ratio", "2"]
+THREE = ["--match-iou", "0.45", "--expand-ratio", "2", "--clip-gradient", "5"]
+"""The three that did best when each was the one thing changed."""
 
 VARIANTS: Dict[str, List[str]] = {
     "base": START,
@@ -62,11 +66,17 @@ VARIANTS: Dict[str, List[str]] = {
     "no warm-up": [*START, "--warmup", "0"],
     "steps": [*START, "--schedule", "step"],
     "clip 5": [*START, "--clip-gradient", "5"],
+    "match 0.4": [*START, "--match-iou", "0.4"],
+    "match 0.35": [*START, "--match-iou", "0.35"],
+    "match 0.4, expansion 2": [*START, *WIDER],
+    "match 0.45, expansion 2": [*START, "--match-iou", "0.45", "--expand-ratio", "2"],
+    "match 0.45, expansion 2, clip 5": [*START, *THREE],
     "stored statistics": [*START, "--no-adopt-statistics"],
     "ssdlite": [*START, "--head", "ssdlite"],
     "ssdlite, lr 0.001, backbone 0.0001": [*LITE, "--lr", "0.001", "--pretrained-lr", "0.1"],
     "ssdlite, lr 0.002, backbone 0.0001": [*LITE, "--lr", "0.002", "--pretrained-lr", "0.05"],
-    "ssdlite, lr 0.004, backbone 0.0001": [*LITE, "--lr", "0.004", "--pretrained-lr", "0.025"],
+    "ssdlite, lr 0.004, backbone 0.0001": [*LITE, *LITE_RATES],
+    "ssdlite, lr 0.004, match 0.4, expansion 2": [*LITE, *LITE_RATES, *WIDER],
 }
 
 

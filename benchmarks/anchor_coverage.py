@@ -6,6 +6,8 @@ FOLDER is in VOC layout, by default the built-in data set. TensorFlow's scheme h
 half square and the ratios 2 and 1/2 (``reduce_boxes_in_lowest_layer``). The third row has as many
 shapes as this package at each place, found by k-means over the data set's own boxes (Redmon and Farhadi 2017,
 section 2: distances are 1 - IoU), those of each map among the boxes whose size is nearest to its scale.
+Then, for this package's anchors, how many of them learn to find one object, by the overlap that is asked for
+(`--match-iou`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from mnssd.data.targets import TargetAssigner
 from mnssd.data.voc import read_voc_folder
 from mnssd.nn.anchors import SCALES, anchors_per_position
 
+THRESHOLDS = (0.5, 0.45, 0.4, 0.35, 0.3)
 TENSORFLOW = (1, 2, 4)  # of `anchor_shapes(0)`: ratios 2 and 1/2, the half square
 
 
@@ -92,6 +95,19 @@ def main() -> None:
         found = np.array(matches)
         covered, mean = (found > 0).mean(), found.mean()
         print(f"{name}: {len(anchors)} anchors, {covered:.3f} covered, {mean:.2f} matches each")
+    for threshold in THRESHOLDS:
+        assigner, counts = TargetAssigner(net.anchors, threshold), []
+        for sample in dataset:
+            scale = np.array([args.size / sample.size[0], args.size / sample.size[1]] * 2, np.float32)
+            boxes = sample.boxes * scale
+            # The classes are the boxes' own numbers: the targets then tell which box each anchor has.
+            labels, _ = assigner(boxes, np.arange(len(boxes)))
+            counts += np.bincount(labels, minlength=len(boxes) + 1)[1:].tolist()
+        found = np.array(counts)
+        print(
+            f"--match-iou {threshold}: {found.mean():.1f} positive anchors an object, "
+            f"{(found <= 1).mean():.2f} of the objects with one or none"
+        )
 
 
 if __name__ == "__main__":
