@@ -62,7 +62,7 @@ KINDS: Dict[str, Kind] = {
     "box-two-classes": Kind(WARNING, "Boxes with objects of two classes in one place, both learned"),
     "box-tiny": Kind(WARNING, "Boxes of a few pixels in the network's input, hardly to be learned"),
     "box-whole-image": Kind(NOTE, "Boxes that cover their whole image"),
-    "boxes-unmatched": Kind(WARNING, "Boxes that overlap no anchor by half, learned by one anchor each"),
+    "boxes-unmatched": Kind(WARNING, "Boxes that overlap no anchor enough, learned by one anchor each"),
     # ---- images
     "size-differs": Kind(WARNING, "Annotations that state another size than their image has"),
     "size-turned": Kind(

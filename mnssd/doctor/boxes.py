@@ -82,9 +82,9 @@ def _named(sample: Sample, classes: Sequence[str], row: int) -> str:
 
 
 def check_anchors(
-    name: str, dataset: Dataset, anchors: np.ndarray, net_size: Size
+    name: str, dataset: Dataset, anchors: np.ndarray, net_size: Size, match_iou: float = MATCH
 ) -> Tuple[List[Finding], Optional[float]]:
-    """Whether boxes overlap an anchor by half, and the share of those that do not; None without boxes."""
+    """Whether boxes overlap an anchor by `match_iou`, and the share that does not; None without boxes."""
     boxes = [s.boxes * _scale(s, net_size) for s in dataset if len(s.boxes)]
     if not boxes:
         return [], None
@@ -94,12 +94,16 @@ def check_anchors(
     best = np.concatenate(
         [assigner.overlaps(part).max(axis=1) for part in np.array_split(chosen, -(-len(chosen) // 64))]
     )
-    share = float((best < MATCH).mean())
+    unmatched = best < match_iou
+    share = float(unmatched.mean())
     found = []
     if share > MANY_UNMATCHED:
-        sides = chosen[best < MATCH][:, 2:] - chosen[best < MATCH][:, :2]
+        sides = chosen[unmatched][:, 2:] - chosen[unmatched][:, :2]
         typical = np.median(sides, axis=0)
-        text = f"{share:.0%} of them, typically {typical[0]:.0f} x {typical[1]:.0f} px of the input"
+        text = (
+            f"{share:.0%} of them overlap none by {match_iou:g}, "
+            f"typically {typical[0]:.0f} x {typical[1]:.0f} px of the input"
+        )
         found.append(Finding("boxes-unmatched", name, "", text))
     return found, share
 

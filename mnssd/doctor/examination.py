@@ -105,14 +105,19 @@ def examine(
 
 
 def short(
-    kind: str, parts: Mapping[str, Dataset], trained: str, net_size: Size, anchors: np.ndarray
+    kind: str,
+    parts: Mapping[str, Dataset],
+    trained: str,
+    net_size: Size,
+    anchors: np.ndarray,
+    match_iou: float,
 ) -> List[str]:
     """Lines for the user before training: what the boxes show, beyond what their reader has said."""
     known = {finding for dataset in parts.values() for finding in dataset.findings}
     every = _check_annotations(kind, parts, trained, net_size)
     found = [f for f in every if f not in known and f.code != "class-unused"]  # the reader has said so
     for name, dataset in parts.items():
-        found += check_anchors(name, dataset, anchors, net_size)[0]
+        found += check_anchors(name, dataset, anchors, net_size, match_iou)[0]
     return summary(f for f in _in_order(found) if KINDS[f.code].level != LEVELS[-1])
 
 

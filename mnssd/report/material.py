@@ -14,7 +14,7 @@ from .. import __version__, processor, runtime, zoo
 from ..data.dataset import Dataset
 from ..data.registry import KINDS, measured_on, open_dataset
 from ..data.sample import Detections, Sample
-from ..doctor.boxes import check_anchors
+from ..doctor.boxes import MATCH, check_anchors
 from ..doctor.examination import describe
 from ..errors import DataError, MnssdError
 from ..evaluate.coco import COCOMetric, COCOResult
@@ -97,6 +97,7 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
     options = {**config["options"], **({"data_root": data_root} if data_root else {})}
     net = zoo.load_detector(str(run))
     train, val = _datasets(options, net.classes)
+    match_iou = float(options.get("match_iou", MATCH))
     voc12, coco = VOCMetric(net.classes, "voc12"), COCOMetric(net.classes)
     pairs: List[Tuple[Sample, Detections]] = []
 
@@ -118,7 +119,10 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
         spec=zoo.read_spec(str(run / zoo.CONFIG_FILE)),
         options=options,
         rows=_rows(run / "log.csv"),
-        train={**describe(train), "boxes_without_anchor": check_anchors("", train, net.anchors, net.size)[1]},
+        train={
+            **describe(train),
+            "boxes_without_anchor": check_anchors("", train, net.anchors, net.size, match_iou)[1],
+        },
         val=describe(val),
         val_name=val.name,
         boxes=_sides(train, net.size),

@@ -110,8 +110,9 @@ class DetectionTask:
         parts = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
         kind, root = self.options.dataset, Path(self.options.data_root or KINDS[self.options.dataset].root)
         return short(
-            recognise(root)[0] if kind == "auto" else kind, parts, "train", self.spec.size, self.net.anchors
-        )
+            recognise(root)[0] if kind == "auto" else kind, parts, "train",
+            self.spec.size, self.net.anchors, self.options.match_iou,
+        )  # fmt: skip
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)
