@@ -34,8 +34,7 @@ START = [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"]
 LITE = [*ADAMW, "--head", "ssdlite"]
 LITE_RATES = ["--lr", "0.004", "--pretrained-lr", "0.025"]
 WIDER = ["--match-iou", "0.4", "--expand-ratio", "2"]
-THREE = ["--match-iou", "0.45", "--expand-ratio", "2", "--clip-gradient", "5"]
-"""The three that did best when each was the one thing changed."""
+"""More anchors learn from each object, and fewer objects are made small: what the recipes of VOC have."""
 
 VARIANTS: Dict[str, List[str]] = {
     "base": START,
@@ -70,7 +69,6 @@ VARIANTS: Dict[str, List[str]] = {
     "match 0.35": [*START, "--match-iou", "0.35"],
     "match 0.4, expansion 2": [*START, *WIDER],
     "match 0.45, expansion 2": [*START, "--match-iou", "0.45", "--expand-ratio", "2"],
-    "match 0.45, expansion 2, clip 5": [*START, *THREE],
     "stored statistics": [*START, "--no-adopt-statistics"],
     "ssdlite": [*START, "--head", "ssdlite"],
     "ssdlite, lr 0.001, backbone 0.0001": [*LITE, "--lr", "0.001", "--pretrained-lr", "0.1"],

@@ -94,10 +94,11 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
     config = RunFolder(run).read_config()
     if config.get("task") != "detection":
         raise MnssdError(f"{run}: a run of {config.get('task')}; reports are made of detectors")
-    options = {**config["options"], **({"data_root": data_root} if data_root else {})}
+    # A run of before `match_iou` was an option has matched like this.
+    options = {"match_iou": MATCH, **config["options"], **({"data_root": data_root} if data_root else {})}
     net = zoo.load_detector(str(run))
     train, val = _datasets(options, net.classes)
-    match_iou = float(options.get("match_iou", MATCH))
+    unmatched = check_anchors("", train, net.anchors, net.size, options["match_iou"])[1]
     voc12, coco = VOCMetric(net.classes, "voc12"), COCOMetric(net.classes)
     pairs: List[Tuple[Sample, Detections]] = []
 
@@ -119,10 +120,7 @@ def gather(run: Path, data_root: str = "", progress: Callable[[], object] = lamb
         spec=zoo.read_spec(str(run / zoo.CONFIG_FILE)),
         options=options,
         rows=_rows(run / "log.csv"),
-        train={
-            **describe(train),
-            "boxes_without_anchor": check_anchors("", train, net.anchors, net.size, match_iou)[1],
-        },
+        train={**describe(train), "boxes_without_anchor": unmatched},
         val=describe(val),
         val_name=val.name,
         boxes=_sides(train, net.size),

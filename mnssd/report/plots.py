@@ -11,7 +11,6 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from ..doctor.boxes import MATCH
 from .material import Material
 
 COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
@@ -256,7 +255,7 @@ def _anchors(material: Material, pyplot: Any) -> Any:
     axes.set_xlabel("width, pixels of the network's input")
     axes.set_ylabel("height")
     axes.legend(frameon=False)
-    share, overlap = material.train.get("boxes_without_anchor"), material.options.get("match_iou", MATCH)
+    share, overlap = material.train.get("boxes_without_anchor"), material.options["match_iou"]
     without = "" if share is None else f"; {share:.1%} of the boxes overlap none by {overlap:g}"
     what = f"{len(material.boxes)} training boxes and {len(shapes)} shapes of anchors"
     return figure, "anchors", "Boxes and anchors", f"Widths and heights of {what}{without}."
