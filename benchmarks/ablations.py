@@ -68,6 +68,8 @@ VARIANTS: Dict[str, List[str]] = {
     "match 0.4": [*START, "--match-iou", "0.4"],
     "match 0.35": [*START, "--match-iou", "0.35"],
     "match 0.4, expansion 2": [*START, *WIDER],
+    "match 0.35, expansion 2": [*START, "--match-iou", "0.35", "--expand-ratio", "2"],
+    "match 0.3, expansion 2": [*START, "--match-iou", "0.3", "--expand-ratio", "2"],
     "match 0.45, expansion 2": [*START, "--match-iou", "0.45", "--expand-ratio", "2"],
     "stored statistics": [*START, "--no-adopt-statistics"],
     "ssdlite": [*START, "--head", "ssdlite"],
