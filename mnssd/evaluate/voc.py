@@ -43,7 +43,7 @@ _FOUND, _THERE = "the detections", "the ground truth"  # how messages name them
 # The devkit's ``0:0.1:1``, as the multiples of 0.1 that floating point gives: the points 3, 6 and 7 lie
 # one bit above 0.3, 0.6 and 0.7, so that 6 true positives of 10 do not reach theirs. The widespread
 # ports of the metric use the same numbers, by ``numpy.arange(0, 1.1, 0.1)`` or ``linspace``, and so do
-# published expectations: case 1 of tests/test_voc_metric.py has a recall of exactly 9 / 15.
+# published expectations: case 1 of tests/test_voc_metric_parity.py has a recall of exactly 9 / 15.
 # (MATLAB counts the upper half of a range down from its end and so has the plain 0.6 and 0.7. For such
 # recalls alone, its answer can be higher by up to 1 / 11 for each of the two points.)
 RECALL_POINTS = np.arange(11) * 0.1
