@@ -1,4 +1,4 @@
-"""Prediction over a data set, and the command `eval` from end to end."""
+"""The command `eval` from end to end: a network, detection files, data sets by kind."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
 
-import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from eval_helpers import CLASSES, PICTURES, make_devkit
 
 from mnssd import zoo
 from mnssd.cli.eval import EvalOptions
@@ -21,207 +20,24 @@ from mnssd.cli.main import run_command
 from mnssd.data import shapes
 from mnssd.data.dataset import Dataset
 from mnssd.data.registry import KINDS, open_dataset
-from mnssd.data.sample import Sample
 from mnssd.data.shapes import make_shapes
-from mnssd.data.voc import write_annotation
-from mnssd.errors import DataError, ImageError, OptionError
+from mnssd.errors import DataError, OptionError
 from mnssd.evaluate import voc
-from mnssd.evaluate.predict import Skipped, evaluate, predict
+from mnssd.evaluate.predict import evaluate, predict
 from mnssd.runtime import settle
 from mnssd.train.run_folder import RunFolder
 
-CLASSES = ("cat", "dog")
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-# Image id, (width, height), and boxes with their class: bright for a cat, grey for a dog.
-# The second is large enough to be decoded at half its size; sizes are odd to catch rounding.
-PICTURES = [
-    ("one", (101, 75), [((20, 10, 49, 39), "cat")]),
-    ("large", (403, 301), [((40, 30, 199, 149), "cat"), ((240, 160, 379, 289), "dog")]),
-    ("tall", (60, 140), [((5, 60, 40, 119), "dog")]),
-    ("empty", (80, 60), []),
-    ("edge", (97, 65), [((60, 30, 96, 64), "cat")]),
-]
-
-
-def draw(path: Path, size: Tuple[int, int], objects: List) -> None:
-    image = np.zeros((size[1], size[0], 3), np.uint8)
-    for (xmin, ymin, xmax, ymax), name in objects:
-        image[ymin : ymax + 1, xmin : xmax + 1] = 250 if name == "cat" else 128
-    assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
 
 
 @pytest.fixture
 def devkit(tmp_path) -> Path:
-    """A VOCdevkit with the pictures as the list `val` of 2012, and `train` of its first picture."""
-    folder = tmp_path / "VOCdevkit" / "VOC2012"
-    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (folder / part).mkdir(parents=True)
-    for name, size, objects in PICTURES:
-        draw(folder / "JPEGImages" / f"{name}.jpg", size, objects)
-        boxes, names = [box for box, _ in objects], [class_name for _, class_name in objects]
-        write_annotation(folder / "Annotations" / f"{name}.xml", f"{name}.jpg", size, names, boxes)
-    lists = folder / "ImageSets" / "Main"
-    (lists / "val.txt").write_text("".join(f"{name}\n" for name, _, _ in PICTURES))
-    (lists / "train.txt").write_text(f"{PICTURES[0][0]}\n")
-    return folder.parent
+    return make_devkit(tmp_path)
 
 
 @pytest.fixture
 def pictures(devkit) -> Dataset:
     return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
-
-
-class Answer(NamedTuple):
-    """What stands for an array that is computed elsewhere; says when it is waited for."""
-
-    array: np.ndarray
-    number: int
-    events: List[str]
-
-    def asnumpy(self) -> np.ndarray:
-        self.events.append(f"fetch {self.number}")
-        return self.array
-
-
-class BlobDetector:
-    """Finds bright and grey patches by their levels, where an SSD would have learned to.
-
-    It answers as `nn.SSD` does: ids, scores, boxes in pixels of its input, padded with -1.
-    """
-
-    size = (64, 48)  # width, height
-    classes = CLASSES
-    rows = 7
-
-    def __init__(self) -> None:
-        self.events: List[str] = []
-        self.batch_sizes: List[int] = []
-
-    def collect_params(self):
-        return {}
-
-    def __call__(self, x: mx.nd.NDArray):
-        images = x.asnumpy()
-        assert images.shape[1:] == (3, 48, 64)
-        assert images.dtype == np.float32
-        number = len(self.batch_sizes)
-        self.batch_sizes.append(len(images))
-        self.events.append(f"launch {number}")
-        ids, scores = np.full((2, len(images), self.rows, 1), -1, np.float32)
-        boxes = np.full((len(images), self.rows, 4), -1, np.float32)
-        levels = (images[:, 0] * 0.229 + 0.485) * 255
-        for i, level in enumerate(levels):
-            for label, mask in enumerate((level > 190, (level > 64) & (level < 190))):
-                # Edges of a bright patch are grey: only what is solid counts.
-                mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
-                if not mask.any():
-                    continue
-                y, x_ = np.nonzero(mask)
-                row = 2 * label + 1  # not from the first row on, and the best not first
-                ids[i, row], scores[i, row] = label, 0.25 + label / 2
-                boxes[i, row] = x_.min(), y.min(), x_.max() + 1, y.max() + 1
-        return tuple(Answer(array, number, self.events) for array in (ids, scores, boxes))
-
-
-# --- prediction ----------------------------------------------------------------------------------
-
-
-def test_boxes_come_back_in_pixels_of_the_original(pictures):
-    found = {s.image_id: d for s, d in predict(BlobDetector(), pictures)}
-    for name, size, objects in PICTURES:
-        detections = found[name]
-        expected = sorted(objects, key=lambda o: o[1] == "cat")  # dogs score higher
-        assert [CLASSES[label] for label in detections.labels] == [o[1] for o in expected]
-        pixel = np.array(size * 2) / np.array(BlobDetector.size * 2)  # of the input, in the original
-        for box, (there, _) in zip(detections.boxes, expected):
-            assert (np.abs(box - there) <= 1.5 * pixel + 1).all(), name
-        assert detections.boxes.dtype == detections.scores.dtype == np.float32
-        assert detections.labels.dtype == np.int32
-        assert (detections.boxes >= 0).all()
-        assert (detections.boxes <= np.array(size * 2) - 1).all()
-
-
-def test_the_size_of_the_file_counts_not_that_of_the_annotation(pictures):
-    right = pictures[1]
-    lying = Sample(right.image_id, right.image_path, right.boxes, right.labels, right.difficult, (999, 111))
-    ((_, a), (_, b)) = (next(predict(BlobDetector(), [sample])) for sample in (right, lying))
-    np.testing.assert_array_equal(a.boxes, b.boxes)
-
-
-@pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
-def test_samples_keep_their_order_and_the_last_batch_may_be_smaller(pictures, batch_size, workers):
-    net = BlobDetector()
-    order = [sample.image_id for sample, _ in predict(net, pictures, batch_size, workers)]
-    assert order == [name for name, _, _ in PICTURES]
-    full, rest = divmod(len(PICTURES), batch_size)
-    assert net.batch_sizes == [batch_size] * full + [rest] * bool(rest)
-
-
-def test_a_batch_is_launched_before_the_last_is_fetched(pictures):
-    net = BlobDetector()
-    assert len(list(predict(net, pictures, batch_size=2))) == 5
-    firsts = list(dict.fromkeys(net.events))  # each fetch is of three arrays
-    assert firsts == ["launch 0", "launch 1", "fetch 0", "launch 2", "fetch 1", "fetch 2"]
-
-
-def test_only_so_many_images_are_read_ahead(pictures):
-    taken: List[int] = []
-
-    def endless():
-        while True:
-            taken.append(1)
-            yield pictures[len(taken) % 5]
-
-    running = predict(BlobDetector(), endless(), batch_size=2, workers=2)
-    for _ in range(10):
-        next(running)
-    assert len(taken) <= 10 + 2 * 4
-    running.close()  # and its threads end
-
-
-def test_no_samples(pictures):
-    assert list(predict(BlobDetector(), [])) == []
-    result = evaluate(BlobDetector(), Dataset("none", CLASSES, []))
-    assert result.images == 0
-    assert np.isnan(result.mean_ap)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_image_is_an_error_or_skipped_and_told(pictures, workers):
-    Path(pictures[2].image_path).write_bytes(Path(pictures[2].image_path).read_bytes()[:-300])
-    with pytest.raises(ImageError, match=r"tall\.jpg"):
-        list(predict(BlobDetector(), pictures, batch_size=2, workers=workers))
-    skipped: List[Skipped] = []
-    result = evaluate(
-        BlobDetector(), pictures, batch_size=2, workers=workers, on_bad_image="skip", skipped=skipped
-    )
-    assert [s.sample.image_id for s in skipped] == ["tall"]
-    assert "tall.jpg" in skipped[0].reason
-    assert result.images == 4
-    assert result.positives == {"cat": 3, "dog": 1}
-
-
-def test_classes_must_be_the_detectors(devkit):
-    swapped = open_dataset("voc", devkit, "2012_val", ("dog", "cat"), "val")
-    with pytest.raises(DataError, match="open the data set with those of the detector"):
-        evaluate(BlobDetector(), swapped)
-
-
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}, {"on_bad_image": "ignore"}])
-def test_arguments_that_make_no_sense(pictures, wrong):
-    with pytest.raises(OptionError):
-        next(predict(BlobDetector(), pictures, **wrong))
-
-
-def test_blobs_are_measured(pictures):
-    result = evaluate(BlobDetector(), pictures, "voc12")
-    assert result.mean_ap == 1
-    assert result.detections == {"cat": 3, "dog": 2}
-
-
-# --- with a real network -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
