@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from eval_helpers import CLASSES, make_devkit
 
 import mnssd  # noqa: F401  before any test file imports mxnet, so that the thread settings apply
 from mnssd import processor
+from mnssd.data.dataset import Dataset
+from mnssd.data.registry import open_dataset
 
 AVX512 = processor.channel_block() == 16
 
@@ -40,3 +43,15 @@ def blocks_of_eight(blocks_of_sixteen: None, monkeypatch: pytest.MonkeyPatch) ->
     if AVX512:
         pytest.skip("this processor has AVX-512, where a block has 16 channels")
     monkeypatch.setattr(processor, "channel_block", lambda: 8)
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Path:
+    """A VOCdevkit of five pictures whose objects are plain patches."""
+    return make_devkit(tmp_path)
+
+
+@pytest.fixture
+def pictures(devkit: Path) -> Dataset:
+    """Its list `val` of 2012."""
+    return open_dataset("voc", devkit, "2012_val", CLASSES, "val")

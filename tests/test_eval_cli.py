@@ -12,13 +12,12 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from eval_helpers import CLASSES, PICTURES, make_devkit
+from eval_helpers import CLASSES, PICTURES
 
 from mnssd import zoo
 from mnssd.cli.eval import EvalOptions
 from mnssd.cli.main import run_command
 from mnssd.data import shapes
-from mnssd.data.dataset import Dataset
 from mnssd.data.registry import KINDS, open_dataset
 from mnssd.data.shapes import make_shapes
 from mnssd.errors import DataError, OptionError
@@ -28,16 +27,6 @@ from mnssd.runtime import settle
 from mnssd.train.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def devkit(tmp_path) -> Path:
-    return make_devkit(tmp_path)
-
-
-@pytest.fixture
-def pictures(devkit) -> Dataset:
-    return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
 
 
 @pytest.fixture(scope="module")

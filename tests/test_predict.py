@@ -9,23 +9,13 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from eval_helpers import CLASSES, PICTURES, make_devkit
+from eval_helpers import CLASSES, PICTURES
 
 from mnssd.data.dataset import Dataset
 from mnssd.data.registry import open_dataset
 from mnssd.data.sample import Sample
 from mnssd.errors import DataError, ImageError, OptionError
 from mnssd.evaluate.predict import Skipped, evaluate, predict
-
-
-@pytest.fixture
-def devkit(tmp_path) -> Path:
-    return make_devkit(tmp_path)
-
-
-@pytest.fixture
-def pictures(devkit) -> Dataset:
-    return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
 
 
 class Answer(NamedTuple):
