@@ -22,7 +22,7 @@ $(READY): setup.py constraints.txt scripts/setup_venv.sh
 	sh scripts/setup_venv.sh "$$python" $(VENV)
 	@touch $@
 
-demo: $(READY) ## train, measure, export and try a detector on the built-in data set
+demo: $(READY) ## train, measure, export and try a detector on the built-in dataset
 	$(RUN) -m mnssd.cli.main demo
 
 test: lint ## lint, and all tests but the slow ones

@@ -71,7 +71,7 @@ VARIANTS: Dict[str, List[str]] = {
     "match 0.35, expansion 2": [*START, "--match-iou", "0.35", "--expand-ratio", "2"],
     "match 0.3, expansion 2": [*START, "--match-iou", "0.3", "--expand-ratio", "2"],
     "match 0.45, expansion 2": [*START, "--match-iou", "0.45", "--expand-ratio", "2"],
-    "stored statistics": [*START, "--no-adopt-statistics"],
+    "stored statistics": [*START, "--no-recalibrate-batchnorm"],
     "ssdlite": [*START, "--head", "ssdlite"],
     "ssdlite, lr 0.001, backbone 0.0001": [*LITE, "--lr", "0.001", "--pretrained-lr", "0.1"],
     "ssdlite, lr 0.002, backbone 0.0001": [*LITE, "--lr", "0.002", "--pretrained-lr", "0.05"],

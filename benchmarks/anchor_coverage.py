@@ -2,9 +2,9 @@
 
     python benchmarks/anchor_coverage.py [--size 160] [FOLDER SPLIT]
 
-FOLDER is in VOC layout, by default the built-in data set. TensorFlow's scheme has on the finest map only the
+FOLDER is in VOC layout, by default the built-in dataset. TensorFlow's scheme has on the finest map only the
 half square and the ratios 2 and 1/2 (``reduce_boxes_in_lowest_layer``). The third row has as many
-shapes as this package at each place, found by k-means over the data set's own boxes (Redmon and Farhadi 2017,
+shapes as this package at each place, found by k-means over the dataset's own boxes (Redmon and Farhadi 2017,
 section 2: distances are 1 - IoU), those of each map among the boxes whose size is nearest to its scale.
 Then, for this package's anchors, how many of them learn to find one object, by the overlap that is asked for
 (`--match-iou`).
@@ -19,9 +19,9 @@ import numpy as np
 
 import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
 from mnssd import zoo
-from mnssd.data.registry import open_dataset
+from mnssd.data.formats.voc import read_voc_folder
+from mnssd.data.open import open_dataset
 from mnssd.data.targets import TargetAssigner
-from mnssd.data.voc import read_voc_folder
 from mnssd.nn.anchors import SCALES, anchors_per_position
 
 THRESHOLDS = (0.5, 0.45, 0.4, 0.35, 0.3)

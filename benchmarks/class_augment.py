@@ -15,12 +15,12 @@ from typing import Dict, List
 import cv2
 import numpy as np
 
-from mnssd import processor
-from mnssd.data.augment_cls import ClassTransform, val_transform
-from mnssd.data.augment_cls_options import ClassAugmentOptions
+from mnssd.data.classification.datasets import open_classification_dataset
+from mnssd.data.classification.options import ClassAugmentOptions
+from mnssd.data.classification.transforms import ClassTransform, val_transform
 from mnssd.data.image import to_network_input
-from mnssd.data.labelled_sets import open_labelled
-from mnssd.train.classification import mix, soften
+from mnssd.runtime import processor
+from mnssd.tasks.classification import mix, soften
 
 IMAGES = 200
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    dataset, size = open_labelled("folder", args.folder, "train"), (args.size, args.size)
+    dataset, size = open_classification_dataset("folder", args.folder, "train"), (args.size, args.size)
     chosen = [dataset[i * len(dataset) // IMAGES] for i in range(IMAGES)]
     times: Dict[str, List[float]] = {}
 

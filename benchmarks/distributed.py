@@ -2,7 +2,7 @@
 
     python benchmarks/distributed.py [--rounds 3] [--size 300] [--width 1.0] [--batch 8]
 
-Both train the same detector on the built-in pictures, in turn; counted are the images a second of the epochs
+Both train the same detector on the built-in images, in turn; counted are the images a second of the epochs
 after the first. Also measured: bytes that the loopback interface carries a step, of which follows what a
 network has to.
 """
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Tuple
 
-from mnssd import processor
+from mnssd.runtime import processor
 
 EPOCHS, STEPS = 3, 6
 """The first epoch compiles kernels and is not counted."""
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=8, help="images of a worker in a step")
     args = parser.parse_args()
-    from mnssd.data.shapes import make_shapes
+    from mnssd.data.shapes.dataset import make_shapes
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -2,7 +2,7 @@
 
     python benchmarks/doctor.py FOLDER [--files 10000,100000] [--kinds voc,coco]
 
-Makes a data set of that many annotated images with three boxes each under FOLDER, its images links to a few
+Makes a dataset of that many annotated images with three boxes each under FOLDER, its images links to a few
 JPEG files, and runs the command on it in a process of its own, without decoding (`--no-pixels`) and, for the
 first number, with.
 """
@@ -23,13 +23,13 @@ from typing import List
 import cv2
 import numpy as np
 
-from mnssd import processor
-from mnssd.data.coco_format import write_coco
-from mnssd.data.csv_format import write_csv
+from mnssd.data.annotations.voc_xml import write_annotation
 from mnssd.data.dataset import Dataset
+from mnssd.data.formats.coco import write_coco
+from mnssd.data.formats.csv import write_csv
+from mnssd.data.formats.yolo import write_yolo
 from mnssd.data.sample import Sample
-from mnssd.data.voc_format import write_annotation
-from mnssd.data.yolo_format import write_yolo
+from mnssd.runtime import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (160, 120)
@@ -37,7 +37,7 @@ LINKS = 10_000  # to one file; file systems allow some 65,000
 
 
 def make(folder: Path, kind: str, count: int) -> None:
-    """A data set of `count` images, most of them the same few files."""
+    """A dataset of `count` images, most of them the same few files."""
     rng = np.random.default_rng(0)
     images = folder / ("JPEGImages" if kind == "voc" else "images/train")
     images.mkdir(parents=True)

@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import List, Optional
 
-from mnssd import runtime
+from mnssd.runtime import settings
 
 # isort: split
 import mxnet as mx
 import numpy as np
 
-from mnssd.data.augment_options import AugmentOptions
-from mnssd.train.detection import DetectionTask
+from mnssd.data.transform_options import AugmentOptions
+from mnssd.tasks.detection import DetectionTask
 from mnssd.train.optimizer import make_trainer
 from mnssd.train.options import DetectionOptions, LoopOptions
 from mnssd.train.schedule import learning_rate
@@ -73,7 +73,7 @@ def main() -> None:
     passes = max(abs(ends[seed, True] - ends[seed, False]) for seed in SEEDS)
     seeds = abs(ends[SEEDS[0], False] - ends[SEEDS[1], False])
     verdict = "within" if passes <= seeds else "NOT within"
-    machine = runtime.describe()
+    machine = settings.describe()
     cpu = f"{machine['cpu']} with {machine['instruction_set']}, {machine['usable_cores']} cores"
     start = f"from {Path(args.weights).name}" if args.weights else "from random weights"
     text = "\n".join([

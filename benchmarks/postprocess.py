@@ -18,10 +18,10 @@ import numpy as np
 import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
 from mnssd import zoo
 from mnssd.data.image import to_network_input
-from mnssd.data.network_io import read_for_network, to_detections
-from mnssd.data.registry import open_dataset
+from mnssd.data.open import open_dataset
+from mnssd.data.preprocess import read_for_network, to_detections
 from mnssd.data.sample import Sample
-from mnssd.evaluate.voc import VOCMetric
+from mnssd.metrics.voc import VOCMetric
 from mnssd.nn.ssd import STDS
 
 

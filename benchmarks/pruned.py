@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mnssd import processor, runtime
+from mnssd.runtime import processor, settings
 
 
 def answer(block: Any, x: Any) -> None:
@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("pruned")
     parser.add_argument("--seconds", type=float, default=60, help="for each row of the table")
     args = parser.parse_args()
-    runtime.suit_single_images()  # as `mnssd detect` does
-    ctx = runtime.pick_context("cpu")
+    settings.suit_single_images()  # as `mnssd detect` does
+    ctx = settings.pick_context("cpu")
     import mxnet as mx
 
     from mnssd import zoo
     from mnssd.bench.measure import medians_in_turn
-    from mnssd.graph.cost import count_block
+    from mnssd.compress.cost import count_block
     from mnssd.graph.inference import inference_block
 
     nets = [zoo.load_detector(path, ctx) for path in (args.run, args.pruned)]

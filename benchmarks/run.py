@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import mnssd
-from mnssd import runtime
+from mnssd.runtime import settings
 
 # isort: split
 import numpy as np
 from rivals import HERE, SETTINGS, Rival, compare
 
-from mnssd.data.voc import read_voc
+from mnssd.data.formats.voc import read_voc
 
 ROOT = HERE.parent
 SPLIT, VAL = "2007_trainval", "2007_test"
@@ -40,7 +40,7 @@ class Bench:
 
     def __init__(self, voc: Path, peers: Path, scratch: Path) -> None:
         self.voc, self.peers, self.scratch = voc, peers, scratch
-        self.threads = str(runtime.compute_threads())
+        self.threads = str(settings.compute_threads())
         self.photo, self.objects = self._photograph()
 
     def ours(self, task: str, *arguments: str, **settings: str) -> Rival:
@@ -82,7 +82,7 @@ class Bench:
         return rows
 
     def detect(self) -> List[Dict[str, Any]]:
-        """A photograph in memory to boxes in its pixels."""
+        """An image in memory to boxes in its pixels."""
         rivals = [self.ours("detect", self.photo), self.gluon("detect", self.photo)]
         seen = compare(rivals, rounds=11, times=10)
         what = "detection, one JPEG in memory to boxes, SSD-V2 300"
@@ -121,7 +121,7 @@ class Bench:
         return rows
 
     def cache(self) -> List[Dict[str, Any]]:
-        """Reading a photograph of 12 megapixels for training at 300x300, with and without the image cache."""
+        """Reading an image of 12 megapixels for training at 300x300, with and without the image cache."""
         import cv2
 
         large = str(self.scratch / "large.jpg")
@@ -154,7 +154,7 @@ class Bench:
         return [limit, row(what, "GluonCV's transform", seen, "stock Gluon", 3.0)]
 
     def loop(self) -> List[Dict[str, Any]]:
-        """The whole loop on photographs: against the bare step, against GluonCV's; and its memory."""
+        """The whole loop on images: against the bare step, against GluonCV's; and its memory."""
         speeds, shares, rows = [], [], []
         tried = {workers: self._gluon_loop(workers) for workers in (0, 1, 2)}
         best, theirs, ratios = max(tried, key=lambda workers: tried[workers]), [], []
@@ -174,7 +174,7 @@ class Bench:
                 rows.append(memory_row(log))
         share = statistics.median(shares)
         rows.insert(0, {
-            "what": f"training loop on VOC photographs, SSD-V2 300, batch {BATCH}",
+            "what": f"training loop on VOC images, SSD-V2 300, batch {BATCH}",
             "against": "the bare step", "aim": "90 %", "mnssd": f"{statistics.median(speeds):.2f} images/s",
             "result": f"{share:.0%} ({min(shares):.0%} - {max(shares):.0%})", "reached": share >= 0.9,
         })  # fmt: skip
@@ -188,11 +188,11 @@ class Bench:
         return rows
 
     def _photograph(self) -> Any:
-        """The first photograph of 500 x 375 with two or three objects, and they."""
+        """The first image of 500 x 375 with two or three objects, and they."""
         for sample in read_voc(str(self.voc), SPLIT):
             if tuple(sample.size) == (500, 375) and 2 <= len(sample.labels) <= 3:
                 return sample.image_path, np.column_stack([sample.boxes, sample.labels]).tolist()
-        raise SystemExit(f"{self.voc}: no photograph of 500x375 in {SPLIT}")
+        raise SystemExit(f"{self.voc}: no image of 500x375 in {SPLIT}")
 
     def _train(self, name: str, epochs: int) -> List[Dict[str, str]]:
         output = self.scratch / name
@@ -307,7 +307,7 @@ def main() -> None:
                 rows[name] = measure()
                 for line in rows[name]:
                     print(f"  {line['what']} | {line['against']}: {line['result']}", flush=True)
-    versions = runtime.describe()
+    versions = settings.describe()
     versions["versions"].update(peer_versions(args.peers))
     versions["date"] = datetime.date.today().isoformat()
     same = all(before["machine"].get(key) == versions[key] for key in ("cpu", "instruction_set"))

@@ -1,10 +1,10 @@
-"""`mnssd detect` over a very long folder: memory from the first pictures to the last, Ctrl-C, and --resume.
+"""`mnssd detect` over a very long folder: memory from the first images to the last, Ctrl-C, and --resume.
 
-    python benchmarks/streaming.py [--pictures 100000] [--folder DIR]
+    python benchmarks/streaming.py [--images 100000] [--folder DIR]
 
-Makes a folder of hard links to a few small pictures and an export of a tiny untrained detector, and runs the
+Makes a folder of hard links to a few small images and an export of a tiny untrained detector, and runs the
 command as a user would: it is interrupted after a third, then goes on. Prints resident memory along the way,
-and checks that every picture has one line and none has two.
+and checks that every image has one line and none has two.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SECONDS = 5.0
 
 
 def prepare(folder: Path, count: int) -> Path:
-    """The pictures, and the export's folder."""
+    """The images, and the export's folder."""
     sys.path.insert(0, str(ROOT / "tests"))
     from deploy_helpers import make_net, write_images
 
-    from mnssd.deploy.export import export_detector
+    from mnssd.export.detector import export_detector
 
     net, spec = make_net()
     originals = write_images(folder, 4)
@@ -98,11 +98,11 @@ def main() -> None:
         second = watch([*command, "--resume"], lines, 0)
         seconds = time.monotonic() - begun
         names = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
-    print("| call | pictures done | MB in memory |\n|---|---|---|")
+    print("| call | images done | MB in memory |\n|---|---|---|")
     for call, seen in (("until Ctrl-C", first), ("--resume", second)):
         for done, megabytes in (seen[0], seen[len(seen) // 2], seen[-1]):
             print(f"| {call} | {done} | {megabytes:.0f} |")
-    print(f"\n{len(names)} lines, {len(set(names))} pictures of {args.pictures}; {seconds:.0f} s in all")
+    print(f"\n{len(names)} lines, {len(set(names))} images of {args.pictures}; {seconds:.0f} s in all")
 
 
 if __name__ == "__main__":

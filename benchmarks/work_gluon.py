@@ -1,6 +1,6 @@
 """Stock Gluon and GluonCV, as their own scripts use them. Nothing of mnssd is imported.
 
-Arguments: TASK [...]. `detect` takes a photograph; `sample` also its boxes as JSON and a file of anchors.
+Arguments: TASK [...]. `detect` takes an image; `sample` also its boxes as JSON and a file of anchors.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from typing import Any, Callable
 
 import worker
 
-from mnssd import runtime  # before MXNet: it chooses the threads
+from mnssd.runtime import settings  # before MXNet: it chooses the threads
 
 if sys.argv[1] in ("infer", "detect"):  # as `mnssd detect` does
-    runtime.suit_single_images()
+    settings.suit_single_images()
 
 # isort: split
 import mxnet as mx
@@ -105,9 +105,9 @@ def infer() -> Callable[[], object]:
 def detect() -> Callable[[], object]:
     """A JPEG in memory to boxes in its pixels, by `Detector`."""
     from mnssd import zoo
-    from mnssd.deploy.detector import Detector
-    from mnssd.deploy.engines import MXNetEngine
+    from mnssd.export.engines import MXNetEngine
     from mnssd.graph.inference import inference_block
+    from mnssd.inference.detector import Detector
 
     with open(sys.argv[2], "rb") as file:
         data = file.read()
@@ -126,11 +126,11 @@ def detect() -> Callable[[], object]:
 
 def sample() -> Callable[[], object]:
     """From the JPEG file to the arrays of a batch, as the training loader does it."""
-    from mnssd.data.augment import TrainTransform
     from mnssd.data.image import image_size, to_network_input
     from mnssd.data.sample import Sample
     from mnssd.data.targets import TargetAssigner
-    from mnssd.train.detection_samples import read_sample
+    from mnssd.data.transforms import TrainTransform
+    from mnssd.tasks.detection_samples import read_sample
 
     path, objects, anchors = sys.argv[2], np.array(json.loads(sys.argv[3]), np.float32), np.load(sys.argv[4])
     boxes, labels = objects[:, :4], objects[:, 4].astype(np.int32)
@@ -148,7 +148,7 @@ def sample() -> Callable[[], object]:
 
 
 def read() -> Callable[[], object]:
-    """A photograph as training at 300x300 reads it. Arguments: the file [CACHE]."""
+    """An image as training at 300x300 reads it. Arguments: the file [CACHE]."""
     from mnssd.data.image import choose_reduction, image_size, read_image
     from mnssd.data.image_cache import ImageCache
 

@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from mxnet.gluon import nn
 
 from mnssd import zoo
-from mnssd.graph.cost import Costs, count_block
+from mnssd.compress.cost import Costs, count_block
 from mnssd.nn import LinearBottleneck
 from mnssd.nn.layers import add_conv, add_separable
 
@@ -89,7 +89,7 @@ def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> N
 
 
 def main() -> None:
-    """Draw both pictures."""
+    """Draw both images."""
     figure, axes = pyplot.subplots(1, len(BLOCKS), figsize=(17, 5.4))
     for axis, (title, make, shape) in zip(axes, BLOCKS):
         draw_block(axis, title, count_block(make(), shape), shape)

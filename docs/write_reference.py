@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mnssd.cli.main import COMMANDS
 
 PUBLIC = (
-    "mnssd.zoo.get_model", "mnssd.zoo.load_detector", "mnssd.deploy.detector.Detector",
-    "mnssd.deploy.found.Found", "mnssd.deploy.classifier.Classifier", "mnssd.deploy.export.export_detector",
-    "mnssd.data.registry.open_dataset", "mnssd.data.dataset.Dataset", "mnssd.data.sample.Sample",
+    "mnssd.zoo.get_model", "mnssd.zoo.load_detector", "mnssd.inference.detector.Detector",
+    "mnssd.inference.results.DetectionResult", "mnssd.inference.classifier.Classifier", "mnssd.export.detector.export_detector",
+    "mnssd.data.open.open_dataset", "mnssd.data.dataset.Dataset", "mnssd.data.sample.Sample",
     "mnssd.data.sample.Detections", "mnssd.data.image.read_image", "mnssd.data.convert.convert",
-    "mnssd.doctor.examination.examine", "mnssd.evaluate.predict.predict", "mnssd.evaluate.predict.evaluate",
-    "mnssd.evaluate.voc.VOCMetric", "mnssd.evaluate.voc.VOCResult", "mnssd.evaluate.coco.COCOMetric",
-    "mnssd.evaluate.mistakes.judge", "mnssd.train.run.train_detector", "mnssd.graph.fast.fast_block",
+    "mnssd.validation.check.check_dataset", "mnssd.inference.predict.predict", "mnssd.inference.predict.evaluate",
+    "mnssd.metrics.voc.VOCMetric", "mnssd.metrics.voc.VOCResult", "mnssd.metrics.coco.COCOMetric",
+    "mnssd.metrics.error_analysis.analyze_errors", "mnssd.tasks.run.train_detector", "mnssd.graph.fast.fast_block",
     "mnssd.graph.inference.inference_block",
 )  # fmt: skip
 """What a program that uses the package imports."""

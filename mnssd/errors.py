@@ -20,7 +20,7 @@ class OptionError(MnssdError):
 
 
 class DataError(MnssdError):
-    """A data set, an annotation or an image that cannot be used."""
+    """A dataset, an annotation or an image that cannot be used."""
 
 
 class ImageError(DataError):

@@ -373,6 +373,6 @@ def _load_backbone(network: Any, path: str) -> None:
 
 
 def _voc_classes() -> Tuple[str, ...]:
-    from .data.voc import VOC_CLASSES
+    from .data.formats.voc import VOC_CLASSES
 
     return tuple(VOC_CLASSES)

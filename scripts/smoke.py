@@ -14,7 +14,7 @@ import sys
 def main() -> int:
     """Exit status; any failure is an exception."""
     import mnssd
-    from mnssd import runtime
+    from mnssd.runtime import settings
 
     for module in pkgutil.walk_packages(mnssd.__path__, "mnssd."):
         importlib.import_module(module.name)
@@ -23,9 +23,9 @@ def main() -> int:
 
     from mnssd import zoo
 
-    runtime.seed_everything(0)
+    settings.seed_everything(0)
     net = zoo.get_model("ssd_128_mobilenet_v2_0.35", classes=["circle", "square"])
-    net.initialize(ctx=runtime.pick_context("cpu"))
+    net.initialize(ctx=settings.pick_context("cpu"))
     images = mx.nd.random.uniform(shape=(2, 3, 128, 128))
     with mx.autograd.record():
         class_scores, box_offsets = net.heads(images)
@@ -37,7 +37,7 @@ def main() -> int:
     assert labels.shape[:2] == scores.shape[:2] == boxes.shape[:2] == (2, labels.shape[1])
     mx.nd.waitall()
 
-    versions = runtime.describe()["versions"]
+    versions = settings.describe()["versions"]
     print("ok: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     return 0
 

@@ -1,4 +1,4 @@
-"""Cut single objects out of Pascal VOC photographs: a folder a class, for `train_cls.py --dataset folder`.
+"""Cut single objects out of Pascal VOC images: a folder a class, for `train_cls.py --dataset folder`.
 
     python scripts/voc_crops.py VOCDEVKIT OUTPUT [--train 2012_train] [--val 2012_val] [--classes cat,dog,...]
         [--train-shared 1] [--val-shared 0.25]
@@ -18,8 +18,8 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from mnssd.data.formats.voc import read_voc
 from mnssd.data.image import read_image
-from mnssd.data.voc import read_voc
 from mnssd.errors import ImageError
 
 CLASSES = "cat,cow,dog,horse,person,sheep"

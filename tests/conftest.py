@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from eval_helpers import CLASSES, make_devkit
+from helpers.devkit import CLASSES, make_devkit
 
 import mnssd  # noqa: F401  before any test file imports mxnet, so that the thread settings apply
-from mnssd import processor
 from mnssd.data.dataset import Dataset
-from mnssd.data.registry import open_dataset
+from mnssd.data.open import open_dataset
+from mnssd.runtime import processor
 
 AVX512 = processor.channel_block() == 16
 
@@ -47,7 +47,7 @@ def blocks_of_eight(blocks_of_sixteen: None, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def devkit(tmp_path: Path) -> Path:
-    """A VOCdevkit of five pictures whose objects are plain patches."""
+    """A VOCdevkit of five images whose objects are plain patches."""
     return make_devkit(tmp_path)
 
 

@@ -13,29 +13,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mnssd"
 
-EVERYBODY = {"errors", "files", "options"}  # standard library only
-# Room -> the rooms it may import, beside itself and EVERYBODY.
-ARROWS: Dict[str, Set[str]] = {
-    "errors": set(),
-    "files": set(),
-    "options": set(),
-    "environment": set(),
-    "processor": set(),
-    "runtime": {"environment", "processor"},
-    "nn": {"environment", "runtime"},
-    "graph": {"runtime", "processor"},
-    "data": {"runtime", "processor"},  # and no network: the anchors are given to it
-    "weights": {"data", "nn", "graph", "runtime", "processor"},
-    "zoo": {"weights", "data", "nn", "graph", "runtime", "processor"},
-    "doctor": {"data", "runtime", "processor"},
-    "train": {"doctor", "evaluate", "zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
-    "evaluate": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
-    "deploy": {"zoo", "weights", "data", "nn", "graph", "runtime", "processor"},
+ORDER = (
+    "errors", "options", "files", "runtime", "registry", "boxes", "fetch", "nn", "graph", "data", "validation",
+    "weights", "metrics", "zoo", "compress", "export", "inference", "distributed", "train", "tasks", "report",
+    "bench", "api", "cli", "__main__",
+)  # fmt: skip
+"""The rooms, lowest first: each may import those before it, and no other."""
+
+EXCEPT: Dict[str, Set[str]] = {
+    "options": {"files"},
+    "nn": {"fetch"},
+    "graph": {"fetch", "nn"},
+    "data": {"nn", "graph"},  # the anchors are given to it
+    "validation": {"nn", "graph"},
+    "metrics": {"validation", "weights", "fetch"},
+    "export": {"compress", "validation", "metrics"},
+    "train": {"inference", "export", "report"},
+    "__main__": set(ORDER) - {"cli"},
 }
-ARROWS["report"] = set(ARROWS) - {"deploy"}
-ARROWS["bench"] = set(ARROWS)
-ARROWS["cli"] = set(ARROWS)
-ARROWS["__main__"] = {"cli"}
+"""Rooms that a room may not import, though they are lower."""
+
+ARROWS: Dict[str, Set[str]] = {
+    room: set(ORDER[:index]) - EXCEPT.get(room, set()) for index, room in enumerate(ORDER)
+}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -63,32 +63,22 @@ def imported_rooms(path: Path) -> Iterator[Tuple[int, str]]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_run_downward(path: Path) -> None:
     room = room_of(path)
-    assert room in ARROWS, f"{room} stands in no plan: add it to docs/architecture.md and to ARROWS"
-    allowed = ARROWS[room] | EVERYBODY | {room}
+    assert room in ARROWS, f"{room} has no place: add it to docs/architecture.md and to ORDER"
+    allowed = ARROWS[room] | {room}
     against = [
         f"line {line}: {room} -> {other}" for line, other in imported_rooms(path) if other not in allowed
     ]
     assert not against
 
 
-def test_arrows_have_no_circle() -> None:
-    """Else the plan itself would allow one."""
-    standing = dict(ARROWS)
-    while standing:
-        ground = [room for room, below in standing.items() if not below & set(standing) - {room}]
-        assert ground, f"a circle among {sorted(standing)}"
-        for room in ground:
-            del standing[room]
-
-
 @pytest.mark.parametrize(
     ("text", "rooms"),
     [
         ("from ..zoo import get_model", ["zoo"]),
-        ("from .. import runtime, zoo", ["runtime", "zoo"]),
+        ("from .. import registry, zoo", ["registry", "zoo"]),
         ("from .ssd import SSD", ["nn"]),
         ("import mnssd.train.loop", ["train"]),
-        ("def f():\n    from mnssd.deploy import export", ["deploy"]),
+        ("def f():\n    from mnssd.export import detector", ["export"]),
         ("from mnssd import __version__\nimport numpy\nfrom os import path", []),
     ],
 )
@@ -108,8 +98,8 @@ def test_every_folder_is_a_package() -> None:
 
 def test_nothing_but_the_runtime_changes_the_environment() -> None:
     pattern = re.compile(r"environ\.(setdefault|update|pop)|environ\[[^]]*\]\s*=[^=]|(putenv|unsetenv)\(")
-    assert pattern.search((PACKAGE / "runtime.py").read_text())
-    elsewhere = [path for path in MODULES if path.name != "runtime.py" and pattern.search(path.read_text())]
+    assert pattern.search((PACKAGE / "runtime" / "settings.py").read_text())
+    elsewhere = [p for p in MODULES if room_of(p) != "runtime" and pattern.search(p.read_text())]
     assert not elsewhere
 
 
@@ -122,14 +112,42 @@ def tracked() -> List[Path]:
     return [path for path in files if path.is_file()]
 
 
-def test_files_fit_in_the_head() -> None:
-    """About 400 lines of program; tests, which are read one by one, may be longer."""
+def test_files_are_short() -> None:
+    """At most 400 lines; tests, which are read one by one, may have 500."""
     lengths = {
         path: len(path.read_text(encoding="utf-8").splitlines()) for path in tracked() if path.suffix == ".py"
     }
-    tests = ROOT / "tests"
-    limits = {path: 600 if tests in path.parents else 400 for path in lengths}
+    limits = {path: 500 if ROOT / "tests" in path.parents else 400 for path in lengths}
     assert not {str(path): length for path, length in lengths.items() if length > limits[path]}
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def lines_of(node: ast.FunctionDef) -> int:
+    assert node.end_lineno
+    return node.end_lineno - node.lineno + 1
+
+
+def test_functions_are_short() -> None:
+    """At most 60 lines, docstring included."""
+    lengths = {f"{path}:{node.name}": lines_of(node) for path in MODULES for node in functions(path)}
+    assert not {name: length for name, length in lengths.items() if length > 60}
+
+
+def depth(node: ast.AST) -> int:
+    """How deep loops and branches are nested below `node`."""
+    below = max((depth(child) for child in ast.iter_child_nodes(node)), default=0)
+    return below + isinstance(node, (ast.For, ast.While, ast.If, ast.With, ast.Try))
+
+
+def test_the_training_loop_is_readable() -> None:
+    (fit,) = [node for node in functions(PACKAGE / "train" / "loop.py") if node.name == "fit"]
+    assert lines_of(fit) < 60
+    assert depth(fit) <= 3  # within `with`: two
 
 
 def test_no_file_names_a_place_of_one_machine() -> None:
@@ -147,7 +165,7 @@ def test_no_file_names_a_place_of_one_machine() -> None:
     for path in tracked():
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:  # a picture
+        except UnicodeDecodeError:  # an image
             continue
         found += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if pattern.search(line)]
     assert not found

@@ -13,13 +13,13 @@ from typing import Any, Dict, Iterator
 
 import numpy as np
 import pytest
-from deploy_helpers import make_net, write_images, write_run
+from helpers.detectors import make_net, write_images, write_run
 
 from mnssd.cli.main import main
-from mnssd.data.shapes import make_shapes
+from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import MnssdError
+from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import read_checkpoint
-from mnssd.train.run import train_detector
 
 OPTIONS: Dict[str, Any] = {
     "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 3, "batch_size": 4, "lr": 0.02,

@@ -19,13 +19,13 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
-from deploy_helpers import make_net, write_images, write_run
+from helpers.detectors import make_net, write_images, write_run
 
-from mnssd.deploy.export import export_detector
-from mnssd.deploy.formats import Formats
+from mnssd.export.detector import export_detector
+from mnssd.export.options import Formats
 from mnssd.train import recipes
 
-CHILD = Path(__file__).with_name("fuzz_child.py")
+CHILD = Path(__file__).parent / "helpers" / "fuzz_child.py"
 IN_A_PROCESS = 250
 HUGE = (10**18, 2**63 - 1, 2**31, 2**32 - 1, 10**9)
 
@@ -51,8 +51,8 @@ TEXTS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.numpy import save_file
 
-    from mnssd.data.shapes import make_shapes
-    from mnssd.train.run import train_detector
+    from mnssd.data.shapes.dataset import make_shapes
+    from mnssd.tasks.run import train_detector
 
     folder = tmp_path_factory.mktemp("originals")
     net, spec = make_net()

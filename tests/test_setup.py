@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mnssd
-from mnssd import environment
+from mnssd.runtime import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")

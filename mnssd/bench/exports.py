@@ -15,19 +15,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from .. import processor, runtime, zoo
+from .. import zoo
 from ..data.dataset import Dataset
-from ..data.network_io import read_for_network
-from ..data.registry import open_dataset
-from ..deploy.detector import Detector
-from ..deploy.engines import Engine, MXNetEngine, network_input
-from ..deploy.export import HEADS
-from ..deploy.formats import ENGINES
-from ..deploy.load import load_export
-from ..deploy.sidecar import FORMATS, read_export
+from ..data.open import open_dataset
+from ..data.preprocess import read_for_network
 from ..errors import ExportError, MnssdError
-from ..evaluate.voc import VOCMetric
+from ..export.detector import HEADS
+from ..export.engines import Engine, MXNetEngine, network_input
+from ..export.load import load_export
+from ..export.options import ENGINES
+from ..export.sidecar import FORMATS, read_export
 from ..graph.inference import inference_block
+from ..inference.detector import Detector
+from ..metrics.voc import VOCMetric
+from ..runtime import processor, settings
 from .measure import median_seconds, plain_table
 from .options import BenchOptions
 
@@ -59,9 +60,9 @@ class ExportRow:
     rounds : list of dict
         Each round's ``heads`` and ``whole``, for ratios of what ran one after the other.
     peak_megabytes : int, optional
-        The most resident memory of its process, data set and interpreter included.
+        The most resident memory of its process, dataset and interpreter included.
     map : float, optional
-        0 to 1; None where the data set has none of the classes.
+        0 to 1; None where the dataset has none of the classes.
     """
 
     what: str
@@ -171,7 +172,7 @@ class _Worker:
 
 def _serve(connection: Connection, name: str, folder: Path, options: BenchOptions) -> None:
     """What runs in a process of its own until nobody asks any more."""
-    runtime.start_engine_silently()  # the one that this process inherits in MXNET_ENGINE_TYPE
+    settings.start_engine_silently()  # the one that this process inherits in MXNET_ENGINE_TYPE
     try:
         measured = _Measured(name, folder, options)
         questions = {"time": measured.time, "evaluate": measured.evaluate, "peak": processor.peak_megabytes}
@@ -188,7 +189,7 @@ class _Measured:
     """One format, loaded: whole, and its heads alone."""
 
     def __init__(self, name: str, folder: Path, options: BenchOptions) -> None:
-        ctx = runtime.pick_context(options.ctx)
+        ctx = settings.pick_context(options.ctx)
         self._options = options
         self._whole, self._heads, self._classes, self._size = (
             _of_run(str(options.run), ctx) if name == NETWORK else _of_export(name, folder, ctx)
@@ -209,7 +210,7 @@ class _Measured:
         return found
 
     def evaluate(self) -> Optional[float]:
-        """MAP over the data set; None where it has none of the classes."""
+        """MAP over the dataset; None where it has none of the classes."""
         if not any((~sample.difficult).any() for sample in self._dataset):
             return None
         detector = Detector(self._whole, self._classes, self._size)

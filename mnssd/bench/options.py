@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from ..data.registry import KINDS
+from ..data.open import KINDS
 from ..options import option
 from ..train.options import parse_size
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import mxnet as mx
 
 from .. import zoo
-from ..graph.cost import count_block
+from ..compress.cost import count_block
 from ..graph.inference import free_dropped_blocks, inference_block
 from .measure import median_seconds
 
@@ -84,7 +84,7 @@ def _milliseconds(block: Any, x: mx.nd.NDArray, seconds: float) -> float:
 
 
 def draw(found: Sequence[Point], path: str) -> None:
-    """The trade-off curves as a picture: published accuracy, or else the size, over cost and time.
+    """The trade-off curves as an image: published accuracy, or else the size, over cost and time.
 
     A line joins the resolutions of one network at one width.
     """

@@ -3,7 +3,7 @@
 `mnssd bench export FOLDER` puts the formats of an export side by side, with their mAP on --dataset.
 
 Each measurement runs in a process of its own, with the settings that the real command would choose. Without
-other options: MobileNetV2 SSD at 300x300 on the built-in pictures. Compare figures of one machine only.
+other options: MobileNetV2 SSD at 300x300 on the built-in images. Compare figures of one machine only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence
 
-from .. import runtime
 from ..bench.measure import format_table
 from ..bench.options import BenchOptions
 from ..errors import MnssdError, OptionError
 from ..files import write_whole
 from ..options import add_arguments as add_options
 from ..options import as_arguments, from_mapping, given, unknown_name
+from ..runtime import settings
 
 WHAT = ("train", "infer", "data", "eval")
-"""The keys of `bench.kinds.KINDS`, said again so that --help need not load MXNet."""
+"""The keys of `bench.workloads.KINDS`, said again so that --help need not load MXNet."""
 
 EXPORT = "export"
 
@@ -71,16 +71,16 @@ def run(args: argparse.Namespace) -> int:
 def _exports(folders: Sequence[str], options: BenchOptions) -> int:
     if len(folders) != 1:
         raise OptionError(f"give one folder of an export: mnssd bench {EXPORT} FOLDER")
-    runtime.suit_single_images()
+    settings.suit_single_images()
     from ..bench.exports import format_exports, measure_exports
 
     rows = measure_exports(Path(folders[0]), options)
-    machine = runtime.describe()
+    machine = settings.describe()
     print(
         f"{_machine(machine)}\n{folders[0]}, {options.metric} on {options.dataset}\n\n{format_exports(rows)}"
     )
-    settings = dataclasses.asdict(options)
-    _write({"machine": machine, "options": settings, "rows": [row.as_dict() for row in rows]}, options)
+    chosen = dataclasses.asdict(options)
+    _write({"machine": machine, "options": chosen, "rows": [row.as_dict() for row in rows]}, options)
     return 0
 
 
@@ -99,15 +99,15 @@ def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
 def _here(name: str, options: BenchOptions) -> Dict[str, Any]:
     """Measure in this process, with the settings of the command that does the same."""
     if name == "infer":
-        runtime.suit_single_images()
+        settings.suit_single_images()
     if name == "train":
-        runtime.suit_small_steps(options.batch_size * options.width * options.size[0] * options.size[1])
-        runtime.return_freed_memory()
+        settings.suit_small_steps(options.batch_size * options.width * options.size[0] * options.size[1])
+        settings.return_freed_memory()
     # This loads MXNet, which reads the settings while it is loaded.
-    from ..bench.kinds import KINDS
+    from ..bench.workloads import KINDS
 
     return {
-        "machine": runtime.describe(),
+        "machine": settings.describe(),
         "options": dataclasses.asdict(options),
         "detector": options.run or _description(options),
         "rows": [row.as_dict() for row in KINDS[name](options)],
@@ -120,7 +120,7 @@ def _apart(name: str, options: BenchOptions) -> Dict[str, Any]:
         result = os.path.join(folder, "result.json")
         command = [sys.executable, "-m", "mnssd.cli.main", "bench", name]
         command += as_arguments(dataclasses.replace(options, json=result))
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=runtime.users_environment())
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=settings.users_environment())
         if done.returncode:  # it has said why
             raise MnssdError(f"measuring {name} failed with exit status {done.returncode}")
         with open(result, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Look a data set over before training on it: every fault with its file, its line, and what becomes of it.
+"""Look a dataset over before training on it: every fault with its file, its line, and what becomes of it.
 
 The folder is never changed. The exit status is 1 when there are errors: something that was meant to be
 learned is lost, or what would be measured is untrue.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..data.registry import KINDS, default_splits, lists_to_read, open_dataset, recognise
+from ..data.open import KINDS, default_splits, lists_to_read, open_dataset, recognise
 from ..errors import MnssdError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
@@ -21,7 +21,7 @@ from ..train.options import parse_size
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
-    from ..doctor.examination import Examination
+    from ..validation.check import CheckResult
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CheckOptions:
         None, "the classes wanted, separated by commas (default: all of them)", parse=names_list
     )
     size: Tuple[int, int] = option((300, 300), "network input that boxes are measured for", parse=parse_size)
-    pixels: bool = option(True, "decode every image: damage, turns, and the same picture twice")
+    pixels: bool = option(True, "decode every image: damage, turns, and the same image twice")
     estimate: bool = option(True, "train a few steps on noise, to tell the time and memory it takes")
     show: int = option(5, "places named of each kind; 0 for all")
     json: Optional[str] = option(None, "write everything to this file, too", metavar="FILE")
@@ -47,7 +47,7 @@ class CheckOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folder and the options."""
-    parser.add_argument("root", metavar="FOLDER", help="folder of the data set")
+    parser.add_argument("root", metavar="FOLDER", help="folder of the dataset")
     add_options(parser, CheckOptions)
 
 
@@ -85,24 +85,24 @@ def _open(kind: str, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
 
 def _examine(
     kind: str, root: Path, parts: Dict[str, Dataset], trained: str, options: CheckOptions
-) -> Examination:
+) -> CheckResult:
     from tqdm import tqdm
 
     from .. import zoo
-    from ..doctor.examination import examine
-    from ..runtime import compute_threads
+    from ..runtime.settings import compute_threads
+    from ..validation.check import check_dataset
 
     spec = zoo.DetectorSpec(parts[trained].classes, size=options.size)
     anchors = zoo.build_detector(spec).anchors
     images = sum(map(len, parts.values())) if options.pixels else 0
     with tqdm(total=images, unit="image", disable=None, leave=False) as bar:
-        return examine(
+        return check_dataset(
             kind, root, parts, trained, options.size, anchors,
             pixels=options.pixels, workers=compute_threads(), progress=bar.update,
         )  # fmt: skip
 
 
-def _print(examined: Examination, show: int) -> None:
+def _print(examined: CheckResult, show: int) -> None:
     from ..data.findings import KINDS as FINDINGS
     from ..data.findings import count_levels
 
@@ -130,7 +130,7 @@ def _print(examined: Examination, show: int) -> None:
 
 def _print_estimate(trained: Dataset, options: CheckOptions) -> None:
     from .. import zoo
-    from ..train.estimate import estimate
+    from ..tasks.estimate import estimate
     from ..train.options import LoopOptions
 
     batch = LoopOptions().batch_size
@@ -143,7 +143,7 @@ def _print_estimate(trained: Dataset, options: CheckOptions) -> None:
     )
 
 
-def _write_json(path: str, examined: Examination) -> None:
+def _write_json(path: str, examined: CheckResult) -> None:
     from ..files import write_whole
 
     text = json.dumps(examined.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -151,10 +151,10 @@ def _write_json(path: str, examined: Examination) -> None:
 
 
 def _write_corrected(
-    parts: Dict[str, Dataset], examined: Examination, trained: str, kind: str, folder: str
+    parts: Dict[str, Dataset], examined: CheckResult, trained: str, kind: str, folder: str
 ) -> None:
     from ..data.convert import convert
-    from ..doctor.corrected import corrected
+    from ..validation.fix import corrected
 
     mended, done = corrected(parts, examined, trained)
     empty = [name for name, dataset in mended.items() if not len(dataset)]

@@ -1,6 +1,6 @@
-"""Say what pictures show, with an exported or a trained classifier.
+"""Say what images show, with an exported or a trained classifier.
 
-Prints a line for each picture. With --json, writes all guesses into one file:
+Prints a line for each image. With --json, writes all guesses into one file:
 {"classes": [...], "images": [{"image", "guesses": [{"class", "probability"}]}]}.
 """
 
@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
-from ..deploy.formats import ENGINES
 from ..errors import ImageError
+from ..export.options import ENGINES
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
 
@@ -22,7 +22,7 @@ from ..options import from_mapping, given, option
 class ClassifyOptions:
     """Classifying."""
 
-    top: int = option(3, "guesses for each picture")
+    top: int = option(3, "guesses for each image")
     json: Optional[str] = option(None, "write the guesses into this file", metavar="FILE")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     engine: str = option(
@@ -35,22 +35,22 @@ class ClassifyOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the classifier, the pictures and the options."""
+    """Add the classifier, the images and the options."""
     parser.add_argument("classifier", metavar="EXPORT_OR_RUN", help="folder of an export or a run")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     add_options(parser, ClassifyOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify one picture after the other; 1 when some could not be read, else 0."""
+    """Classify one image after the other; 1 when some could not be read, else 0."""
     options = from_mapping(ClassifyOptions, given(args, ClassifyOptions))
 
-    from .. import runtime
+    from ..runtime import settings
 
-    runtime.suit_single_images()
+    settings.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
-    from ..deploy.classifier import Classifier
     from ..files import write_whole
+    from ..inference.classifier import Classifier
 
     classifier = Classifier.load(args.classifier, options.ctx, options.engine)
     answers: List[Dict[str, Any]] = []
@@ -68,5 +68,5 @@ def run(args: argparse.Namespace) -> int:
         write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
     unreadable = len(args.images) - len(answers)
     if unreadable:
-        print(f"error: {unreadable} of {len(args.images)} pictures could not be read", file=sys.stderr)
+        print(f"error: {unreadable} of {len(args.images)} images could not be read", file=sys.stderr)
     return 1 if unreadable else 0

@@ -1,7 +1,7 @@
 """Compare the MobileNets: what width and resolution cost, take here, and reach according to their authors.
 
 A table of parameters, multiply-adds, measured milliseconds for one image and published ImageNet accuracy,
-and, with --output, a picture of the trade-off curves.
+and, with --output, an image of the trade-off curves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CompareOptions:
     )
     seconds: float = option(0.5, "about so long is each network timed; 0 not to time")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    output: Optional[str] = option(None, "draw the trade-off curves into this picture", metavar="FILE.png")
+    output: Optional[str] = option(None, "draw the trade-off curves into this image", metavar="FILE.png")
     json: Optional[str] = option(None, "write the figures to this file too", metavar="FILE")
     markdown: bool = option(False, "print a Markdown table")
 
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     """Count, time and print; returns the exit status."""
     options = from_mapping(CompareOptions, given(args, CompareOptions))
 
-    from .. import runtime
+    from ..runtime import settings
 
-    runtime.suit_single_images()
+    settings.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
     from ..bench.measure import plain_table
     from ..bench.tradeoff import draw, points
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for point in points(
         options.networks or list(NETWORKS), options.widths or [1.0, 0.75, 0.5, 0.25],
-        options.sizes or [224, 192, 160, 128, 96], options.seconds, runtime.pick_context(options.ctx),
+        options.sizes or [224, 192, 160, 128, 96], options.seconds, settings.pick_context(options.ctx),
     ):  # fmt: skip
         found.append(point)
         rows.append((
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             "" if point.milliseconds is None else f"{point.milliseconds:.2f}",
             "" if point.published_top1 is None else f"{point.published_top1:.1f}",
         ))  # fmt: skip
-    machine = runtime.describe()
+    machine = settings.describe()
     print(f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores\n")
     print(plain_table(head, rows, options.markdown))
     if options.json:

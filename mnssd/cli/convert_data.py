@@ -1,4 +1,4 @@
-"""Write a data set in another format: VOC's XML, COCO's JSON, YOLO's text files, tables or record files.
+"""Write a dataset in another format: VOC's XML, COCO's JSON, YOLO's text files, tables or record files.
 
 SOURCE is whatever `--dataset auto` reads. It stays as it is; OUTPUT is a new folder.
 """
@@ -36,7 +36,7 @@ class ConvertOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where from, where to, and the options."""
-    parser.add_argument("source", metavar="SOURCE", help="folder of a data set")
+    parser.add_argument("source", metavar="SOURCE", help="folder of a dataset")
     parser.add_argument("output", metavar="OUTPUT", help="new folder")
     add_options(parser, ConvertOptions)
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, write, say what was lost; returns the exit status."""
     options = from_mapping(ConvertOptions, given(args, ConvertOptions))
     from ..data.convert import convert
-    from ..data.registry import lists_to_read, open_dataset, recognise
+    from ..data.open import lists_to_read, open_dataset, recognise
 
     root = Path(args.source)
     kind, why = recognise(root)

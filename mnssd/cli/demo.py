@@ -1,4 +1,4 @@
-"""Train, measure, export and try a detector on the built-in data set.
+"""Train, measure, export and try a detector on the built-in dataset.
 
 Runs the commands a user would, and prints each before it runs it. Everything lands in one run folder.
 """
@@ -21,7 +21,7 @@ class DemoOptions:
     """Demonstration."""
 
     output: str = option("runs/demo", "run folder; numbered where it is taken")
-    data_root: str = option("data/shapes", "where the built-in data set lies, or is to be made")
+    data_root: str = option("data/shapes", "where the built-in dataset lies, or is to be made")
     epochs: int = option(0, "passes over the training images; 0 for the usual number")
     pictures: int = option(12, "validation images to draw detections on")
 

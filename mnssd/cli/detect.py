@@ -1,10 +1,10 @@
-"""Find objects in pictures, folders of them, videos or a camera, with an exported or a trained detector.
+"""Find objects in images, folders of them, videos or a camera, with an exported or a trained detector.
 
-Prints a line for each picture or frame. --output draws labelled boxes. The detections go to --jsonl, a line
-of JSON for each picture as it comes ({"image", "width", "height", "detections": [{"class", "score", "box":
+Prints a line for each image or frame. --output draws labelled boxes. The detections go to --jsonl, a line
+of JSON for each image as it comes ({"image", "width", "height", "detections": [{"class", "score", "box":
 [xmin, ymin, xmax, ymax]}]}, "frame" too in a video), from which --resume goes on after an interruption; to
---json, one file {"classes": [...], "images": [...]}; to --coco, a COCO data set; to --voc, an annotation for
-each picture. Boxes are in pixels of the picture, counted from 0; in --voc from 1, as there.
+--json, one file {"classes": [...], "images": [...]}; to --coco, a COCO dataset; to --voc, an annotation for
+each image. Boxes are in pixels of the image, counted from 0; in --voc from 1, as there.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple, Union
 
-from ..deploy.formats import ENGINES
 from ..errors import ImageError, MnssdError, OptionError
+from ..export.options import ENGINES
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..deploy.report import Lines
-    from ..deploy.sources import Unreadable, VideoFile, View
+    from ..inference.output import Lines
+    from ..inference.sources import Frame, Unreadable, VideoFile
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings under which OpenCV writes a picture; others become .png."""
+"""Endings under which OpenCV writes an image; others become .png."""
 
 INTERMIXED = True
-"""Pictures may stand on both sides of options, and the detector be left out."""
+"""Images may stand on both sides of options, and the detector be left out."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -45,22 +45,22 @@ INTERRUPTED = 130
 class DetectOptions:
     """Detecting."""
 
-    output: Optional[str] = option(None, "draw labelled boxes; pictures and videos go here", metavar="DIR")
+    output: Optional[str] = option(None, "draw labelled boxes; images and videos go here", metavar="DIR")
     # deploy.detector.DISPLAY_SCORE, said again so that --help need not load NumPy
     score: float = option(0.5, "lowest score of a detection, 0 to 1")
     iou: Optional[float] = option(
         None, "of two boxes of one class that overlap by more, the better stays (default: the network's)",
         parse=float,
     )  # fmt: skip
-    max_detections: int = option(-1, "most detections in one picture; -1 for all")
+    max_detections: int = option(-1, "most detections in one image; -1 for all")
     classes: Optional[List[str]] = option(
         None, "wanted classes, separated by commas (default: all)", parse=names_list
     )
-    jsonl: Optional[str] = option(None, "write a line for each picture as it comes", metavar="FILE")
-    resume: bool = option(False, "go on behind the last picture in --jsonl")
+    jsonl: Optional[str] = option(None, "write a line for each image as it comes", metavar="FILE")
+    resume: bool = option(False, "go on behind the last image in --jsonl")
     json: Optional[str] = option(None, "write the detections into this file", metavar="FILE")
-    coco: Optional[str] = option(None, "write a COCO data set with these detections", metavar="FILE")
-    voc: Optional[str] = option(None, "write Pascal VOC's annotations of pictures here", metavar="DIR")
+    coco: Optional[str] = option(None, "write a COCO dataset with these detections", metavar="FILE")
+    voc: Optional[str] = option(None, "write Pascal VOC's annotations of images here", metavar="DIR")
     show: bool = option(False, "show them in a window, too; q ends it")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
     engine: str = option(
@@ -73,35 +73,35 @@ class DetectOptions:
         if self.iou is not None and not 0 <= self.iou <= 1:
             raise ValueError(f"iou is from 0 to 1, not {self.iou}")
         if self.resume and not self.jsonl:
-            raise ValueError("resume goes on behind the last picture in a file of lines; give --jsonl FILE")
+            raise ValueError("resume goes on behind the last image in a file of lines; give --jsonl FILE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the detector, the pictures and the options."""
+    """Add the detector, the images and the options."""
     parser.add_argument(
         "detector", nargs="?", metavar="EXPORT_OR_RUN",
-        help="folder of an export or a run; without it the built-in detector of the built-in pictures",
+        help="folder of an export or a run; without it the built-in detector of the built-in images",
     )  # fmt: skip
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE",
-        help="picture and video files, folders, patterns such as 'photos/*.jpg', camera:0",
+        help="image and video files, folders, patterns such as 'photos/*.jpg', camera:0",
     )  # fmt: skip
     add_options(parser, DetectOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in one picture after the other; 1 when some could not be read, else 0."""
+    """Detect in one image after the other; 1 when some could not be read, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
     chosen, images = _detector_and_images(args.detector, args.images)
     if options.show:
         _check_display()
 
-    from .. import runtime
+    from ..runtime import settings
 
-    runtime.suit_single_images()
+    settings.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
-    from ..deploy.detector import Detector
-    from ..deploy.report import Lines, write_coco, write_json
+    from ..inference.detector import Detector
+    from ..inference.output import Lines, write_coco, write_json
 
     detector = Detector.load(chosen, options.ctx, options.engine)
     with contextlib.ExitStack() as stack:
@@ -118,11 +118,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _detector_and_images(first: Optional[str], images: List[str]) -> Tuple[str, List[str]]:
-    """What the arguments mean: a picture in the detector's place asks for the built-in detector."""
-    from ..deploy.builtin import SHAPES, is_detector
+    """What the arguments mean: an image in the detector's place asks for the built-in detector."""
+    from ..inference.builtin import SHAPES, is_detector
 
     if first is None:
-        raise OptionError("say in which pictures: mnssd detect EXPORT_OR_RUN IMAGE ...")
+        raise OptionError("say in which images: mnssd detect EXPORT_OR_RUN IMAGE ...")
     path = Path(first)
     is_picture = (path.is_file() and path.suffix != ".params") or first.startswith("camera:") or "*" in first
     if is_picture or (path.is_dir() and not images and not is_detector(path)):
@@ -135,12 +135,12 @@ def _detector_and_images(first: Optional[str], images: List[str]) -> Tuple[str, 
     if not images and not path.exists():
         raise OptionError(f"{first}: there is no such file or folder")
     if not images:
-        raise OptionError(f"say in which pictures: mnssd detect {first} IMAGE ...")
+        raise OptionError(f"say in which images: mnssd detect {first} IMAGE ...")
     return first, images
 
 
 class _Work:
-    """One picture after the other, and what is written of each."""
+    """One image after the other, and what is written of each."""
 
     def __init__(self, detector: Any, options: DetectOptions, inputs: Sequence[str], lines: Lines) -> None:
         from tqdm import tqdm
@@ -159,12 +159,12 @@ class _Work:
             self._video.close()
 
     def go_through(self) -> int:
-        """All pictures; returns the exit status."""
-        from ..deploy.sources import views
+        """All images; returns the exit status."""
+        from ..inference.sources import iter_frames
 
         begun, status = time.monotonic(), 0
         try:
-            for number, view in enumerate(views(self._inputs)):
+            for number, view in enumerate(iter_frames(self._inputs)):
                 if number < self._lines.done:
                     self._pass_by(view, number)
                 elif not self._one(view):
@@ -179,34 +179,34 @@ class _Work:
         self._say(f"{self._seen} {noun}, {rate:.1f} a second{before}")
         if self._failed:
             total = self._seen + self._failed
-            print(f"error: {self._failed} of {total} pictures could not be read", file=sys.stderr)
+            print(f"error: {self._failed} of {total} images could not be read", file=sys.stderr)
         return status or int(self._failed > 0)
 
-    def _pass_by(self, view: Union[View, Unreadable], number: int) -> None:
+    def _pass_by(self, view: Union[Frame, Unreadable], number: int) -> None:
         """One that an earlier call has done: the names that it chose then stay taken."""
-        from ..deploy.sources import View
+        from ..inference.sources import Frame
 
         last = self._lines.last or {}
         if number == self._lines.done - 1 and last["image"] != view.name:
             raise MnssdError(
-                f"{self._lines.path}: ends with {last['image']}, but picture {number + 1} is now {view.name};"
-                " give the same pictures as before, or another --jsonl"
+                f"{self._lines.path}: ends with {last['image']}, but image {number + 1} is now {view.name};"
+                " give the same images as before, or another --jsonl"
             )
-        if not isinstance(view, View) or number in self._lines.failed:
+        if not isinstance(view, Frame) or number in self._lines.failed:
             return
         if self._pictures and not view.frame:
             self._pictures.choose(*_file_of(view))
         if self._annotations and view.frame is None:
             self._annotations.choose(view.name, ".xml")
 
-    def _one(self, view: Union[View, Unreadable]) -> bool:
+    def _one(self, view: Union[Frame, Unreadable]) -> bool:
         """Detect, write, print; whether to go on."""
         from ..data.image import read_image
-        from ..deploy.sources import View
+        from ..inference.sources import Frame
 
         opt = self._options
         try:
-            if not isinstance(view, View):
+            if not isinstance(view, Frame):
                 raise ImageError(view.error)
             found = self._detector(view.picture, opt.score, opt.iou, opt.max_detections, opt.classes)
             pixels: Optional[np.ndarray] = None
@@ -233,9 +233,9 @@ class _Work:
         self._bar.update()
         return not (opt.show and drawn is not None and _show(drawn))
 
-    def _write_drawn(self, view: View, drawn: np.ndarray) -> Optional[Path]:
-        """The path of what was begun: a picture, or a video at its first frame."""
-        from ..deploy.sources import VideoFile
+    def _write_drawn(self, view: Frame, drawn: np.ndarray) -> Optional[Path]:
+        """The path of what was begun: an image, or a video at its first frame."""
+        from ..inference.sources import VideoFile
 
         assert self._pictures
         if view.frame is None:
@@ -254,13 +254,13 @@ class _Work:
         sys.stdout.flush()
 
 
-def _file_of(view: View) -> Tuple[str, str]:
+def _file_of(view: Frame) -> Tuple[str, str]:
     """The name after which what is drawn of it is called, and the ending, if not the name's own."""
     return (view.name, "") if view.frame is None else (view.name.replace(":", ""), ".mp4")
 
 
 class _Names:
-    """Chooses where files go: under the pictures' names, numbered where one would be lost, be it an input."""
+    """Chooses where files go: under the images' names, numbered where one would be lost, be it an input."""
 
     def __init__(self, folder: str, images: Sequence[str], which: str) -> None:
         self._folder = Path(folder)
@@ -272,7 +272,7 @@ class _Names:
         self._taken: Set[str] = set()
 
     def choose(self, image: str, ending: str) -> Path:
-        """A path that has not been chosen before; with an ending of its own, or the picture's."""
+        """A path that has not been chosen before; with an ending of its own, or the image's."""
         stem, own = os.path.splitext(os.path.basename(image))
         if not ending:
             ending = own if own.lower() in WRITABLE else f"{own}.png"
@@ -297,7 +297,7 @@ def _write_picture(path: Path, drawn: np.ndarray) -> Path:
     written, content = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     if not written:
         raise MnssdError(
-            f"{path}: OpenCV cannot write this kind of picture of {drawn.shape[1]}x{drawn.shape[0]}"
+            f"{path}: OpenCV cannot write this kind of image of {drawn.shape[1]}x{drawn.shape[0]}"
         )
     path.write_bytes(content.tobytes())
     return path
@@ -318,7 +318,7 @@ def _check_display() -> None:
 
 
 def _show(drawn: np.ndarray) -> bool:
-    """Show a picture; whether the user has had enough."""
+    """Show an image; whether the user has had enough."""
     import cv2
 
     cv2.imshow("mnssd", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))

@@ -1,6 +1,6 @@
 """Measure a detector as the Pascal VOC devkit does.
 
-Give a trained detector, to be run over a data set; or, with --detections, a folder of detection files in the
+Give a trained detector, to be run over a dataset; or, with --detections, a folder of detection files in the
 devkit's format (comp4_det_SPLIT_CLASS.txt), whoever wrote them.
 """
 
@@ -14,15 +14,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..data.registry import KINDS, default_splits, measured_on, open_dataset
+from ..data.open import KINDS, default_splits, measured_on, open_dataset
 from ..errors import DataError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
-    from ..evaluate.coco import COCOMetric, COCOResult
-    from ..evaluate.voc import VOCResult
+    from ..metrics.coco import COCOMetric, COCOResult
+    from ..metrics.voc import VOCResult
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class EvalOptions:
     """Measuring."""
 
     dataset: str = option(
-        "voc", "what to measure on; a run's own data set where one is given", choices=tuple(KINDS)
+        "voc", "what to measure on; a run's own dataset where one is given", choices=tuple(KINDS)
     )
     data_root: Optional[str] = option(
         None, "where it lies (default: data/VOCdevkit, data/shapes)", metavar="DIR"
     )
     splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
     hold_out: float = option(0.0, "measure on the share of the lists that --hold-out keeps from training")
-    download: bool = option(False, "fetch the data set's official archives where they are missing")
+    download: bool = option(False, "fetch the dataset's official archives where they are missing")
     # The names of evaluate.voc.METRICS, said again so that --help need not load NumPy, and COCO's.
     metric: str = option(
         "voc07",
@@ -57,7 +57,7 @@ class EvalOptions:
         None, "measure the detection files in this folder, no network", metavar="DIR"
     )
     classes: Optional[List[str]] = option(
-        None, "with --detections: names, separated by commas (default: all of the data set)", parse=names_list
+        None, "with --detections: names, separated by commas (default: all of the dataset)", parse=names_list
     )
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         options = from_mapping(EvalOptions, values)
         dataset, result, coco = _measure_files(options)
 
-    from ..evaluate.table import format_coco, format_table
+    from ..metrics.table import format_coco, format_table
 
     print(f"{dataset.name}, {args.run or options.detections}\n\n{format_table(result)}")
     if coco:
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _data_of_run(run_or_weights: str, values: Dict[str, Any]) -> Dict[str, Any]:
-    """The data set that a run measured itself on, unless the user names one."""
+    """The dataset that a run measured itself on, unless the user names one."""
     from pathlib import Path
 
     from ..errors import MnssdError
@@ -143,20 +143,21 @@ def _data_of_run(run_or_weights: str, values: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResult, Optional[COCOResult]]:
-    from .. import runtime, zoo
+    from .. import zoo
+    from ..runtime import settings
 
-    ctx = runtime.pick_context(options.ctx)
+    ctx = settings.pick_context(options.ctx)
     net = zoo.load_detector(path, ctx)
     net.set_test_flip(options.flip)
     dataset = _open(options, list(net.classes), allow_absent=True)
 
     from tqdm import tqdm
 
-    from ..evaluate.detection_files import DetectionWriter
-    from ..evaluate.predict import evaluate
+    from ..inference.predict import evaluate
+    from ..metrics.detection_files import DetectionWriter
 
     net.hybridize()
-    workers = options.workers if options.workers >= 0 else runtime.image_workers()
+    workers = options.workers if options.workers >= 0 else settings.image_workers()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(dataset), unit="image", disable=None, leave=False))
         coco = _coco_metric(options, dataset)
@@ -182,8 +183,8 @@ def _measure_network(path: str, options: EvalOptions) -> Tuple[Dataset, VOCResul
 
 
 def _measure_files(options: EvalOptions) -> Tuple[Dataset, VOCResult, Optional[COCOResult]]:
-    from ..evaluate.detection_files import read_detections
-    from ..evaluate.voc import VOCMetric
+    from ..metrics.detection_files import read_detections
+    from ..metrics.voc import VOCMetric
 
     assert options.detections
     dataset = _open(options, options.classes)
@@ -213,7 +214,7 @@ def _voc_metric(options: EvalOptions) -> str:
 def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]:
     if options.metric != "coco":
         return None
-    from ..evaluate.coco import COCOMetric
+    from ..metrics.coco import COCOMetric
 
     return COCOMetric(dataset.classes)
 

@@ -19,7 +19,7 @@ class EvalClassOptions:
     """Measuring."""
 
     dataset: Optional[str] = option(
-        None, "what to measure on (default: the run's own data set)", choices=CLASS_DATASETS
+        None, "what to measure on (default: the run's own dataset)", choices=CLASS_DATASETS
     )
     data_root: Optional[str] = option(None, "where it lies", metavar="DIR")
     batch_size: int = option(32, "images computed together; changes nothing in the result")
@@ -43,17 +43,18 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from .. import runtime, zoo
-    from ..data.labelled_sets import open_labelled
-    from ..evaluate.classify import evaluate_classifier, format_classes
+    from .. import zoo
+    from ..data.classification.datasets import open_classification_dataset
+    from ..metrics.classification import evaluate_classifier, format_classes
+    from ..runtime import settings
 
-    ctx = runtime.pick_context(options.ctx)
+    ctx = settings.pick_context(options.ctx)
     net, spec = zoo.load_classifier(args.run, ctx)
     stored = _stored(args.run)
     kind = options.dataset or stored.get("dataset", "folder")
     same = kind == stored.get("dataset")
     root = options.data_root or (stored.get("data_root") if same else None)
-    dataset = open_labelled(kind, root, "val")
+    dataset = open_classification_dataset(kind, root, "val")
     if dataset.classes != spec.classes:
         raise DataError(
             f"{dataset.name} has the classes {', '.join(dataset.classes[:10])}; the classifier knows "

@@ -1,8 +1,8 @@
 """Write a trained detector or classifier as files that plain MXNet or ONNX Runtime runs.
 
-They are loaded back and compared with the network on photographs: those of the run's validation set, or of
+They are loaded back and compared with the network on images: those of the run's validation set, or of
 --images. What does not answer as the network does is not written. 8-bit integers take their scales from
-photographs of the run's training set, or of --images, and answer nearly the same; how nearly is said.
+images of the run's training set, or of --images, and answer nearly the same; how nearly is said.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
-from ..deploy.formats import CALIBRATIONS, NAMES, Formats
 from ..errors import DataError, OptionError
+from ..export.options import CALIBRATIONS, NAMES, Formats
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..deploy.folder import Exported
+    from ..export.folder import Exported
     from ..zoo import ClassifierSpec
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class ExportOptions:
     )
     fp16_weights: bool = option(False, "symbol keeps its weights in 16 bits, in half the space")
     calibration: str = option(
-        "naive", "how the ranges of 8-bit integers are found on photographs", choices=CALIBRATIONS
+        "naive", "how the ranges of 8-bit integers are found on images", choices=CALIBRATIONS
     )
     calibrate: int = option(64, "images to calibrate on: of the run's training set, or of --images")
     name: Optional[str] = option(None, "beginning of the file names (default: that of the run's folder)")
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         nargs="+",
         metavar="IMAGE",
-        help="photographs to compare and calibrate on, or folders of them",
+        help="images to compare and calibrate on, or folders of them",
     )
     add_options(parser, ExportOptions)
 
@@ -104,10 +104,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
-    from .. import runtime, zoo
-    from ..deploy.export import export_detector
+    from .. import zoo
+    from ..export.detector import export_detector
+    from ..runtime import settings
 
-    net = zoo.load_detector(args.run, runtime.pick_context(options.ctx))
+    net = zoo.load_detector(args.run, settings.pick_context(options.ctx))
     formats = options.formats()
     calibrating: List[str] = []
     if args.images:
@@ -126,10 +127,11 @@ def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) ->
 
 
 def _classifier(args: argparse.Namespace, options: ExportOptions, folder: Path) -> Exported:
-    from .. import runtime, zoo
-    from ..deploy.export_cls import export_classifier
+    from .. import zoo
+    from ..export.classifier import export_classifier
+    from ..runtime import settings
 
-    net, spec = zoo.load_classifier(args.run, runtime.pick_context(options.ctx))
+    net, spec = zoo.load_classifier(args.run, settings.pick_context(options.ctx))
     chosen: Sequence[Any]
     calibrating: Sequence[Any] = []
     formats = options.formats()
@@ -172,12 +174,12 @@ def _images(given_paths: Sequence[str]) -> List[str]:
 
 def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[str]:
     """The images on which the run measured itself (``val``) or trained, if they are still where they were."""
-    from ..data.registry import KINDS, measured_on, open_dataset
+    from ..data.open import KINDS, measured_on, open_dataset
 
     def find(stored: Dict[str, Any]) -> List[str]:
         kind = stored.get("dataset")
         if kind not in KINDS:
-            raise OptionError(f"{run_folder}: its data set {kind!r} is not known here")
+            raise OptionError(f"{run_folder}: its dataset {kind!r} is not known here")
         root = Path(stored.get("data_root") or KINDS[kind].root)
         _check_there(root)
         if role == "train":
@@ -193,12 +195,12 @@ def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[
 
 def _pixels_of_run(run_folder: Path, spec: ClassifierSpec, role: str, count: int) -> List[np.ndarray]:
     """The same for a classifier, as pixels, for its images may be parts of files."""
-    from ..data.labelled_sets import ROOTS, open_labelled
+    from ..data.classification.datasets import ROOTS, open_classification_dataset
 
     def find(stored: Dict[str, Any]) -> List[np.ndarray]:
         kind = str(stored.get("dataset"))
         _check_there(Path(stored.get("data_root") or ROOTS.get(kind, "")))
-        dataset = open_labelled(kind, stored.get("data_root"), role)
+        dataset = open_classification_dataset(kind, stored.get("data_root"), role)
         return [dataset.read(image, spec.size) for image in _spread(dataset.images, count)]
 
     return _of_the_run(run_folder, find)
@@ -206,7 +208,7 @@ def _pixels_of_run(run_folder: Path, spec: ClassifierSpec, role: str, count: int
 
 def _check_there(root: Path) -> None:
     if not root.is_dir():  # the built-in one would be rendered
-        raise OptionError(f"{root}: the run's data set is not there (any more)")
+        raise OptionError(f"{root}: the run's dataset is not there (any more)")
 
 
 def _of_the_run(run_folder: Path, find: Callable[[Dict[str, Any]], T]) -> T:
@@ -217,7 +219,7 @@ def _of_the_run(run_folder: Path, find: Callable[[Dict[str, Any]], T]) -> T:
         return find(RunFolder(run_folder).read_config()["options"])
     except (DataError, OptionError) as error:
         raise OptionError(
-            f"{error}; give photographs to compare and calibrate the export on by --images"
+            f"{error}; give images to compare and calibrate the export on by --images"
         ) from error
 
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if not any(word.startswith("--kvstore") for word in command):
         command = [*command, "--kvstore", "dist_sync"]
 
-    from ..train.launch import launch
+    from ..distributed.launch import launch
 
     launch(command, args.workers, args.servers, hosts)
     return 0

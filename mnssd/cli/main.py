@@ -14,9 +14,10 @@ import sys
 import traceback
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import __version__, environment
+from .. import __version__
 from ..errors import MnssdError, OptionError
 from ..options import unknown_name
+from ..runtime import environment
 
 EXIT_USAGE = 2  # as argparse does
 EXIT_INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
@@ -32,7 +33,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Dict[str, Command] = {
-    "demo": Command("demo", "train, measure, export and try a detector on the built-in data set"),
+    "demo": Command("demo", "train, measure, export and try a detector on the built-in dataset"),
     "train-ssd": Command("train_ssd", "train an SSD detector"),
     "train-cls": Command("train_cls", "train a classifier"),
     "launch": Command("launch", "train in several processes, on one machine or many"),
@@ -40,17 +41,17 @@ COMMANDS: Dict[str, Command] = {
     "eval": Command("eval", "measure a detector as the Pascal VOC devkit does"),
     "prune": Command("prune", "take channels out of a trained network and train what is left"),
     "export": Command("export", "write a trained detector or classifier as files that plain MXNet runs"),
-    "detect": Command("detect", "find objects in pictures"),
-    "classify": Command("classify", "say what pictures show"),
+    "detect": Command("detect", "find objects in images"),
+    "classify": Command("classify", "say what images show"),
     "summary": Command("summary", "parameters and multiply-adds of every layer of a network"),
     "report": Command("report", "a page about a run: curves, precision, mistakes, data"),
     "compare": Command("compare", "cost, time and published accuracy of the MobileNets"),
     "bench": Command("bench", "measure speed and memory on this machine"),
-    "check-data": Command("check_data", "find what is wrong with a data set"),
+    "check-data": Command("check_data", "find what is wrong with a dataset"),
     "convert-data": Command(
-        "convert_data", "write a data set in another format: VOC, COCO, YOLO, CSV, RecordIO"
+        "convert_data", "write a dataset in another format: VOC, COCO, YOLO, CSV, RecordIO"
     ),
-    "shapes": Command("shapes", "render the built-in data set"),
+    "shapes": Command("shapes", "render the built-in dataset"),
 }
 
 

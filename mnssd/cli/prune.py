@@ -37,7 +37,7 @@ class PruneOptions:
     lr: float = option(
         0.0, "highest learning rate of these (default: a tenth of the run's, with AdamW six tenths)"
     )
-    data_root: Optional[str] = option(None, "where the data set lies (default: as in the run)", metavar="DIR")
+    data_root: Optional[str] = option(None, "where the dataset lies (default: as in the run)", metavar="DIR")
     output: Optional[str] = option(None, "new run folder (default: RUN-pruned)", metavar="DIR")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
 
@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
         "output": str(output),
         "ctx": options.ctx,
         # The cut network is to be normalised anew, by its batches; its present answers need not be kept.
-        "adopt_statistics": False,
+        "recalibrate_batchnorm": False,
         "pretrained_lr": 1.0,  # everything is
     }
-    from ..train.run import train_classifier, train_detector
+    from ..tasks.run import train_classifier, train_detector
 
     train = train_detector if config["task"] == "detection" else train_classifier
     train({**stored, **changes})
@@ -108,7 +108,7 @@ def _cut(
     import mxnet as mx
 
     from .. import zoo
-    from ..graph.prune import prune
+    from ..compress.prune import prune
     from ..train.checkpoint import save_weights
     from ..train.run_folder import RunFolder
     from ..weights import assign, settle_shapes
@@ -140,14 +140,15 @@ def _cut(
 
 
 _Block = Tuple[Any, Any, Tuple[int, int], Optional[Iterable[int]]]
-"""A block, its context, the (width, height) of its input, and gradients as `graph.prune.prune` wants them."""
+"""A block, its context, the (width, height) of its input, and gradients as `compress.prune.prune` wants them."""
 
 
 def _answerer(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
-    """The network of a run as it answers; no data set is needed."""
-    from .. import runtime, zoo
+    """The network of a run as it answers; no dataset is needed."""
+    from .. import zoo
+    from ..runtime import settings
 
-    ctx = runtime.pick_context(options.ctx)
+    ctx = settings.pick_context(options.ctx)
     if config["task"] == "detection":
         net = zoo.load_detector(str(source), ctx)
         return net.heads, ctx, net.size, None
@@ -157,7 +158,7 @@ def _answerer(source: Path, config: Dict[str, Any], stored: Dict[str, Any], opti
 
 def _learner(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
     """The network of a run as it trains, on its own images and with its own loss."""
-    from ..train.run import gradients, make_task
+    from ..tasks.run import gradients, make_task
     from ..train.run_folder import RunFolder
 
     run = RunFolder(source)
@@ -165,14 +166,14 @@ def _learner(source: Path, config: Dict[str, Any], stored: Dict[str, Any], optio
         "weights": str(run.best),
         "structure": str(source),
         "ctx": options.ctx,
-        "adopt_statistics": False,
+        "recalibrate_batchnorm": False,
         "freeze": "",  # else some have no gradient
         "val_interval": 0,
     }
     if config["task"] == "detection":
         changes.update(early_size=None, early_epochs=0)
     else:
-        changes["fit_output"] = False
+        changes["linear_probe"] = False
     task, _ = make_task({**stored, **changes}, config["task"], str(run.config))
     size = tuple(config["detector" if config["task"] == "detection" else "classifier"]["size"])
     return task.block, task.ctx, (size[0], size[1]), gradients(task, GRADIENT_BATCHES)

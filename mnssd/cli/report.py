@@ -1,4 +1,4 @@
-"""Make a page about a run: curves, precision, mistakes as pictures, data and settings.
+"""Make a page about a run: curves, precision, mistakes as images, data and settings.
 
 The page is RUN/report/index.html; it needs no network and no other file. Plots lie beside it as PNG files.
 """
@@ -38,7 +38,7 @@ def report_on(run: Path, options: ReportOptions) -> None:
     """Write the page of a run and print where it lies."""
     from tqdm import tqdm
 
-    from ..report.material import gather
+    from ..report.collect import gather
     from ..report.page import write_report
 
     with tqdm(unit="image", desc="report", disable=None, leave=False) as bar:

@@ -20,7 +20,7 @@ from ..options import from_mapping, given, option
 from ..train.options import parse_size
 
 if TYPE_CHECKING:
-    from ..graph.cost import Costs
+    from ..compress.cost import Costs
 
 Row = Sequence[str]
 
@@ -93,7 +93,7 @@ def _count(network: str, options: SummaryOptions) -> Tuple[str, Costs, List[Dict
             raise OptionError(f"--width and --classes are for a network by name; {network} has its own")
         return _count_path(path, options)
     from .. import zoo
-    from ..graph.cost import count_block
+    from ..compress.cost import count_block
 
     name = zoo.canonical_name(network, options.width, options.size)
     detector = name.startswith("ssd")
@@ -110,8 +110,8 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
 
     if path.is_dir() and (path / zoo.CONFIG_FILE).exists():
         return _count_run(path)
-    from ..deploy.sidecar import find_sidecars, read_export
-    from ..graph.cost import count_json
+    from ..compress.cost import count_json
+    from ..export.sidecar import find_sidecars, read_export
     from ..weights import read_params
 
     inputs: Dict[str, Tuple[int, ...]] = {}
@@ -142,7 +142,7 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
 
 def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
     from .. import zoo
-    from ..graph.cost import count_block
+    from ..compress.cost import count_block
     from ..train.run_folder import RunFolder
 
     config = str(path / zoo.CONFIG_FILE)
@@ -155,7 +155,7 @@ def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
 
 
 def _count_detector(title: str, net: Any) -> Tuple[str, Costs, List[Dict[str, Any]]]:
-    from ..graph.cost import count_block
+    from ..compress.cost import count_block
     from ..nn.anchors import anchors_per_position
 
     width, height = net.size

@@ -1,6 +1,6 @@
 """Train a MobileNet to tell images apart.
 
-With no arguments it trains on crops of the built-in pictures. A run is a folder under runs/ with its
+With no arguments it trains on crops of the built-in images. A run is a folder under runs/ with its
 configuration, log, last checkpoint and best weights; `train-ssd --weights RUN/best.params` starts from them.
 """
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
-    from ..train.run import train_classifier
+    from ..tasks.run import train_classifier
 
     values: Dict[str, Any] = {
         key: value for kind in CLASSIFICATION_KINDS for key, value in given(args, kind).items()

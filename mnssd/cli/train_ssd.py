@@ -1,6 +1,6 @@
 """Train an SSD detector.
 
-With no arguments it trains on the built-in data set `shapes`. A run is a folder under runs/ with its
+With no arguments it trains on the built-in dataset `shapes`. A run is a folder under runs/ with its
 configuration, log, last checkpoint, best weights and, in the end, a report.
 """
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
-    from ..train.run import train_detector
+    from ..tasks.run import train_detector
 
     values: Dict[str, Any] = {
         key: value for kind in DETECTION_KINDS for key, value in given(args, kind).items()

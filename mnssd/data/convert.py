@@ -1,4 +1,4 @@
-"""A data set in another format: its images copied or linked, its lists and boxes written anew."""
+"""A dataset in another format: its images copied or linked, its lists and boxes written anew."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import yaml
 
 from ..errors import DataError, OptionError
 from ..files import write_whole
-from .coco_format import write_coco
-from .csv_format import write_csv
+from .annotations.record_file import place_of
+from .annotations.voc_xml import LISTS, write_annotation
 from .dataset import Dataset
+from .formats.coco import write_coco
+from .formats.csv import write_csv
+from .formats.recordio import write_rec
+from .formats.yolo import write_yolo
 from .image import read_bytes
-from .rec_format import write_rec
-from .record_files import place_of
-from .voc_format import LISTS, write_annotation
-from .yolo_format import write_yolo
 
 FORMATS = ("voc", "coco", "yolo", "csv", "recordio")
 
@@ -33,7 +33,7 @@ class Converted(NamedTuple):
 
 
 def convert(parts: Dict[str, Dataset], target: Path, kind: str, link: bool) -> Converted:
-    """Write a data set.
+    """Write a dataset.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _refuse_double(parts: Dict[str, Dataset]) -> None:
 
 
 def _plain_id(image_id: str) -> str:
-    """Without folders: the new data set has one for all."""
+    """Without folders: the new dataset has one for all."""
     return image_id.replace("/", "_")
 
 

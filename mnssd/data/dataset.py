@@ -1,4 +1,4 @@
-"""A data set: samples in a fixed order, the names of their classes, and what their reader has to say."""
+"""A dataset: samples in a fixed order, the names of their classes, and what their reader has to say."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Dataset(Sequence[Sample]):
         """The first `count` samples that have an object which the metric counts.
 
         Meant for training on a handful of images as a check: images without objects would prove
-        nothing. Fewer samples come back when the data set has no more.
+        nothing. Fewer samples come back when the dataset has no more.
 
         Raises
         ------

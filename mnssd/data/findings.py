@@ -1,4 +1,4 @@
-"""What is wrong with a data set, or worth knowing: each kind once, and what becomes of it in training."""
+"""What is wrong with a dataset, or worth knowing: each kind once, and what becomes of it in training."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Finding(NamedTuple):
 
 
 class Findings:
-    """Collects what is found while a data set is read."""
+    """Collects what is found while a dataset is read."""
 
     def __init__(self) -> None:
         self.found: List[Finding] = []

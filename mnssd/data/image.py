@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .record_files import place_of
+from .annotations.record_file import place_of
 
 Size = Tuple[int, int]
 PathLike = Union[str, Path]
@@ -218,7 +218,7 @@ _NORMALISED = (
 
 
 def _refuse(name: str, why: str) -> NoReturn:
-    raise ImageError(f"{name} {why}; replace the file or take it out of the data set")
+    raise ImageError(f"{name} {why}; replace the file or take it out of the dataset")
 
 
 def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -1,6 +1,6 @@
 """Decoded images on disk, at the scale at which training reads them.
 
-Worth its space where files are large: a photograph of twelve megapixels takes a hundred times longer to
+Worth its space where files are large: an image of twelve megapixels takes a hundred times longer to
 decode than its shrunken pixels take to read (benchmarks/RESULTS.md).
 """
 

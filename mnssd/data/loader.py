@@ -29,7 +29,7 @@ SLOW_SECONDS = 10.0
 """After so long a sample that is still being read is told of: a disk that does not answer stops it all."""
 
 TRIES = 20
-"""Unusable images in a row after which the data set as a whole is refused."""
+"""Unusable images in a row after which the dataset as a whole is refused."""
 
 
 class Batch(NamedTuple):
@@ -78,7 +78,7 @@ class _Watch:
 
 
 class Loader:
-    """Batches of a data set for training.
+    """Batches of a dataset for training.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Four photographs in one picture (Bochkovskiy et al. 2020, "YOLOv4", section 3.3)."""
+"""Four images in one image (Bochkovskiy et al. 2020, "YOLOv4", section 3.3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Sequence, Tuple
 import cv2
 import numpy as np
 
-from .augment import Annotated, Size
+from .transforms import Annotated, Size
 
 SPLIT = (0.3, 0.7)
 """Between which shares of each side the corner lies in which the four meet."""

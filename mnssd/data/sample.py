@@ -1,4 +1,4 @@
-"""The two forms everything passes around: a labelled photograph, and what a detector found in one.
+"""The two forms everything passes around: a labelled image, and what a detector found in one.
 
 Coordinates are float pixels of the ORIGINAL image, ``xmin, ymin, xmax, ymax``, counted from 0; a
 box that covers the columns 3 to 7 has xmin 3 and xmax 7, as in Pascal VOC less one. Sizes are
@@ -15,18 +15,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """One photograph with its boxes.
+    """One image with its boxes.
 
     Attributes
     ----------
     image_id : str
-        Name without folder and ending, unique within a data set; the VOC image id.
+        Name without folder and ending, unique within a dataset; the VOC image id.
     image_path : str
         The image file. It has not been opened: it may turn out to be unreadable.
     boxes : numpy.ndarray
         ``(N, 4)`` float32, see the module's convention. N may be 0.
     labels : numpy.ndarray
-        ``(N,)`` int32, index into the data set's ``classes``.
+        ``(N,)`` int32, index into the dataset's ``classes``.
     difficult : numpy.ndarray
         ``(N,)`` bool, the VOC flag: not counted by the metric.
     size : tuple of int
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one photograph, best score first.
+    """What a detector found in one image, best score first.
 
     Attributes
     ----------

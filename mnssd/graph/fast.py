@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon import Parameter, SymbolBlock
 from mxnet.gluon.parameter import ParameterDict
 
-from .. import processor
+from ..runtime import processor
 from .batchnorm_relu import fuse_batchnorm_relu, fuse_batchnorm_relu6
 from .channels import pad_channels, pad_outputs
 from .join_predictors import join_predictors

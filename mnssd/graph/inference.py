@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from ..runtime import settle
+from ..runtime.settings import wait_all
 from .channels import pad_channels, pad_outputs
 from .fast import runs_in_onednn
 from .fold_batchnorm import fold_batchnorm
@@ -55,7 +55,7 @@ def fold(
 
 def read_arrays(block: Any) -> Dict[str, np.ndarray]:
     """Copies of the parameters and running statistics of a block, by name."""
-    settle()
+    wait_all()
     return {name: parameter.data().asnumpy() for name, parameter in block.collect_params().items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, 
 import mxnet as mx
 import numpy as np
 
-from .. import processor
+from ..runtime import processor
 
 
 @dataclass(eq=False)

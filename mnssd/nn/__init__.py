@@ -1,6 +1,6 @@
 """Gluon blocks and nothing else: MobileNetV1, MobileNetV2 and the SSD detectors on them."""
 
-from ..environment import check_opencv
+from ..runtime.environment import check_opencv
 
 # Before GluonCV is imported: where OpenCV cannot be loaded, it says that MXNet is missing.
 check_opencv()

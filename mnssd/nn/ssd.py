@@ -13,7 +13,7 @@ from gluoncv.nn.coder import NormalizedBoxCenterDecoder
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..runtime import settle
+from ..runtime.settings import wait_all
 from .anchors import anchors_per_position, make_anchors
 from .layers import add_conv, add_separable
 from .mobilenet import TappedFeatures
@@ -263,7 +263,7 @@ class SSD(HybridBlock):
         pairs = _reuse_pairs(list(classes), list(old_classes), reuse_weights)
         self._clear_cached_op()
         self._set_classes(classes)
-        settle()
+        wait_all()
         old = self.heads.reset_predictors(len(self.classes))
         columns = {0: 0, **{new + 1: was + 1 for new, was in pairs.items()}}
         for before, after in zip(old, self.heads.class_predictors):

@@ -10,8 +10,8 @@ import jinja2
 
 from .. import __version__
 from ..files import write_whole
-from .material import Material
-from .pictures import draw_mistakes
+from .collect import ReportData
+from .images import draw_mistakes
 from .plots import Plot, draw_plots, numbers
 
 PAGE = "index.html"
@@ -29,8 +29,8 @@ _SECTIONS = (
 )
 
 
-def write_report(material: Material, folder: Path) -> Path:
-    """Write the page and its pictures into `folder`, over those of an earlier report.
+def write_report(material: ReportData, folder: Path) -> Path:
+    """Write the page and its images into `folder`, over those of an earlier report.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def write_report(material: Material, folder: Path) -> Path:
     return folder / PAGE
 
 
-def _values(material: Material, plots: Dict[str, Plot]) -> Dict[str, Any]:
+def _values(material: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
     spec = material.spec
     return {
         "name": material.name,
@@ -79,7 +79,7 @@ def _values(material: Material, plots: Dict[str, Plot]) -> Dict[str, Any]:
     }
 
 
-def _facts(material: Material) -> List[Sequence[str]]:
+def _facts(material: ReportData) -> List[Sequence[str]]:
     seconds = sum(numbers(material.rows, "seconds")[1])
     speeds = numbers(material.rows, "images_per_second")[1]
     facts: List[Sequence[str]] = [
@@ -104,7 +104,7 @@ def _log(rows: Sequence[Dict[str, str]]) -> Dict[str, Any]:
     }
 
 
-def _classes(material: Material) -> Dict[str, Any]:
+def _classes(material: ReportData) -> Dict[str, Any]:
     voc12, voc07 = material.results["voc12"], material.results["voc07"]
     rows = []
     for name in voc12.classes:
@@ -130,7 +130,7 @@ def _classes(material: Material) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def _confusion(material: Material) -> Dict[str, Any]:
+def _confusion(material: ReportData) -> Dict[str, Any]:
     names = material.spec.classes
     rows = []
     for name, counts in zip([*names, "nothing there"], material.verdict.confusion.tolist()):
@@ -140,7 +140,7 @@ def _confusion(material: Material) -> Dict[str, Any]:
     return {"confusion_head": [*names, "not found"], "confusion_rows": rows}
 
 
-def _data(material: Material) -> Dict[str, Any]:
+def _data(material: ReportData) -> Dict[str, Any]:
     rows = []
     for name, known in (("trained on", material.train), ("measured on", material.val)):
         sizes = [

@@ -1,4 +1,4 @@
-"""The pictures of a report, by matplotlib: each as a PNG file and, for the page, as SVG with a text for those
+"""The images of a report, by matplotlib: each as a PNG file and, for the page, as SVG with a text for those
 who do not see it."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .material import Material
+from .collect import ReportData
 
 COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
 """All of at least 4.5 to 1 against white (WCAG 2, contrast)."""
@@ -25,7 +25,7 @@ LEGEND_WIDTH = 92
 
 
 class Plot(NamedTuple):
-    """One picture: its file's name without ending, heading, a text in place of it, and SVG as a data URL."""
+    """One image: its file's name without ending, heading, a text in place of it, and SVG as a data URL."""
 
     name: str
     title: str
@@ -33,7 +33,7 @@ class Plot(NamedTuple):
     url: str
 
 
-def draw_plots(material: Material, folder: Path) -> List[Plot]:
+def draw_plots(material: ReportData, folder: Path) -> List[Plot]:
     """Draw everything there is data for; the PNG files go into `folder`."""
     import matplotlib
 
@@ -91,7 +91,7 @@ def _epochs(axes: Any, xs: Sequence[float]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _losses(material: Material, pyplot: Any) -> Any:
+def _losses(material: ReportData, pyplot: Any) -> Any:
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
     said = []
     for column, color in zip(("loss", "cls_loss", "box_loss"), COLORS):
@@ -109,7 +109,7 @@ def _losses(material: Material, pyplot: Any) -> Any:
     return figure, "loss", "Loss", "Loss over epochs: " + "; ".join(said) + "."
 
 
-def _scores(material: Material, pyplot: Any) -> Any:
+def _scores(material: ReportData, pyplot: Any) -> Any:
     xs, ys = numbers(material.rows, "mAP")
     if not ys:
         return None
@@ -126,7 +126,7 @@ def _scores(material: Material, pyplot: Any) -> Any:
     return figure, "map", "mAP while training", text
 
 
-def _rates(material: Material, pyplot: Any) -> Any:
+def _rates(material: ReportData, pyplot: Any) -> Any:
     xs, ys = numbers(material.rows, "lr")
     if not ys:
         return None
@@ -138,7 +138,7 @@ def _rates(material: Material, pyplot: Any) -> Any:
     return figure, "rate", "Learning rate", text
 
 
-def _aps(material: Material, pyplot: Any) -> Any:
+def _aps(material: ReportData, pyplot: Any) -> Any:
     result = material.results["voc12"]
     names = [name for name in result.classes if not math.isnan(result.ap_per_class[name])]
     names.sort(key=lambda name: result.ap_per_class[name])
@@ -158,7 +158,7 @@ def _aps(material: Material, pyplot: Any) -> Any:
     return figure, "ap", "AP of each class", text
 
 
-def _curves(material: Material, pyplot: Any) -> Any:
+def _curves(material: ReportData, pyplot: Any) -> Any:
     result = material.results["voc12"]
     styles = ("-", "--", ":", "-.")
     common = sorted(result.curves, key=lambda name: -result.positives[name])
@@ -191,7 +191,7 @@ def _curves(material: Material, pyplot: Any) -> Any:
     return figure, "precision-recall", "Precision and recall", f"{text}."
 
 
-def _confusion(material: Material, pyplot: Any) -> Any:
+def _confusion(material: ReportData, pyplot: Any) -> Any:
     table = material.verdict.confusion
     rows = [*material.spec.classes, "nothing there"]
     columns = [*material.spec.classes, "not found"]
@@ -215,7 +215,7 @@ def _confusion(material: Material, pyplot: Any) -> Any:
     return figure, "confusion", "Confusion matrix", text
 
 
-def _classes(material: Material, pyplot: Any) -> Any:
+def _classes(material: ReportData, pyplot: Any) -> Any:
     names = list(material.spec.classes)
     train = [material.train["objects_per_class"][name] for name in names]
     val = [material.val["objects_per_class"][name] for name in names]
@@ -234,7 +234,7 @@ def _classes(material: Material, pyplot: Any) -> Any:
     return figure, "classes", "Objects of each class", f"{text}."
 
 
-def _anchors(material: Material, pyplot: Any) -> Any:
+def _anchors(material: ReportData, pyplot: Any) -> Any:
     if not len(material.boxes):
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 5.2))

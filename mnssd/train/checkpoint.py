@@ -21,8 +21,8 @@ from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
 from ..files import put_in_place, why_not_written, write_whole
-from ..runtime import settle
-from .average import WeightAverage
+from ..runtime.settings import wait_all
+from .ema import ModelEMA
 from .optimizer import optimizer_arrays, restore_optimizer
 from .run_folder import RunFolder
 
@@ -59,11 +59,11 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, block: Any, trainer: Any, progress: Progress, average: Optional[WeightAverage] = None
+    path: Path, block: Any, trainer: Any, progress: Progress, average: Optional[ModelEMA] = None
 ) -> None:
     """Write block, optimizer states, averaged weights and progress; the file is replaced in one stroke."""
     names = _names(block)
-    settle()
+    wait_all()
     arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
     arrays.update(optimizer_arrays(trainer, names))
     if average:
@@ -82,7 +82,7 @@ def save_weights(path: Path, block: Any) -> None:
         When it cannot be written; what was there before stays.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
-    settle()
+    wait_all()
     try:
         block.save_parameters(str(unfinished))
         put_in_place(unfinished, path)
@@ -96,7 +96,7 @@ def save_weights(path: Path, block: Any) -> None:
 
 
 def load_checkpoint(
-    run: RunFolder, block: Any, trainer: Any, average: Optional[WeightAverage], say: Callable[[str], None]
+    run: RunFolder, block: Any, trainer: Any, average: Optional[ModelEMA], say: Callable[[str], None]
 ) -> Progress:
     """Put the last checkpoint of a run back into `block`, `trainer` and `average`; returns the progress.
 

@@ -11,23 +11,23 @@ from typing import Any, Dict, NamedTuple, Optional, Protocol, Sequence, Tuple
 import mxnet as mx
 
 from ..data.loader import Batch, Loader
+from ..distributed.context import DistributedContext, StepStatus
 from ..errors import MnssdError
-from .average import WeightAverage
-from .bad_step import BadSteps
-from .board import Board
 from .checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
-from .journal import Journal
+from .checkpoint_manager import CheckpointManager, SignalHandler, TrainingInterrupted
+from .ema import ModelEMA
+from .logger import TrainingLogger
+from .non_finite import NonFiniteGuard
 from .optimizer import make_trainer
 from .options import LoopOptions
-from .peers import Peers, Together
 from .run_folder import RunFolder
-from .saving import Interrupted, Listener, Saver
 from .schedule import learning_rate
+from .tensorboard import TensorBoardWriter
 
 
-class Validation(NamedTuple):
+class ValidationResult(NamedTuple):
     """What a measurement gave: its name for people, the score if there is one, columns for the log; what the
-    user should be warned of, and pictures, ``(height, width, 3)`` RGB uint8."""
+    user should be warned of, and images, ``(height, width, 3)`` RGB uint8."""
 
     name: str
     score: Optional[float]
@@ -48,7 +48,7 @@ class Task(Protocol):
     pretrained: Sequence[Any]
     """The parameters that weights trained before were loaded into; these may, too."""
 
-    can_answer: bool
+    is_pretrained: bool
     """Whether its answers mean something before any training: the last layers were loaded, or fitted."""
 
     batches: Loader
@@ -62,12 +62,16 @@ class Task(Protocol):
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
         """What to go backward from, and scalars by name, ``loss`` among them; run under ``record``."""
 
-    def validate(self) -> Optional[Validation]:
+    def validate(self) -> Optional[ValidationResult]:
         """Measure the weights as they are now; None when there is nothing to measure on."""
 
 
 def fit(
-    task: Task, options: LoopOptions, run: RunFolder, resume: bool = False, peers: Optional[Peers] = None
+    task: Task,
+    options: LoopOptions,
+    run: RunFolder,
+    resume: bool = False,
+    peers: Optional[DistributedContext] = None,
 ) -> Progress:
     """Train `task` as `options` say; everything is kept in `run`.
 
@@ -82,28 +86,32 @@ def fit(
     ------
     MnssdError
         When the loss was not finite too often in a row, or the disk is full; the last checkpoint stays.
-    Interrupted
+    TrainingInterrupted
         After SIGINT or SIGTERM, when everything has been saved.
     """
     trainer = make_trainer(task.block, options, task.last_layers, task.pretrained)
-    average = WeightAverage(task.block, options.ema) if options.ema else None
+    average = ModelEMA(task.block, options.ema) if options.ema else None
     progress = load_checkpoint(run, task.block, trainer, average, print) if resume else Progress()
     leads = peers is None or peers.rank == 0
     if peers:
         task.batches.share = (peers.rank, peers.size)
         peers.follow(trainer._params)
     per_epoch = len(task.batches)
-    saver = Saver(
+    saver = CheckpointManager(
         run, options.save_minutes, options.keep_every,
         (lambda path: save_checkpoint(path, task.block, trainer, progress, average)) if leads else None,
     )  # fmt: skip
-    listener = Listener()
-    journal = Journal(run.log if leads else None, options.epochs, options.epochs * per_epoch, progress.step)
-    board = Board(run.path / "tensorboard", progress.epoch) if options.tensorboard and leads else None
-    bad_steps = BadSteps(
+    listener = SignalHandler()
+    journal = TrainingLogger(
+        run.log if leads else None, options.epochs, options.epochs * per_epoch, progress.step
+    )
+    board = (
+        TensorBoardWriter(run.path / "tensorboard", progress.epoch) if options.tensorboard and leads else None
+    )
+    bad_steps = NonFiniteGuard(
         run.path,
         task.batches.samples,
-        options.max_bad_steps,
+        options.max_skipped_steps,
         progress.bad_in_a_row,
         peers.rank if peers else 0,
     )
@@ -114,7 +122,7 @@ def fit(
             stack.callback(board.close)
         stack.enter_context(listener)
         if not progress.step:
-            if leads and task.can_answer and options.val_interval and not progress.history:
+            if leads and task.is_pretrained and options.val_interval and not progress.history:
                 _measure_start(task, progress, run, journal)
             saver.save()
         for epoch in range(progress.epoch, options.epochs):
@@ -128,7 +136,7 @@ def fit(
                 with mx.autograd.record():
                     objective, named = task.losses(batch)
                 losses = {name: float(value.asscalar()) for name, value in named.items()}
-                together = Together(1.0, not math.isfinite(losses["loss"]), listener.heard is not None)
+                together = StepStatus(1.0, not math.isfinite(losses["loss"]), listener.heard is not None)
                 if not together.is_bad:
                     mx.autograd.backward(objective)
                 if peers:
@@ -150,7 +158,7 @@ def fit(
                     progress.partial = journal.partial()
                     saver.save()
                 if ends:
-                    raise Interrupted(listener.heard or signal.SIGTERM, run.path)
+                    raise TrainingInterrupted(listener.heard or signal.SIGTERM, run.path)
                 asked = time.monotonic()
             mx.nd.waitall()
             check_finite(task.block, run, epoch)
@@ -172,7 +180,7 @@ def fit(
             if measured and measured.warning:
                 journal.say(f"warning: {measured.warning}")
             if listener.heard and not last and not peers:
-                raise Interrupted(listener.heard, run.path)
+                raise TrainingInterrupted(listener.heard, run.path)
             if len(task.batches.bad) > said_bad:
                 said_bad = len(task.batches.bad)
                 first = next(iter(task.batches.bad.values()))
@@ -182,7 +190,7 @@ def fit(
     return progress
 
 
-def _measure_start(task: Task, progress: Progress, run: RunFolder, journal: Journal) -> None:
+def _measure_start(task: Task, progress: Progress, run: RunFolder, journal: TrainingLogger) -> None:
     """Measure what is trained already: it may stay the best, and people see what training adds."""
     measured = task.validate()
     if _is_better(measured, progress):
@@ -211,7 +219,7 @@ def check_finite(block: Any, run: RunFolder, epoch: int) -> None:
             )
 
 
-def _in_words(measured: Optional[Validation], better: bool) -> str:
+def _in_words(measured: Optional[ValidationResult], better: bool) -> str:
     if measured is None or measured.score is None:
         return ""
     skipped = measured.columns.get("val_skipped")
@@ -219,7 +227,7 @@ def _in_words(measured: Optional[Validation], better: bool) -> str:
     return f"{measured.name} {measured.score:.4f}{' (best)' if better else ''}{without}"
 
 
-def _is_better(measured: Optional[Validation], progress: Progress) -> bool:
+def _is_better(measured: Optional[ValidationResult], progress: Progress) -> bool:
     score = measured.score if measured else None
     if score is None or (progress.best_score is not None and score <= progress.best_score):
         return False

@@ -48,7 +48,7 @@ def make_trainer(
 
     The last layers may learn more slowly: no BatchNorm follows them, and they read thousands of
     activations with a positive mean, so that at a rate which suits the rest of a fresh network each of
-    their steps overshoots. (On the built-in data set, 300 steps at 0.1 give crops of the classes .45 top-1;
+    their steps overshoots. (On the built-in dataset, 300 steps at 0.1 give crops of the classes .45 top-1;
     with a tenth of it for the last layer, .90.) So may pretrained parameters, which know something already;
     of those in a last layer the rate is the product of both multiples.
     """

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
-from ..data.augment_cls_options import ClassAugmentOptions
-from ..data.augment_options import AugmentOptions
+from ..data.classification.options import ClassAugmentOptions
+from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
 from ..options import from_mapping, names_list, option, unknown_name
 
@@ -54,13 +54,13 @@ class LoopOptions:
     momentum: float = option(0.9, "momentum of the gradient descent; AdamW's first beta")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
     clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
-    max_bad_steps: int = option(
+    max_skipped_steps: int = option(
         10, "steps in a row that are left out because their loss is not finite; one more ends the run"
     )
     ema: float = option(
         0.0, "decay a step of a moving average of the weights, which is measured and kept as best; 0 for none"
     )
-    adopt_statistics: bool = option(
+    recalibrate_batchnorm: bool = option(
         True, "with --weights: start from BatchNorm statistics of these images; the answers stay the same"
     )
     freeze: str = option(
@@ -102,7 +102,7 @@ class LoopOptions:
         for name in (
             *rates,
             "gradient_compression",
-            "max_bad_steps",
+            "max_skipped_steps",
             "val_interval",
             "save_minutes",
             "keep_every",
@@ -135,7 +135,7 @@ class DetectionOptions:
     classes: Optional[List[str]] = option(
         None, "names, separated by commas (default: all of them)", parse=names_list
     )
-    download: bool = option(False, "fetch the data set's official archives where they are missing")
+    download: bool = option(False, "fetch the dataset's official archives where they are missing")
     cache_images: Optional[str] = option(
         None, "keep decoded images in this folder and read them from there; for large files", metavar="DIR"
     )
@@ -163,7 +163,7 @@ class DetectionOptions:
     )
     match_iou: float = option(0.5, "overlap with an object from which an anchor is to find it")
     cls_loss: str = option(
-        "mined", "cross entropy with hard negatives, or focal loss of all", choices=("mined", "focal")
+        "ohem", "cross entropy with hard negatives, or focal loss of all", choices=("ohem", "focal")
     )
     box_loss: str = option(
         "smooth_l1", "of the offsets, or of the boxes' overlap", choices=("smooth_l1", "giou")
@@ -214,7 +214,7 @@ class ClassificationOptions:
         None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
     )
     class_weights: bool = option(False, "let classes with few images count more")
-    fit_output: bool = option(
+    linear_probe: bool = option(
         True,
         "with --weights of other classes: fit the last layer to the training images before anything else",
     )
@@ -227,7 +227,7 @@ class ClassificationOptions:
 DETECTION_KINDS = (DetectionOptions, AugmentOptions, LoopOptions)
 CLASSIFICATION_KINDS = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
 
-# Where a data set wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
+# Where a dataset wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # From nothing in minutes: how each was found stands in benchmarks/SHAPES.md.
     "shapes": {
@@ -250,7 +250,7 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     **{kind: {"epochs": 60, "val_interval": 5} for kind in DATASETS if kind != "shapes"},
 }
 
-# People's own photographs, from ImageNet weights or from nothing (benchmarks/CLASSIFICATION.md).
+# People's own images, from ImageNet weights or from nothing (benchmarks/CLASSIFICATION.md).
 PHOTOGRAPHS: Mapping[str, Any] = {
     "epochs": 20,
     "batch_size": 32,
@@ -282,7 +282,7 @@ CLASS_DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, AugmentOptions, LoopOptions]:
-    """Options of detection from what was given, the data set's defaults, and the general ones, in this order.
+    """Options of detection from what was given, the dataset's defaults, and the general ones, in this order.
 
     Raises
     ------

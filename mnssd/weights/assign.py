@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from ..errors import WeightsError
-from .foreign import convert
+from .conversion import convert
 from .params import read_params
 from .state_dict import read_state_dict
 

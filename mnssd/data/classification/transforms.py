@@ -1,0 +1,190 @@
+"""Augmentation of a classifier's images, on uint8.
+
+Crop, mirror and the geometric operations are one affine map, composed on paper, so that the image is
+resampled once; changes of colour are tables and blends on the small result.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Tuple
+
+import cv2
+import numpy as np
+
+from ..transforms import FILL
+from .options import ClassAugmentOptions
+
+Size = Tuple[int, int]
+
+# How far each operation goes at magnitude 1, as in RandAugment's table (Cubuk et al. 2018, table 6).
+ROTATION = 30.0  # degrees
+SHEAR = 0.3
+SHIFT = 0.3  # of the side
+BLEND = 0.9  # brightness, contrast, colour, sharpness: factors from 1 - this to 1 + this
+FEWEST_BITS = 4  # posterize
+
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+class ClassTransform:
+    """One image, augmented, at the size of the network's input.
+
+    Parameters
+    ----------
+    size : (int, int)
+        ``(width, height)`` of the result.
+    options : ClassAugmentOptions
+    """
+
+    def __init__(self, size: Size, options: ClassAugmentOptions) -> None:
+        self.size, self.options = size, options
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Augment ``(height, width, 3)`` uint8 RGB; everything random comes from `rng`."""
+        options = self.options
+        onto = _crop(image.shape, self.size, options, rng)
+        if rng.random() < options.flip_probability:
+            onto = np.array([[-1, 0, self.size[0] - 1], [0, 1, 0], [0, 0, 1]]) @ onto
+        colours, moved = [], False
+        for name in rng.choice(_NAMES, options.operations):
+            strength = options.magnitude * rng.uniform(-1, 1)
+            if name in _SHAPES:
+                onto, moved = _SHAPES[name](strength, self.size) @ onto, True
+            else:
+                colours.append((_COLOURS[name], strength))
+        # Where the crop is far larger than the result, taking single pixels would make noise of fine
+        # patterns.
+        shrink = int(1 / max(np.hypot(*onto[:2, 0]), np.hypot(*onto[:2, 1]), 1e-6))
+        if shrink > 1:
+            image = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+            half = (shrink - 1) / 2  # the centre of the first small pixel, in large ones
+            onto = onto @ np.array([[shrink, 0, half], [0, shrink, half], [0, 0, 1]])
+        # A crop ends up to half a pixel beyond the image; only what moves it shows what lies outside.
+        border = cv2.BORDER_CONSTANT if moved else cv2.BORDER_REPLICATE
+        result = cv2.warpAffine(
+            image, onto[:2], self.size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=FILL
+        )
+        for change, strength in colours:
+            result = change(result, strength)
+        return result
+
+
+def val_transform(image: np.ndarray, size: Size, part: float) -> np.ndarray:
+    """The central `part` of both sides, at the network's size, whatever that does to the proportions."""
+    height, width = image.shape[:2]
+    left, top = round(width * (1 - part) / 2), round(height * (1 - part) / 2)
+    image = image[top : height - top, left : width - left]
+    smaller = image.shape[1] > size[0] and image.shape[0] > size[1]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _crop(
+    shape: Tuple[int, ...], size: Size, options: ClassAugmentOptions, rng: np.random.Generator
+) -> np.ndarray:
+    """The map of a random crop onto the result, ``(3, 3)``, in pixels whose centres are whole numbers."""
+    height, width = shape[:2]
+    area = rng.uniform(options.crop_area, 1)
+    stretch = np.exp(rng.uniform(-1, 1) * np.log(options.crop_stretch) / 2)
+    wide, high = width * min(1.0, np.sqrt(area) * stretch), height * min(1.0, np.sqrt(area) / stretch)
+    left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
+    x, y = size[0] / wide, size[1] / high
+    return np.array([
+        [x, 0, (0.5 - left) * x - 0.5],
+        [0, y, (0.5 - top) * y - 0.5],
+        [0, 0, 1],
+    ])  # fmt: skip
+
+
+def _about_the_centre(matrix: np.ndarray, size: Size) -> np.ndarray:
+    centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
+    full = np.eye(3)
+    full[:2, :2], full[:2, 2] = matrix, centre - matrix @ centre
+    return full
+
+
+def _rotate(strength: float, size: Size) -> np.ndarray:
+    angle = np.deg2rad(strength * ROTATION)
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return _about_the_centre(turned, size)
+
+
+def _shear_x(strength: float, size: Size) -> np.ndarray:
+    return _about_the_centre(np.array([[1, strength * SHEAR], [0, 1]]), size)
+
+
+def _shear_y(strength: float, size: Size) -> np.ndarray:
+    return _about_the_centre(np.array([[1, 0], [strength * SHEAR, 1]]), size)
+
+
+def _shift_x(strength: float, size: Size) -> np.ndarray:
+    return np.array([[1, 0, strength * SHIFT * size[0]], [0, 1, 0], [0, 0, 1]])
+
+
+def _shift_y(strength: float, size: Size) -> np.ndarray:
+    return np.array([[1, 0, 0], [0, 1, strength * SHIFT * size[1]], [0, 0, 1]])
+
+
+def _table(levels: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def _brightness(image: np.ndarray, strength: float) -> np.ndarray:
+    return cv2.LUT(image, _table(_LEVELS * (1 + BLEND * strength)))
+
+
+def _contrast(image: np.ndarray, strength: float) -> np.ndarray:
+    mean = float(np.dot(cv2.mean(image)[:3], (0.299, 0.587, 0.114)))
+    return cv2.LUT(image, _table(mean + (_LEVELS - mean) * (1 + BLEND * strength)))
+
+
+def _colour(image: np.ndarray, strength: float) -> np.ndarray:
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    factor = 1 + BLEND * strength
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
+    factor = 1 + BLEND * strength
+    return cv2.addWeighted(image, factor, cv2.blur(image, (3, 3)), 1 - factor, 0)
+
+
+def _posterize(image: np.ndarray, strength: float) -> np.ndarray:
+    bits = 8 - round(abs(strength) * (8 - FEWEST_BITS))
+    return cv2.bitwise_and(image, np.full_like(image, 256 - 2 ** (8 - bits)))
+
+
+def _solarize(image: np.ndarray, strength: float) -> np.ndarray:
+    limit = 256 * (1 - abs(strength))
+    return cv2.LUT(image, _table(np.where(limit > _LEVELS, _LEVELS, 255 - _LEVELS)))
+
+
+def _autocontrast(image: np.ndarray, strength: float) -> np.ndarray:
+    tables = []
+    for channel in cv2.split(image):
+        low, high, _, _ = cv2.minMaxLoc(channel)
+        tables.append(_table((_LEVELS - low) * (255 / (high - low))) if high > low else _table(_LEVELS))
+    return cv2.LUT(image, np.stack(tables, axis=1)[None])
+
+
+def _equalize(image: np.ndarray, strength: float) -> np.ndarray:
+    return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
+
+
+_SHAPES: Dict[str, Callable[[float, Size], np.ndarray]] = {
+    "rotate": _rotate,
+    "shear x": _shear_x,
+    "shear y": _shear_y,
+    "shift x": _shift_x,
+    "shift y": _shift_y,
+}
+_COLOURS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "colour": _colour,
+    "sharpness": _sharpness,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
+}
+_NAMES = np.array([*_SHAPES, *_COLOURS])

@@ -1,0 +1,149 @@
+"""Labelled boxes on an image."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import List, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from ..data.sample import Detections
+
+Color = Tuple[int, int, int]
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+# In pixels, of images by the geometric mean of their sides.
+LINE_SHARE, TEXT_SHARE = 1 / 200, 1 / 34
+LEAST_TEXT = 8
+"""Smaller text cannot be read, and is left out."""
+
+
+class _Label(NamedTuple):
+    """Text in a filled rectangle; all in pixels but the font's scale. `margin` goes round the text."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    margin: int
+    text: str
+    scale: float
+    color: Color
+
+    def covers(self, other: _Label) -> bool:
+        """Whether the rectangles overlap."""
+        return (
+            abs(2 * (self.left - other.left) + self.width - other.width) < self.width + other.width
+            and abs(2 * (self.top - other.top) + self.height - other.height) < self.height + other.height
+        )
+
+
+def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> np.ndarray:
+    """Draw each detection as a box with its class and score.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        ``(height, width, 3)`` RGB uint8; it is not changed.
+    detections : Detections
+        Boxes in pixels of `image`. The best are drawn last, over the others.
+    classes : sequence of str
+        Names. Letters beyond ASCII come out as ``?``: OpenCV's fonts have none.
+
+    Returns
+    -------
+    numpy.ndarray
+        A new image of the same size and type.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    height, width = canvas.shape[:2]
+    mean_side = (width * height) ** 0.5
+    line = max(1, round(mean_side * LINE_SHARE))
+    boxes = [_corners(box, width, height) for box in detections.boxes]
+    best_first = np.argsort(-detections.scores, kind="stable")
+    colors = [class_color(int(label)) for label in detections.labels]
+    for i in best_first[::-1]:
+        cv2.rectangle(canvas, boxes[i][0], boxes[i][1], colors[i], line)
+    labels: List[_Label] = []
+    for i in best_first:  # the best choose their place first
+        text = f"{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
+        scale = _text_scale(text, max(LEAST_TEXT + 4, mean_side * TEXT_SHARE), width, height)
+        if scale:
+            labels.append(_place(text, scale, colors[i], boxes[i], (width, height), line, labels))
+    for label in labels[::-1]:
+        _write(canvas, label)
+    return canvas
+
+
+def class_color(label: int) -> Color:
+    """The RGB colour of a class.
+
+    Hues go round the colour circle in steps of the golden section, which sets neighbouring labels far apart
+    and never comes back to a hue; brightness takes turns, since the eye tells few hues apart.
+    """
+    saturation, value = ((0.85, 0.95), (0.65, 1.0), (0.9, 0.82))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb((0.36 + label * 0.618034) % 1, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _corners(box: np.ndarray, width: int, height: int) -> Tuple[Tuple[int, int], Tuple[int, int]]:
+    """Top left and bottom right pixel, inside the image."""
+    x = np.clip(np.rint(box[0::2]), 0, width - 1).astype(int)
+    y = np.clip(np.rint(box[1::2]), 0, height - 1).astype(int)
+    return (int(x[0]), int(y[0])), (int(x[1]), int(y[1]))
+
+
+def _text_scale(text: str, wanted: float, width: int, height: int) -> float:
+    """OpenCV's font scale for letters of `wanted` pixels, or as many as fit; 0 when too few do."""
+    (full_width, full_height), _ = cv2.getTextSize(text, FONT, 1.0, 1)
+    # Beside the text stand margins of a third of its height.
+    letters = min(wanted, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
+    return letters / full_height if letters >= LEAST_TEXT else 0.0
+
+
+def _place(
+    text: str,
+    scale: float,
+    color: Color,
+    corners: Tuple[Tuple[int, int], Tuple[int, int]],
+    size: Tuple[int, int],
+    line: int,
+    placed: Sequence[_Label],
+) -> _Label:
+    """The label above the box, inside at its top, below, or inside at its bottom; flush left or flush right.
+
+    The first place that is in the image and that no other label covers; else the first in the image.
+    """
+    (left, top), (right, bottom) = corners
+    (text_width, text_height), descent = cv2.getTextSize(text, FONT, scale, _stroke(scale))
+    margin = max(1, text_height // 3)
+    width, height = text_width + 2 * margin, text_height + max(descent, margin) + margin
+    half = line // 2  # the box's line is drawn around its edge
+    places = []
+    for x in (left - half, right + half + 1 - width):
+        for y in (top - half - height, top - half, bottom + half + 1, bottom + half + 1 - height):
+            if 0 <= y <= size[1] - height:
+                x = max(0, min(x, size[0] - width))
+                places.append(_Label(x, y, width, height, margin, text, scale, color))
+    if not places:  # a box as high as the image, nearly
+        x, y = max(0, min(left, size[0] - width)), max(0, min(top, size[1] - height))
+        places.append(_Label(x, y, width, height, margin, text, scale, color))
+    return next((a for a in places if not any(a.covers(b) for b in placed)), places[0])
+
+
+def _write(canvas: np.ndarray, label: _Label) -> None:
+    """The text in black or white, whichever is seen better, on the class's colour."""
+    left, top, margin, color = label.left, label.top, label.margin, label.color
+    cv2.rectangle(canvas, (left, top), (left + label.width - 1, top + label.height - 1), color, cv2.FILLED)
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140  # luma of ITU-R BT.601
+    stroke = _stroke(label.scale)
+    (_, text_height), _ = cv2.getTextSize(label.text, FONT, label.scale, stroke)
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    start = (left + margin, top + margin + text_height)
+    cv2.putText(canvas, label.text, start, FONT, label.scale, ink, stroke, cv2.LINE_AA)
+
+
+def _stroke(scale: float) -> int:
+    return max(1, round(scale * 1.8))

@@ -1,0 +1,120 @@
+"""Samples of a detection dataset as arrays for training, at one input size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Optional, Tuple
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.image import choose_reduction, read_image, to_network_input
+from ..data.loader import Arrays
+from ..data.mosaic import mosaic
+from ..data.sample import Sample
+from ..data.targets import TargetAssigner
+from ..data.transform_options import AugmentOptions
+from ..data.transforms import FILL, Annotated, TrainTransform, ValTransform
+from ..errors import DataError
+
+Size = Tuple[int, int]
+Read = Callable[[str, int], np.ndarray]
+
+
+class TrainingSamples:
+    """Reads, augments and assigns; call it with a sample and the sample's random generator.
+
+    Parameters
+    ----------
+    data : Dataset
+        Where a mosaic finds its other images.
+    size : (int, int)
+        ``(width, height)`` of the network's input.
+    anchors : numpy.ndarray
+        ``(A, 4)`` at that size.
+    augment : AugmentOptions, optional
+        Without it images are resized only.
+    match_iou : float
+        As `TargetAssigner` takes it.
+    read : callable
+        `read_image`, or what reads as it does.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        size: Size,
+        anchors: np.ndarray,
+        augment: Optional[AugmentOptions],
+        match_iou: float,
+        read: Read,
+    ) -> None:
+        self.anchors = anchors
+        self._data, self._size, self._read = data, size, read
+        self._assign = TargetAssigner(anchors, match_iou)
+        self._transform = ValTransform(size) if augment is None else TrainTransform(size, augment)
+        self._mosaic = augment.mosaic if augment else 0.0
+        if augment:
+            self._transform_mosaic = TrainTransform(size, replace(augment, expand_probability=0.0))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Arrays:
+        """``(3, H, W)`` float32, ``(A,)`` class targets and ``(A, 4)`` box targets, see `data.targets`.
+
+        Raises
+        ------
+        DataError
+            As `read_sample`.
+        """
+        image, boxes = read_sample(sample, self._size, self._read)
+        if self._mosaic and rng.random() < self._mosaic:
+            parts = [(image, boxes, sample.labels), *(self._companion(rng) for _ in range(3))]
+            image, boxes, labels = self._transform_mosaic(*mosaic(parts, self._size, rng), rng)
+        else:
+            image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
+        cls_target, box_target = self._assign(boxes, labels)
+        return to_network_input([image])[0], cls_target, box_target
+
+    def _companion(self, rng: np.random.Generator) -> Annotated:
+        """Some other image for a mosaic; a blank where it cannot be read, which its own turn will report."""
+        other = self._data[int(rng.integers(len(self._data)))]
+        try:
+            return (*read_sample(other, self._size, self._read), other.labels)
+        except DataError:
+            return np.full((1, 1, 3), FILL, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64)
+
+
+def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np.ndarray, np.ndarray]:
+    """Read a sample's image, reduced where it is far larger than `size`, and its boxes in the pixels read.
+
+    Parameters
+    ----------
+    sample : Sample
+    size : (int, int)
+        ``(width, height)`` of the network's input.
+    read : callable
+        `read_image`, or what reads as it does.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        ``(height, width, 3)`` uint8 RGB.
+    boxes : numpy.ndarray
+        ``(N, 4)`` float32 in pixels of `image`.
+
+    Raises
+    ------
+    DataError
+        When the image cannot be read, or has not the size that its annotation states: then nobody can
+        tell to which pixels the boxes refer.
+    """
+    reduction = choose_reduction(sample.size, size)
+    image = read(sample.image_path, reduction)
+    height, width = image.shape[:2]
+    if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
+        about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"
+        raise DataError(
+            f"{sample.image_path} is {about} but its annotation says {sample.size[0]}x{sample.size[1]};"
+            " correct the annotation (EXIF orientation is applied when the image is read)"
+        )
+    scale = np.array([width / sample.size[0], height / sample.size[1]] * 2, np.float32)
+    return image, sample.boxes * scale

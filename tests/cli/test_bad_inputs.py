@@ -1,0 +1,292 @@
+"""Whatever is put in, every engine of an export gives right detections or a clear error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+import cv2
+import numpy as np
+import pytest
+from helpers.detectors import make_image, make_net, write_image, write_images
+from PIL import Image
+
+from mnssd.cli.main import main
+from mnssd.errors import ExportError, ImageError, MnssdError
+from mnssd.export.detector import export_detector
+from mnssd.export.options import ENGINES, Formats
+from mnssd.export.sidecar import FORMATS, describe_file
+from mnssd.export.symbol_check import _check_graph, check_symbol
+from mnssd.inference.detector import Detector
+
+FLOOR = 0.02
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports")
+    net, spec = make_net()
+    images = write_images(folder, 6)
+    export_detector(
+        net, folder / "pets", images, "pets", spec, Formats(("symbol", "onnx", "int8", "onnx-int8"))
+    )
+    return folder / "pets"
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def detector(exported: Path, engine: str) -> Detector:
+    return Detector.load(exported, "cpu", engine)
+
+
+def check_same(found: Any, expected: Any) -> None:
+    assert len(expected) > 0
+    assert found.names == expected.names
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+
+
+# ---- images ----------------------------------------------------------------------------------------------
+
+
+def write_kinds(folder: Path) -> Dict[str, Tuple[str, np.ndarray]]:
+    """By kind: a file, and the RGB pixels that it shows."""
+    image = make_image(5, 160, 120)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    shades = np.dstack([grey] * 3)
+    alpha = np.dstack([image, np.full(grey.shape, 90, np.uint8)])
+    pictures = {
+        "grey.png": (Image.fromarray(grey), shades),
+        "alpha.png": (Image.fromarray(alpha), image),
+        "grey-alpha.png": (Image.fromarray(np.dstack([grey, grey]), "LA"), shades),
+        "bits.png": (Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).convert("1"), None),
+        "palette.png": (Image.fromarray(image).quantize(64), None),
+        "palette.gif.png": (Image.fromarray(grey).convert("P"), shades),
+    }
+    kinds = {}
+    for name, (picture, pixels) in pictures.items():
+        picture.save(folder / name)
+        shown = np.array(Image.open(folder / name).convert("RGB")) if pixels is None else pixels
+        kinds[name] = (str(folder / name), shown)
+    for name, values in {
+        "deep.png": image.astype(np.uint16) * 257,
+        "deep-grey.tif": np.dstack([grey.astype(np.uint16) * 257]),
+    }.items():
+        stored = values[..., ::-1] if values.shape[2] == 3 else values
+        assert cv2.imwrite(str(folder / name), stored)
+        kinds[name] = (str(folder / name), image if values.shape[2] == 3 else shades)
+    return kinds
+
+
+KINDS = (
+    "grey.png", "alpha.png", "grey-alpha.png", "bits.png", "palette.png", "palette.gif.png", "deep.png",
+    "deep-grey.tif",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Tuple[str, np.ndarray]]:
+    return write_kinds(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_is_seen_as_its_colours(
+    kind: str, detector: Detector, kinds: Dict[str, Tuple[str, np.ndarray]]
+) -> None:
+    path, pixels = kinds[kind]
+    check_same(detector(path, FLOOR), detector(pixels, FLOOR))
+    check_same(detector(Path(path).read_bytes(), FLOOR), detector(pixels, FLOOR))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_turned_photograph_has_boxes_as_it_is_shown(
+    orientation: int, detector: Detector, tmp_path: Path
+) -> None:
+    """Stored turned, with the orientation in EXIF: boxes are in pixels of what a viewer shows."""
+    shown = make_image(6, 160, 120)
+    turn = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_COUNTERCLOCKWISE, 8: cv2.ROTATE_90_CLOCKWISE}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(cv2.rotate(shown, turn))
+    stored.save(tmp_path / "turned.png", exif=exif)
+    stored.save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
+    found = detector(str(tmp_path / "turned.png"), FLOOR)
+    check_same(found, detector(shown, FLOOR))
+    assert found.size == (160, 120)
+    assert detector(str(tmp_path / "turned.jpg"), FLOOR).size == (160, 120)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 300), (20000, 20), (20, 20000)])
+def test_extreme_sizes(width: int, height: int, detector: Detector, tmp_path: Path) -> None:
+    image = cv2.resize(make_image(7), (width, height), interpolation=cv2.INTER_AREA)
+    for ending in (".png", ".jpg"):
+        found = detector(write_image(tmp_path / f"extreme{ending}", image), 0.0)
+        assert found.size == (width, height)
+        assert len(found) > 0
+        assert np.isfinite(found.boxes).all()
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= [width - 1, height - 1] * 2).all()
+
+
+def test_pictures_that_are_none(detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "folder.jpg").mkdir()
+    whole = Path(write_image(tmp_path / "whole.jpg", make_image(1))).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    for name in ("empty.jpg", "text.jpg", "folder.jpg", "cut.jpg", "missing.jpg"):
+        with pytest.raises(ImageError, match=name):
+            detector(str(tmp_path / name))
+    for pixels in (np.zeros((5, 6), np.uint8), np.zeros((5, 6, 4), np.uint8), np.zeros((5, 6, 3))):
+        with pytest.raises(ImageError, match="is no image"):
+            detector(pixels)
+
+
+def test_one_bad_picture_of_a_batch_is_named(detector: Detector, tmp_path: Path) -> None:
+    good = write_image(tmp_path / "good.png", make_image(1))
+    (tmp_path / "bad.png").write_bytes(Path(good).read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        detector([good, str(tmp_path / "bad.png"), good])
+
+
+# ---- files of the export -----------------------------------------------------------------------------------
+
+DAMAGES: Dict[str, Callable[[bytes], bytes]] = {
+    "a bit flipped": lambda data: (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 16]) + data[len(data) // 2 + 1 :]
+    ),
+    "cut": lambda data: data[: len(data) // 3],
+    "empty": lambda data: b"",
+    "something else": lambda data: b"GIF89a" + bytes(500),
+}
+
+
+def parts(exported: Path, engine: str) -> List[Tuple[str, str]]:
+    """Kind and file name of what an engine reads, beside the sidecar."""
+    sidecar = json.loads((exported / "pets.json").read_text())
+    return [(kind, sidecar["files"][kind]["file"]) for kind in FORMATS[ENGINES[engine]]]
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_damaged_files_are_named(damage: str, exported: Path, engine: str, tmp_path: Path) -> None:
+    for _, name in parts(exported, engine):
+        copy = tmp_path / name
+        shutil.copytree(exported, copy)
+        (copy / name).write_bytes(DAMAGES[damage]((copy / name).read_bytes()))
+        with pytest.raises(ExportError, match=f"{name}: damaged"):
+            Detector.load(copy, "cpu", engine)
+        (copy / name).unlink()
+        with pytest.raises(ExportError, match=f"{name}: No such file"):
+            Detector.load(copy, "cpu", engine)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "something else"])
+def test_damaged_files_that_their_description_fits_are_refused_too(
+    damage: str, exported: Path, engine: str, tmp_path: Path
+) -> None:
+    """Somebody has written the checksum of what is there: the reader itself must hold."""
+    for kind, name in parts(exported, engine):
+        copy = tmp_path / name
+        shutil.copytree(exported, copy)
+        (copy / name).write_bytes(DAMAGES[damage]((copy / name).read_bytes()))
+        sidecar = json.loads((copy / "pets.json").read_text())
+        sidecar["files"][kind] = describe_file(copy / name)
+        (copy / "pets.json").write_text(json.dumps(sidecar))
+        with pytest.raises(MnssdError, match=name):
+            Detector.load(copy, "cpu", engine)
+
+
+def test_weights_of_another_network_are_refused(exported: Path, engine: str, tmp_path: Path) -> None:
+    """A file that is whole, with the right checksum, of a detector with other layers."""
+    names = dict(parts(exported, engine))
+    kind = next((kind for kind in names if kind.endswith("params")), None)
+    if kind is None:
+        pytest.skip("an ONNX model holds its weights itself")
+    net, spec = make_net(head="ssdlite")
+    images = write_images(tmp_path, 4)
+    wanted = {"mxnet": ("symbol",), "mxnet-int8": ("int8",)}[engine]
+    export_detector(net, tmp_path / "other", images, "pets", spec, Formats(wanted))
+    shutil.copytree(exported, tmp_path / "mixed")
+    shutil.copy(tmp_path / "other" / names[kind], tmp_path / "mixed" / names[kind])
+    sidecar = json.loads((tmp_path / "mixed" / "pets.json").read_text())
+    sidecar["files"][kind] = describe_file(tmp_path / "mixed" / names[kind])
+    (tmp_path / "mixed" / "pets.json").write_text(json.dumps(sidecar))
+    with pytest.raises(MnssdError, match="pets"):
+        Detector.load(tmp_path / "mixed", "cpu", engine)
+
+
+@pytest.mark.parametrize("size", [[300, 300], [96, 128], [0, 96], [10**6, 10**6], [128.5, 96]])
+def test_another_input_size_is_refused(size: Any, exported: Path, engine: str, tmp_path: Path) -> None:
+    """The anchors and, in ONNX, the input are made for one size."""
+    shutil.copytree(exported, tmp_path / "resized")
+    sidecar = json.loads((exported / "pets.json").read_text())
+    sidecar["input"]["size"] = size
+    (tmp_path / "resized" / "pets.json").write_text(json.dumps(sidecar))
+    with pytest.raises(MnssdError, match="pets"):
+        Detector.load(tmp_path / "resized", "cpu", engine)(make_image(1), 0.0)
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+
+def test_the_command_goes_on_after_all_of_it(
+    exported: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_kinds(photos)
+    bad = ("bad1.jpg", "bad2.avi", "bad3.png")
+    for name in bad:
+        (photos / name).write_bytes(b"nothing of the kind")
+    lines = tmp_path / "lines.jsonl"
+    assert main(["detect", str(exported), str(photos), "--engine", engine, "--jsonl", str(lines)]) == 1
+    said = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert sum("error" in line for line in said) == len(bad)
+    assert sum("detections" in line for line in said) == len(KINDS)
+    err = capsys.readouterr().err
+    assert all(name in err for name in bad)
+    assert "Traceback" not in err
+
+
+def test_an_empty_folder_is_said(
+    exported: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    assert main(["detect", str(exported), str(tmp_path / "nothing"), "--engine", engine]) == 2
+    assert "no image or video in this folder" in capsys.readouterr().err
+    assert main(["detect", str(tmp_path / "nothing"), str(tmp_path)]) == 1
+    assert "holds neither an export nor a run" in capsys.readouterr().err
+
+
+def test_an_output_that_an_operator_has_not_is_refused(exported: Path) -> None:
+    """MXNet's reader takes any number there."""
+    path = exported / "pets-symbol.json"
+    graph = json.loads(path.read_text())
+    check_symbol(path)
+    position = next(index for index, node in enumerate(graph["nodes"]) if node["op"] == "Convolution")
+    graph["nodes"][position]["inputs"][0][1] = 3
+    with pytest.raises(ValueError, match="an input"):
+        _check_graph(graph)
+
+
+def test_no_groups_at_all_are_refused(exported: Path) -> None:
+    """MXNet 1.9.1 divides by them, which ends the process."""
+    graph = json.loads((exported / "pets-symbol.json").read_text())
+    next(node for node in graph["nodes"] if node["op"] == "Convolution")["attrs"]["num_group"] = "0"
+    with pytest.raises(ValueError, match="num_group '0'"):
+        _check_graph(graph)
+
+
+def test_a_description_whose_size_has_one_side(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "odd")
+    sidecar = json.loads((exported / "pets.json").read_text())
+    sidecar["input"]["size"] = [128]
+    (tmp_path / "odd" / "pets.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ExportError, match=r"pets\.json: damaged"):
+        Detector.load(tmp_path / "odd", "cpu")

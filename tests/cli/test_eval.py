@@ -1,0 +1,333 @@
+"""The command `eval` from end to end: a network, detection files, datasets by kind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from helpers.devkit import CLASSES, PICTURES
+
+from mnssd import zoo
+from mnssd.cli.eval import EvalOptions
+from mnssd.cli.main import run_command
+from mnssd.data.open import KINDS, open_dataset
+from mnssd.data.shapes import dataset as shapes
+from mnssd.data.shapes.dataset import make_shapes
+from mnssd.errors import DataError, OptionError
+from mnssd.inference.predict import evaluate, predict
+from mnssd.metrics import voc
+from mnssd.runtime.settings import wait_all
+from mnssd.train.run_folder import RunFolder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def spec() -> zoo.DetectorSpec:
+    return zoo.DetectorSpec(CLASSES, "mobilenet_v2", 0.25, (128, 96), "ssdlite")
+
+
+@pytest.fixture(scope="module")
+def network(spec):
+    mx.random.seed(3)
+    net = zoo.build_detector(spec)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, 96, 128)))  # settles the shapes that Gluon leaves open
+    # Spread the scores out, as training does: an untrained network's lie so close together that a
+    # difference in the last bit could change their order.
+    for predictor in net.heads.class_predictors:
+        weight = predictor.project.weight
+        weight.set_data(weight.data() * 20)
+    return net
+
+
+@pytest.fixture
+def run_folder(tmp_path, devkit, spec, network) -> Path:
+    """What training leaves behind, as far as measuring needs it."""
+    folder = RunFolder.create(str(tmp_path / "run"), "")
+    options = {"dataset": "voc", "data_root": str(devkit), "val_splits": "2012_val", "epochs": 1}
+    folder.write_config({"detector": spec.as_dict(), "options": options})
+    wait_all()
+    network.heads.save_parameters(str(folder.best))
+    return folder.path
+
+
+def test_the_batch_size_changes_nothing(network, pictures):
+    by_size = {}
+    for batch_size in (1, 3, 16):
+        by_size[batch_size] = list(predict(network, pictures, batch_size))
+    for batch_size in (3, 16):
+        for (sample, a), (_, b) in zip(by_size[1], by_size[batch_size]):
+            assert len(a.scores) > 10, sample.image_id
+            np.testing.assert_array_equal(a.labels, b.labels)
+            np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
+    maps = [evaluate(network, pictures, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
+    assert maps[0] > 0
+    assert maps[1:] == pytest.approx([maps[0]] * 2, abs=1e-12)
+
+
+def test_nothing_is_left_of_the_fused_network(network, pictures):
+    """Gluon's blocks are part of reference cycles; what evaluation made must not wait for the collector."""
+
+    def blocks() -> int:
+        return sum(isinstance(thing, mx.gluon.SymbolBlock) for thing in gc.get_objects())
+
+    gc.collect()
+    before = blocks()
+    gc.disable()
+    try:
+        evaluate(network, pictures)
+        assert blocks() == before
+        next(predict(network, pictures))  # given up before its end
+        assert blocks() == before
+    finally:
+        gc.enable()
+
+
+def test_eval_of_a_run(run_folder, tmp_path, capsys):
+    arguments = [
+        str(run_folder),
+        "--json",
+        str(tmp_path / "new" / "result.json"),
+        "--metric",
+        "voc12",
+        "--iou",
+        "0.1",
+    ]
+    arguments += ["--save-detections", str(tmp_path / "found")]
+    assert run_command("eval", arguments) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert f"mAP (VOC12, IoU 0.1): {result['mAP']:.4f}" in printed
+    assert result["images"] == 5
+    assert result["classes"] == ["cat", "dog"]
+    assert (result["dataset"], result["splits"]) == ("voc", "2012_val")  # the run's own
+    assert sorted(p.name for p in (tmp_path / "found").iterdir()) == [
+        "comp4_det_2012_val_cat.txt",
+        "comp4_det_2012_val_dog.txt",
+    ]
+    # The files alone score the very same.
+    arguments = ["--detections", str(tmp_path / "found"), "--data-root", str(run_folder.parent / "VOCdevkit")]
+    arguments += ["--splits", "2012_val", "--classes", "cat,dog", "--metric", "voc12", "--iou", "0.1"]
+    assert run_command("eval", [*arguments, "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["ap_per_class"] == result["ap_per_class"]
+    assert again["detections"] == result["detections"]
+
+
+def test_voc_and_coco_side_by_side(run_folder, tmp_path, capsys):
+    found, results = str(tmp_path / "found"), []
+    data = ["--data-root", str(run_folder.parent / "VOCdevkit"), "--splits", "2012_val", "--metric", "coco"]
+    files = ["--detections", found, "--classes", "cat,dog"]
+    for arguments in ([str(run_folder), "--save-detections", found], files):
+        assert run_command("eval", [*arguments, *data, "--json", str(tmp_path / "result.json")]) == 0
+        results.append(json.loads((tmp_path / "result.json").read_text()))
+        assert results[-1]["metric"] == "voc12"
+        printed = capsys.readouterr().out
+        assert "mAP (VOC12, IoU 0.5)" in printed
+        assert f"{results[-1]['coco']['AP50']:.4f}" in printed
+        assert "recall_any_class" in printed
+    network, from_files = (result["coco"] for result in results)
+    assert network["images"] == 5
+    assert network["recall_any_class"] > 0
+    for name in ("AP", "AP50", "AR_100", "recall_any_class"):
+        assert from_files[name] == pytest.approx(network[name], abs=1e-3)  # files round boxes and scores
+
+
+def test_eval_with_mirror_images_finds_something_else(run_folder, tmp_path):
+    found = []
+    for more in ([], ["--flip"]):
+        result, folder = tmp_path / f"result{len(more)}.json", tmp_path / f"found{len(more)}"
+        arguments = [str(run_folder), "--json", str(result), "--save-detections", str(folder), *more]
+        assert run_command("eval", arguments) == 0
+        assert json.loads(result.read_text())["flip"] == bool(more)
+        found.append([file.read_text() for file in sorted(folder.iterdir())])
+    assert found[0] != found[1]
+    assert all(any(texts) for texts in found)
+
+
+def test_eval_stops_at_an_unreadable_image(run_folder, devkit, tmp_path, capsys):
+    image = devkit / "VOC2012" / "JPEGImages" / "edge.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
+    target = tmp_path / "result.json"
+    assert (
+        run_command(
+            "eval", [str(run_folder), "--json", str(target), "--save-detections", str(tmp_path / "f")]
+        )
+        == 1
+    )
+    captured = capsys.readouterr()
+    assert "edge.jpg" in captured.err
+    assert "Traceback" not in captured.err
+    assert "mAP" not in captured.out
+    assert not target.exists()
+    assert list((tmp_path / "f").iterdir()) == []
+
+
+def test_eval_of_no_run(tmp_path, devkit, capsys):
+    assert run_command("eval", [str(tmp_path / "nothing"), "--data-root", str(devkit)]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+# --- detection files through the command -----------------------------------------------------------
+
+
+@pytest.fixture
+def answers(tmp_path) -> Path:
+    """Detection files with the true boxes of the images, as somebody else's detector would leave them."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for class_name in CLASSES:
+        lines = [
+            f"{name} 0.9 {box[0] + 1} {box[1] + 1} {box[2] + 1} {box[3] + 1}\n"
+            for name, _, objects in PICTURES
+            for box, its_class in objects
+            if its_class == class_name
+        ]
+        (folder / f"comp4_det_val_{class_name}.txt").write_text("".join(lines))
+    return folder
+
+
+def score(answers: Path, devkit: Path, *more: str) -> int:
+    where = [
+        "--detections",
+        str(answers),
+        "--dataset",
+        "voc",
+        "--data-root",
+        str(devkit),
+        "--splits",
+        "2012_val",
+    ]
+    return run_command("eval", [*where, *more])
+
+
+def test_detection_files_are_scored(answers, devkit, tmp_path, capsys):
+    assert score(answers, devkit, "--classes", "cat,dog", "--json", str(tmp_path / "result.json")) == 0
+    captured = capsys.readouterr()
+    assert "mAP (VOC07, IoU 0.5): 1.0000   5 images, 2 classes" in captured.out
+    assert ["cat", "1.0000", "3", "3"] in [line.split() for line in captured.out.splitlines()]
+    assert "note" not in captured.err
+    result = json.loads((tmp_path / "result.json").read_text())
+    expected = {
+        "metric": "voc07",
+        "iou_threshold": 0.5,
+        "images": 5,
+        "ap_per_class": {"cat": 1.0, "dog": 1.0},
+    }
+    assert {key: result[key] for key in expected} == expected
+    assert result["mAP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_all_classes_of_the_data_set_are_the_default(answers, devkit, tmp_path, capsys):
+    assert score(answers, devkit, "--json", str(tmp_path / "result.json")) == 0
+    captured = capsys.readouterr()
+    assert "20 classes, 18 without objects left out" in captured.out
+    assert ["aeroplane", "-", "0", "0"] in [line.split() for line in captured.out.splitlines()]
+    assert "no file for aeroplane" in captured.err
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["ap_per_class"]["aeroplane"] is None
+    assert result["mAP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_the_script_needs_no_network_for_files(answers, devkit):
+    arguments = ["--detections", str(answers), "--data-root", str(devkit), "--splits", "2012_val"]
+    code = (
+        "import sys; from mnssd.cli.main import run_command; "
+        "status = run_command('eval'); print(status, 'mxnet' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--detections", "{answers}/nowhere"], 1, "no such folder"),
+        (["--data-root", "{answers}"], 1, "VOC2012"),
+        (["--splits", "2012_test"], 1, "test.txt"),
+        (["--classes", "cat,dgo"], 1, "dgo"),
+        (["--classes", "cat,,dog"], 2, "empty name"),
+        (["--classes", "bird"], 1, "no object to find of bird"),
+        (["--metric", "voc08"], 2, "voc08"),
+        (["--iou", "0"], 2, "iou"),
+        (["--iou", "half"], 2, "iou"),
+        (["--batch-size", "4"], 2, "--batch-size is for a network"),
+        (["some/run"], 2, "either a RUN"),
+    ],
+)
+def test_what_cannot_be_scored(answers, devkit, capsys, arguments, status, says):
+    assert score(answers, devkit, *(a.format(answers=answers) for a in arguments)) == status
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert "mAP" not in captured.out
+
+
+def test_a_bad_line_is_named(answers, devkit, capsys):
+    with open(answers / "comp4_det_val_dog.txt", "a") as file:
+        file.write("tall 0.5 1 1 nan 9\n")
+    assert score(answers, devkit) == 1
+    assert "comp4_det_val_dog.txt:3: 'nan' is not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [([], "either a RUN"), (["run", "--classes", "cat"], "--classes is for")]
+)
+def test_arguments_that_contradict(capsys, arguments, says):
+    assert run_command("eval", arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_names_said_twice_are_the_same():
+    choices = EvalOptions.__dataclass_fields__["metric"].metadata["choices"]
+    assert choices == (*voc.METRICS, "coco")
+
+
+# --- datasets by kind -----------------------------------------------------------------------------
+
+
+def test_kinds_and_their_defaults(devkit, tmp_path, monkeypatch):
+    with pytest.raises(OptionError, match="unknown dataset 'vco'; did you mean voc"):
+        open_dataset("vco")
+    monkeypatch.chdir(tmp_path / "VOCdevkit")
+    with pytest.raises(DataError, match="data/VOCdevkit"):
+        open_dataset("voc", role="val")
+    assert KINDS["voc"].splits == {"train": "2007_trainval+2012_trainval", "val": "2007_test"}
+    assert len(open_dataset("voc", devkit, "2012_train", role="val")) == 1
+    with pytest.raises(OptionError, match="--download"):
+        open_dataset("shapes", tmp_path, download=True)
+    # A detector's classes need not occur, a class that a person names does.
+    with pytest.raises(DataError, match="zebra"):
+        open_dataset("voc", devkit, "2012_val", ["cat", "zebra"])
+    assert open_dataset("voc", devkit, "2012_val", ["cat", "zebra"], allow_absent=True).classes == (
+        "cat",
+        "zebra",
+    )
+
+
+def test_shapes_are_rendered_where_they_are_missing(tmp_path, monkeypatch):
+    calls = []
+
+    def make_few(folder):
+        calls.append(folder)
+        return make_shapes(folder, train=3, val=2, size=(64, 64))
+
+    monkeypatch.setattr(shapes, "make_shapes", make_few)
+    folder = tmp_path / "new" / "shapes"
+    first = open_dataset("shapes", folder, role="val")
+    assert (len(first), len(open_dataset("shapes", folder))) == (2, 3)
+    assert first.classes == dataset.SHAPE_CLASSES
+    assert open_dataset("shapes", folder, "train", ["circle"], "val").classes == ("circle",)
+    assert calls == [folder]

@@ -1,0 +1,116 @@
+"""The programs of the documentation, run: they find what `Detector` finds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List, Sequence
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from helpers.detectors import CLASSES, SIZE, make_image, make_net, write_image, write_images, write_run
+
+from mnssd.export.detector import export_detector
+from mnssd.export.options import Formats
+from mnssd.inference.detector import Detector
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
+    """Small enough that none is read at a reduced size, which these programs do not do."""
+    return write_images(tmp_path_factory.mktemp("images"), 2)
+
+
+@pytest.fixture(scope="module")
+def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of exports of one network, a folder each: ``plain`` has both formats."""
+    folder = tmp_path_factory.mktemp("exports")
+    net, spec = make_net()
+    for name, formats in (
+        ("plain", Formats(("symbol", "onnx"))),
+        ("pixels", Formats(("onnx",), pixels=True)),
+        ("raw", Formats(("onnx",), raw_heads=True)),
+        ("small", Formats(("int8",))),
+    ):
+        export_detector(net, folder / name, images, name, spec, formats)
+    write_run(folder / "run", net, spec)
+    return folder
+
+
+def code_of(page: str, language: str = "python") -> List[str]:
+    """The programs of a page of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
+
+
+def check_output(
+    command: Sequence[str], exports: Path, photo: str, names: Sequence[str], by: str = "run"
+) -> None:
+    """Run a program and compare its lines with the detections of the network itself, or of an export."""
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = [line.split() for line in printed.splitlines()]
+    detections = Detector.load(exports / by)(photo, score=0.5)
+    left = [(str(names[CLASSES.index(name)]), score, box) for name, score, box in detections]
+    assert len(found) == len(left) > 3
+    edges = [side - 1 for side in detections.size] * 2
+    for name, *numbers in found:
+        score, *box = map(float, numbers)
+        clipped = np.clip(box, 0, edges)  # the programs leave that out
+        same = [
+            other
+            for other in left
+            if other[0] == name and abs(other[1] - score) < 2e-3 and np.abs(other[2] - clipped).max() < 0.5
+        ]
+        assert same, (name, score, box)
+        left.remove(same[0])
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "export"),
+    [
+        ("onnx.md", 0, "plain"), ("onnx.md", 0, "pixels"), ("onnx.md", 1, "raw"),
+        ("mxnet.md", 0, "plain"), ("mxnet.md", 1, "plain"), ("mxnet.md", 2, "small"),
+    ],
+)  # fmt: skip
+def test_python(page: str, number: int, export: str, exports: Path, images: List[str]) -> None:
+    program = code_of(page)[number]
+    assert "mnssd" not in program
+    description = str(exports / export / f"{export}.json")
+    command = [sys.executable, "-c", program, description, images[0]]
+    check_output(command, exports, images[0], CLASSES, "small" if export == "small" else "run")
+
+
+def test_no_program_is_left_out() -> None:
+    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md")] == [2, 3]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+def test_cpp(exports: Path, images: List[str], tmp_path: Path) -> None:
+    (program,) = code_of("mxnet.md", "cpp")
+    (tmp_path / "detect.cpp").write_text(program)
+    home = Path(mx.__path__[0])
+    build = [
+        "g++", "-O1", "-std=c++11", "-Wall", "-Werror", "-I", str(home / "include"),
+        str(tmp_path / "detect.cpp"), "-L", str(home), f"-Wl,-rpath,{home}", "-l:libmxnet.so",
+        "-o", str(tmp_path / "detect"),
+    ]  # fmt: skip
+    subprocess.run(build, check=True)
+    start, size = str(exports / "plain" / "plain"), [str(side) for side in SIZE]
+    # Of the network's size, since OpenCV rounds otherwise between pixels; and of another, that it is scaled.
+    exact = write_image(tmp_path / "exact.ppm", make_image(4, *SIZE))
+    command = [str(tmp_path / "detect"), start, *size]
+    check_output([*command, exact], exports, exact, [str(i) for i in range(len(CLASSES))])
+    wide = cv2.resize(make_image(4, *SIZE), (2 * SIZE[0], SIZE[1]), interpolation=cv2.INTER_NEAREST)
+    boxes = []
+    for photo in (exact, write_image(tmp_path / "wide.ppm", wide)):
+        printed = subprocess.run([*command, photo], check=True, capture_output=True, text=True).stdout
+        boxes.append([float(value) for value in printed.splitlines()[0].split()[2:]])
+    np.testing.assert_allclose(boxes[1], np.multiply(boxes[0], [2, 1, 2, 1]), rtol=0, atol=3)
+    for broken in ([start, *size, images[0]], [str(tmp_path / "absent"), *size, exact]):
+        ended: Any = subprocess.run([command[0], *broken], capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr

@@ -1,0 +1,1 @@
+"""What several test files build: tiny datasets, networks, runs and exports."""

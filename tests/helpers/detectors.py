@@ -1,0 +1,77 @@
+"""A small detector that has learned nothing but finds things, images of nothing, and a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import cv2
+import mxnet as mx
+import numpy as np
+import yaml
+
+from mnssd import zoo
+from mnssd.runtime.settings import wait_all
+
+CLASSES = ("cat", "dog", "cow")
+SIZE = (128, 96)
+
+
+def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") -> Tuple[Any, zoo.DetectorSpec]:
+    """An SSD whose scores spread over 0 to 1, and its structure."""
+    spec = zoo.DetectorSpec(CLASSES, network, 0.25, SIZE, head)
+    net = zoo.build_detector(spec)
+    mx.random.seed(seed)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, SIZE[1], SIZE[0])))
+    rng = np.random.default_rng(seed)
+    for name, parameter in sorted(net.collect_params().items()):
+        if name.endswith("running_mean"):
+            parameter.set_data(mx.nd.array(rng.normal(0, 0.1, parameter.shape)))
+        elif name.endswith(("running_var", "gamma")):  # the gammas before a shortcut are 0 in a fresh network
+            parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
+    for predictor in net.heads.class_predictors:
+        final = getattr(predictor, "project", predictor)
+        bias = rng.normal(0, 1, final.bias.shape).reshape(-1, len(CLASSES) + 1)
+        bias[:, 0] += 2  # most of an image is background
+        final.bias.set_data(mx.nd.array(bias.reshape(-1)))
+    return net, spec
+
+
+def make_image(seed: int, width: int = 200, height: int = 150) -> np.ndarray:
+    """Smooth coloured noise with an edge or two, RGB."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    corner = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+    return np.ascontiguousarray(cv2.rectangle(image, corner, (width // 2, height // 2), (250, 30, 90), -1))
+
+
+def write_image(path: Path, image: np.ndarray) -> str:
+    """Write RGB pixels as the ending says."""
+    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return str(path)
+
+
+def write_images(folder: Path, count: int, ending: str = ".jpg") -> List[str]:
+    """Several different ones, of several sizes."""
+    return [
+        write_image(folder / f"image{i}{ending}", make_image(i, 160 + 30 * i, 150 + 10 * i))
+        for i in range(count)
+    ]
+
+
+def write_run(folder: Path, net: Any, spec: Any, **options: Any) -> Path:
+    """A run folder as training leaves it, as far as a detector needs it."""
+    folder.mkdir()
+    config = {"task": "detection", "detector": spec.as_dict(), "options": options}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    wait_all()
+    net.heads.save_parameters(str(folder / "best.params"))
+    return folder
+
+
+def network_answer(net: Any, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, scores and boxes from the Gluon block itself."""
+    ids, scores, boxes = (out.asnumpy() for out in net(mx.nd.array(x)))
+    return ids, scores, boxes

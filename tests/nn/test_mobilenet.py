@@ -1,0 +1,351 @@
+"""MobileNetV1 and V2: structure, text, cost and answers, against the Gluon zoo and the published numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import mxnet as mx
+import numpy as np
+import pytest
+from helpers.networks import count, fill, images
+from mxnet.gluon import nn
+from mxnet.gluon.model_zoo import vision
+
+from mnssd.nn import RELU6, LinearBottleneck, MobileNetV1, MobileNetV2
+from mnssd.nn.layers import activation, add_separable
+from mnssd.nn.mobilenet import TappedFeatures, scale_channels
+
+# (t, channels in, channels out, stride) of each bottleneck, the specification's table written out.
+BOTTLENECKS = [
+    *[(1, 32, 16, 1)],
+    *[(6, 16, 24, 2), (6, 24, 24, 1)],
+    *[(6, 24, 32, 2), (6, 32, 32, 1), (6, 32, 32, 1)],
+    *[(6, 32, 64, 2), (6, 64, 64, 1), (6, 64, 64, 1), (6, 64, 64, 1)],
+    *[(6, 64, 96, 1), (6, 96, 96, 1), (6, 96, 96, 1)],
+    *[(6, 96, 160, 2), (6, 160, 160, 1), (6, 160, 160, 1)],
+    *[(6, 160, 320, 1)],
+]
+
+# Parameters and multiply-accumulates at 224 pixels, in millions (network.md's table of the Gluon zoo).
+COST = {
+    ("v1", 1.0): (4.232, 568.7),
+    ("v1", 0.75): (2.586, 325.4),
+    ("v1", 0.5): (1.332, 149.5),
+    ("v1", 0.25): (0.470, 41.0),
+    ("v2", 1.0): (3.505, 313.6),
+    ("v2", 0.75): (2.628, 186.7),
+    ("v2", 0.5): (1.965, 92.3),
+    ("v2", 0.25): (1.516, 30.5),
+}
+OURS: Dict[str, Any] = {"v1": MobileNetV1, "v2": MobileNetV2}
+ZOO: Dict[str, Any] = {"v1": vision.MobileNet, "v2": vision.MobileNetV2}
+
+
+def conv_text(channels_in: int, channels: int, kernel: int, stride: int, groups: int = 1) -> str:
+    pad = ", padding=(1, 1)" if kernel == 3 else ""
+    grouped = f", groups={groups}" if groups > 1 else ""
+    shown = channels_in // groups
+    size = f"kernel_size=({kernel}, {kernel}), stride=({stride}, {stride})"
+    return f"Conv2D({shown} -> {channels}, {size}{pad}{grouped}, bias=False)"
+
+
+def norm_text(channels: int) -> str:
+    fixed = "axis=1, eps=1e-05, momentum=0.9, fix_gamma=False, use_global_stats=False"
+    return f"BatchNorm({fixed}, in_channels={channels})"
+
+
+def block_text(kind: str, children: Dict[str, str]) -> str:
+    return f"{kind}({''.join(f'({name}): {text}' for name, text in children.items())})"
+
+
+def numbered(texts: List[str]) -> Dict[str, str]:
+    return {str(index): text for index, text in enumerate(texts)}
+
+
+def expected_listing() -> str:
+    """The text that MobileNetV2 must print, from the specification's table."""
+    features = [conv_text(3, 32, 3, 2), norm_text(32), "RELU6()"]
+    for t, c_in, c_out, stride in BOTTLENECKS:
+        middle = c_in * t
+        layers = [conv_text(c_in, middle, 1, 1), norm_text(middle), "RELU6()"]
+        layers += [conv_text(middle, middle, 3, stride, groups=middle), norm_text(middle), "RELU6()"]
+        layers += [conv_text(middle, c_out, 1, 1), norm_text(c_out)]
+        out = block_text("HybridSequential", numbered(layers))
+        features.append(block_text("LinearBottleneck", {"out": out}))
+    features += [conv_text(320, 1280, 1, 1), norm_text(1280), "RELU6()"]
+    features.append("GlobalAvgPool2D(size=(1, 1), stride=(1, 1), padding=(0, 0), ceil_mode=True)")
+    output = [conv_text(0, 1000, 1, 1).replace("0 ->", "None ->", 1), "Flatten"]
+    parts = {
+        "features": block_text("HybridSequential", numbered(features)),
+        "output": block_text("HybridSequential", numbered(output)),
+    }
+    return block_text("MobileNetV2", parts)
+
+
+def bare(text: str) -> str:
+    """Without white space, and without what MXNet 1.9.1 adds to the text of the global pooling."""
+    text = "".join(text.split())
+    for addition in (",global_pool=True", ",pool_type=avg", ",layout=NCHW"):
+        text = text.replace(addition, "")
+    return text
+
+
+@pytest.fixture(scope="module")
+def v2_after_features() -> MobileNetV2:
+    net = MobileNetV2()
+    net.initialize()
+    net.features(mx.nd.zeros((1, 3, 32, 32)))
+    return net
+
+
+def test_v2_prints_the_specified_text(v2_after_features: MobileNetV2) -> None:
+    assert bare(repr(v2_after_features)) == bare(expected_listing())
+
+
+def test_v2_prints_the_listing_of_the_card(v2_after_features: MobileNetV2, shared: Any) -> None:
+    listing = (shared / "reference" / "mobilenetv2-listing.txt").read_text()
+    assert bare(repr(v2_after_features)) == bare(listing)
+
+
+def test_relu6_has_no_children_and_clips() -> None:
+    layer = RELU6()
+    assert len(layer._children) == 0
+    assert layer(mx.nd.array([-1, 0, 3, 6, 7])).asnumpy().tolist() == [0, 0, 3, 6, 6]
+
+
+# ---- the Gluon zoo -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1.0, 0.75, 0.5, 0.25])
+@pytest.mark.parametrize("family", ["v1", "v2"])
+def test_same_parameters_and_answers_as_the_zoo(family: str, width: float) -> None:
+    ours, zoo = OURS[family](width, classes=10), ZOO[family](width, classes=10)
+    x = images(2, 32, 32)
+    for net in (ours, zoo):
+        net.initialize()
+        net(x)
+
+    def own_names(net: Any) -> Dict[str, Any]:
+        return {name[len(net.prefix) :]: p.shape for name, p in net.collect_params().items()}
+
+    assert own_names(ours) == own_names(zoo)
+    assert list(ours._collect_params_with_prefix()) == list(zoo._collect_params_with_prefix())
+
+    fill(zoo, seed=int(width * 100))
+    for mine, theirs in zip(ours.collect_params().values(), zoo.collect_params().values()):
+        mine.set_data(theirs.data())
+    expected = zoo(x).asnumpy()
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(ours(x).asnumpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_constructors_of_the_zoo_are_these_classes() -> None:
+    """The parity above is with ``mobilenet1_0`` and ``mobilenet_v2_1_0``: they only call the classes."""
+    assert type(vision.mobilenet1_0()) is ZOO["v1"]
+    assert type(vision.mobilenet_v2_1_0()) is ZOO["v2"]
+
+
+def test_imagenet_weights_answer_as_in_the_zoo(shared: Any) -> None:
+    path = str(shared / "weights" / "mobilenet_v2_1_0-imagenet.params")
+    ours, zoo = MobileNetV2(), vision.mobilenet_v2_1_0()
+    ours.load_parameters(path)
+    zoo.load_parameters(path)
+    x = images(2, 224, 224)
+    expected = zoo(x).asnumpy()
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(ours(x).asnumpy(), expected, atol=1e-5, rtol=1e-5)
+
+
+# ---- cost and width ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "width"), list(COST))
+def test_parameters_and_macs_as_published_for_the_zoo(family: str, width: float) -> None:
+    parameters, macs = count(OURS[family](width)(mx.sym.var("data")), 224, 224)
+    assert round(parameters / 1e6, 3) == COST[family, width][0]
+    assert round(macs / 1e6, 1) == COST[family, width][1]
+
+
+def test_separable_convolution_costs_what_the_paper_says() -> None:
+    """MobileNetV1 paper, section 3.1, for 3x3, 3 -> 16: 27 + 48 weights where a plain one has 432."""
+    layer = nn.HybridSequential()
+    add_separable(layer, 3, 16, stride=1)
+    traced = layer(mx.sym.var("data"))
+    arguments, _, _ = traced.infer_shape(data=(1, 3, 8, 8))
+    named = dict(zip(traced.list_arguments(), arguments))
+    weights = [int(np.prod(s)) for name, s in named.items() if name.endswith("weight")]
+    assert weights == [27, 48]
+    assert count(traced, 8, 8)[1] == (27 + 48) * 64
+    assert round((27 + 48) / 432, 2) == 0.17
+
+
+def test_v1_has_28_layers() -> None:
+    """MobileNetV1 paper, section 3.2: counting depthwise and pointwise convolutions apart."""
+    names = MobileNetV1()(mx.sym.var("data")).list_arguments()
+    assert len([name for name in names if name.endswith("weight")]) == 28
+
+
+def v2_channels(net: MobileNetV2) -> List[int]:
+    """Channels after the first convolution, after each stage and after the last convolution."""
+    ends = [net.features[index].out[6] for index in (3, 5, 8, 12, 15, 18, 19)]
+    return [layer.weight.shape[0] for layer in (net.features[0], *ends, net.features[20])]
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (1.0, [32, 16, 24, 32, 64, 96, 160, 320, 1280]),
+        # the Gluon zoo's rounding, down to a whole number
+        (0.75, [24, 12, 18, 24, 48, 72, 120, 240, 1280]),
+        (0.5, [16, 8, 12, 16, 32, 48, 80, 160, 1280]),
+        (0.25, [8, 4, 6, 8, 16, 24, 40, 80, 1280]),
+        # TensorFlow's release, mobilenet_v2_0.35 and _1.4: multiples of 8
+        (0.35, [16, 8, 8, 16, 24, 32, 56, 112, 1280]),
+        (1.4, [48, 24, 32, 48, 88, 136, 224, 448, 1792]),
+    ],
+)
+def test_v2_channels_at_each_width(width: float, expected: List[int]) -> None:
+    assert v2_channels(MobileNetV2(width)) == expected
+
+
+@pytest.mark.parametrize(("width", "macs"), [(0.35, 59), (1.4, 582)])
+def test_v2_costs_what_tensorflow_publishes_where_the_zoo_has_no_such_width(width: float, macs: int) -> None:
+    """Millions of MACs, TensorFlow slim's table; there t = 1 has no expansion, here it has."""
+    first = scale_channels(32, width)
+    _, ours = count(MobileNetV2(width)(mx.sym.var("data")), 224, 224)
+    assert round((ours - first * first * 112 * 112) / 1e6) == macs
+
+
+def test_width_that_leaves_no_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"width 0\.01 leaves none of 32 channels"):
+        MobileNetV1(0.01)
+
+
+# ---- options -----------------------------------------------------------------------------------------------
+
+
+def test_input_is_added_only_where_stride_is_1_and_channels_match() -> None:
+    blocks = enumerate(MobileNetV2().features)
+    with_input = [index for index, block in blocks if getattr(block, "use_shortcut", False)]
+    assert with_input == [5, 7, 8, 10, 11, 12, 14, 15, 17, 18]
+    expected = [c_in == c_out and stride == 1 for _, c_in, c_out, stride in BOTTLENECKS]
+    assert [index in with_input for index in range(3, 20)] == expected
+
+
+def test_projection_shortcut_where_stride_is_1_and_channels_differ() -> None:
+    net = MobileNetV2(0.25, shortcut="projection")
+    projected = [index for index, block in enumerate(net.features) if hasattr(block, "projection")]
+    assert projected == [3, 13, 19]
+    net.initialize()
+    net(images(1, 64, 64))
+    plain = MobileNetV2(0.25)
+    extra = set(net._collect_params_with_prefix()) - set(plain._collect_params_with_prefix())
+    assert {name.split(".")[1] for name in extra} == {"3", "13", "19"}
+    assert all(".projection." in name for name in extra)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "channels", "stride", "added"),
+    [
+        ("identity", 8, 1, "input"),
+        ("identity", 12, 1, None),
+        ("identity", 8, 2, None),
+        ("projection", 8, 1, "input"),
+        ("projection", 12, 1, "projection"),
+        ("projection", 12, 2, None),
+    ],
+)
+def test_bottleneck_adds_what_it_says(shortcut: str, channels: int, stride: int, added: Any) -> None:
+    block = LinearBottleneck(8, channels, 6, stride, shortcut)
+    x = mx.nd.array(np.random.default_rng(0).normal(size=(2, 8, 10, 10)))
+    block.initialize()
+    block(x)
+    fill(block)
+    expected = block.out(x)
+    if added == "input":
+        expected = expected + x
+    elif added == "projection":
+        convolution, norm = block.projection
+        assert len(block.projection) == 2
+        expected = expected + norm(convolution(x))
+    np.testing.assert_allclose(block(x).asnumpy(), expected.asnumpy(), rtol=1e-6, atol=1e-6)
+    assert expected.asnumpy().min() < 0  # no activation after the projection
+
+
+def test_unknown_shortcut_and_activation_are_refused() -> None:
+    with pytest.raises(ValueError, match="shortcut is 'identity' or 'projection', not 'add'"):
+        MobileNetV2(0.25, shortcut="add")
+    with pytest.raises(ValueError, match="activation is 'relu' or 'relu6', not 'swish'"):
+        MobileNetV1(0.25, activation="swish")
+    assert isinstance(activation("relu"), nn.Activation)
+
+
+def test_v1_activation_is_an_option_without_parameters() -> None:
+    x = images(1, 64, 64) * 10
+    outputs = {}
+    for name in ("relu", "relu6"):
+        net = MobileNetV1(0.25, classes=10, activation=name)
+        net.initialize()
+        net(x)
+        fill(net)
+        for parameter in net.collect_params(".*gamma").values():
+            parameter.set_data(parameter.data() * 4)
+        outputs[name] = net.features[:-2](x).asnumpy()
+        shapes = {n[len(net.prefix) :]: p.shape for n, p in net.collect_params().items()}
+        outputs[name + " shapes"] = shapes
+    assert outputs["relu"].max() > 6
+    assert outputs["relu6"].max() == 6
+    assert outputs["relu shapes"] == outputs["relu6 shapes"]
+
+
+# ---- taps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (MobileNetV1(), [(1, 512, 19, 19), (1, 1024, 10, 10)]),
+        (MobileNetV2(), [(1, 576, 19, 19), (1, 1280, 10, 10)]),
+        (MobileNetV1(0.5), [(1, 256, 19, 19), (1, 512, 10, 10)]),
+        (MobileNetV2(0.5), [(1, 288, 19, 19), (1, 1280, 10, 10)]),
+        (MobileNetV2(1.4), [(1, 136 * 6, 19, 19), (1, 1792, 10, 10)]),
+        (MobileNetV2(1.0, shortcut="projection"), [(1, 576, 19, 19), (1, 1280, 10, 10)]),
+    ],
+    ids=["v1", "v2", "v1 0.5", "v2 0.5", "v2 1.4", "v2 projection"],
+)
+def test_maps_at_300_pixels(net: Any, expected: List[Any]) -> None:
+    maps = mx.sym.Group(list(TappedFeatures(net)(mx.sym.var("data"))))
+    assert maps.infer_shape(data=(1, 3, 300, 300))[1] == expected
+
+
+@pytest.mark.parametrize("net", [MobileNetV1(0.25), MobileNetV2(0.25)], ids=["v1", "v2"])
+def test_taps_are_the_classifiers_own_maps(net: Any) -> None:
+    net.initialize()
+    x = images(2, 96, 64)
+    net(x)
+    fill(net)
+    first, second = TappedFeatures(net)(x)
+    if isinstance(net, MobileNetV1):  # the ends of the 11th and the 13th block: 3 layers, then 6 a block
+        expected = [net.features[: 3 + 6 * 11](x), net.features[: 3 + 6 * 13](x)]
+    else:
+        expected = [net.features[16].out[:3](net.features[:16](x)), net.features[:23](x)]
+    np.testing.assert_array_equal(first.asnumpy(), expected[0].asnumpy())
+    np.testing.assert_array_equal(second.asnumpy(), expected[1].asnumpy())
+
+
+def test_tap_inside_a_block_with_shortcut_is_refused() -> None:
+    net = MobileNetV2(0.25)
+    net.taps = ((17, 2), (22, None))
+    with pytest.raises(ValueError, match=r"features\[17\] has a shortcut"):
+        TappedFeatures(net)
+
+
+def test_same_answers_hybridized() -> None:
+    net = MobileNetV2(0.25, classes=10, shortcut="projection")
+    net.initialize()
+    x = images(2, 64, 64)
+    net(x)
+    fill(net)
+    plain = net(x).asnumpy()
+    net.hybridize(static_alloc=True)
+    np.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-4, atol=1e-4)

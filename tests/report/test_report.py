@@ -1,0 +1,300 @@
+"""The page about a run: what is counted as which mistake, what stands on it, that it needs nothing else."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional, Tuple
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+from mnssd.cli.main import main
+from mnssd.data.sample import Detections, Sample
+from mnssd.data.shapes.dataset import make_shapes
+from mnssd.metrics.error_analysis import KINDS, Point, analyze_errors, best_points, box_overlaps
+from mnssd.metrics.voc import VOCMetric
+from mnssd.report import plots
+from mnssd.report.images import TITLES, draw_mistake
+from mnssd.tasks.run import train_detector
+
+SMALL: Dict[str, Any] = {
+    "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 2, "batch_size": 8, "lr": 0.05,
+    "predictor_lr": 0.1, "val_interval": 1, "workers": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(folder, train=24, val=10, size=(96, 96))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = train_detector(
+        {**SMALL, "data_root": str(shapes), "output": str(tmp_path_factory.mktemp("runs") / "a run")}
+    )
+    assert main(["report", str(run)]) == 0
+    return run
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page, that each is closed, and its text."""
+
+    ALONE = frozenset({"meta", "link", "img", "br", "hr"})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: List[Tuple[str, Dict[str, Optional[str]]]] = []
+        self.open: List[str] = []
+        self.words: List[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.ALONE:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+    def all(self, tag: str) -> List[Dict[str, Optional[str]]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word in self.words if word)
+
+
+# ---- verdicts ----------------------------------------------------------------------------------------------
+
+CLASSES = ("cat", "dog")
+
+
+def sample(*objects: Tuple[float, ...], difficult: Tuple[int, ...] = ()) -> Sample:
+    table = np.array(objects, np.float32).reshape(-1, 5)
+    flags = np.isin(np.arange(len(table)), difficult)
+    return Sample("a", "a.jpg", table[:, :4], table[:, 4].astype(np.int32), flags, (100, 100))
+
+
+def found(*rows: Tuple[float, ...]) -> Detections:
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, :4], table[:, 4].astype(np.int32), table[:, 5])
+
+
+ALL = {name: Point(0.1, 1, 1, 1) for name in CLASSES}
+CAT, DOG = (10, 10, 49, 49, 0), (60, 60, 99, 99, 1)
+
+
+@pytest.mark.parametrize(
+    ("objects", "answers", "kinds", "table"),
+    [
+        ([CAT], [(*CAT[:4], 0, 0.9)], [], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        ([CAT], [], ["missed"], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]),
+        ([], [(*CAT[:4], 0, 0.9)], ["nothing"], [[0, 0, 0], [0, 0, 0], [1, 0, 0]]),
+        ([CAT], [(*CAT[:4], 1, 0.9)], ["class"], [[0, 1, 0], [0, 0, 0], [0, 0, 0]]),
+        ([CAT], [(30, 10, 69, 49, 0, 0.9)], ["box", "missed"], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]),
+        ([CAT], [(30, 10, 69, 49, 1, 0.9)], ["both", "missed"], [[0, 0, 1], [0, 0, 0], [0, 1, 0]]),
+        ([CAT], [(*CAT[:4], 0, 0.9), (12, 10, 49, 49, 0, 0.8)], ["twice"], [[1, 0, 0], [0, 0, 0], [1, 0, 0]]),
+        ([CAT, DOG], [(*CAT[:4], 0, 0.9), (*DOG[:4], 1, 0.8)], [], [[1, 0, 0], [0, 1, 0], [0, 0, 0]]),
+        # The right class takes the object, though the wrong one is surer of it.
+        ([CAT], [(*CAT[:4], 1, 0.9), (*CAT[:4], 0, 0.5)], ["class"], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        # Too low a score is no answer.
+        ([CAT], [(*CAT[:4], 0, 0.05)], ["missed"], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]),
+    ],
+)
+def test_each_kind_of_mistake(objects: Any, answers: Any, kinds: List[str], table: Any) -> None:
+    verdict = analyze_errors([(sample(*objects), found(*answers))], CLASSES, ALL)
+    assert [kind for kind in KINDS for _ in verdict.mistakes[kind]] == kinds
+    assert verdict.confusion.tolist() == table
+
+
+def test_difficult_objects_count_neither_way() -> None:
+    verdict = analyze_errors([(sample(CAT, difficult=(0,)), found((12, 10, 60, 49, 1, 0.9)))], CLASSES, ALL)
+    assert not any(verdict.mistakes.values())
+    assert verdict.confusion.sum() == 0
+
+
+def test_rows_of_the_table_are_the_objects() -> None:
+    rng = np.random.default_rng(0)
+    pairs = []
+    for number in range(50):
+        boxes = rng.uniform(0, 60, (6, 4))
+        boxes[:, 2:] += boxes[:, :2] + 5
+        objects = [(*box, rng.integers(2)) for box in boxes[:3]]
+        answers = [(*(box + rng.normal(0, 3, 4)), rng.integers(2), rng.uniform()) for box in boxes[1:]]
+        one = sample(*objects, difficult=(0,))
+        pairs.append((replace(one, image_id=str(number)), found(*answers)))
+    verdict = analyze_errors(pairs, CLASSES, ALL)
+    labels = np.concatenate([s.labels[~s.difficult] for s, _ in pairs])
+    assert verdict.confusion[:2].sum(axis=1).tolist() == np.bincount(labels, minlength=2).tolist()
+    assert verdict.confusion[:2, 2].sum() == len(verdict.mistakes["missed"])
+    scores = [mistake.score for mistake in verdict.mistakes["nothing"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_best_f1_is_the_best() -> None:
+    metric = VOCMetric(CLASSES, "voc12")
+    metric.add(found((*CAT[:4], 0, 0.9), (70, 70, 90, 90, 0, 0.8), (80, 5, 95, 20, 0, 0.7)), sample(CAT))
+    point = best_points(metric.result())["cat"]
+    assert (point.score, point.precision, point.recall, point.f1) == (pytest.approx(0.9), 1, 1, 1)
+    assert "dog" not in best_points(metric.result())
+
+
+def test_equal_scores_are_taken_together() -> None:
+    metric = VOCMetric(CLASSES, "voc12")
+    metric.add(found((*CAT[:4], 0, 0.5), (70, 70, 90, 90, 0, 0.5)), sample(CAT))
+    assert best_points(metric.result())["cat"].precision == 0.5
+
+
+def test_overlaps_are_inclusive() -> None:
+    a, b = np.array([[0, 0, 9, 9]]), np.array([[0, 0, 9, 4], [20, 20, 30, 30]])
+    assert box_overlaps(a, b).tolist() == [[0.5, 0.0]]
+    assert box_overlaps(a, np.zeros((0, 4))).shape == (1, 0)
+
+
+def test_a_picture_shows_answer_and_truth(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((100, 100, 3), 128, np.uint8))
+    one = sample(CAT)
+    one = replace(one, image_path=str(tmp_path / "a.png"))
+    verdict = analyze_errors([(one, found((30, 10, 69, 49, 0, 0.9)))], CLASSES, ALL)
+    picture = draw_mistake(verdict.mistakes["box"][0], CLASSES)
+    assert picture.text == "cat 0.90, overlap 0.33, a"
+    assert max(picture.width, picture.height) == 320
+    assert set(TITLES) == set(KINDS)
+
+
+# ---- the page ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("classes", "named", "inside"), [(3, 3, True), (20, 20, False), (80, 32, False)])
+def test_names_of_curves_hide_none(classes: int, named: int, inside: bool) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [f"class number {number}" for number in range(classes)]
+    curve = SimpleNamespace(recall=np.array([0.1, 0.5]), precision=np.array([1.0, 0.5]))
+    result = SimpleNamespace(
+        curves=dict.fromkeys(names, curve), positives={name: row for row, name in enumerate(names)}
+    )
+    material: Any = SimpleNamespace(results={"voc12": result}, points={})
+    figure = plots._curves(material, pyplot)[0]
+    figure.tight_layout()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert sorted(shown) == sorted(names[-named:])  # those with the most objects
+    figure.canvas.draw()
+    below = legend.get_window_extent()
+    assert below.y0 >= 0
+    assert below.x0 >= 0
+    assert below.x1 <= figure.bbox.x1
+    ticks = axes.xaxis.label.get_window_extent()
+    assert (below.y1 > axes.bbox.y0) == inside
+    assert inside or below.y1 < ticks.y0
+    pyplot.close(figure)
+
+
+def test_the_page_needs_nothing_else(trained: Path) -> None:
+    page = Page(trained / "report" / "index.html")
+    places = [attributes.get(name) or "" for _, attributes in page.tags for name in ("src", "href")]
+    allowed = ("data:image/", "data:,", "#", "")
+    outside = [place for place in places if place and not place.startswith(allowed[:3])]
+    assert all(re.fullmatch(r"[a-z-]+\.png", place) for place in outside)
+    assert all((trained / "report" / place).stat().st_size > 1000 for place in outside)
+    assert len(outside) == 8
+    assert "@import" not in (trained / "report" / "index.html").read_text()
+    assert page.all("script") == []
+
+
+def test_every_picture_has_a_text_and_every_table_its_heads(trained: Path) -> None:
+    page = Page(trained / "report" / "index.html")
+    pictures = page.all("img")
+    assert len(pictures) > 8
+    assert all(len(attributes["alt"] or "") > 5 for attributes in pictures)
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    links = [
+        (attributes["href"] or "")[1:] for attributes in page.all("a") if attributes["href"].startswith("#")
+    ]
+    assert set(links) <= ids
+    assert len(links) == 6
+
+
+def test_the_figures_are_those_of_the_evaluation(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    assert main(["eval", str(trained), "--metric", "voc12"]) == 0
+    said = capsys.readouterr().out
+    score = float(re.search(r"mAP \(VOC12, IoU 0.5\): ([\d.]+)", said)[1])
+    text = Page(trained / "report" / "index.html").text
+    assert f"mAP, VOC12 {score:.3f}" in text
+    for word in ("Mistakes", "circle", "from score", "predictor_lr", "Missed", "recall of any class"):
+        assert word in text
+
+
+def test_it_is_made_anew_after_data_has_moved(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    first = (trained / "report" / "index.html").read_text()
+    moved = tmp_path / "moved" / shapes.name
+    shutil.copytree(shapes, moved)
+    output = tmp_path / "page"
+    assert main(["report", str(trained), "--data-root", str(moved), "--output", str(output)]) == 0
+    again = (output / "index.html").read_text()
+
+    def plain(text: str) -> str:
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|/\S*?(moved|shapes)", "", text)
+
+    assert plain(again) == plain(first)
+
+
+def test_names_are_text_and_nothing_else(shapes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    for path in (data / "Annotations").iterdir():
+        path.write_text(
+            path.read_text().replace("<name>circle<", "<name>&lt;script&gt;alert(1)&lt;/script&gt;<")
+        )
+    (data / "classes.txt").unlink()
+    run = train_detector({**SMALL, "epochs": 1, "data_root": str(data), "output": str(tmp_path / "run")})
+    assert main(["report", str(run)]) == 0
+    page = Page(run / "report" / "index.html")
+    assert page.all("script") == []
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_train_ssd_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--workers=0", "--val-interval=1"]
+    run = tmp_path / "run"
+    assert main(["train-ssd", "--data-root", str(shapes), "--output", str(run), *small]) == 0
+    assert f"report: {run / 'report' / 'index.html'}" in capsys.readouterr().out
+    assert (run / "report" / "index.html").stat().st_size > 100_000
+    assert (run / "log.csv").exists()
+    other = tmp_path / "other"
+    assert main(["train-ssd", "--data-root", str(shapes), "--output", str(other), "--no-report", *small]) == 0
+    assert not (other / "report").exists()
+
+
+def test_errors_name_what_is_missing(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["report", str(tmp_path)]) == 1
+    assert "is no run folder" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("task: classification\noptions: {}\n")
+    assert main(["report", str(tmp_path)]) == 1
+    assert "reports are made of detectors" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    (copy / "best.params").unlink()
+    assert main(["report", str(copy)]) == 1
+    assert "best.params" in capsys.readouterr().err
+    assert main(["report", str(trained), "--data-root", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err
