@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all. Standard library only."""
+"""Atomic writing of files and folders: a path holds the complete new content or what it held before.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -6,79 +9,150 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
+import threading
 from pathlib import Path
 from typing import IO, Any, Iterator, Union
 
 from .errors import MnssdError
 
-NO_ROOM = 1 << 16
-"""Bytes left on a disk below which what could not be written had no room."""
+_TEMPORARY = ".unfinished"
+_FULL_DISK = 1 << 16
+"""Free bytes below which a failed write is put down to a full disk."""
 
 
 @contextlib.contextmanager
-def replacing(path: Union[str, Path], mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes the place of `path` when the ``with`` block ends well, else leaves no trace.
-
-    It is written under a temporary name beside `path`, synced to the disk, renamed, and the folder synced.
+def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
+    """Open a file that replaces `path` when the ``with`` block succeeds.
 
     Parameters
     ----------
     path : str or Path
+        Its folder must exist.
     mode : str
-        ``'w'`` for text in UTF-8, ``'wb'`` for bytes.
+        ``'w'`` for UTF-8 text, ``'wb'`` for bytes.
+    sync : bool
+        Flush to the disk before renaming, so that the file also survives a power failure.
 
     Raises
     ------
     OSError
-        From the system, as when the disk is full; `path` is then as it was.
+        If writing fails, for example because the disk is full; `path` is unchanged.
     """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, mode, encoding=None if "b" in mode else "utf-8") as file:
+    with atomic_path(path, sync=sync) as temporary:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
-        put_in_place(unfinished, path)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Union[str, Path], *, sync: bool = True) -> Iterator[Path]:
+    """As `atomic_write`, for code that writes to a path: yields a temporary path in the same folder."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+    try:
+        yield temporary
+        if sync:
+            replace_file(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def put_in_place(unfinished: Path, path: Path) -> None:
-    """Let a file that has been written take the place of `path`: on the disk, not only on the way there."""
-    _sync(unfinished)
-    os.replace(unfinished, path)
+def replace_file(source: Path, path: Path) -> None:
+    """Rename `source` to `path`, with file and folder flushed to the disk."""
+    _sync(source)
+    os.replace(source, path)
     _sync(path.parent)
 
 
-def _sync(place: Path) -> None:
-    number = os.open(place, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def why_not_written(error: Exception, folder: Path) -> str:
-    """The reason in words, also where MXNet, whose own message names none, was the one that wrote."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if folder.is_dir() and shutil.disk_usage(folder).free < NO_ROOM:
-        return os.strerror(errno.ENOSPC)
-    return (str(error).strip().splitlines() or [repr(error)])[-1]
-
-
-def write_whole(path: Union[str, Path], content: bytes) -> None:
-    """Write `content` to `path` as `replacing` does.
+def write_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Write a file atomically.
 
     Raises
     ------
     MnssdError
-        When it cannot be written; it names the file.
+        If it cannot be written; the message names the file.
     """
     try:
-        with replacing(path, "wb") as file:
+        with atomic_write(path, "wb") as file:
             file.write(content)
     except OSError as error:
         raise MnssdError(
-            f"{path}: cannot be written ({error.strerror}); what was there before is unchanged"
+            f"{path}: cannot be written ({error.strerror}); its old content is unchanged"
         ) from error
+
+
+def write_text(path: Union[str, Path], text: str, errors: str = "strict") -> None:
+    """Write a UTF-8 text file atomically; as `write_bytes`, with `errors` as for `str.encode`."""
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[Path]:
+    """Yield a new empty folder of the same name that becomes `path` when the ``with`` block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Missing parent folders are created.
+    replace : bool
+        Replace a folder that has content.
+
+    Raises
+    ------
+    OSError
+        If writing fails or, without `replace`, if `path` has content; `path` is unchanged.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name}.", path.parent))
+    try:
+        new = scratch / path.name
+        new.mkdir()
+        yield new
+        if replace and path.exists():
+            old = path.with_name(f"{scratch.name}.old")  # not inside `scratch`, which is deleted
+            path.rename(old)
+            try:
+                new.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            new.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the functions above created `path` and were killed before they could rename it."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
+
+def write_error_reason(error: Exception, folder: Path) -> str:
+    """Why a write to `folder` failed, even if MXNet did the writing and its message gives no reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_DISK:
+        return os.strerror(errno.ENOSPC)
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
+
+# Old names, until all callers have moved.
+replacing, write_whole, put_in_place, why_not_written = (
+    atomic_write,
+    write_bytes,
+    replace_file,
+    write_error_reason,
+)
