@@ -16,8 +16,8 @@ from ..train.options import (
     CLASSIFICATION_KINDS,
     DETECTION_KINDS,
     LoopOptions,
-    resolve,
     resolve_classification,
+    resolve_detection,
 )
 from ..train.recipes import read_recipe
 from ..train.run_folder import RunFolder
@@ -84,16 +84,18 @@ def make_task(values: Mapping[str, Any], kind: str, source: str) -> Tuple[AnyTas
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     if kind == "detection":
-        detection = resolve(values, source)
-        _prepare(detection[0].size, detection[0].width, detection[-1])
+        detection = resolve_detection(values, source)
+        _prepare(detection.data.size, detection.data.width, detection.loop)
         from .detection import DetectionTask
 
-        return DetectionTask(*detection), detection
+        parts = (detection.data, detection.augment, detection.loop)
+        return DetectionTask(*parts), parts
     classification = resolve_classification(values, source)
-    _prepare(classification[0].size, classification[0].width, classification[-1])
+    _prepare(classification.data.size, classification.data.width, classification.loop)
     from .classification import ClassificationTask
 
-    return ClassificationTask(*classification), classification
+    groups = (classification.data, classification.augment, classification.loop)
+    return ClassificationTask(*groups), groups
 
 
 def gradients(task: AnyTask, batches: int) -> Iterator[int]:

@@ -281,34 +281,59 @@ CLASS_DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def resolve(given: Mapping[str, Any], source: str) -> Tuple[DetectionOptions, AugmentOptions, LoopOptions]:
-    """Options of detection from what was given, the dataset's defaults, and the general ones, in this order.
+@dataclass(frozen=True)
+class DetectionTraining:
+    """All options of one detection training run."""
+
+    data: DetectionOptions
+    augment: AugmentOptions
+    loop: LoopOptions
+
+
+@dataclass(frozen=True)
+class ClassificationTraining:
+    """All options of one classification training run."""
+
+    data: ClassificationOptions
+    augment: ClassAugmentOptions
+    loop: LoopOptions
+
+
+def resolve_detection(given: Mapping[str, Any], source: str) -> DetectionTraining:
+    """Detection options: the given values, then the dataset's defaults, then the general defaults.
+
+    Parameters
+    ----------
+    given : mapping
+        Option values by name.
+    source : str
+        Where the values come from, for error messages.
 
     Raises
     ------
     OptionError
-        For unknown names and values that make no sense.
+        For an unknown name or an invalid value.
     """
     dataset = given.get("dataset", "auto" if given.get("data_root") else DetectionOptions.dataset)
     values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), "dataset": dataset, **given}
     _refuse_unknown(values, DETECTION_KINDS, source)
-    detection = _of(DetectionOptions, values, source)
-    if detection.dataset not in DATASETS:
+    data = _of(DetectionOptions, values, source)
+    if data.dataset not in DATASETS:
         raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
-    return detection, _of(AugmentOptions, values, source), _of(LoopOptions, values, source)
+    return DetectionTraining(data, _of(AugmentOptions, values, source), _of(LoopOptions, values, source))
 
 
-def resolve_classification(
-    given: Mapping[str, Any], source: str
-) -> Tuple[ClassificationOptions, ClassAugmentOptions, LoopOptions]:
-    """The same for classification."""
+def resolve_classification(given: Mapping[str, Any], source: str) -> ClassificationTraining:
+    """Classification options, resolved like those of `resolve_detection`."""
     dataset = given.get("dataset", ClassificationOptions.dataset)
     values: Dict[str, Any] = {**CLASS_DATASET_DEFAULTS.get(dataset, {}), **given}
     _refuse_unknown(values, CLASSIFICATION_KINDS, source)
-    options = _of(ClassificationOptions, values, source)
-    if options.dataset not in CLASS_DATASETS:
+    data = _of(ClassificationOptions, values, source)
+    if data.dataset not in CLASS_DATASETS:
         raise OptionError(f"{source}: dataset is one of {', '.join(CLASS_DATASETS)}, not {dataset!r}")
-    return options, _of(ClassAugmentOptions, values, source), _of(LoopOptions, values, source)
+    return ClassificationTraining(
+        data, _of(ClassAugmentOptions, values, source), _of(LoopOptions, values, source)
+    )
 
 
 def _refuse_unknown(values: Mapping[str, Any], kinds: Sequence[Type[Any]], source: str) -> None:

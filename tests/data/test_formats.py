@@ -30,7 +30,7 @@ from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import DataError, OptionError
 from mnssd.train.checkpoint import read_checkpoint
-from mnssd.train.options import DATASETS, resolve
+from mnssd.train.options import DATASETS, resolve_detection
 
 TINY = {"width": 0.25, "size": (96, 96), "epochs": 1, "batch_size": 8, "val_interval": 0, "lr": 0.01}
 
@@ -209,9 +209,9 @@ def test_yolo_with_a_list_of_classes_and_one_of_images(converted: Dict[str, Path
 
 
 def test_data_root_alone_means_whatever_it_is() -> None:
-    assert resolve({"data_root": "somewhere"}, "x")[0].dataset == "auto"
-    assert resolve({}, "x")[0].dataset == "shapes"
-    assert resolve({"data_root": "somewhere", "dataset": "voc"}, "x")[0].dataset == "voc"
+    assert resolve_detection({"data_root": "somewhere"}, "x").data.dataset == "auto"
+    assert resolve_detection({}, "x").data.dataset == "shapes"
+    assert resolve_detection({"data_root": "somewhere", "dataset": "voc"}, "x").data.dataset == "voc"
 
 
 def test_what_is_none_says_what_was_looked_for(tmp_path: Path) -> None:

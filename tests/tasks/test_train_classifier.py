@@ -219,7 +219,7 @@ def test_a_result_in_figures() -> None:
 
 def test_defaults_of_the_data_sets_are_options() -> None:
     for name in CLASS_DATASET_DEFAULTS:
-        options, _, _ = resolve_classification({"dataset": name}, "test")
+        options = resolve_classification({"dataset": name}, "test").data
         assert options.dataset == name
     with pytest.raises(OptionError, match="did you mean mixup"):
         resolve_classification({"mixpu": 1}, "test")

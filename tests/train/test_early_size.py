@@ -17,7 +17,7 @@ from mnssd.graph.fast import fast_block
 from mnssd.tasks.detection import DetectionTask
 from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import read_checkpoint
-from mnssd.train.options import resolve
+from mnssd.train.options import resolve_detection
 
 OPTIONS: Dict[str, Any] = {
     "width": 0.25, "size": (160, 128), "early_size": (128, 96), "early_epochs": 2, "epochs": 3,
@@ -74,7 +74,7 @@ def test_a_run_begins_with_small_images_and_resumes_exactly(
 )
 def test_one_without_the_other_is_refused(changes: Dict[str, Any], said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        resolve({**OPTIONS, **changes}, "options")
+        resolve_detection({**OPTIONS, **changes}, "options")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import yaml
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import OptionError
 from mnssd.tasks.run import train_detector
-from mnssd.train.options import CLASSIFICATION_KINDS, DETECTION_KINDS, resolve, resolve_classification
+from mnssd.train.options import CLASSIFICATION_KINDS, DETECTION_KINDS, resolve_classification, resolve_detection
 from mnssd.train.recipes import FOLDER, read_recipe, recipe_names
 from mnssd.train.run_folder import RunFolder
 
@@ -26,7 +26,7 @@ def test_recipes_of_the_package_are_whole_and_say_how_to_use_them(name: str) -> 
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     task = yaml.safe_load(text)["task"]
     if task == "detection":
-        resolve(read_recipe(name, task, DETECTION_KINDS), name)
+        resolve_detection(read_recipe(name, task, DETECTION_KINDS), name)
     else:
         resolve_classification(read_recipe(name, task, CLASSIFICATION_KINDS), name)
     about = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))

@@ -13,11 +13,11 @@ from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.data.transforms import AugmentOptions
 from mnssd.errors import DataError, MnssdError, OptionError
-from mnssd.files import write_whole
+from mnssd.files import write_bytes
 from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import FIRST_LINE, read_checkpoint
 from mnssd.train.logger import to_csv
-from mnssd.train.options import LoopOptions, parse_size, resolve
+from mnssd.train.options import LoopOptions, parse_size, resolve_detection
 from mnssd.train.run_folder import RunFolder
 from mnssd.train.schedule import learning_rate
 
@@ -78,12 +78,14 @@ def test_size_is_a_number_or_width_by_height():
 
 
 def test_data_set_defaults_stand_between_the_given_and_the_general():
-    detection, augment, loop = resolve({}, "test")
+    options = resolve_detection({}, "test")
+    detection, augment, loop = options.data, options.augment, options.loop
     assert detection.dataset == "shapes"
     assert detection.size != (300, 300)
     assert augment.hue != AugmentOptions().hue
     assert loop.predictor_lr < 1
-    detection, augment, loop = resolve({"dataset": "voc", "lr": 0.5}, "test")
+    options = resolve_detection({"dataset": "voc", "lr": 0.5}, "test")
+    detection, augment, loop = options.data, options.augment, options.loop
     assert augment == AugmentOptions()
     assert detection.size == (300, 300)
     assert loop.lr == 0.5
@@ -103,7 +105,7 @@ def test_data_set_defaults_stand_between_the_given_and_the_general():
 )
 def test_options_that_make_no_sense_are_refused_by_name(values, word):
     with pytest.raises(OptionError, match=word):
-        resolve(values, "test")
+        resolve_detection(values, "test")
 
 
 # ---- loader ------------------------------------------------------------------------------------------------
@@ -192,14 +194,14 @@ def test_a_taken_output_is_refused_and_a_default_name_is_numbered(tmp_path, monk
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    write_bytes(path, b"old")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(MnssdError, match="No space left"):
-        write_whole(path, b"new")
+        write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

@@ -24,7 +24,7 @@ from mnssd.data.image import IMAGENET_MEAN, IMAGENET_STD
 from mnssd.errors import WeightsError
 from mnssd.nn import MobileNetV1, MobileNetV2
 from mnssd.tasks.detection import detector_spec
-from mnssd.train.options import resolve
+from mnssd.train.options import resolve_detection
 from mnssd.weights import load_backbone, read_params
 from mnssd.weights.conversion import convert
 from mnssd.weights.state_dict import read_state_dict
@@ -431,10 +431,10 @@ def test_what_does_not_belong_is_named(tmp_path: Path) -> None:
 
 def test_detector_with_relu6(tmp_path: Path) -> None:
     """The option that timm's and TensorFlow's V1 want reaches the network, and is kept with it."""
-    options, _, _ = resolve({"network": "mobilenet_v1", "activation": "relu6", "width": 0.25}, "options")
+    options = resolve_detection({"network": "mobilenet_v1", "activation": "relu6", "width": 0.25}, "options").data
     spec = detector_spec(options, ("a", "b"))
     assert spec.as_dict()["activation"] == "relu6"
-    plain, _, _ = resolve({"network": "mobilenet_v1", "width": 0.25}, "options")
+    plain = resolve_detection({"network": "mobilenet_v1", "width": 0.25}, "options").data
     counts = [
         zoo.build_detector(each).heads(mx.sym.var("data"))[0].tojson().count('"op": "clip"')
         for each in (spec, detector_spec(plain, ("a", "b")))
