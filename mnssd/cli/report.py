@@ -38,10 +38,10 @@ def report_on(run: Path, options: ReportOptions) -> None:
     """Write the page of a run and print where it lies."""
     from tqdm import tqdm
 
-    from ..report.collect import gather
+    from ..report.collect import collect
     from ..report.page import write_report
 
     with tqdm(unit="image", desc="report", disable=None, leave=False) as bar:
-        material = gather(run, options.data_root, bar.update)
-    page = write_report(material, Path(options.output) if options.output else run / "report")
+        data = collect(run, options.data_root, bar.update)
+    page = write_report(data, Path(options.output) if options.output else run / "report")
     print(f"report: {page}")

@@ -1,1 +1,1 @@
-"""A page about a run, to be looked at in a browser."""
+"""The HTML report of a detector run: data, plots, error examples, page."""

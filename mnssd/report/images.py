@@ -1,4 +1,4 @@
-"""Mistakes as images: the part of the image around them, with the answer and the truth drawn in."""
+"""Crops of the images around detection errors, with the predicted and the ground-truth box drawn in."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from ..data.image import read_image
 from ..errors import ImageError
 from ..metrics.error_analysis import ErrorType, Verdict
 
-SHOWN = 12
-"""Images of each kind of mistake."""
+EXAMPLES = 12
+"""Examples shown of each kind of error."""
 
 SIDE = 320
-"""Pixels of an image's longer side."""
+"""Pixels of the longer side of an example image."""
 
-AROUND = 0.6
-"""What is shown around a box, as a share of its longer side; at least `_LEAST` pixels."""
+CONTEXT = 0.6
+"""Margin around the boxes, as a fraction of their longer side; at least `_MIN_MARGIN` pixels."""
 
-_LEAST = 24
-_ANSWER, _TRUTH = (235, 60, 40), (30, 190, 90)  # RGB; told apart by their lines, too: solid and dashed
+_MIN_MARGIN = 24
+_PREDICTED, _TRUTH = (235, 60, 40), (30, 190, 90)  # RGB; drawn solid and dashed, so color is not needed
 
 TITLES: Dict[str, Tuple[str, str]] = {
     "nothing": (
-        "Something where nothing is",
-        "Labels may be missing there: look before you blame the detector.",
+        "False positives on background",
+        "No labeled object overlaps the detection. Check the labels first: the object may be unlabeled.",
     ),
     "class": (
-        "Taken for another class",
-        "The box is right, the class is not. Some of these objects are found rightly, too.",
+        "Wrong class",
+        "The box fits an object of another class. The object may also have a correct detection.",
     ),
-    "box": ("Boxes that fit badly", "The right class, an overlap below 0.5 with the object."),
-    "both": ("Another class, and a box that fits badly", "An overlap below 0.5 with something else."),
-    "twice": ("DetectionResult twice", "A second detection of one object, or one box for several."),
-    "missed": ("Missed", "Objects without any detection from the scores above on; the largest first."),
+    "box": ("Poor localization", "Correct class, but the IoU with the object is below 0.5."),
+    "both": ("Wrong class and poor localization", "The IoU with an object of another class is below 0.5."),
+    "twice": (
+        "Duplicate detections",
+        "A second detection of the same object, or one box around several objects.",
+    ),
+    "missed": ("Missed objects", "Objects without a detection above the score threshold."),
 }
+"""Kind of error, in the order shown, to its heading and explanation."""
 
 
-class Picture(NamedTuple):
-    """One mistake: its image as a JPEG data URL with its size, and what there is to say."""
+class ExampleImage(NamedTuple):
+    """One error: its image as a JPEG data URL, the size in pixels, and a caption."""
 
     url: str
     width: int
@@ -50,68 +54,68 @@ class Picture(NamedTuple):
     text: str
 
 
-class Group(NamedTuple):
-    """The mistakes of one kind: how many, and the first of them."""
+class ErrorGroup(NamedTuple):
+    """All errors of one kind: their number and example images of the worst ones."""
 
     kind: str
     title: str
     hint: str
     total: int
-    pictures: List[Picture]
+    examples: List[ExampleImage]
 
 
-def draw_mistakes(verdict: Verdict, classes: Sequence[str]) -> List[Group]:
-    """The worst of each kind."""
+def draw_errors(errors: Verdict, classes: Sequence[str]) -> List[ErrorGroup]:
+    """Draw the worst errors of each kind."""
     groups = []
     for kind, (title, hint) in TITLES.items():
-        some = verdict.mistakes[kind]
-        pictures = []
-        for mistake in some[:SHOWN]:
+        of_kind = errors.mistakes[kind]
+        examples = []
+        for error in of_kind[:EXAMPLES]:
             try:
-                pictures.append(draw_mistake(mistake, classes))
-            except ImageError:  # it was read a moment ago
+                examples.append(draw_error(error, classes))
+            except ImageError:  # deleted since the evaluation
                 continue
-        groups.append(Group(kind, title, hint, len(some), pictures))
+        groups.append(ErrorGroup(kind, title, hint, len(of_kind), examples))
     return groups
 
 
-def draw_mistake(mistake: ErrorType, classes: Sequence[str]) -> Picture:
-    """Draw one."""
-    sample = mistake.sample
+def draw_error(error: ErrorType, classes: Sequence[str]) -> ExampleImage:
+    """Draw the crop of one error."""
+    sample = error.sample
     image = read_image(sample.image_path)
-    boxes = [] if mistake.kind == "missed" else [(mistake.box, False)]
-    if mistake.truth >= 0:
-        boxes.append((sample.boxes[mistake.truth], True))
+    boxes = [] if error.kind == "missed" else [(error.box, False)]
+    if error.truth >= 0:
+        boxes.append((sample.boxes[error.truth], True))
     corners = np.array([box for box, _ in boxes])
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0) + 1
-    margin = max(_LEAST, AROUND * float((high - low).max()))
+    margin = max(_MIN_MARGIN, CONTEXT * float((high - low).max()))
     left, top = np.maximum(low - margin, 0).astype(int)
     right, bottom = np.minimum(high + margin, [image.shape[1], image.shape[0]]).astype(int)
-    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    scale = SIDE / max(part.shape[:2])
-    size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
-    part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    crop = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    scale = SIDE / max(crop.shape[:2])
+    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+    crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     for box, is_truth in boxes:
-        placed = (np.asarray(box) - [left, top, left, top] + [0, 0, 1, 1]) * scale
-        _rectangle(part, placed, _TRUTH if is_truth else _ANSWER, dashed=is_truth)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    url = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
-    return Picture(url, size[0], size[1], in_words(mistake, classes))
+        scaled = (np.asarray(box) - [left, top, left, top] + [0, 0, 1, 1]) * scale
+        _draw_rectangle(crop, scaled, _TRUTH if is_truth else _PREDICTED, dashed=is_truth)
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    url = "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+    return ExampleImage(url, size[0], size[1], caption(error, classes))
 
 
-def in_words(mistake: ErrorType, classes: Sequence[str]) -> str:
-    """One line: what was answered, with its score; what there is; in which image."""
-    answer, image = classes[mistake.label], mistake.sample.image_id
-    if mistake.kind == "missed":
-        return f"{answer} not found, {image}"
-    said = f"{answer} {mistake.score:.2f}"
-    if mistake.kind in ("class", "both"):
-        return f"{said}, but it is {classes[int(mistake.sample.labels[mistake.truth])]}, {image}"
-    overlap = "" if math.isnan(mistake.overlap) or not mistake.overlap else f", overlap {mistake.overlap:.2f}"
-    return f"{said}{overlap}, {image}"
+def caption(error: ErrorType, classes: Sequence[str]) -> str:
+    """Describe an error in one line: predicted class and score, true class or IoU, image."""
+    predicted, image = classes[error.label], error.sample.image_id
+    if error.kind == "missed":
+        return f"missed {predicted}, {image}"
+    text = f"{predicted} {error.score:.2f}"
+    if error.kind in ("class", "both"):
+        return f"{text}, labeled {classes[int(error.sample.labels[error.truth])]}, {image}"
+    iou = "" if math.isnan(error.overlap) or not error.overlap else f", IoU {error.overlap:.2f}"
+    return f"{text}{iou}, {image}"
 
 
-def _rectangle(image: np.ndarray, box: np.ndarray, color: Tuple[int, int, int], dashed: bool) -> None:
+def _draw_rectangle(image: np.ndarray, box: np.ndarray, color: Tuple[int, int, int], dashed: bool) -> None:
     left, top, right, bottom = (round(float(value)) for value in box)
     right, bottom = min(right, image.shape[1]) - 1, min(bottom, image.shape[0]) - 1
     left, top = max(left, 0), max(top, 0)

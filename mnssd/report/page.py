@@ -1,167 +1,171 @@
-"""The page: one HTML file that needs nothing else, beside the plots as PNG files."""
+"""Write the report: one self-contained HTML page, and the plots as PNG files beside it."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import jinja2
 
 from .. import __version__
 from ..files import write_whole
 from .collect import ReportData
-from .images import draw_mistakes
-from .plots import Plot, draw_plots, numbers
+from .images import draw_errors
+from .plots import Plot, draw_plots, log_values
 
 PAGE = "index.html"
-_TRAINING, _PRECISION, _DATA = (
-    ("loss", "map", "rate"),
-    ("ap", "precision-recall", "confusion"),
-    ("classes", "anchors"),
-)
+
+_TRAINING_PLOTS = ("loss", "map", "learning-rate")
+_ACCURACY_PLOTS = ("ap", "precision-recall", "confusion-matrix")
+_DATASET_PLOTS = ("objects-per-class", "anchors")
 _SECTIONS = (
     ("training", "Training"),
-    ("precision", "How precise it is"),
-    ("mistakes", "Mistakes"),
-    ("data", "The data"),
-    ("settings", "Settings and versions"),
+    ("accuracy", "Accuracy"),
+    ("errors", "Errors"),
+    ("dataset", "Dataset"),
+    ("settings", "Settings"),
 )
+_SKIPPED_SHOWN = 20
 
 
-def write_report(material: ReportData, folder: Path) -> Path:
-    """Write the page and its images into `folder`, over those of an earlier report.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
+def write_report(data: ReportData, folder: Path) -> Path:
+    """Write the page and its plots into `folder`, replacing an earlier report; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots = {plot.name: plot for plot in draw_plots(material, folder)}
+    plots = {plot.name: plot for plot in draw_plots(data, folder)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(Path(__file__).parent)),
         autoescape=True,
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    text = environment.get_template("page.html").render(**_values(material, plots))
-    # Names of classes and files may hold what is no text.
+    text = environment.get_template("page.html").render(**_values(data, plots))
+    # Class and file names may hold surrogates, which UTF-8 cannot encode.
     write_whole(folder / PAGE, text.encode("utf-8", "backslashreplace"))
     return folder / PAGE
 
 
-def _values(material: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
-    spec = material.spec
+def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
+    spec = data.spec
+
+    def existing(names: Sequence[str]) -> List[Plot]:
+        return [plots[name] for name in names if name in plots]
+
     return {
-        "name": material.name,
+        "name": data.name,
         "version": __version__,
         "sections": _SECTIONS,
-        "subtitle": f"{spec.head} on {spec.network} x{spec.width:g} at {spec.size[0]}x{spec.size[1]}, "
-        f"{len(spec.classes)} classes, measured on {material.val_name}",
-        "facts": _facts(material),
-        "training_plots": [plots[name] for name in _TRAINING if name in plots],
-        "precision_plots": [plots[name] for name in _PRECISION if name in plots],
-        "data_plots": [plots[name] for name in _DATA if name in plots],
-        "val_name": material.val_name,
-        "val_images": material.results["voc12"].images,
-        "groups": draw_mistakes(material.verdict, spec.classes),
-        "notes": [*material.notes, *(f"Not measured: {skipped.reason}" for skipped in material.skipped[:20])],
-        "version_rows": list(material.versions.items()),
-        "option_rows": [(name, _plain(value)) for name, value in sorted(material.options.items())],
-        **_log(material.rows),
-        **_classes(material),
-        **_confusion(material),
-        **_data(material),
-        "coco_rows": [
-            (name.replace("_", " "), _share(value)) for name, value in material.coco.figures.items()
-        ],
+        "subtitle": f"{spec.head} on {spec.network} x{spec.width:g}, input {spec.size[0]}x{spec.size[1]}, "
+        f"{len(spec.classes)} classes, evaluated on {data.val_name}",
+        "facts": _facts(data),
+        "training_plots": existing(_TRAINING_PLOTS),
+        "accuracy_plots": existing(_ACCURACY_PLOTS),
+        "dataset_plots": existing(_DATASET_PLOTS),
+        "val_name": data.val_name,
+        "val_images": data.results["voc12"].images,
+        "groups": draw_errors(data.errors, spec.classes),
+        "notes": [*data.notes, *(f"Skipped: {skipped.reason}" for skipped in data.skipped[:_SKIPPED_SHOWN])],
+        "version_rows": list(data.versions.items()),
+        "option_rows": [(name, _option_text(value)) for name, value in sorted(data.options.items())],
+        **_log_table(data.log),
+        **_class_table(data),
+        **_confusion_table(data),
+        **_dataset_table(data),
+        "coco_rows": [(name.replace("_", " "), _metric(value)) for name, value in data.coco.figures.items()],
     }
 
 
-def _facts(material: ReportData) -> List[Sequence[str]]:
-    seconds = sum(numbers(material.rows, "seconds")[1])
-    speeds = numbers(material.rows, "images_per_second")[1]
-    facts: List[Sequence[str]] = [
-        ("mAP, VOC12", _share(material.results["voc12"].mean_ap)),
-        ("mAP, VOC07", _share(material.results["voc07"].mean_ap)),
-        ("AP, COCO", _share(material.coco.figures["AP"])),
-        ("recall of any class", _share(material.coco.figures["recall_any_class"])),
-        ("epochs", str(sum(row.get("loss", "") != "" for row in material.rows))),
+def _facts(data: ReportData) -> List[Tuple[str, str]]:
+    seconds = sum(log_values(data.log, "seconds")[1])
+    speeds = log_values(data.log, "images_per_second")[1]
+    facts = [
+        ("mAP (VOC12)", _metric(data.results["voc12"].mean_ap)),
+        ("mAP (VOC07)", _metric(data.results["voc07"].mean_ap)),
+        ("AP (COCO)", _metric(data.coco.figures["AP"])),
+        ("class-agnostic recall", _metric(data.coco.figures["recall_any_class"])),
+        ("epochs", str(sum(row.get("loss", "") != "" for row in data.log))),
     ]
     if seconds:
-        facts.append(("trained for", _clock(seconds)))
+        facts.append(("training time", _duration(seconds)))
     if speeds:
-        facts.append(("images a second", f"{sum(speeds) / len(speeds):.1f}"))
+        facts.append(("images/s", f"{sum(speeds) / len(speeds):.1f}"))
     return facts
 
 
-def _log(rows: Sequence[Dict[str, str]]) -> Dict[str, Any]:
-    head = [name for name in (rows[0] if rows else {}) if any(row.get(name) for row in rows)]
+def _log_table(log: Sequence[Dict[str, str]]) -> Dict[str, Any]:
+    head = [name for name in (log[0] if log else {}) if any(row.get(name) for row in log)]
     return {
         "log_head": head or ["epoch"],
-        "log_rows": [[row.get(name) or "" for name in head] for row in rows],
+        "log_rows": [[row.get(name) or "" for name in head] for row in log],
     }
 
 
-def _classes(material: ReportData) -> Dict[str, Any]:
-    voc12, voc07 = material.results["voc12"], material.results["voc07"]
+def _class_table(data: ReportData) -> Dict[str, Any]:
+    voc12, voc07 = data.results["voc12"], data.results["voc07"]
     rows = []
     for name in voc12.classes:
-        point = material.points.get(name)
+        point = data.points.get(name)
         best = (
             [f"{point.f1:.3f}", f"{point.precision:.3f}", f"{point.recall:.3f}", f"{point.score:.2f}"]
             if point
             else ["-"] * 4
         )
-        aps = [voc12.ap_per_class[name], voc07.ap_per_class[name], material.coco.ap_per_class[name]]
-        counts = [str(voc12.positives[name]), str(material.train["objects_per_class"][name])]
-        rows.append([name, *counts, *map(_share, aps), *best])
+        aps = [voc12.ap_per_class[name], voc07.ap_per_class[name], data.coco.ap_per_class[name]]
+        counts = [str(data.train["objects_per_class"][name]), str(voc12.positives[name])]
+        rows.append([name, *counts, *map(_metric, aps), *best])
     return {
         "class_head": [
-            "class", "objects", "trained on", "AP (VOC12)", "AP (VOC07)", "AP (COCO)", "best F1", "precision",
-            "recall", "from score",
+            "class", "training objects", "validation objects", "AP (VOC12)", "AP (VOC07)", "AP (COCO)",
+            "best F1", "precision", "recall", "score threshold",
         ],
         "class_rows": rows,
         "class_sum": [
-            "mean", str(sum(voc12.positives.values())), str(material.train["objects"]),
-            _share(voc12.mean_ap), _share(voc07.mean_ap), _share(material.coco.figures["AP"]), "", "", "", "",
+            "mean AP, total objects", str(data.train["objects"]), str(sum(voc12.positives.values())),
+            _metric(voc12.mean_ap), _metric(voc07.mean_ap), _metric(data.coco.figures["AP"]), "", "", "", "",
         ],
     }  # fmt: skip
 
 
-def _confusion(material: ReportData) -> Dict[str, Any]:
-    names = material.spec.classes
+def _confusion_table(data: ReportData) -> Dict[str, Any]:
+    names = data.spec.classes
     rows = []
-    for name, counts in zip([*names, "nothing there"], material.verdict.confusion.tolist()):
+    for name, counts in zip([*names, "background"], data.errors.confusion.tolist()):
         total = max(sum(counts), 1)
         cells = [{"count": count or "", "share": count / total} for count in counts]
         rows.append({"name": name, "cells": cells})
-    return {"confusion_head": [*names, "not found"], "confusion_rows": rows}
+    return {"confusion_head": [*names, "missed"], "confusion_rows": rows}
 
 
-def _data(material: ReportData) -> Dict[str, Any]:
+def _dataset_table(data: ReportData) -> Dict[str, Any]:
     rows = []
-    for name, known in (("trained on", material.train), ("measured on", material.val)):
+    for name, facts in (("training", data.train), ("validation", data.val)):
         sizes = [
-            " x ".join(f"{side:g}" for side in known.get(key, ())) for key in ("median_image", "median_box")
+            " x ".join(f"{side:g}" for side in facts.get(key, ())) for key in ("median_image", "median_box")
         ]
-        counts = [known[key] for key in ("images", "images_without_objects", "objects", "difficult")]
+        counts = [facts[key] for key in ("images", "images_without_objects", "objects", "difficult")]
         rows.append([name, *counts, *sizes])
-    head = ["list", "images", "without objects", "objects", "difficult", "typical image", "typical box"]
-    return {"data_head": head, "data_rows": rows}
+    head = [
+        "split",
+        "images",
+        "without objects",
+        "objects",
+        "difficult",
+        "median image size",
+        "median box size",
+    ]
+    return {"dataset_head": head, "dataset_rows": rows}
 
 
-def _share(value: float) -> str:
+def _metric(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _plain(value: Any) -> str:
+def _option_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes = int(seconds) // 60
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, round(seconds / 60))} min"

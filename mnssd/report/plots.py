@@ -1,5 +1,4 @@
-"""The images of a report, by matplotlib: each as a PNG file and, for the page, as SVG with a text for those
-who do not see it."""
+"""Plots of a report: a PNG file each, and for the page an SVG with a text alternative."""
 
 from __future__ import annotations
 
@@ -7,25 +6,26 @@ import base64
 import io
 import math
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .collect import ReportData
 
 COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
-"""All of at least 4.5 to 1 against white (WCAG 2, contrast)."""
+"""Contrast of at least 4.5 to 1 against white (WCAG 2, success criterion 1.4.3)."""
+
+_GRAY = "#9aa3ad"
 
 LEGEND_INSIDE = 8
-"""Curves that a plot of precision names within its axes; the names of more stand below them. Where there are
-more than colours and styles can tell apart, those of the rarest classes are grey and without a name."""
+"""Up to this many curves have their legend inside the axes; for more it is placed below them."""
 
 LEGEND_WIDTH = 92
-"""Letters in a line of names below the axes."""
+"""Characters per line of a legend below the axes."""
 
 
 class Plot(NamedTuple):
-    """One image: its file's name without ending, heading, a text in place of it, and SVG as a data URL."""
+    """One plot: file name without suffix, heading, text alternative, and the SVG as a data URL."""
 
     name: str
     title: str
@@ -33,14 +33,18 @@ class Plot(NamedTuple):
     url: str
 
 
-def draw_plots(material: ReportData, folder: Path) -> List[Plot]:
-    """Draw everything there is data for; the PNG files go into `folder`."""
+Figure = Optional[Tuple[Any, str, str, str]]
+"""A matplotlib figure with its file name, heading and text alternative; None if there is no data."""
+
+
+def draw_plots(data: ReportData, folder: Path) -> List[Plot]:
+    """Draw all plots there is data for, and write them to `folder` as PNG files."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    made: List[Plot] = []
+    plots: List[Plot] = []
     with matplotlib.rc_context(
         {
             "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -48,214 +52,205 @@ def draw_plots(material: ReportData, folder: Path) -> List[Plot]:
             "svg.hashsalt": "mnssd",
         }
     ):  # fmt: skip
-        for draw in (_losses, _scores, _rates, _aps, _curves, _confusion, _classes, _anchors):
-            drawn = draw(material, pyplot)
+        for draw in (
+            _loss, _map, _learning_rate, _ap_per_class, _precision_recall, _confusion_matrix,
+            _objects_per_class, _anchors,
+        ):  # fmt: skip
+            drawn = draw(data, pyplot)
             if drawn is not None:
                 figure, name, title, text = drawn
-                made.append(_save(figure, name, title, text, folder))
+                plots.append(_save(figure, name, title, text, folder))
                 pyplot.close(figure)
-    return made
-
-
-Drawn = Tuple[Any, str, str, str]
+    return plots
 
 
 def _save(figure: Any, name: str, title: str, text: str, folder: Path) -> Plot:
     figure.tight_layout()
     figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
-    vector = io.BytesIO()
-    figure.savefig(vector, format="svg", metadata={"Date": None})
-    url = "data:image/svg+xml;base64," + base64.b64encode(vector.getvalue()).decode("ascii")
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    url = "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode("ascii")
     return Plot(name, title, text, url)
 
 
-def numbers(rows: Sequence[Dict[str, str]], column: str) -> Tuple[List[float], List[float]]:
-    """Epochs and values of a column of the log, where it has any."""
-    xs, ys = [], []
-    for row in rows:
+def log_values(log: Sequence[Dict[str, str]], column: str) -> Tuple[List[float], List[float]]:
+    """Epochs and values of a column of the log; rows without a finite number are skipped."""
+    epochs, values = [], []
+    for row in log:
         try:
             value = float(row.get(column) or "")
             epoch = float(row["epoch"])
         except (KeyError, ValueError):
             continue
         if math.isfinite(value):
-            xs.append(epoch)
-            ys.append(value)
-    return xs, ys
+            epochs.append(epoch)
+            values.append(value)
+    return epochs, values
 
 
-def _epochs(axes: Any, xs: Sequence[float]) -> None:
-    """An axis of whole epochs, from the beginning."""
+def _set_epoch_axis(axes: Any, epochs: Sequence[float]) -> None:
     axes.set_xlabel("epoch")
-    axes.set_xlim(0, max(xs) * 1.03)
+    axes.set_xlim(0, max(epochs) * 1.03)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _losses(material: ReportData, pyplot: Any) -> Any:
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
-    said = []
-    for column, color in zip(("loss", "cls_loss", "box_loss"), COLORS):
-        xs, ys = numbers(material.rows, column)
-        if ys:
-            axes.plot(xs, ys, color=color, label=column.replace("_", " "), marker="o", markersize=3)
-            said.append(f"{column.replace('_', ' ')} from {ys[0]:.2f} to {ys[-1]:.2f}")
-    if not said:
-        pyplot.close(figure)
+def _loss(data: ReportData, pyplot: Any) -> Figure:
+    names = {"loss": "total", "cls_loss": "classification", "box_loss": "box regression"}
+    curves = {label: log_values(data.log, column) for column, label in names.items()}
+    curves = {label: curve for label, curve in curves.items() if curve[1]}
+    if not curves:
         return None
-    _epochs(axes, xs)
-    axes.set_ylabel("loss, mean of the epoch")
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
+    for (label, (epochs, values)), color in zip(curves.items(), COLORS):
+        axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
+    _set_epoch_axis(axes, epochs)
+    axes.set_ylabel("training loss, epoch mean")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return figure, "loss", "Loss", "Loss over epochs: " + "; ".join(said) + "."
+    changes = (f"{label} from {values[0]:.2f} to {values[-1]:.2f}" for label, (_, values) in curves.items())
+    return figure, "loss", "Training loss", f"Training loss per epoch: {'; '.join(changes)}."
 
 
-def _scores(material: ReportData, pyplot: Any) -> Any:
-    xs, ys = numbers(material.rows, "mAP")
-    if not ys:
+def _map(data: ReportData, pyplot: Any) -> Figure:
+    epochs, values = log_values(data.log, "mAP")
+    if not values:
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
-    axes.plot(xs, ys, color=COLORS[0], marker="o", linewidth=2, label="mAP")
-    names = [name for name in material.spec.classes if numbers(material.rows, f"AP {name}")[1]]
-    for name in names if len(names) <= 20 else []:
-        axes.plot(*numbers(material.rows, f"AP {name}"), color="#9aa3ad", linewidth=0.8)
-    _epochs(axes, xs)
-    axes.set_ylabel(f"mAP ({material.options.get('metric', '')}); thin: each class")
+    per_class = [log_values(data.log, f"AP {name}") for name in data.spec.classes]
+    per_class = [curve for curve in per_class if curve[1]]
+    for number, curve in enumerate(per_class if len(per_class) <= 20 else []):
+        axes.plot(*curve, color=_GRAY, linewidth=0.8, label="" if number else "AP per class")
+    axes.plot(epochs, values, color=COLORS[0], marker="o", linewidth=2, label="mAP")
+    _set_epoch_axis(axes, epochs)
+    axes.set_ylabel(f"mAP ({str(data.options.get('metric', '')).upper()})")
     axes.set_ylim(0, 1)
-    best = int(np.argmax(ys))
-    text = f"mAP over epochs: best {ys[best]:.3f} in epoch {xs[best]:g}, last {ys[-1]:.3f}."
-    return figure, "map", "mAP while training", text
+    axes.legend(frameon=False)
+    best = int(np.argmax(values))
+    text = f"mAP per epoch: best {values[best]:.3f} in epoch {epochs[best]:g}, last {values[-1]:.3f}."
+    return figure, "map", "Validation mAP", text
 
 
-def _rates(material: ReportData, pyplot: Any) -> Any:
-    xs, ys = numbers(material.rows, "lr")
-    if not ys:
+def _learning_rate(data: ReportData, pyplot: Any) -> Figure:
+    epochs, values = log_values(data.log, "lr")
+    if not values:
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 2.8))
-    axes.plot(xs, ys, color=COLORS[2], marker="o", markersize=3)
-    _epochs(axes, xs)
+    axes.plot(epochs, values, color=COLORS[2], marker="o", markersize=3)
+    _set_epoch_axis(axes, epochs)
     axes.set_ylabel("learning rate")
-    text = f"Learning rate at the end of each epoch: highest {max(ys):.2g}, last {ys[-1]:.2g}."
-    return figure, "rate", "Learning rate", text
+    text = f"Learning rate at the end of each epoch: highest {max(values):.2g}, last {values[-1]:.2g}."
+    return figure, "learning-rate", "Learning rate", text
 
 
-def _aps(material: ReportData, pyplot: Any) -> Any:
-    result = material.results["voc12"]
+def _ap_per_class(data: ReportData, pyplot: Any) -> Figure:
+    result = data.results["voc12"]
     names = [name for name in result.classes if not math.isnan(result.ap_per_class[name])]
     names.sort(key=lambda name: result.ap_per_class[name])
     values = [result.ap_per_class[name] for name in names]
     figure, axes = pyplot.subplots(figsize=(6.4, 1.2 + 0.34 * len(names)))
     axes.barh(names, values, color=COLORS[0])
-    for place, value in enumerate(values):
+    for row, value in enumerate(values):
         inside = value > 0.9
         axes.text(
-            value - 0.01 if inside else value + 0.01, place, f"{value:.3f}", va="center",
+            value - 0.01 if inside else value + 0.01, row, f"{value:.3f}", va="center",
             ha="right" if inside else "left", color="white" if inside else "black",
         )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("average precision (VOC12, IoU 0.5)")
-    text = "Average precision: " + ", ".join(f"{n} {v:.3f}" for n, v in zip(names[::-1], values[::-1])) + "."
-    return figure, "ap", "AP of each class", text
+    best_first = ", ".join(f"{name} {value:.3f}" for name, value in zip(names[::-1], values[::-1]))
+    return figure, "ap", "AP per class", f"Average precision: {best_first}."
 
 
-def _curves(material: ReportData, pyplot: Any) -> Any:
-    result = material.results["voc12"]
+def _precision_recall(data: ReportData, pyplot: Any) -> Figure:
+    """Curves per class; with more classes than line styles the rarest are gray and not in the legend."""
+    result = data.results["voc12"]
     styles = ("-", "--", ":", "-.")
-    common = sorted(result.curves, key=lambda name: -result.positives[name])
-    told_apart = set(common[: len(COLORS) * len(styles)])
+    most_common = sorted(result.curves, key=lambda name: -result.positives[name])
+    named = set(most_common[: len(COLORS) * len(styles)])
     columns = min(4, max(1, LEGEND_WIDTH // (9 + max(map(len, result.curves)))))
-    below = -(-len(told_apart) // columns) if len(told_apart) > LEGEND_INSIDE else 0  # lines
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.4 + 0.18 * below))
-    for name in common[len(told_apart) :]:
+    lines_below = -(-len(named) // columns) if len(named) > LEGEND_INSIDE else 0
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4 + 0.18 * lines_below))
+    for name in most_common[len(named) :]:
         axes.plot(result.curves[name].recall, result.curves[name].precision, color="#b8bec6", linewidth=0.7)
-    for number, name in enumerate(name for name in result.curves if name in told_apart):
+    for number, name in enumerate(name for name in result.curves if name in named):
         curve, color = result.curves[name], COLORS[number % len(COLORS)]
         axes.plot(curve.recall, curve.precision, styles[number // len(COLORS)], color=color, label=name)
-        if name in material.points:
-            point = material.points[name]
+        if name in data.points:
+            point = data.points[name]
             axes.plot([point.recall], [point.precision], "o", color=color, markersize=5)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("recall")
+    axes.set_xlabel("recall (dots: best F1)")
     axes.set_ylabel("precision")
-    if below:
+    if lines_below:
         axes.legend(
             frameon=False, fontsize=9, ncol=columns, loc="upper center", bbox_to_anchor=(0.5, 0),
             borderaxespad=4,
         )  # fmt: skip
     else:
         axes.legend(frameon=False, fontsize=9)
-    text = "Precision over recall of each class; dots mark the best F1: " + ", ".join(
-        f"{name} {p.precision:.2f} at recall {p.recall:.2f}" for name, p in material.points.items()
-    )
-    return figure, "precision-recall", "Precision and recall", f"{text}."
+    best = ", ".join(f"{name} {p.precision:.2f} at recall {p.recall:.2f}" for name, p in data.points.items())
+    text = f"Precision-recall curve of each class. Precision at the best F1: {best}."
+    return figure, "precision-recall", "Precision-recall curves", text
 
 
-def _confusion(material: ReportData, pyplot: Any) -> Any:
-    table = material.verdict.confusion
-    rows = [*material.spec.classes, "nothing there"]
-    columns = [*material.spec.classes, "not found"]
+def _confusion_matrix(data: ReportData, pyplot: Any) -> Figure:
+    counts = data.errors.confusion
+    rows = [*data.spec.classes, "background"]
+    columns = [*data.spec.classes, "missed"]
     side = 1.8 + 0.5 * len(rows)
     figure, axes = pyplot.subplots(figsize=(side + 1, side))
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("there is")
-    for row in range(len(rows)):
-        for column in range(len(columns)):
-            if table[row, column]:
-                ink = "white" if share[row, column] > 0.5 else "black"
-                axes.text(
-                    column, row, str(table[row, column]), ha="center", va="center", color=ink, fontsize=9
-                )
-    text = "What is taken for what: the same numbers as in the table below."
-    return figure, "confusion", "Confusion matrix", text
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("ground truth")
+    for row, column in np.argwhere(counts).tolist():
+        axes.text(
+            column, row, str(counts[row, column]), ha="center", va="center", fontsize=9,
+            color="white" if share[row, column] > 0.5 else "black",
+        )  # fmt: skip
+    text = "Confusion matrix with the same numbers as the table in the section Errors."
+    return figure, "confusion-matrix", "Confusion matrix", text
 
 
-def _classes(material: ReportData, pyplot: Any) -> Any:
-    names = list(material.spec.classes)
-    train = [material.train["objects_per_class"][name] for name in names]
-    val = [material.val["objects_per_class"][name] for name in names]
+def _objects_per_class(data: ReportData, pyplot: Any) -> Figure:
+    names = list(data.spec.classes)
+    train = [data.train["objects_per_class"][name] for name in names]
+    val = [data.val["objects_per_class"][name] for name in names]
     figure, axes = pyplot.subplots(figsize=(6.4, 1.4 + 0.42 * len(names)))
-    places = np.arange(len(names))
-    axes.barh(places - 0.2, train, 0.4, color=COLORS[0], label="trained on")
-    axes.barh(places + 0.2, val, 0.4, color=COLORS[4], label="measured on")
-    axes.set_yticks(places, names)
+    rows = np.arange(len(names))
+    axes.barh(rows - 0.2, train, 0.4, color=COLORS[0], label="training")
+    axes.barh(rows + 0.2, val, 0.4, color=COLORS[4], label="validation")
+    axes.set_yticks(rows, names)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("objects")
     axes.legend(frameon=False)
-    text = "Objects of each class, trained and measured on: " + ", ".join(
-        f"{name} {a} and {b}" for name, a, b in zip(names, train, val)
-    )
-    return figure, "classes", "Objects of each class", f"{text}."
+    counts = ", ".join(f"{name} {a} and {b}" for name, a, b in zip(names, train, val))
+    text = f"Objects per class for training and validation: {counts}."
+    return figure, "objects-per-class", "Objects per class", text
 
 
-def _anchors(material: ReportData, pyplot: Any) -> Any:
-    if not len(material.boxes):
+def _anchors(data: ReportData, pyplot: Any) -> Figure:
+    if not len(data.boxes):
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 5.2))
-    axes.scatter(
-        material.boxes[:, 0],
-        material.boxes[:, 1],
-        s=7,
-        color=COLORS[0],
-        alpha=0.35,
-        linewidths=0,
-        label="boxes",
-    )
-    shapes = np.unique(material.anchors[:, 2:].round(1), axis=0)
+    widths, heights = data.boxes.T
+    axes.scatter(widths, heights, s=7, color=COLORS[0], alpha=0.35, linewidths=0, label="training boxes")
+    shapes = np.unique(data.anchors[:, 2:].round(1), axis=0)
     axes.scatter(shapes[:, 0], shapes[:, 1], marker="x", color=COLORS[1], label="anchors")
-    width, height = material.spec.size
+    width, height = data.spec.size
     axes.set_xlim(0, width * 1.4)
     axes.set_ylim(0, height * 1.4)
-    axes.set_xlabel("width, pixels of the network's input")
-    axes.set_ylabel("height")
+    axes.set_xlabel("width, pixels of the network input")
+    axes.set_ylabel("height, pixels of the network input")
     axes.legend(frameon=False)
-    share, overlap = material.train.get("boxes_without_anchor"), material.options["match_iou"]
-    without = "" if share is None else f"; {share:.1%} of the boxes overlap none by {overlap:g}"
-    what = f"{len(material.boxes)} training boxes and {len(shapes)} shapes of anchors"
-    return figure, "anchors", "Boxes and anchors", f"Widths and heights of {what}{without}."
+    unmatched, iou = data.train.get("boxes_without_anchor"), data.options["match_iou"]
+    text = f"Widths and heights of {len(data.boxes)} training boxes and {len(shapes)} anchor shapes."
+    if unmatched is not None:
+        text += f" {unmatched:.1%} of the boxes have no anchor with an IoU of at least {iou:g}."
+    return figure, "anchors", "Box and anchor sizes", text
