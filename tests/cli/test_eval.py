@@ -15,7 +15,7 @@ import pytest
 from helpers.devkit import CLASSES, PICTURES
 
 from mnssd import zoo
-from mnssd.cli.eval import EvalOptions
+from mnssd.tasks.evaluate import EvalOptions
 from mnssd.cli.main import run_command
 from mnssd.data.open import KINDS, open_dataset
 from mnssd.data.shapes import dataset as shapes

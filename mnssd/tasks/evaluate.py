@@ -1,0 +1,335 @@
+"""Evaluation of trained detectors and classifiers, and of detection files, on a dataset.
+
+Imports neither MXNet nor NumPy until something is evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+
+from ..data.formats import dataset_names
+from ..data.open import default_splits, open_dataset, validation_lists
+from ..errors import DataError, MnssdError, OptionError
+from ..options import names_list, option
+from ..train.options import CLASS_DATASETS
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..metrics.classification import ClassResult
+    from ..metrics.coco import COCOMetric, COCOResult
+    from ..metrics.voc import VOCResult
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Evaluation."""
+
+    dataset: str = option(
+        "voc",
+        "dataset to evaluate on; defaults to the run's own dataset if a run is given",
+        choices=dataset_names(),
+    )
+    data_root: Optional[str] = option(
+        None, "folder of the dataset (default: data/VOCdevkit, data/shapes)", metavar="DIR"
+    )
+    splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
+    hold_out: float = option(0.0, "evaluate on the share of the lists that training held out with --hold-out")
+    download: bool = option(False, "download the official archives of the dataset if they are missing")
+    # The names of metrics.voc.METRICS, repeated so that --help need not load NumPy, and COCO's.
+    metric: str = option(
+        "voc07",
+        "average precision from 11 points (voc07) or the whole curve (voc12); coco adds COCO's metrics",
+        choices=("voc07", "voc12", "coco"),
+    )
+    iou: float = option(0.5, "IoU at which a detection matches an object")
+    flip: bool = option(False, "average the predictions for each image and its mirror image; twice the time")
+    batch_size: int = option(16, "images per batch; does not change the result")
+    workers: int = option(-1, "threads that read images; -1 chooses for this machine")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
+    json: Optional[str] = option(None, "also write the result to this file", metavar="FILE")
+    save_detections: Optional[str] = option(
+        None, "write the devkit's detection files into this folder", metavar="DIR"
+    )
+    detections: Optional[str] = option(
+        None, "evaluate the detection files in this folder instead of a network", metavar="DIR"
+    )
+    classes: Optional[List[str]] = option(
+        None,
+        "with --detections: class names, separated by commas (default: all of the dataset)",
+        parse=names_list,
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ValueError(f"iou must be above 0 and at most 1, not {self.iou}")
+        if not 0 <= self.hold_out < 1:
+            raise ValueError(f"hold_out must be at least 0 and below 1, not {self.hold_out}")
+        for name, least in (("batch_size", 1), ("workers", -1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+    @property
+    def split_names(self) -> str:
+        """The image lists that are evaluated on."""
+        return self.splits or default_splits(self.dataset, "val", self.data_root)
+
+
+@dataclass(frozen=True)
+class EvalClassOptions:
+    """Evaluation."""
+
+    dataset: Optional[str] = option(
+        None, "dataset to evaluate on (default: the run's own dataset)", choices=CLASS_DATASETS
+    )
+    data_root: Optional[str] = option(None, "folder of the dataset", metavar="DIR")
+    batch_size: int = option(32, "images per batch; does not change the result")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
+    json: Optional[str] = option(
+        None, "also write the result, with the confusion matrix, to this file", metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+
+
+def print_note(line: str) -> None:
+    """Print a line to stderr."""
+    print(line, file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """Result of evaluating detections.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        What was evaluated on.
+    voc : VOCResult
+        Average precision as the Pascal VOC devkit computes it.
+    coco : COCOResult, optional
+        COCO's metrics, if they were asked for.
+    """
+
+    dataset: Dataset
+    voc: VOCResult
+    coco: Optional[COCOResult] = None
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean average precision, 0 to 1."""
+        return self.voc.mean_ap
+
+    def __str__(self) -> str:
+        """The tables that `mnssd eval` prints."""
+        from ..metrics.table import format_coco, format_table
+
+        return format_table(self.voc) + (f"\n\n{format_coco(self.coco)}" if self.coco else "")
+
+    def as_dict(self) -> Dict[str, Any]:
+        """The result as plain values, for JSON."""
+        coco = {"coco": self.coco.as_dict()} if self.coco else {}
+        return {**self.voc.as_dict(), "notes": self.dataset.notes, **coco}
+
+
+def options_of_run(run: str, given: Mapping[str, Any]) -> Dict[str, Any]:
+    """The options that evaluate a run on the dataset that it was validated on, unless `given` names another.
+
+    Parameters
+    ----------
+    run : str
+        Run folder, or a parameter file in one.
+    given : mapping
+        Fields of `EvalOptions` that the user chose.
+    """
+    from ..train.run_folder import RunFolder
+
+    path = Path(run)
+    try:
+        stored = RunFolder(path if path.is_dir() else path.parent).read_config()["options"]
+    except MnssdError:  # not a run folder: loading the detector reports it
+        return dict(given)
+    if (
+        stored.get("dataset") not in dataset_names()
+        or given.get("dataset", stored["dataset"]) != stored["dataset"]
+    ):
+        return dict(given)
+    own = {"dataset": stored["dataset"], "data_root": given.get("data_root", stored.get("data_root"))}
+    if "splits" not in given:
+        own["splits"], own["hold_out"] = validation_lists({**stored, **own})
+    return {**{key: value for key, value in own.items() if value is not None}, **given}
+
+
+def evaluate_detector(
+    run: str, options: EvalOptions, note: Callable[[str], None] = print_note
+) -> DetectionEvaluation:
+    """Evaluate a trained detector.
+
+    Parameters
+    ----------
+    run : str
+        Run folder, or a parameter file in one.
+    options : EvalOptions
+    note : callable
+        Receives lines for the user: what was skipped or clipped, and warnings.
+
+    Raises
+    ------
+    WeightsError
+        If the run or its weights cannot be read.
+    DataError
+        If the dataset cannot be read, or holds no object of the detector's classes.
+    """
+    from tqdm import tqdm
+
+    from .. import zoo
+    from ..inference.predict import evaluate
+    from ..metrics.detection_files import DetectionWriter
+    from ..runtime import settings
+
+    ctx = settings.pick_context(options.ctx)
+    net = zoo.load_detector(run, ctx)
+    net.set_test_flip(options.flip)
+    dataset = _open(options, list(net.classes), note, allow_absent=True)
+    net.hybridize()
+    workers = options.workers if options.workers >= 0 else settings.image_workers()
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=len(dataset), unit="image", disable=None, leave=False))
+        coco = _coco_metric(options, dataset)
+        writer = None
+        if options.save_detections:
+            writer = stack.enter_context(
+                DetectionWriter(options.save_detections, options.split_names, dataset.classes)
+            )
+
+        def watch(sample: Any, detections: Any) -> None:
+            bar.update()
+            if coco:
+                coco.add(detections, sample)
+            if writer:
+                writer.add(sample.image_id, detections)
+
+        voc = evaluate(
+            net, dataset, _voc_metric(options), options.iou, options.batch_size, workers, ctx, watch=watch
+        )
+    if not any(voc.detections.values()):
+        note(f"warning: {run} detected nothing in {voc.images} images; are its weights trained?")
+    return DetectionEvaluation(dataset, voc, coco.result() if coco else None)
+
+
+def evaluate_detection_files(
+    options: EvalOptions, note: Callable[[str], None] = print_note
+) -> DetectionEvaluation:
+    """Evaluate the detection files in the folder ``options.detections``, as `evaluate_detector`."""
+    from ..metrics.detection_files import read_detections
+    from ..metrics.voc import VOCMetric
+
+    if not options.detections:
+        raise OptionError("detections: missing; name a folder of detection files")
+    dataset = _open(options, options.classes, note)
+    image_ids = {sample.image_id for sample in dataset}
+    table = read_detections(options.detections, options.split_names, dataset.classes, image_ids)
+    for line in table.notes:
+        note(f"note: {line}")
+    metric = VOCMetric(dataset.classes, _voc_metric(options), options.iou)
+    for sample in dataset:
+        metric.add_ground_truth(sample)
+    metric.add_detections(table.image_ids, table.detections)
+    coco = _coco_metric(options, dataset)
+    if coco:
+        rows: Dict[str, List[int]] = {}
+        for row, image_id in enumerate(table.image_ids):
+            rows.setdefault(image_id, []).append(row)
+        for sample in dataset:
+            coco.add(table.detections.take(rows.get(sample.image_id, [])), sample)
+    return DetectionEvaluation(dataset, metric.result(), coco.result() if coco else None)
+
+
+def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassResult:
+    """Evaluate a trained classifier on the validation part of a dataset.
+
+    Parameters
+    ----------
+    run : str
+        Run folder, or a parameter file in one.
+    options : EvalClassOptions
+
+    Raises
+    ------
+    WeightsError
+        If the run or its weights cannot be read.
+    DataError
+        If the dataset cannot be read, or has other classes than the classifier.
+    """
+    from tqdm import tqdm
+
+    from .. import zoo
+    from ..data.classification.datasets import open_classification_dataset
+    from ..metrics.classification import evaluate_classifier
+    from ..runtime import settings
+
+    ctx = settings.pick_context(options.ctx)
+    net, spec = zoo.load_classifier(run, ctx)
+    stored = _stored_options(run)
+    kind = options.dataset or stored.get("dataset", "folder")
+    root = options.data_root or (stored.get("data_root") if kind == stored.get("dataset") else None)
+    dataset = open_classification_dataset(kind, root, "val")
+    if dataset.classes != spec.classes:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes[:10])}, but {run} was trained on "
+            f"{', '.join(spec.classes[:10])}"
+        )
+    with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as bar:
+        return evaluate_classifier(
+            net, dataset, spec.size, spec.val_crop, options.batch_size, ctx, watch=lambda *_: bar.update()
+        )
+
+
+def _stored_options(path: str) -> Dict[str, Any]:
+    """The options of a run; empty if `path` is not in a run folder."""
+    from ..train.run_folder import RunFolder
+
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    try:
+        return dict(RunFolder(folder).read_config()["options"])
+    except MnssdError:
+        return {}
+
+
+def _voc_metric(options: EvalOptions) -> str:
+    return "voc12" if options.metric == "coco" else options.metric
+
+
+def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]:
+    if options.metric != "coco":
+        return None
+    from ..metrics.coco import COCOMetric
+
+    return COCOMetric(dataset.classes)
+
+
+def _open(
+    options: EvalOptions,
+    classes: Optional[List[str]],
+    note: Callable[[str], None],
+    allow_absent: bool = False,
+) -> Dataset:
+    dataset = open_dataset(
+        options.dataset, options.data_root, options.splits, classes, "val",
+        download=options.download, allow_absent=allow_absent, progress=True,
+    )  # fmt: skip
+    if options.hold_out:
+        dataset = dataset.hold_out(options.hold_out)[1]
+    for line in dataset.notes:
+        note(f"note: {line}")
+    if not any((~sample.difficult).any() for sample in dataset):
+        raise DataError(
+            f"{dataset.name} has no object of {', '.join(dataset.classes)}, so there is nothing to evaluate; "
+            "check --dataset, --data-root and --splits"
+        )
+    return dataset
