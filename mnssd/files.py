@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -39,14 +40,14 @@ def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) 
     OSError
         If writing fails, for example because the disk is full; `path` is unchanged.
     """
-    with atomic_path(path, sync=sync) as temporary:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
+    encoding = None if "b" in mode else "utf-8"
+    with atomic_path(path, sync=sync) as temporary, open(temporary, mode, encoding=encoding) as file:
+        yield file
 
 
 @contextlib.contextmanager
 def atomic_path(path: Union[str, Path], *, sync: bool = True) -> Iterator[Path]:
-    """As `atomic_write`, for code that writes to a path: yields a temporary path in the same folder."""
+    """Yield a temporary path in the same folder, for code that opens its files itself; see `atomic_write`."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
     try:
@@ -87,14 +88,22 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
         with atomic_write(path, "wb") as file:
             file.write(content)
     except OSError as error:
-        raise MnssdError(
-            f"{path}: cannot be written ({error.strerror}); its old content is unchanged"
-        ) from error
+        raise MnssdError(f"{path}: cannot be written ({error.strerror}); earlier content is kept") from error
 
 
 def write_text(path: Union[str, Path], text: str, errors: str = "strict") -> None:
-    """Write a UTF-8 text file atomically; as `write_bytes`, with `errors` as for `str.encode`."""
+    """Write a UTF-8 text file atomically; see `write_bytes`. `errors` is that of `str.encode`."""
     write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_json(path: Union[str, Path], value: Any) -> None:
+    """Write a JSON file atomically, creating its folder if it is missing; see `write_bytes`."""
+    text = json.dumps(value, indent=2) + "\n"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MnssdError(f"{path}: cannot be written ({error.strerror})") from error
+    write_text(path, text)
 
 
 @contextlib.contextmanager
@@ -150,9 +159,5 @@ def write_error_reason(error: Exception, folder: Path) -> str:
 
 
 # Old names, until all callers have moved.
-replacing, write_whole, put_in_place, why_not_written = (
-    atomic_write,
-    write_bytes,
-    replace_file,
-    write_error_reason,
-)
+replacing, write_whole = atomic_write, write_bytes
+put_in_place, why_not_written = replace_file, write_error_reason

@@ -21,7 +21,7 @@ from typing import Any, Dict, Mapping, Sequence
 from ..bench.measure import format_table
 from ..bench.options import BenchOptions
 from ..errors import MnssdError, OptionError
-from ..files import write_whole
+from ..files import write_json
 from ..options import add_arguments as add_options
 from ..options import as_arguments, from_mapping, given, unknown_name
 from ..runtime import settings
@@ -93,7 +93,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
     if options.json:
-        write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
+        write_json(options.json, report)
 
 
 def _here(name: str, options: BenchOptions) -> Dict[str, Any]:

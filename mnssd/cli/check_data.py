@@ -7,7 +7,6 @@ learned is lost, or what would be measured is untrue.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     if options.estimate:
         _print_estimate(parts[trained], options)
     if options.json:
-        _write_json(options.json, examined)
+        from ..files import write_json
+
+        write_json(options.json, examined.as_dict())
     if options.fix:
         _write_corrected(parts, examined, trained, kind, options.fix)
     if examined.has_errors:
@@ -141,13 +142,6 @@ def _print_estimate(trained: Dataset, options: CheckOptions) -> None:
         f"training at {how}: {measured.images_per_second:.1f} images a second, {minutes:.1f} minutes an epoch"
         f" without reading them, {measured.peak_megabytes} MB of memory"
     )
-
-
-def _write_json(path: str, examined: CheckResult) -> None:
-    from ..files import write_whole
-
-    text = json.dumps(examined.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _write_corrected(

@@ -7,7 +7,6 @@ Prints a line for each image. With --json, writes all guesses into one file:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
-    from ..files import write_whole
+    from ..files import write_json
     from ..inference.classifier import Classifier
 
     classifier = Classifier.load(args.classifier, options.ctx, options.engine)
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         answers.append({"image": path, "guesses": found})
     if options.json:
         report = {"classes": list(classifier.classes), "images": answers}
-        write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
+        write_json(options.json, report)
     unreadable = len(args.images) - len(answers)
     if unreadable:
         print(f"error: {unreadable} of {len(args.images)} images could not be read", file=sys.stderr)

@@ -7,15 +7,14 @@ and, with --output, an image of the trade-off curves.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from typing import List, Optional
 
 from ..errors import MnssdError
-from ..files import write_whole
+from ..files import write_json
+from ..nn.backbones import backbones
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, names_list, option
-from ..zoo import NETWORKS
 
 
 def _widths(text: str) -> List[float]:
@@ -47,8 +46,8 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         for name in self.networks or ():
-            if name not in NETWORKS:
-                raise ValueError(f"networks are {' and '.join(NETWORKS)}, not {name}")
+            if name not in backbones:
+                raise ValueError(f"networks are {' and '.join(backbones.names())}, not {name}")
         if any(width <= 0 for width in self.widths or ()) or any(size < 32 for size in self.sizes or ()):
             raise ValueError("widths are above 0 and sizes at least 32")
         if not 0 <= self.seconds < float("inf"):
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     head = ("network", "width", "size", "parameters", "multiply-adds", "ms", "published top-1")
     rows = []
     for point in points(
-        options.networks or list(NETWORKS), options.widths or [1.0, 0.75, 0.5, 0.25],
+        options.networks or backbones.names(), options.widths or [1.0, 0.75, 0.5, 0.25],
         options.sizes or [224, 192, 160, 128, 96], options.seconds, settings.pick_context(options.ctx),
     ):  # fmt: skip
         found.append(point)
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     print(plain_table(head, rows, options.markdown))
     if options.json:
         report = {"machine": machine, "points": [point.as_dict() for point in found]}
-        write_whole(options.json, (json.dumps(report, indent=2) + "\n").encode("utf-8"))
+        write_json(options.json, report)
     if options.output:
         try:
             draw(found, options.output)

@@ -6,12 +6,10 @@ decode than its shrunken pixels take to read (benchmarks/RESULTS.md).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import struct
-import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Iterable, Optional, Tuple, Union
 import numpy as np
 
 from ..errors import OptionError
+from ..files import atomic_write
 from .image import choose_reduction, read_image
 from .sample import Sample
 
@@ -109,18 +108,15 @@ class ImageCache:
         return self.folder / name[:2] / f"{name[2:34]}.rgb"
 
     def _keep(self, entry: Path, image: np.ndarray) -> None:
-        unfinished = entry.with_name(f".{entry.name}.{os.getpid()}.{threading.get_ident()}")
         head = _HEAD.pack(_MAGIC, image.shape[1], image.shape[0], zlib.crc32(image.data))
         try:
             entry.parent.mkdir(exist_ok=True)
-            with open(unfinished, "wb") as file:
+            # Not flushed to the disk: the checksum detects an entry damaged by a crash.
+            with atomic_write(entry, "wb", sync=False) as file:
                 file.write(head)
                 file.write(image.data)
-            os.replace(unfinished, entry)  # not synced to the disk: what a crash tears, the checksum finds
         except OSError as error:
             self._writing = False
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             warnings.warn(
                 f"{self.folder}: the image cache cannot be written ({error.strerror}); images not in "
                 "it are decoded each time",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
-import shutil
-import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Union
 
 import mxnet as mx
 
 from .. import __version__
 from ..errors import ExportError, OptionError
-from ..files import why_not_written
+from ..files import atomic_folder, write_error_reason
 from .formats.symbol import SymbolAndArrays
 from .parity import ParityResult
 from .sidecar import (
@@ -80,7 +77,8 @@ def write_export(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise OptionError(f"name {name!r}: use letters, digits, '.', '_' and '-' for the name of an export")
     folder = Path(os.path.realpath(folder))
-    with _appearing_whole(folder) as unfinished:
+    _check_replaceable(folder)
+    with atomic_folder(folder, replace=True) as unfinished:
         parts = [write(unfinished, name) for write in writers]
         files = {kind: path for part in parts for kind, path in part.files.items()}
         compared = {how: result for part in parts for how, result in part.compared.items()}
@@ -127,36 +125,11 @@ def symbol_writer(
             symbol.save(str(paths[0]))
             mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
         except mx.MXNetError as error:
-            reason = why_not_written(error, folder)
-            raise ExportError(f"{paths[1].name}: cannot be written to {folder.parent} ({reason})") from error
+            reason = write_error_reason(error, folder)
+            raise ExportError(f"{folder.name}/{paths[1].name}: cannot be written ({reason})") from error
         return Part(dict(zip(FORMATS[kind], paths)), compare(*paths), {kind: section})
 
     return write
-
-
-@contextlib.contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the ``with`` block ends well, else vanishes."""
-    _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    unfinished, old = (folder.with_name(f".{folder.name}.{mark}.{what}") for what in ("unfinished", "old"))
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        replaced = folder.exists()
-        if replaced:
-            folder.rename(old)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if replaced:
-                old.rename(folder)
-            raise
-        if replaced:
-            shutil.rmtree(old)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _check_replaceable(folder: Path) -> None:

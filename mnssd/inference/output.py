@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Dict, Iterator, Optional, Sequence, Set, Tuple
 
 from ..errors import MnssdError
-from ..files import replacing
+from ..files import atomic_write
 from .results import coco_box
 
 
@@ -105,7 +105,8 @@ def records(path: str) -> Iterator[Dict[str, Any]]:
 
 def write_json(path: str, lines: str, classes: Sequence[str]) -> None:
     """One file: ``{"classes": [...], "images": [...]}``, the records of `lines`."""
-    with _opened(path) as file:
+    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
         file.write(f'{{\n"classes": {json.dumps(list(classes))},\n"images": [')
         _join(file, records(lines))
         file.write("]\n}\n")
@@ -113,7 +114,8 @@ def write_json(path: str, lines: str, classes: Sequence[str]) -> None:
 
 def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
     """A COCO dataset: every image an image, every detection an annotation with its score."""
-    with _opened(path) as file:
+    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
         categories = [{"id": index + 1, "name": name} for index, name in enumerate(classes)]
         file.write(f'{{\n"categories": {json.dumps(categories)},\n"images": [')
         _join(file, (_coco_image(number, record) for number, record in _numbered(lines)))
@@ -153,8 +155,3 @@ def _join(file: IO[str], items: Iterator[Dict[str, Any]]) -> None:
     for number, item in enumerate(items):
         file.write(("," if number else "") + "\n" + json.dumps(item, allow_nan=False))
     file.write("\n")
-
-
-def _opened(path: str) -> Any:
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    return replacing(Path(path))

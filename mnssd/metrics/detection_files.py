@@ -20,7 +20,7 @@ import numpy as np
 
 from ..data.sample import Detections
 from ..errors import DataError
-from ..files import replacing
+from ..files import atomic_write
 
 _COMPETITIONS = ("comp4", "comp3")  # detectors trained on any data, and on VOC's alone; comp4 is written
 
@@ -95,7 +95,7 @@ class DetectionWriter:
         if kind is None:
             with contextlib.ExitStack() as files:
                 for path, lines in zip(self._paths, self._lines):
-                    files.enter_context(replacing(path)).writelines(lines)
+                    files.enter_context(atomic_write(path)).writelines(lines)
 
 
 def read_detections(

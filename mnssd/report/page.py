@@ -82,7 +82,7 @@ def _facts(data: ReportData) -> List[Tuple[str, str]]:
         ("mAP (VOC12)", _metric(data.results["voc12"].mean_ap)),
         ("mAP (VOC07)", _metric(data.results["voc07"].mean_ap)),
         ("AP (COCO)", _metric(data.coco.figures["AP"])),
-        ("class-agnostic recall", _metric(data.coco.figures["recall_any_class"])),
+        ("recall (any class)", _metric(data.coco.figures["recall_any_class"])),
         ("epochs", str(sum(row.get("loss", "") != "" for row in data.log))),
     ]
     if seconds:
@@ -115,12 +115,12 @@ def _class_table(data: ReportData) -> Dict[str, Any]:
         rows.append([name, *counts, *map(_metric, aps), *best])
     return {
         "class_head": [
-            "class", "training objects", "validation objects", "AP (VOC12)", "AP (VOC07)", "AP (COCO)",
-            "best F1", "precision", "recall", "score threshold",
+            "class", "train objects", "val objects", "AP (VOC12)", "AP (VOC07)", "AP (COCO)",
+            "best F1", "precision", "recall", "score",
         ],
         "class_rows": rows,
         "class_sum": [
-            "mean AP, total objects", str(data.train["objects"]), str(sum(voc12.positives.values())),
+            "mean, total", str(data.train["objects"]), str(sum(voc12.positives.values())),
             _metric(voc12.mean_ap), _metric(voc07.mean_ap), _metric(data.coco.figures["AP"]), "", "", "", "",
         ],
     }  # fmt: skip

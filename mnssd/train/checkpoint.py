@@ -6,7 +6,6 @@ safetensors file whose metadata hold the progress as JSON. Nothing in it is exec
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
-from ..files import put_in_place, why_not_written, write_whole
+from ..files import atomic_path, write_bytes, write_error_reason
 from ..runtime.settings import wait_all
 from .ema import ModelEMA
 from .optimizer import optimizer_arrays, restore_optimizer
@@ -70,7 +69,7 @@ def save_checkpoint(
         arrays.update({f"average/{name}": value for name, value in average.arrays.items()})
     body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
     digest = hashlib.sha256(body).hexdigest().encode("ascii")
-    write_whole(path, FIRST_LINE + digest + b"\n" + body)
+    write_bytes(path, FIRST_LINE + digest + b"\n" + body)
 
 
 def save_weights(path: Path, block: Any) -> None:
@@ -81,15 +80,15 @@ def save_weights(path: Path, block: Any) -> None:
     MnssdError
         When it cannot be written; what was there before stays.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
     wait_all()
     try:
-        block.save_parameters(str(unfinished))
-        put_in_place(unfinished, path)
-    except (OSError, mx.MXNetError) as error:
-        reason = why_not_written(error, path.parent)
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+        with atomic_path(path) as temporary:
+            try:
+                block.save_parameters(str(temporary))
+            except mx.MXNetError as error:  # the disk is examined before the temporary file is deleted
+                raise OSError(0, write_error_reason(error, path.parent)) from error
+    except OSError as error:
+        reason = write_error_reason(error, path.parent)
         raise MnssdError(
             f"{path}: cannot be written ({reason}); what was there before is unchanged"
         ) from error

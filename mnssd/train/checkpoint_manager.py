@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Callable, Dict, Optional, Type
 
 from ..errors import MnssdError
+from ..files import atomic_path
 from .run_folder import RunFolder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -94,14 +94,11 @@ class CheckpointManager:
         if self._write is None:
             return
         if self._run.last.exists():
-            link = self._run.previous.with_name(f".{self._run.previous.name}.unfinished")
-            with contextlib.suppress(FileNotFoundError):
-                link.unlink()
-            try:
-                os.link(self._run.last, link)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(self._run.last, link)
-            os.replace(link, self._run.previous)
+            with atomic_path(self._run.previous) as copy:
+                try:
+                    os.link(self._run.last, copy)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(self._run.last, copy)
         self._write(self._run.last)
         self._saved = time.monotonic()
 

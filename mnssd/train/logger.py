@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from tqdm import tqdm
 
-from ..files import write_whole
+from ..files import write_text
 from ..runtime import processor
 
 LINES_EVERY = 30.0
@@ -140,7 +140,7 @@ class TrainingLogger:
             + (f"  {score}" if score else "")
         )
         if self._log:
-            write_whole(self._log, to_csv(history).encode("utf-8"))
+            write_text(self._log, to_csv(history))
 
     def close(self) -> None:
         """Take the bar away."""

@@ -14,7 +14,7 @@ import numpy as np
 from ..data.image import from_network_input
 from ..data.loader import Batch
 from ..errors import MnssdError
-from ..files import write_whole
+from ..files import write_bytes
 
 FOLDER = "not-finite"
 """In the run folder: a folder for each such step."""
@@ -91,10 +91,10 @@ class NonFiniteGuard:
             ],
             "targets": [f"{values.dtype} {values.shape}" for values in targets],
         }
-        write_whole(folder / "batch.json", json.dumps(facts, indent=1).encode("utf-8"))
+        write_bytes(folder / "batch.json", json.dumps(facts, indent=1).encode("utf-8"))
         for i, pixels in enumerate(from_network_input(images)):
             encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
-            write_whole(folder / f"{i}.png", encoded.tobytes())
+            write_bytes(folder / f"{i}.png", encoded.tobytes())
         return f"its batch is in {folder}"
 
 

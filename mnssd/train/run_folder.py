@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Optional
 import yaml
 
 from ..errors import MnssdError, OptionError
-from ..files import write_whole
+from ..files import is_temporary, write_text
 from ..zoo import BEST_FILE, CONFIG_FILE
 
 try:
@@ -61,7 +61,7 @@ class RunFolder:
             path = Path("runs") / f"{name}-{number}"
         run = cls(path)
         run.lock()
-        if any(not _is_left_over(entry) for entry in path.iterdir()):
+        if any(not is_temporary(entry) for entry in path.iterdir()):
             run.unlock()
             raise OptionError(
                 f"{path}: exists already; go on with it by --resume {path}, or choose another --output"
@@ -87,8 +87,8 @@ class RunFolder:
                 f"{self.path}: another process trains there; wait for it, or choose another --output"
             ) from error
         self._lock = folder
-        for torn in self.path.glob(".*.unfinished"):  # of a process that was killed; this is the only one now
-            torn.unlink()
+        for path in filter(is_temporary, self.path.iterdir()):  # left behind by a process that was killed
+            path.unlink()
 
     def unlock(self) -> None:
         """Let others in again."""
@@ -102,9 +102,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the run's configuration."""
-        write_whole(
-            self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode("utf-8")
-        )
+        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> Dict[str, Any]:
         """The run's configuration.
@@ -123,8 +121,3 @@ class RunFolder:
         if not isinstance(config, dict) or "options" not in config:
             raise MnssdError(f"{self.config}: not the configuration of a run; restore it or start a new run")
         return config
-
-
-def _is_left_over(entry: Path) -> bool:
-    """Whether a process that was killed left it before it had a name: see `files.replacing`."""
-    return entry.name.startswith(".") and entry.name.endswith(".unfinished")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mnssd.data.sample import Detections, Sample
 from mnssd.errors import DataError
-from mnssd.files import replacing
 from mnssd.metrics.detection_files import DetectionWriter, read_detections
 from mnssd.metrics.voc import VOCMetric
 
@@ -240,19 +239,3 @@ def test_an_interrupted_run_leaves_the_old_files(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_replacing_a_file_leaves_no_trace_of_a_failure(tmp_path):
-    (tmp_path / "a").write_text("old")
-
-    def write_half():
-        with replacing(tmp_path / "a") as file:
-            file.write("new, but only ")
-            raise ValueError("half")
-
-    with pytest.raises(ValueError, match="half"):
-        write_half()
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
-    with replacing(tmp_path / "a") as file:
-        file.write("new")
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "new")]

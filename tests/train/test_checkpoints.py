@@ -17,7 +17,7 @@ import pytest
 
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import MnssdError
-from mnssd.files import write_whole
+from mnssd.files import write_bytes
 from mnssd.tasks.detection import DetectionTask
 from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import read_checkpoint
@@ -142,7 +142,7 @@ def test_the_last_checkpoint_is_never_missing(tmp_path: Path) -> None:
 
     def write(path: Path) -> None:
         seen.append(sorted(p.name for p in tmp_path.iterdir()))
-        write_whole(path, str(len(seen)).encode())
+        write_bytes(path, str(len(seen)).encode())
 
     saver = CheckpointManager(run, 0, 0, write)
     for _ in range(3):

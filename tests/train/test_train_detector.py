@@ -13,7 +13,6 @@ from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.data.transforms import AugmentOptions
 from mnssd.errors import DataError, MnssdError, OptionError
-from mnssd.files import write_bytes
 from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import FIRST_LINE, read_checkpoint
 from mnssd.train.logger import to_csv
@@ -190,20 +189,6 @@ def test_a_taken_output_is_refused_and_a_default_name_is_numbered(tmp_path, monk
     (first.path / "something").write_text("x")
     with pytest.raises(OptionError, match="--resume"):
         RunFolder.create(str(first.path), "ssd")
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_bytes(path, b"old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(MnssdError, match="No space left"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_csv_has_the_columns_of_all_rows():

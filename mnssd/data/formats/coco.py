@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ...errors import DataError
-from ...files import replacing
+from ...files import atomic_write
 from ..annotations.annotation import AnnotationError, BoxError, Reading, make_annotation, make_dataset
 from ..annotations.paths import MAX_BYTES, Images, unique_ids
 from ..dataset import Dataset
-from ..findings import Findings
+from ..findings import Finding, Findings
+from . import Format, formats
 
 NAMES = ("instances_{split}.json", "{split}.json", "instances_{split}2017.json", "instances_{split}2014.json")
 """How the file of a list is called: as in COCO, and as most tools write it."""
+
+MANY_CLIPPED = 0.2
+"""Share of boxes beyond their images above which they look like corners read as sizes."""
 
 FOLDERS = ("", "annotations")
 OWN_FOLDER = "_annotations.coco.json"
@@ -248,5 +252,46 @@ def write_coco(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
             )  # fmt: skip
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.classes)]
     whole = {"categories": categories, "images": images, "annotations": annotations}
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         json.dump(whole, file, allow_nan=False)
+
+
+class CocoFormat(Format):
+    """COCO JSON files."""
+
+    name = "coco"
+    description = "COCO JSON: one file per list, boxes as x, y, width, height"
+    layout = "COCO JSON files in the folder, in annotations/, or */_annotations.coco.json"
+    contents = "COCO JSON files"
+    priority = 20
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        return coco_files(root)
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        return read_coco(root, split, classes, allow_absent=allow_absent)
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        (folder / "annotations").mkdir(exist_ok=True)
+        notes = []
+        for split, dataset in parts.items():
+            write_coco(dataset, folder / "annotations" / f"instances_{split}.json", files[split])
+            difficult = sum(int(sample.difficult.sum()) for sample in dataset)
+            if difficult:
+                notes.append(f"{split}: {difficult} difficult objects written as crowds (iscrowd)")
+        return notes
+
+    def check(self, dataset: Dataset) -> Iterator[Finding]:
+        codes = [finding.code for finding in dataset.findings]
+        boxes = sum(len(sample.labels) for sample in dataset)
+        outside = codes.count("box-clipped") + codes.count("box-outside")
+        if outside > MANY_CLIPPED * (boxes + codes.count("box-outside")):
+            text = f"{outside} of {boxes} extend beyond their images; COCO boxes are [x, y, width, height]"
+            yield Finding("boxes-as-corners", dataset.name, "", text)
+
+
+formats.register(CocoFormat.name, CocoFormat())

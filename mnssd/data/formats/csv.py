@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import DataError
-from ...files import replacing
+from ...files import atomic_write
 from ..annotations.annotation import (
     AnnotationError,
     BoxError,
@@ -19,10 +19,12 @@ from ..annotations.annotation import (
     make_annotation,
     make_dataset,
     read_classes,
+    write_classes,
 )
 from ..annotations.paths import MAX_BYTES, Images, unique_ids
 from ..annotations.voc_xml import CORNERS, box_of
 from ..dataset import Dataset
+from . import Format, formats
 
 NEEDED = ("filename", "class", *CORNERS)
 COLUMNS = ("filename", "width", "height", "class", *CORNERS, "difficult")
@@ -174,7 +176,7 @@ def write_csv(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
     files : mapping of str to str
         By image id the name of its file.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         writer: Any = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for sample in dataset:
@@ -184,3 +186,32 @@ def write_csv(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
             for box, label, difficult in zip(sample.boxes.tolist(), sample.labels, sample.difficult):
                 corners = [f"{value + 1:.10g}" for value in box]
                 writer.writerow([*start, dataset.classes[int(label)], *corners, int(difficult)])
+
+
+class CsvFormat(Format):
+    """CSV tables."""
+
+    name = "csv"
+    description = "CSV tables: one object per line, as in TensorFlow's object detection tutorials"
+    layout = "CSV tables with the columns filename, class, xmin, ymin, xmax, ymax"
+    contents = "CSV tables of objects"
+    priority = 50
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        return csv_files(root)
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        return read_csv(root, split, classes, allow_absent=allow_absent)
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        for split, dataset in parts.items():
+            write_csv(dataset, folder / f"{split}.csv", files[split])
+        write_classes(parts, folder)
+        return []
+
+
+formats.register(CsvFormat.name, CsvFormat())

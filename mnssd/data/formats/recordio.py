@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ...errors import DataError, ImageError
-from ...files import replacing, write_whole
+from ...files import atomic_write, write_bytes
 from ..annotations.annotation import (
     AnnotationError,
     BoxError,
@@ -32,6 +32,7 @@ from ..annotations.record_file import HEADER, name_of, records
 from ..dataset import Dataset
 from ..findings import Findings
 from ..image import image_size, read_bytes
+from . import Format, formats
 
 CLASSES = "classes.txt"
 _DIGITS = 3  # of a pixel
@@ -268,9 +269,9 @@ def write_rec(dataset: Dataset, folder: Path, split: str, files: Mapping[str, st
             lines.append(f"{number}\t{numbers}\t{files[sample.image_id]}\n")
     finally:
         writer.close()
-    with replacing(folder / f"{plain}.lst") as file:
+    with atomic_write(folder / f"{plain}.lst") as file:
         file.writelines(lines)
-    write_whole(folder / CLASSES, "".join(f"{name}\n" for name in dataset.classes).encode("utf-8"))
+    write_bytes(folder / CLASSES, "".join(f"{name}\n" for name in dataset.classes).encode("utf-8"))
 
 
 def _label(labels: np.ndarray, boxes: np.ndarray, difficult: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
@@ -278,3 +279,32 @@ def _label(labels: np.ndarray, boxes: np.ndarray, difficult: np.ndarray, size: T
     shares = boxes / np.array([size[0], size[1]] * 2)
     rows = np.column_stack([labels, shares, difficult]) if len(labels) else np.zeros((0, _LABEL_WIDTH))
     return np.concatenate([header, rows.ravel()]).astype(np.float32)
+
+
+class RecordioFormat(Format):
+    """MXNet record files of objects."""
+
+    name = "recordio"
+    description = "MXNet record files (.rec, .lst) with object labels, as im2rec and GluonCV write them"
+    layout = "record files (.rec, .lst) with object labels"
+    contents = "MXNet record files with object labels"
+    priority = 40
+    image_folder = None
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        return rec_files(root)
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        return read_rec(root, split, classes, allow_absent=allow_absent)
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        for split, dataset in parts.items():
+            write_rec(dataset, folder, split, files[split])
+        return []
+
+
+formats.register(RecordioFormat.name, RecordioFormat())

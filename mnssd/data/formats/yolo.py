@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import yaml
 
 from ...errors import DataError, ImageError
-from ...files import replacing
+from ...files import atomic_write, write_text
 from ..annotations.annotation import (
     AnnotationError,
     BoxError,
@@ -24,11 +24,12 @@ from ..annotations.annotation import (
     make_dataset,
     read_classes,
 )
-from ..annotations.paths import Images, unique_ids
+from ..annotations.paths import Images, images_below, referenced_files, unique_ids
 from ..annotations.voc_xml import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
 from ..dataset import Dataset
-from ..findings import Findings
+from ..findings import Finding, Findings
 from ..image import image_size
+from . import Format, formats
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
 _DIGITS = 3  # of a pixel
@@ -259,5 +260,61 @@ def write_yolo(dataset: Dataset, folder: Path, files: Dict[str, str]) -> None:
             lines.append(f"{int(label)} " + " ".join(f"{value:.9g}" for value in (*centre, *sides)))
         path = folder / f"{os.path.splitext(files[sample.image_id])[0]}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write("".join(f"{line}\n" for line in lines))
+
+
+class YoloFormat(Format):
+    """YOLO text files."""
+
+    name = "yolo"
+    description = "YOLO text files: one line per object, normalized center and size"
+    layout = "data.yaml, or classes.txt with the folders images and labels"
+    contents = "YOLO labels"
+    priority = 30
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        return yolo_splits(root)
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        return read_yolo(root, split, classes, allow_absent=allow_absent)
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        notes = []
+        for split, dataset in parts.items():
+            write_yolo(dataset, folder / "labels" / split, files[split])
+            difficult = sum(int(sample.difficult.sum()) for sample in dataset)
+            if difficult:
+                notes.append(f"{split}: {difficult} difficult objects lose that flag; YOLO has none")
+        names = dict(enumerate(next(iter(parts.values())).classes))
+        lists = {split: f"images/{split}" for split in parts}
+        content = yaml.safe_dump({**lists, "names": names}, sort_keys=False, allow_unicode=True)
+        write_text(folder / "data.yaml", content)
+        return notes
+
+    def check(self, dataset: Dataset) -> Iterator[Finding]:
+        number = len(dataset.classes)
+        beyond = f"class {number},"
+        over = sum(f.code == "class-not-listed" and f.text.startswith(beyond) for f in dataset.findings)
+        if over and not any((sample.labels == 0).any() for sample in dataset):
+            text = f"{over} objects of class {number} and none of class 0, {dataset.classes[0]}"
+            yield Finding("classes-from-one", dataset.name, "", text)
+
+    def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
+        referenced = referenced_files(parts)
+        for path in sorted(images_below(root) - referenced):
+            yield Finding("image-unlisted", path, "", "")
+        stems = {os.path.splitext(path)[0] for path in referenced}
+        for labels in sorted(root.rglob("*.txt")):
+            where = list(labels.parts)
+            if "labels" in where and labels.name != "classes.txt":
+                where[len(where) - 1 - where[::-1].index("labels")] = "images"
+                if os.path.splitext(os.path.realpath(Path(*where)))[0] not in stems:
+                    yield Finding("annotation-orphaned", str(labels), "", "")
+
+
+formats.register(YoloFormat.name, YoloFormat())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple, Optional, Tuple, Union
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError, OptionError
+from ...files import atomic_folder
 from ..annotations.voc_xml import write_annotation
 from .outlines import SHAPE_CLASSES
 from .scene import render_scene
@@ -95,18 +95,17 @@ def make_shapes(
     folder = Path(folder).absolute()
     if _is_there(folder, recipe):
         return False
-    # The set has its own name already while it is rendered: the annotations state it.
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        _render_all(beside / folder.name, recipe, workers or _processors(), progress)
-        _publish(beside / folder.name, folder, recipe)
+        # It has its final name while it is rendered, because the annotations contain it.
+        with atomic_folder(folder) as temporary:
+            _render_all(temporary, recipe, workers or _processors(), progress)
     except OSError as error:
+        if _is_there(folder, recipe):  # another process wrote the same dataset in the meantime
+            return True
         raise DataError(
             f"{folder}: the shapes cannot be written there ({error.strerror or error}); no half set was left "
             "behind. Make room, or choose another folder"
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return True
 
 
@@ -180,17 +179,6 @@ def _render_one(folder: Path, image_id: str, size: Tuple[int, int], rng: np.rand
     (folder / "JPEGImages" / f"{image_id}.jpg").write_bytes(data.tobytes())
     names = [SHAPE_CLASSES[label] for label in scene.labels]
     write_annotation(folder / "Annotations" / f"{image_id}.xml", f"{image_id}.jpg", size, names, scene.boxes)
-
-
-def _publish(complete: Path, folder: Path, recipe: _Recipe) -> None:
-    """Put the complete set in its place, unless another process was faster with the same."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    try:
-        complete.rename(folder)
-    except OSError:
-        if not _is_there(folder, recipe):
-            raise
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
