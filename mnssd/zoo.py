@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from .errors import OptionError, WeightsError
+from .nn.backbones import backbones
 from .options import unknown_name
 
 _log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound="_Spec")
 
-NETWORKS = ("mobilenet_v1", "mobilenet_v2")
 HEADS = ("ssd", "ssdlite")  # as nn.ssd.HEADS, which would load MXNet; a test compares them
-WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.4)
 SIZES = ("300", "320", "512")
 
 CONFIG_FILE = "config.yaml"
@@ -106,22 +105,22 @@ def build_backbone(
     OptionError
         For an unknown network, or an option that the network does not have.
     """
-    if network not in NETWORKS:
-        raise OptionError(unknown_name("network", network, NETWORKS))
+    backbone = backbones[network]
     if not 0 < width <= WIDEST:
         raise OptionError(
             f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0, and at most {WIDEST:g}"
         )
     if classes < 1:
         raise OptionError(f"classes {classes}: a classifier has at least 1")
-    if network == "mobilenet_v1" and shortcut != "identity":
-        raise OptionError(f"shortcut {shortcut!r}: MobileNetV1 has no shortcuts; use mobilenet_v2")
-    from . import nn
-
+    options = {}
+    for name, value, default in (("shortcut", shortcut, "identity"), ("activation", activation, "relu")):
+        choices = backbone.options.get(name, (default,))
+        if value not in choices:
+            raise OptionError(f"{name} {value!r}: {network} takes {' or '.join(choices)}")
+        if name in backbone.options:
+            options[name] = value
     try:
-        if network == "mobilenet_v1":
-            return nn.MobileNetV1(width, classes, activation=activation)
-        return nn.MobileNetV2(width, classes, shortcut=shortcut)
+        return backbone.build(width, classes, **options)
     except ValueError as error:
         raise OptionError(f"{network}: {error}") from error
 
@@ -138,7 +137,7 @@ def build_detector(spec: DetectorSpec) -> Any:
 
     backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
     try:
-        net = nn.SSD(backbone, spec.classes, spec.size, spec.head)
+        net = nn.SSD(backbone, spec.classes, spec.size, spec.head, backbones[spec.network].taps)
     except ValueError as error:
         raise OptionError(str(error)) from error
     _set_channels(net.heads, spec.channels)
@@ -147,8 +146,7 @@ def build_detector(spec: DetectorSpec) -> Any:
 
 def model_names() -> List[str]:
     """The usual names; other sizes and widths are understood too."""
-    widths = ["", *(f"_{w}" for w in WIDTHS[1:])]
-    classifiers = [n + w for n in NETWORKS for w in widths]
+    classifiers = [b.name + ("" if w == 1 else f"_{w}") for b in backbones for w in b.widths]
     return classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in SIZES for c in classifiers]
 
 
@@ -185,7 +183,7 @@ def get_model(
     """
     match = _parse_name(name)
     network, width = match["network"], float(match["width"] or 1.0)
-    allowed = ["activation"] if network == "mobilenet_v1" else ["shortcut"]
+    allowed = list(backbones[network].options)
     for option in kwargs:
         if option not in allowed:
             raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
@@ -224,8 +222,9 @@ def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tupl
 
 
 def _parse_name(name: str) -> re.Match[str]:
+    networks = "|".join(sorted(map(re.escape, backbones.names()), key=len, reverse=True))
     match = re.fullmatch(
-        r"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>mobilenet_v[12])(?:_(?P<width>\d*\.?\d+))?",
+        rf"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>{networks})(?:_(?P<width>\d*\.?\d+))?",
         name,
     )
     if match is None:
@@ -243,13 +242,12 @@ def initialize(net: Any, ctx: Any = None) -> None:
     """
     import mxnet as mx
 
-    from .nn import LinearBottleneck
+    def zero_residual_gamma(block: Any) -> None:
+        gamma = getattr(block, "residual_gamma", None)
+        if gamma is not None:
+            gamma.init = mx.init.Zero()
 
-    def begin_with_the_shortcut(block: Any) -> None:
-        if isinstance(block, LinearBottleneck) and block.use_shortcut:
-            block.out[7].gamma.init = mx.init.Zero()
-
-    net.apply(begin_with_the_shortcut)
+    net.apply(zero_residual_gamma)
     net.initialize(mx.init.Xavier("gaussian", "in", 2), ctx=ctx)
 
 

@@ -10,27 +10,8 @@ import mxnet as mx
 from .. import zoo
 from ..compress.cost import count_block
 from ..graph.inference import free_dropped_blocks, inference_block
+from ..nn.backbones import backbones
 from .measure import median_seconds
-
-# Top-1 on ImageNet by (network, width, size), of the authors' TensorFlow release:
-# models/research/slim/nets/ mobilenet_v1.md and mobilenet/README.md at github.com/tensorflow/models. Its V2
-# rounds channels to multiples of 8, where the Gluon zoo and this package do not (widths 0.75, 0.5 and
-# 0.25).
-PUBLISHED: Dict[Tuple[str, float, int], float] = {
-    **dict(zip([("mobilenet_v1", 1.0, s) for s in (224, 192, 160, 128)], (70.9, 70.0, 68.0, 65.2))),
-    **dict(zip([("mobilenet_v1", 0.75, s) for s in (224, 192, 160, 128)], (68.4, 67.2, 65.3, 62.1))),
-    **dict(zip([("mobilenet_v1", 0.5, s) for s in (224, 192, 160, 128)], (63.3, 61.7, 59.1, 56.3))),
-    **dict(zip([("mobilenet_v1", 0.25, s) for s in (224, 192, 160, 128)], (49.8, 47.7, 45.5, 41.5))),
-    ("mobilenet_v2", 1.4, 224): 75.0,
-    **dict(zip([("mobilenet_v2", 1.0, s) for s in (224, 192, 160, 128, 96)], (71.8, 70.7, 68.8, 65.3, 60.3))),
-    **dict(
-        zip([("mobilenet_v2", 0.75, s) for s in (224, 192, 160, 128, 96)], (69.8, 68.7, 66.4, 63.2, 58.8))
-    ),
-    **dict(zip([("mobilenet_v2", 0.5, s) for s in (224, 192, 160, 128, 96)], (65.4, 63.9, 61.0, 57.7, 51.2))),
-    **dict(
-        zip([("mobilenet_v2", 0.35, s) for s in (224, 192, 160, 128, 96)], (60.3, 58.2, 55.7, 50.8, 45.5))
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ def points(
                     free_dropped_blocks()
                 yield Point(
                     network, width, size, costs.parameters, costs.multiply_adds, taken,
-                    PUBLISHED.get((network, width, size)),
+                    backbones[network].published.get((width, size)),
                 )  # fmt: skip
 
 

@@ -1,31 +1,57 @@
-"""The building blocks of the MobileNets and of the SSD heads.
+"""Building blocks of the MobileNets and of the SSD heads.
 
-All take ``(B, C, H, W)`` float32. They are written plainly; speed comes from `mnssd.graph`,
-which rewrites the traced Symbol, never from bending the blocks.
+All take ``(N, C, H, W)`` float32. They are written plainly; `mnssd.graph` rewrites the traced Symbol to make
+it fast.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+RELEASE_WIDTHS = (0.35, 1.4)
+"""Widths that only the authors' TensorFlow release has; channels are rounded to multiples of 8 as there."""
+
+
+def scale_channels(channels: int, multiplier: float) -> int:
+    """Number of channels at a width multiplier.
+
+    ``int(channels * multiplier)`` as in the Gluon zoo, so that its weights load. At `RELEASE_WIDTHS`, which
+    the zoo does not have, the nearest multiple of 8 that is at most 10 % smaller (``make_divisible`` in
+    TensorFlow's slim).
+
+    Raises
+    ------
+    ValueError
+        If no channel is left.
+    """
+    scaled = channels * multiplier
+    if int(scaled) < 1:
+        raise ValueError(
+            f"width {multiplier} leaves none of {channels} channels; the smallest usual width is 0.25"
+        )
+    if multiplier not in RELEASE_WIDTHS:
+        return int(scaled)
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
 
 class RELU6(HybridBlock):
-    """``min(max(x, 0), 6)`` (MobileNetV1 report, section 3.2 of the V2 paper)."""
+    """``min(max(x, 0), 6)`` (MobileNetV2 paper, section 3.2)."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.clip(x, 0, 6, name="fwd")
 
 
 def activation(name: str) -> HybridBlock:
-    """The activation called `name`: ``'relu'`` or ``'relu6'``."""
+    """Activation by name: ``'relu'`` or ``'relu6'``."""
     if name == "relu6":
         return RELU6()
     if name == "relu":
         return nn.Activation("relu")
-    raise ValueError(f"activation is 'relu' or 'relu6', not {name!r}")
+    raise ValueError(f"activation: expected 'relu' or 'relu6', got {name!r}")
 
 
 def add_conv(
@@ -37,7 +63,7 @@ def add_conv(
     groups: int = 1,
     act: str = "relu6",
 ) -> None:
-    """Append convolution without bias, BatchNorm and, unless `act` is '', the activation to `out`."""
+    """Append a convolution without bias, BatchNorm and, unless `act` is empty, the activation to `out`."""
     out.add(nn.Conv2D(channels, kernel, stride, pad, groups=groups, use_bias=False))
     out.add(nn.BatchNorm(scale=True))
     if act:
@@ -47,32 +73,32 @@ def add_conv(
 def add_separable(
     out: nn.HybridSequential, in_channels: int, channels: int, stride: int, act: str = "relu6"
 ) -> None:
-    """Append a depthwise 3x3 and a pointwise convolution, each with BatchNorm and activation.
+    """Append a depthwise 3x3 and a pointwise convolution, each with BatchNorm and activation, to `out`.
 
-    MobileNetV1 paper, section 3.1 and figure 3; the extra layers of SSDLite use it too.
+    MobileNetV1 paper, section 3.1 and figure 3; the extra layers of SSDLite use it as well.
     """
     add_conv(out, in_channels, kernel=3, stride=stride, pad=1, groups=in_channels, act=act)
     add_conv(out, channels, act=act)
 
 
 class LinearBottleneck(HybridBlock):
-    """The inverted residual of MobileNetV2: expand, filter per channel, project without activation.
+    """Inverted residual of MobileNetV2: expand, depthwise 3x3, project without activation.
 
-    MobileNetV2 paper, section 3.4 and table 1. The expansion is there at ``t == 1`` too, as in the
-    Gluon zoo, so that its weights load.
+    MobileNetV2 paper, section 3.4 and table 1. As in the Gluon zoo, the expansion exists for ``t == 1`` as
+    well, so that the zoo's weights load.
 
     Parameters
     ----------
     in_channels, channels : int
-        Channels before and after.
+        Input and output channels.
     t : int
-        Expansion factor of the middle.
+        Expansion factor.
     stride : int
         1 or 2.
     shortcut : str
-        ``'identity'`` adds the input where stride is 1 and the channel counts match (the paper's
-        rule). ``'projection'`` also adds it, through a 1x1 convolution and BatchNorm, where stride
-        is 1 and they differ.
+        ``'identity'`` adds the input if the stride is 1 and the channel counts match (the paper's rule).
+        ``'projection'`` also adds it if the stride is 1 and they differ, through a 1x1 convolution and
+        BatchNorm.
     """
 
     def __init__(
@@ -80,7 +106,7 @@ class LinearBottleneck(HybridBlock):
     ) -> None:
         super().__init__(**kwargs)
         if shortcut not in ("identity", "projection"):
-            raise ValueError(f"shortcut is 'identity' or 'projection', not {shortcut!r}")
+            raise ValueError(f"shortcut: expected 'identity' or 'projection', got {shortcut!r}")
         self.use_shortcut = stride == 1 and in_channels == channels
         self.use_projection = shortcut == "projection" and stride == 1 and in_channels != channels
         with self.name_scope():
@@ -92,6 +118,11 @@ class LinearBottleneck(HybridBlock):
             if self.use_projection:
                 self.projection = nn.HybridSequential()
                 add_conv(self.projection, channels, act="")
+
+    @property
+    def residual_gamma(self) -> Optional[Any]:
+        """Gamma of the BatchNorm that ends the residual branch; None without an identity shortcut."""
+        return self.out[-1].gamma if self.use_shortcut else None
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         out = self.out(x)

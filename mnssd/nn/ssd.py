@@ -6,26 +6,30 @@ convolutions in the extra layers and heads.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
-from gluoncv.nn.coder import NormalizedBoxCenterDecoder
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..runtime.environment import check_opencv
+from ..boxes import STDS
 from ..runtime.settings import wait_all
 from .anchors import anchors_per_position, make_anchors
+from .backbones import Tap
 from .layers import add_conv, add_separable
-from .mobilenet import TappedFeatures
+from .tapped_features import TappedFeatures
+
+# Before GluonCV is imported, which reports a missing MXNet if OpenCV cannot be loaded.
+check_opencv()
+
+from gluoncv.nn.coder import NormalizedBoxCenterDecoder  # noqa: E402
 
 EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
 """Channels of each extra layer: after its 1x1, after its 3x3 of stride 2 (TensorFlow's released
 MobileNet SSDs; the same in chuanqi305's and GluonCV's)."""
 
 HEADS = ("ssd", "ssdlite")
-
-STDS = (0.1, 0.1, 0.2, 0.2)
-"""What box offsets are divided by (the "variances" of the SSD authors' code)."""
 
 PREDICTOR_SIGMA = 0.01
 """Deviation of the predictors' initial weights (Fast R-CNN, section 4.1, as of a fresh classifier):
@@ -51,9 +55,20 @@ def check_size(size: Tuple[int, int]) -> None:
             )
 
 
-def tap_channels(backbone: TappedFeatures) -> List[int]:
-    """Channels of each feature map of the backbone (the smallest allowed input is as good as any)."""
+def tap_channels(backbone: TappedFeatures, taps: Sequence[Tap]) -> List[int]:
+    """Channels of the feature map at each tap, from the smallest allowed input.
+
+    Raises
+    ------
+    ValueError
+        If there are not two taps, or a map does not have the stride of its tap.
+    """
+    if len(taps) != 2:
+        raise ValueError(f"SSD reads two feature maps of a backbone, got {len(taps)} taps")
     _, shapes, _ = mx.sym.Group(list(backbone(mx.sym.var("data")))).infer_shape(data=(1, 3, 96, 96))
+    for tap, shape in zip(taps, shapes):
+        if shape[2:] != (-(-96 // tap.stride),) * 2:
+            raise ValueError(f"tap {tap.path!r}: stride {tap.stride} declared, but {96 / shape[3]:g} found")
     return [shape[1] for shape in shapes]
 
 
@@ -65,18 +80,20 @@ class SSDHeads(HybridBlock):
     units of `STDS`, in the order of `nn.anchors.make_anchors`.
     """
 
-    def __init__(self, backbone: HybridBlock, num_classes: int, head: str, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: HybridBlock, taps: Sequence[Tap], num_classes: int, head: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if head not in HEADS:
             raise ValueError(f"head is one of {', '.join(HEADS)}, not {head!r}")
         self.num_classes = num_classes
         self._lite = head == "ssdlite"
         with self.name_scope():
-            self.backbone = TappedFeatures(backbone)
+            self.backbone = TappedFeatures(backbone, taps)
             self.extras = nn.HybridSequential()
             for squeeze, channels in EXTRAS:
                 self.extras.add(self._extra_layer(squeeze, channels))
-            self._map_channels = tap_channels(self.backbone) + [channels for _, channels in EXTRAS]
+            self._map_channels = tap_channels(self.backbone, taps) + [channels for _, channels in EXTRAS]
             self.class_predictors = self._predictors(num_classes + 1)
             self.box_predictors = self._predictors(4)
 
@@ -164,6 +181,8 @@ class SSD(HybridBlock):
         ``(width, height)`` of the input in pixels; each side 300 or a multiple of 32.
     head : str
         ``'ssd'`` or ``'ssdlite'``.
+    taps : sequence of Tap, optional
+        The feature maps to read; default ``backbone.taps``.
 
     Attributes
     ----------
@@ -183,6 +202,7 @@ class SSD(HybridBlock):
         classes: Sequence[str],
         size: Tuple[int, int] = (300, 300),
         head: str = "ssd",
+        taps: Optional[Sequence[Tap]] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -193,7 +213,7 @@ class SSD(HybridBlock):
         self.nms_thresh, self.nms_topk, self.post_nms = 0.45, 400, 200
         self._mirrored: List[Tuple[int, int]] = []  # the map sizes, when mirror images take part
         with self.name_scope():
-            self.heads = SSDHeads(backbone, len(self.classes), head)
+            self.heads = SSDHeads(backbone, taps or backbone.taps, len(self.classes), head)
             self.anchors = make_anchors(self.map_sizes(), size)
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
 

@@ -12,8 +12,8 @@ from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 
 from mnssd.nn import RELU6, LinearBottleneck, MobileNetV1, MobileNetV2
-from mnssd.nn.layers import activation, add_separable
-from mnssd.nn.mobilenet import TappedFeatures, scale_channels
+from mnssd.nn.layers import activation, add_separable, scale_channels
+from mnssd.nn.tapped_features import TappedFeatures
 
 # (t, channels in, channels out, stride) of each bottleneck, the specification's table written out.
 BOTTLENECKS = [
@@ -314,7 +314,7 @@ def test_v1_activation_is_an_option_without_parameters() -> None:
     ids=["v1", "v2", "v1 0.5", "v2 0.5", "v2 1.4", "v2 projection"],
 )
 def test_maps_at_300_pixels(net: Any, expected: List[Any]) -> None:
-    maps = mx.sym.Group(list(TappedFeatures(net)(mx.sym.var("data"))))
+    maps = mx.sym.Group(list(TappedFeatures(net, net.taps)(mx.sym.var("data"))))
     assert maps.infer_shape(data=(1, 3, 300, 300))[1] == expected
 
 
@@ -324,7 +324,7 @@ def test_taps_are_the_classifiers_own_maps(net: Any) -> None:
     x = images(2, 96, 64)
     net(x)
     fill(net)
-    first, second = TappedFeatures(net)(x)
+    first, second = TappedFeatures(net, net.taps)(x)
     if isinstance(net, MobileNetV1):  # the ends of the 11th and the 13th block: 3 layers, then 6 a block
         expected = [net.features[: 3 + 6 * 11](x), net.features[: 3 + 6 * 13](x)]
     else:
@@ -337,7 +337,7 @@ def test_tap_inside_a_block_with_shortcut_is_refused() -> None:
     net = MobileNetV2(0.25)
     net.taps = ((17, 2), (22, None))
     with pytest.raises(ValueError, match=r"features\[17\] has a shortcut"):
-        TappedFeatures(net)
+        TappedFeatures(net, net.taps)
 
 
 def test_same_answers_hybridized() -> None:

@@ -14,7 +14,7 @@ from mxnet.gluon import nn
 from mnssd.data.loader import Loader
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import OptionError
-from mnssd.nn.mobilenet import MobileNetV1, MobileNetV2
+from mnssd.nn import MobileNetV1, MobileNetV2
 from mnssd.tasks.classification import soften
 from mnssd.tasks.linear_probe import choose, fit_linear_probe, look, regress
 from mnssd.tasks.run import train_classifier

@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 
 from mnssd.data.loader import Loader
 from mnssd.data.shapes.dataset import make_shapes
-from mnssd.nn.mobilenet import MobileNetV2
+from mnssd.nn import MobileNetV2
 from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train.batchnorm import IMAGES, recalibrate_batchnorm
 from mnssd.train.freezing import freeze, layers
