@@ -91,7 +91,7 @@ def main() -> None:
         assigner, matches = TargetAssigner(anchors), []
         for sample in dataset:
             scale = np.array([args.size / sample.size[0], args.size / sample.size[1]] * 2, np.float32)
-            matches += (assigner.overlaps(sample.boxes * scale) >= 0.5).sum(axis=1).tolist()
+            matches += (assigner.iou(sample.boxes * scale) >= 0.5).sum(axis=1).tolist()
         found = np.array(matches)
         covered, mean = (found > 0).mean(), found.mean()
         print(f"{name}: {len(anchors)} anchors, {covered:.3f} covered, {mean:.2f} matches each")

@@ -7,6 +7,7 @@ from typing import Tuple, Union
 import cv2
 import numpy as np
 
+from ..boxes import clip
 from ..errors import ImageError
 from .image import PathLike, choose_reduction, decode_image, encoded_size, read_bytes, resize_for_network
 from .sample import Detections
@@ -93,9 +94,8 @@ def to_detections(
     rows = np.flatnonzero((ids >= 0) & (scores >= floor))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     scale = np.array([size[0] / net_size[0], size[1] / net_size[1]] * 2)
-    last = np.array([size[0] - 1, size[1] - 1] * 2)
     return Detections(
-        boxes=np.clip(boxes[rows] * scale, 0, last).astype(np.float32),
+        boxes=clip(boxes[rows] * scale, size),
         labels=ids[rows].astype(np.int32),
         scores=scores[rows].astype(np.float32),
     )

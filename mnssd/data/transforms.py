@@ -13,6 +13,7 @@ from typing import Optional, Tuple
 import cv2
 import numpy as np
 
+from ..boxes import iou
 from .transform_options import AugmentOptions
 
 Size = Tuple[int, int]
@@ -219,9 +220,10 @@ def _crop(
             good = (windows[:, :2] < image).all(axis=1) & (windows[:, 2:] > 0).all(axis=1)
         else:
             good = _centre_inside(boxes, windows[:, None]).any(axis=1)
+            ends = boxes + np.float32([0, 0, 1, 1])  # as the windows: up to the first pixel outside
             limit = limits[sampler]
             if limit is not None:
-                good &= _iou(windows, boxes).max(axis=1) >= limit
+                good &= iou(windows[:, None], ends).max(axis=1) >= limit
         if good.any():
             return windows[good.argmax()]
     return canvas
@@ -240,15 +242,6 @@ def _draw_windows(canvas: np.ndarray, options: AugmentOptions, rng: np.random.Ge
     sides = np.clip(sides.astype(np.int64), 1, size)
     corner = canvas[:2] + (draws[2:].T * (size - sides + 1)).astype(np.int64)
     return np.hstack([corner, corner + sides])
-
-
-def _iou(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """``(W, N)`` IoU of windows with inclusive boxes, in whole pixels."""
-    ends = boxes[:, 2:] + 1
-    common = np.minimum(windows[:, None, 2:], ends) - np.maximum(windows[:, None, :2], boxes[:, :2])
-    common = np.maximum(common, 0).prod(axis=2)
-    areas = (windows[:, 2:] - windows[:, :2]).prod(axis=1)[:, None] + (ends - boxes[:, :2]).prod(axis=1)
-    return common / (areas - common)
 
 
 def _centre_inside(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from ..boxes import iou as box_iou
 from ..data.annotations.voc_xml import annotation_text
 from ..data.sample import Detections
 
@@ -120,17 +121,8 @@ def select(
         kept: List[int] = []
         for row in rows:
             rivals = found.boxes[[k for k in kept if found.labels[k] == found.labels[row]]]
-            if (overlaps(found.boxes[row], rivals) <= iou).all():
+            if (box_iou(found.boxes[row], rivals) <= iou).all():
                 kept.append(int(row))
         rows = np.array(kept, int)
     rows = rows[:most] if most >= 0 else rows
     return replace(found, boxes=found.boxes[rows], labels=found.labels[rows], scores=found.scores[rows])
-
-
-def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box with ``(N, 4)`` others, as MXNet's `box_nms` computes it."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    both = np.maximum(0, sides).prod(axis=1)
-    area = np.prod(box[2:] - box[:2])
-    union = area + np.prod(others[:, 2:] - others[:, :2], axis=1) - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)

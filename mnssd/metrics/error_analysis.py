@@ -11,6 +11,7 @@ from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from ..boxes import iou
 from ..data.sample import Detections, Sample
 from .voc import VOCResult
 
@@ -129,7 +130,7 @@ def _area(box: np.ndarray) -> float:
 
 def _judge_image(sample: Sample, found: Detections, confusion: np.ndarray) -> List[ErrorType]:
     nothing = len(confusion) - 1
-    overlaps = box_overlaps(found.boxes, sample.boxes)
+    overlaps = iou(found.boxes[:, None].astype(np.float64), sample.boxes.astype(np.float64), offset=1)
     taken = np.zeros(len(sample.labels), bool)
     answered = np.full(len(sample.labels), nothing)
     wrong: List[ErrorType] = []
@@ -171,12 +172,3 @@ def _judge_image(sample: Sample, found: Detections, confusion: np.ndarray) -> Li
         if not taken[row]:
             wrong.append(ErrorType("missed", sample, sample.boxes[row], int(label), float("nan"), row, 0.0))
     return wrong
-
-
-def box_overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``(N, M)`` intersection over union of inclusive boxes ``(N, 4)`` and ``(M, 4)``."""
-    a, b = a.reshape(-1, 1, 4).astype(np.float64), b.reshape(1, -1, 4).astype(np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
-    common = np.maximum(sides, 0).prod(axis=-1)
-    areas = [(box[..., 2:] - box[..., :2] + 1).prod(axis=-1) for box in (a, b)]
-    return common / np.maximum(areas[0] + areas[1] - common, 1e-9)

@@ -24,6 +24,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
+from ..boxes import iou
 from ..data.sample import Detections, Sample
 from ..errors import DataError, OptionError
 from ..options import unknown_name
@@ -344,29 +345,14 @@ def _best_objects(found: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]
         total = int(pairs_before[upto] - pairs_before[done])
         step = np.arange(total) - np.repeat(begin, count[rows])
         pair_object = np.repeat(start[rows], count[rows]) + step
-        pair_overlap = _overlap(np.repeat(found.boxes[rows], count[rows], axis=0), objects.boxes[pair_object])
+        found_boxes = np.repeat(found.boxes[rows], count[rows], axis=0)
+        pair_overlap = iou(found_boxes, objects.boxes[pair_object], offset=1)
         overlap[rows] = np.maximum.reduceat(pair_overlap, begin)
         # The first of equals: runs keep the order of the annotation.
         is_best = pair_overlap == np.repeat(overlap[rows], count[rows])
         best[rows] = pair_object[np.minimum.reduceat(np.where(is_best, np.arange(total), total), begin)]
         done = upto
     return best, overlap
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of the inclusive boxes ``a[i]`` and ``b[i]``, (N, 4) each -> (N,).
-
-    The operations and their order are the devkit's, so that a threshold met exactly is met here.
-    """
-    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]) + 1
-    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]) + 1
-    touching = (width > 0) & (height > 0)
-    area_a = (a[:, 2] - a[:, 0] + 1) * (a[:, 3] - a[:, 1] + 1)
-    area_b = (b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)
-    both = width * height
-    union = area_a + area_b - both
-    # A box turned inside out touches nothing; its union is not looked at.
-    return np.divide(both, union, out=np.zeros(len(both)), where=touching)
 
 
 def _average_11_points(recall: np.ndarray, precision: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 
-from ..data.targets import STDS
+from ..boxes import STDS
 
 NEGATIVES = 3
 """Background anchors that count for each positive one (SSD paper, section 2.2, "Hard negative mining")."""
@@ -131,7 +131,7 @@ def set_prior(class_convolutions: Any, classes: int) -> None:
 
 
 def _corners(offsets: Any, anchors: Any) -> Tuple[Any, Any]:
-    """First and last corners ``(N, 2)`` of the boxes that offsets say: `targets.decode`, with a gradient."""
+    """First and last corners ``(N, 2)`` of the boxes that offsets encode: the inverse of `boxes.encode`, with a gradient."""
     place, size = (mx.nd.slice_axis(anchors, axis=1, begin=b, end=b + 2) for b in (0, 2))
     shift = mx.nd.slice_axis(offsets, axis=1, begin=0, end=2) * STDS[0]
     growth = mx.nd.slice_axis(offsets, axis=1, begin=2, end=4) * STDS[2]

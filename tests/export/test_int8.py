@@ -19,7 +19,7 @@ from mnssd.export import quantization_check
 from mnssd.export.detector import HEADS, export_detector
 from mnssd.export.load import load_export
 from mnssd.export.options import ENGINES, Formats
-from mnssd.export.parity import box_iou
+from mnssd.boxes import iou
 from mnssd.export.quantization_check import INT8, QuantizationCheck
 from mnssd.inference.detector import Detector
 
@@ -69,7 +69,7 @@ def test_each_engine_finds_nearly_the_same(engine: str, exported: Path, images: 
         for name, _, box in ours:
             sure += 1
             alike += any(
-                other == name and box_iou(np.array(box), np.array(place)) > 0.5 for other, _, place in theirs
+                other == name and iou(np.array(box), np.array(place)) > 0.5 for other, _, place in theirs
             )
     assert sure > 20
     assert alike >= (0.8 if "int8" in engine else 0.99) * sure

@@ -21,7 +21,8 @@ from mnssd.data.annotations.voc_xml import read_annotation
 from mnssd.errors import MnssdError, OptionError
 from mnssd.inference.detector import Detector
 from mnssd.inference.output import Lines
-from mnssd.inference.results import DetectionResult, overlaps
+from mnssd.boxes import iou
+from mnssd.inference.results import DetectionResult
 from mnssd.inference.sources import CAMERA, Frame, Unreadable, iter_frames
 
 SCORE = 0.4
@@ -312,7 +313,7 @@ def test_arguments_of_a_detector_choose_among_what_it_finds(detector: Detector, 
     for label in range(len(CLASSES)):
         boxes = few.boxes[few.labels == label]
         for i in range(1, len(boxes)):
-            assert overlaps(boxes[i], boxes[:i]).max() <= 0.1
+            assert iou(boxes[i], boxes[:i]).max() <= 0.1
     assert len(detector(photo, 0.1, iou=0.9)) == len(every)
     both = detector([photo, photo], 0.1, classes=["cat"], max_detections=1)
     assert [one.names for one in both] == [["cat"], ["cat"]]

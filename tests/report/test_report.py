@@ -18,7 +18,7 @@ import pytest
 from mnssd.cli.main import main
 from mnssd.data.sample import Detections, Sample
 from mnssd.data.shapes.dataset import make_shapes
-from mnssd.metrics.error_analysis import KINDS, Point, analyze_errors, best_points, box_overlaps
+from mnssd.metrics.error_analysis import KINDS, Point, analyze_errors, best_points
 from mnssd.metrics.voc import VOCMetric
 from mnssd.report import plots
 from mnssd.report.images import TITLES, draw_mistake
@@ -157,12 +157,6 @@ def test_equal_scores_are_taken_together() -> None:
     metric = VOCMetric(CLASSES, "voc12")
     metric.add(found((*CAT[:4], 0, 0.5), (70, 70, 90, 90, 0, 0.5)), sample(CAT))
     assert best_points(metric.result())["cat"].precision == 0.5
-
-
-def test_overlaps_are_inclusive() -> None:
-    a, b = np.array([[0, 0, 9, 9]]), np.array([[0, 0, 9, 4], [20, 20, 30, 30]])
-    assert box_overlaps(a, b).tolist() == [[0.5, 0.0]]
-    assert box_overlaps(a, np.zeros((0, 4))).shape == (1, 0)
 
 
 def test_a_picture_shows_answer_and_truth(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import difflib
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from ...boxes import clip
 from ...errors import DataError, ImageError
+from ...files import write_text
 from ...options import unknown_name
 from ..dataset import Dataset
 from ..findings import Finding, Findings
@@ -122,7 +124,7 @@ def make_annotation(
             turned = size == (real[1], real[0])
             findings.add("size-turned" if turned else "size-differs", file, f"{size}, not {real}", where)
         size = real
-    clipped = np.clip(found, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
+    clipped = clip(found, size)
     left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     for name, excess, usable in zip(names, outside(found, size), left):
         if not usable:
@@ -151,6 +153,12 @@ def read_classes(path: Path) -> Tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of class names ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def write_classes(parts: Mapping[str, Dataset], folder: Path) -> None:
+    """Write ``classes.txt``: the classes of a dataset, one per line."""
+    classes = next(iter(parts.values())).classes
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
 
 
 def outside(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:

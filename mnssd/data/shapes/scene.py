@@ -14,6 +14,7 @@ from typing import List, Tuple
 import cv2
 import numpy as np
 
+from ...boxes import iou
 from .outlines import SHAPE_CLASSES, coverage, random_outline, rotation
 
 Size = Tuple[int, int]
@@ -166,7 +167,7 @@ class _Picture:
             if inside < _VISIBLE * area or not self._spares(solid, origin):
                 continue
             box = _extent(solid, origin)
-            if any(_iou(box, other) > _BOX_IOU for other in self.boxes):
+            if any(iou(box, other, offset=1) > _BOX_IOU for other in self.boxes):
                 continue
             self._paint(mask, origin, shadow=rng.random() < 0.5, stand_out=True)
             self._take(solid, origin, len(self.boxes) + 1)
@@ -325,12 +326,6 @@ def _extent(solid: np.ndarray, origin: np.ndarray) -> np.ndarray:
     columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
     box = np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
     return box + np.tile(origin, 2)
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + 1
-    common = float(np.maximum(sides, 0).prod())
-    return common / (float((one[2:] - one[:2] + 1).prod() + (other[2:] - other[:2] + 1).prod()) - common)
 
 
 def render_scene(rng: np.random.Generator, size: Tuple[int, int]) -> Scene:
