@@ -29,7 +29,7 @@ from ..graph.inference import inference_block
 from ..inference.detector import Detector
 from ..metrics.voc import VOCMetric
 from ..runtime import processor, settings
-from .measure import median_seconds, plain_table
+from .measure import format_table, median_seconds
 from .options import BenchOptions
 
 ROUNDS = 5
@@ -126,7 +126,7 @@ def format_exports(rows: Sequence[ExportRow], markdown: bool = False) -> str:
         less = "?" if row.map is None or first is None else f"{first - row.map:.4f}"
         times = [f"{part[batch]:.2f}" for part in (row.heads, row.whole) for batch in BATCHES]
         cells.append([row.what, f"{row.megabytes:.1f}", *times, str(row.peak_megabytes or "?"), score, less])
-    return plain_table(head, cells, markdown)
+    return format_table(head, cells, markdown)
 
 
 def _bytes(name: str, folder: Path, sidecar: Dict[str, Any], options: BenchOptions) -> int:

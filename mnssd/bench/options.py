@@ -1,51 +1,56 @@
-"""What can be said about a measurement on this machine."""
+"""Options of `mnssd bench`. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Optional
 
-from ..data.open import KINDS
-from ..options import option
-from ..train.options import parse_size
+from ..data.formats import dataset_names
+from ..nn.backbones import backbones
+from ..options import SIZE, Size, option
+
+WORKLOADS = ("train", "infer", "data", "eval")
+"""What `mnssd bench` can measure, in the order of its table."""
+
+DETECTOR_WORKLOADS = ("infer", "eval")
+"""Workloads that can use the detector of a run."""
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measuring speed."""
+    """Measurement."""
 
-    dataset: str = option("shapes", "whose images are used", choices=tuple(KINDS))
+    dataset: str = option("shapes", "format of the dataset", choices=dataset_names)
     data_root: Optional[str] = option(
-        None, "where it lies (default: data/shapes, data/VOCdevkit)", metavar="DIR"
+        None, "folder of the dataset (default: data/shapes, data/VOCdevkit)", metavar="DIR"
     )
-    splits: Optional[str] = option(None, "image lists (default: those of training)")
+    splits: Optional[str] = option(None, "image lists (default: the training lists)")
     run: Optional[str] = option(
         None,
-        "run folder: measure its detector, not an untrained one (infer, eval); beside its exports (export)",
+        "run folder: measure its detector instead of an untrained one (infer, eval), or beside its exports "
+        "(export)",
         metavar="RUN",
     )
-    network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
+    network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
-    size: Tuple[int, int] = option(
-        (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
-    )
+    size: Size = option((300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", type=SIZE)
     head: str = option(
-        "ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite")
+        "ssd", "prediction head: plain or depthwise separable convolutions", choices=("ssd", "ssdlite")
     )
-    batch_size: int = option(16, "images a step (train, data, eval)")
-    workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
+    batch_size: int = option(16, "images per step (train, data, eval)")
+    workers: int = option(-1, "threads that load images; -1 chooses a number that suits this machine")
     metric: str = option(
-        "voc07", "of mAP: 11 points, or the area under the curve", choices=("voc07", "voc12")
+        "voc07", "mAP metric: 11-point (voc07) or area under the curve (voc12)", choices=("voc07", "voc12")
     )
-    seconds: float = option(10.0, "about so long is each figure measured")
-    fast_graph: bool = option(True, "train through the rewritten graph")
-    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    json: Optional[str] = option(None, "write the figures to this file too", metavar="FILE")
+    seconds: float = option(10.0, "approximate duration of each measurement")
+    fast_graph: bool = option(True, "train with the optimized graph")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
+    json: Optional[str] = option(None, "also write the results to this file", metavar="FILE")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < -1:
-            raise ValueError(
-                f"batch_size is at least 1 and workers at least -1, not {self.batch_size} and {self.workers}"
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.workers < -1:
+            raise ValueError(f"workers must be at least -1, got {self.workers}")
         if not 0 < self.seconds < float("inf"):
-            raise ValueError(f"seconds must be above 0, not {self.seconds}")
+            raise ValueError(f"seconds must be positive, got {self.seconds}")

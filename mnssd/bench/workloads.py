@@ -1,4 +1,4 @@
-"""The measurements of `mnssd bench`, each through the functions that the other commands call."""
+"""The workloads of `mnssd bench`, measured through the functions that the other commands call."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from ..tasks.detection_samples import read_sample
 from ..train.optimizer import make_trainer
 from ..train.options import DetectionOptions, LoopOptions
 from .measure import WARM_UP, Clock, Measurement, median_seconds, medians_in_turn
-from .options import BenchOptions
+from .options import WORKLOADS, BenchOptions
 
-BACKGROUND = 6.0
-"""Bias of the background in untrained detectors: as in trained ones, few boxes pass the threshold."""
+BACKGROUND_BIAS = 6.0
+"""Bias of the background class in untrained detectors, so that as few boxes pass NMS as in trained ones."""
 
 
 def measure_train(options: BenchOptions) -> List[Measurement]:
-    """Training steps, images read, augmented and assigned: as the loop runs them, then part by part."""
+    """Training steps with data loading: as the training loop runs them, then part by part."""
     augment, detection = AugmentOptions(), _detection_options(options)
     loop = LoopOptions(
         batch_size=options.batch_size, workers=options.workers, ctx=options.ctx,
@@ -47,20 +47,20 @@ def measure_train(options: BenchOptions) -> List[Measurement]:
     )  # fmt: skip
     task = DetectionTask(detection, augment, loop)
     trainer = make_trainer(task.block, loop, task.last_layers, task.pretrained)
-    batches = _endless(task.batches)
+    batches = _repeat(task.batches)
     _train(task, trainer, batches, WARM_UP, Clock())
-    once = _timed(lambda: _train(task, trainer, batches, 2, Clock())) / 2
-    steps = max(4, round(options.seconds / once))
+    estimate = _timed(lambda: _train(task, trainer, batches, 2, Clock())) / 2
+    steps = max(4, round(options.seconds / estimate))
     seconds = _timed(lambda: _train(task, trainer, batches, steps, Clock())) / steps
-    clock = Clock(mx.nd.waitall)
-    apart = max(3, steps // 2)
-    _train(task, trainer, batches, apart, clock)
-    what = f"train, batch {options.batch_size}" + ("" if options.fast_graph else ", plain graph")
-    return [_measurement(what, seconds / options.batch_size, clock.milliseconds(apart * options.batch_size))]
+    clock, timed_steps = Clock(mx.nd.waitall), max(3, steps // 2)
+    _train(task, trainer, batches, timed_steps, clock)
+    name = f"train, batch {options.batch_size}" + ("" if options.fast_graph else ", plain graph")
+    parts = clock.milliseconds(timed_steps * options.batch_size)
+    return [_measurement(name, seconds / options.batch_size, parts)]
 
 
 def measure_infer(options: BenchOptions) -> List[Measurement]:
-    """An image in memory to boxes; and the network alone, at batch 1 and 8."""
+    """Detection in an encoded image in memory, and the network alone with batch sizes 1 and 8."""
     ctx = settings.pick_context(options.ctx)
     net, dataset = _detector(options, ctx)
     width, height = net.size
@@ -68,39 +68,34 @@ def measure_infer(options: BenchOptions) -> List[Measurement]:
     rows = []
     with open(dataset[0].image_path, "rb") as file:
         data = file.read()
-    detector, x = (
-        Detector(MXNetEngine(block, ctx), net.classes, net.size),
-        mx.nd.zeros((1, 3, height, width), ctx=ctx),
-    )
+    detector = Detector(MXNetEngine(block, ctx), net.classes, net.size)
+    x = mx.nd.zeros((1, 3, height, width), ctx=ctx)
     pixels, _ = read_for_network(data, net.size)
-    frame, read, normalise, network = medians_in_turn(
+    detection, read, normalize, network = medians_in_turn(
         [
             lambda: detector(data),
             lambda: read_for_network(data, net.size),
             lambda: to_network_input([pixels]),
-            partial(_answer, heads, x),
+            partial(_run, heads, x),
         ],
         2 * options.seconds,
     )
-    parts = {"read": read, "normalise": normalise, "network": network}
-    parts["boxes and NMS"] = max(0.0, frame - sum(parts.values()))
-    in_milliseconds = {name: part * 1e3 for name, part in parts.items()}
-    rows.append(_measurement("detect, one image file in memory", frame, in_milliseconds))
+    parts = {"read": read * 1e3, "normalize": normalize * 1e3, "network": network * 1e3}
+    parts["decoding and NMS"] = max(0.0, detection * 1e3 - sum(parts.values()))
+    rows.append(_measurement("detect, encoded image in memory", detection, parts))
     for batch in (1, 8):
         x = mx.nd.array(np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)), ctx=ctx)
-        whole, alone = medians_in_turn(
-            [partial(_answer, block, x), partial(_answer, heads, x)], options.seconds
-        )
-        in_milliseconds = {
+        whole, alone = medians_in_turn([partial(_run, block, x), partial(_run, heads, x)], options.seconds)
+        parts = {
             "network": alone / batch * 1e3,
-            "boxes and NMS": max(0.0, whole - alone) / batch * 1e3,
+            "decoding and NMS": max(0.0, whole - alone) / batch * 1e3,
         }
-        rows.append(_measurement(f"infer, batch {batch}", whole / batch, in_milliseconds))
+        rows.append(_measurement(f"infer, batch {batch}", whole / batch, parts))
     return rows
 
 
 def measure_data(options: BenchOptions) -> List[Measurement]:
-    """Samples for training: in one thread part by part, and from the loader in as many threads as cores."""
+    """Training samples: part by part in one thread, and from the loader with one thread per core."""
     dataset = _dataset(options)
     anchors = zoo.build_detector(_spec(options, dataset)).anchors
     transform, assign = TrainTransform(options.size, AugmentOptions()), TargetAssigner(anchors)
@@ -118,103 +113,102 @@ def measure_data(options: BenchOptions) -> List[Measurement]:
             image, boxes, labels = transform(image, boxes, sample.labels, rng)
         with clock.part("targets"):
             assign(boxes, labels)
-        with clock.part("normalise"):
+        with clock.part("normalize"):
             to_network_input([image])
 
-    samples, done = chain.from_iterable(dataset for _ in count()), 0
+    samples, images = chain.from_iterable(dataset for _ in count()), 0
     for sample in islice(samples, WARM_UP):
         load_by_parts(sample)
     clock.seconds.clear()
-    begun = time.perf_counter()
-    while done < 20 or time.perf_counter() - begun < options.seconds:
+    start = time.perf_counter()
+    while images < 20 or time.perf_counter() - start < options.seconds:
         load_by_parts(next(samples))
-        done += 1
-    each = (time.perf_counter() - begun) / done
-    rows = [_measurement("data, one thread", each, clock.milliseconds(done))]
+        images += 1
+    seconds = (time.perf_counter() - start) / images
+    rows = [_measurement("data, one thread", seconds, clock.milliseconds(images))]
     threads = processor.usable_cores()
-    batches = _endless(Loader(dataset, load, options.batch_size, 0, threads))
+    batches = _repeat(Loader(dataset, load, options.batch_size, 0, threads))
     next(batches)
-    images, begun = 0, time.perf_counter()
-    while images == 0 or time.perf_counter() - begun < options.seconds:
+    images, start = 0, time.perf_counter()
+    while images == 0 or time.perf_counter() - start < options.seconds:
         images += len(next(batches).indices)
     batches.close()
-    each = (time.perf_counter() - begun) / images
-    return [*rows, _measurement(f"data, loader with {threads} threads", each, {})]
+    seconds = (time.perf_counter() - start) / images
+    return [*rows, _measurement(f"data, loader with {threads} threads", seconds, {})]
 
 
 def measure_eval(options: BenchOptions) -> List[Measurement]:
-    """Image files to detections to a metric, as `mnssd eval`; then each part alone."""
+    """Evaluation of image files as in `mnssd eval`; then each part alone."""
     ctx = settings.pick_context(options.ctx)
     net, dataset = _detector(options, ctx)
     workers = options.workers if options.workers >= 0 else settings.image_workers()
-    samples = _renamed(dataset)
-    found = list(predict(net, islice(samples, 2 * options.batch_size), options.batch_size, workers, ctx))
-    metric, begun, images = VOCMetric(tuple(net.classes)), 0.0, -WARM_UP * options.batch_size
+    samples = _repeat_samples(dataset)
+    first = islice(samples, 2 * options.batch_size)
+    predictions = list(predict(net, first, options.batch_size, workers, ctx))
+    metric, start, images = VOCMetric(tuple(net.classes)), 0.0, -WARM_UP * options.batch_size
     for sample, detections in predict(net, samples, options.batch_size, workers, ctx):
         metric.add(detections, sample)
         images += 1
-        # None of the first batches, in whose time the network is folded and fused; and whole ones, or what
-        # was launched and not fetched would be left out.
+        # The first batches include folding and fusing the network. The last batch counted must be complete:
+        # its images are computed together.
         if images == 0:
-            begun = time.perf_counter()
-        whole = images > 0 and images % options.batch_size == 0
-        if whole and time.perf_counter() - begun > options.seconds:
+            start = time.perf_counter()
+        is_complete = images > 0 and images % options.batch_size == 0
+        if is_complete and time.perf_counter() - start > options.seconds:
             break
-    each = (time.perf_counter() - begun) / images
+    seconds = (time.perf_counter() - start) / images
     free_dropped_blocks()
     block, (width, height) = inference_block(net, net.size, ctx), net.size
     x = mx.nd.zeros((options.batch_size, 3, height, width), ctx=ctx)
-    network = median_seconds(partial(_answer, block, x), options.seconds / 2)
-    paths = [sample.image_path for sample, _ in found]
+    network = median_seconds(partial(_run, block, x), options.seconds / 2)
+    paths = [sample.image_path for sample, _ in predictions]
     read = _timed(lambda: [read_for_network(path, net.size) for path in paths]) / len(paths)
     clock, metric = Clock(), VOCMetric(tuple(net.classes))
-    for sample, detections in found:
+    for sample, detections in predictions:
         with clock.part("metric"):
             metric.add(detections, sample)
     parts = {"read": read * 1e3, "network": network / options.batch_size * 1e3}
-    parts.update(clock.milliseconds(len(found)))
-    return [_measurement(f"eval, batch {options.batch_size}", each, parts)]
+    parts.update(clock.milliseconds(len(predictions)))
+    return [_measurement(f"eval, batch {options.batch_size}", seconds, parts)]
 
 
-KINDS: Dict[str, Callable[[BenchOptions], List[Measurement]]] = {
-    "train": measure_train,
-    "infer": measure_infer,
-    "data": measure_data,
-    "eval": measure_eval,
-}
+def measure(workload: str, options: BenchOptions) -> List[Measurement]:
+    """Measure one of `WORKLOADS`."""
+    functions = (measure_train, measure_infer, measure_data, measure_eval)
+    return dict(zip(WORKLOADS, functions))[workload](options)
 
 
-def _measurement(what: str, seconds: float, parts: Dict[str, float]) -> Measurement:
-    return Measurement(what, 1 / seconds, seconds * 1e3, parts, processor.peak_megabytes())
+def _measurement(name: str, seconds: float, parts: Dict[str, float]) -> Measurement:
+    return Measurement(name, 1 / seconds, seconds * 1e3, parts, processor.peak_megabytes())
 
 
 def _timed(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def _renamed(dataset: Dataset) -> Iterator[Sample]:
-    """The samples over and over, each time under other ids: a metric takes an image once."""
+def _repeat_samples(dataset: Dataset) -> Iterator[Sample]:
+    """Samples without end, each pass with new image ids, because a metric refuses an image twice."""
     for number in count():
         for sample in dataset:
             yield dataclasses.replace(sample, image_id=f"{sample.image_id} {number}")
 
 
-def _answer(block: Any, x: mx.nd.NDArray) -> None:
+def _run(block: Any, x: mx.nd.NDArray) -> None:
     for output in block(x):
         output.asnumpy()
 
 
-def _endless(loader: Loader) -> Generator[Batch, None, None]:
-    for number in count():
-        yield from loader.epoch(number)
+def _repeat(loader: Loader) -> Generator[Batch, None, None]:
+    for epoch in count():
+        yield from loader.epoch(epoch)
 
 
 def _train(
     task: DetectionTask, trainer: mx.gluon.Trainer, batches: Iterator[Batch], steps: int, clock: Clock
 ) -> None:
-    """So many steps as `train.loop.fit` makes them."""
+    """Training steps as in `train.loop.fit`."""
     for _ in range(steps):
         with clock.part("data"):
             batch = next(batches)
@@ -247,7 +241,7 @@ def _spec(options: BenchOptions, dataset: Dataset) -> zoo.DetectorSpec:
 
 
 def _detector(options: BenchOptions, ctx: mx.Context) -> Tuple[Any, Dataset]:
-    """The run's detector, or an untrained one, and the images for it."""
+    """Detector of the run, or an untrained one, and the dataset."""
     if options.run:
         net = zoo.load_detector(options.run, ctx)
         return net, _dataset(options, net.classes)
@@ -259,6 +253,6 @@ def _detector(options: BenchOptions, ctx: mx.Context) -> Tuple[Any, Dataset]:
     net(mx.nd.zeros((1, 3, height, width), ctx=ctx))
     for layer in net.heads.class_convolutions():
         bias = np.zeros((layer.bias.shape[0] // (len(net.classes) + 1), len(net.classes) + 1), np.float32)
-        bias[:, 0] = BACKGROUND
+        bias[:, 0] = BACKGROUND_BIAS
         layer.bias.set_data(mx.nd.array(bias.reshape(-1)))
     return net, dataset

@@ -1,9 +1,10 @@
-"""Measure the speed and the memory of training, detection, data and evaluation on this machine.
+"""Measure speed and memory of training, detection, data loading and evaluation on this machine.
 
-`mnssd bench export FOLDER` puts the formats of an export side by side, with their mAP on --dataset.
+`mnssd bench export FOLDER` compares the formats of an export, with their mAP on --dataset.
 
-Each measurement runs in a process of its own, with the settings that the real command would choose. Without
-other options: MobileNetV2 SSD at 300x300 on the built-in images. Compare figures of one machine only.
+Each workload runs in its own process, with the settings that the real command would choose. By default the
+detector is an untrained MobileNetV2 SSD at 300x300 and the images are the built-in ones. Results of different
+machines are not comparable.
 """
 
 from __future__ import annotations
@@ -18,59 +19,53 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence
 
-from ..bench.measure import format_table
-from ..bench.options import BenchOptions
+from ..bench.measure import format_measurements
+from ..bench.options import DETECTOR_WORKLOADS, WORKLOADS, BenchOptions
 from ..errors import MnssdError, OptionError
 from ..files import write_json
 from ..options import add_arguments as add_options
 from ..options import as_arguments, from_mapping, given, unknown_name
 from ..runtime import settings
 
-WHAT = ("train", "infer", "data", "eval")
-"""The keys of `bench.workloads.KINDS`, said again so that --help need not load MXNet."""
-
 EXPORT = "export"
-
-OF_A_DETECTOR = ("infer", "eval")
-"""What can be measured of a run's detector."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what to measure, and the options of measuring."""
+    """Add the workloads and the options."""
     parser.add_argument(
-        "what",
+        "workloads",
         nargs="*",
-        metavar="WHAT",
-        help=f"{', '.join(WHAT)} (default: all of them, in turn), or: export FOLDER",
+        metavar="WORKLOAD",
+        help=f"{', '.join(WORKLOADS)} (default: all), or: export FOLDER",
     )
     add_options(parser, BenchOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table; returns the exit status."""
-    if args.what[:1] == [EXPORT]:
-        return _exports(args.what[1:], from_mapping(BenchOptions, given(args, BenchOptions)))
-    for name in args.what:
-        if name not in WHAT:
-            raise OptionError(unknown_name("measurement", name, [*WHAT, EXPORT]))
+    """Measure and print the table; returns the exit status."""
     options = from_mapping(BenchOptions, given(args, BenchOptions))
-    what = list(dict.fromkeys(args.what)) or list(WHAT)
-    if options.run:
-        vain = [name for name in what if name not in OF_A_DETECTOR]
-        if vain and args.what:
-            raise OptionError(f"--run is for {' and '.join(OF_A_DETECTOR)}; {vain[0]} measures no detector")
-        what = [name for name in what if name in OF_A_DETECTOR]
-    reports = [_here(what[0], options)] if len(what) == 1 else [_apart(name, options) for name in what]
+    if args.workloads[:1] == [EXPORT]:
+        return _compare_exports(args.workloads[1:], options)
+    for name in args.workloads:
+        if name not in WORKLOADS:
+            raise OptionError(unknown_name("workload", name, [*WORKLOADS, EXPORT]))
+        if options.run and name not in DETECTOR_WORKLOADS:
+            raise OptionError(f"--run applies to {' and '.join(DETECTOR_WORKLOADS)}, not to {name}")
+    workloads = list(dict.fromkeys(args.workloads)) or list(DETECTOR_WORKLOADS if options.run else WORKLOADS)
+    if len(workloads) == 1:
+        reports = [_measure(workloads[0], options)]
+    else:
+        reports = [_measure_in_process(name, options) for name in workloads]
     report = {**reports[0], "rows": [row for part in reports for row in part["rows"]]}
     print(_machine(report["machine"]))
-    print(f"{report['detector']}\n\n{format_table(report['rows'])}")
+    print(f"{report['detector']}\n\n{format_measurements(report['rows'])}")
     _write(report, options)
     return 0
 
 
-def _exports(folders: Sequence[str], options: BenchOptions) -> int:
+def _compare_exports(folders: Sequence[str], options: BenchOptions) -> int:
     if len(folders) != 1:
-        raise OptionError(f"give one folder of an export: mnssd bench {EXPORT} FOLDER")
+        raise OptionError(f"expected one export folder: mnssd bench {EXPORT} FOLDER")
     settings.suit_single_images()
     from ..bench.exports import format_exports, measure_exports
 
@@ -96,33 +91,33 @@ def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
         write_json(options.json, report)
 
 
-def _here(name: str, options: BenchOptions) -> Dict[str, Any]:
-    """Measure in this process, with the settings of the command that does the same."""
-    if name == "infer":
+def _measure(workload: str, options: BenchOptions) -> Dict[str, Any]:
+    """Measure in this process, with the settings of the corresponding command."""
+    if workload == "infer":
         settings.suit_single_images()
-    if name == "train":
+    if workload == "train":
         settings.suit_small_steps(options.batch_size * options.width * options.size[0] * options.size[1])
         settings.return_freed_memory()
-    # This loads MXNet, which reads the settings while it is loaded.
-    from ..bench.workloads import KINDS
+    # Loads MXNet, which reads the settings above while it is imported.
+    from ..bench.workloads import measure
 
     return {
         "machine": settings.describe(),
         "options": dataclasses.asdict(options),
         "detector": options.run or _description(options),
-        "rows": [row.as_dict() for row in KINDS[name](options)],
+        "rows": [row.as_dict() for row in measure(workload, options)],
     }
 
 
-def _apart(name: str, options: BenchOptions) -> Dict[str, Any]:
-    """Measure in a process of its own, so that memory and settings are its own, too."""
+def _measure_in_process(workload: str, options: BenchOptions) -> Dict[str, Any]:
+    """Measure in a new process, so that peak memory and settings are those of one workload."""
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "result.json")
-        command = [sys.executable, "-m", "mnssd.cli.main", "bench", name]
+        command = [sys.executable, "-m", "mnssd.cli.main", "bench", workload]
         command += as_arguments(dataclasses.replace(options, json=result))
         done = subprocess.run(command, stdout=subprocess.DEVNULL, env=settings.users_environment())
-        if done.returncode:  # it has said why
-            raise MnssdError(f"measuring {name} failed with exit status {done.returncode}")
+        if done.returncode:  # it has printed the reason
+            raise MnssdError(f"measuring {workload} failed with exit status {done.returncode}")
         with open(result, encoding="utf-8") as file:
             return dict(json.load(file))
 

@@ -9,7 +9,7 @@ from typing import List
 import cv2
 import pytest
 
-from mnssd.bench.measure import plain_table
+from mnssd.bench.measure import format_table
 from mnssd.bench.tradeoff import PUBLISHED
 from mnssd.cli.main import main
 
@@ -64,5 +64,5 @@ def test_a_smaller_network_was_never_published_as_better() -> None:
 
 
 def test_a_table_of_texts_and_numbers() -> None:
-    text = plain_table(("name", "n"), [("a", "1,000"), ("bcd", "2.5%"), ("", "?")])
+    text = format_table(("name", "n"), [("a", "1,000"), ("bcd", "2.5%"), ("", "?")])
     assert text.splitlines() == ["name      n", "a     1,000", "bcd    2.5%", "          ?"]
