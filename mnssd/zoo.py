@@ -6,11 +6,12 @@ Names read ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
@@ -144,10 +145,22 @@ def build_detector(spec: DetectorSpec) -> Any:
     return net
 
 
-def model_names() -> List[str]:
-    """The usual names; other sizes and widths are understood too."""
+def list_models(pattern: str = "*") -> List[str]:
+    """Names of networks; `get_model` takes other sizes and widths too.
+
+    Parameters
+    ----------
+    pattern : str
+        Shell pattern, such as ``'ssdlite_*'``.
+
+    Examples
+    --------
+    >>> list_models("ssdlite_320_*_0.75")
+    ['ssdlite_320_mobilenet_v1_0.75', 'ssdlite_320_mobilenet_v2_0.75']
+    """
     classifiers = [b.name + ("" if w == 1 else f"_{w}") for b in backbones for w in b.widths]
-    return classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in SIZES for c in classifiers]
+    names = classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in SIZES for c in classifiers]
+    return fnmatch.filter(names, pattern)
 
 
 def get_model(
@@ -181,25 +194,23 @@ def get_model(
     WeightsError
         When `pretrained_backbone` cannot be used.
     """
-    match = _parse_name(name)
-    network, width = match["network"], float(match["width"] or 1.0)
+    head, size, network, width = parse_name(name)
     allowed = list(backbones[network].options)
     for option in kwargs:
         if option not in allowed:
             raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
-    if match["head"]:
+    if head:
         names = _voc_classes() if classes is None else classes
         if isinstance(names, (int, str)):
             raise OptionError(f"{name}: classes is the list of class names of a detector, not {names!r}")
-        size = (int(match["w"]), int(match["h"] or match["w"]))
-        spec = DetectorSpec(tuple(names), network, width, size, match["head"], **kwargs)
+        spec = DetectorSpec(tuple(names), network, width, size, head, **kwargs)
         net = build_detector(spec)
     else:
         count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
         net = build_backbone(network, width, count, **kwargs)
     if pretrained_backbone:
         initialize(net)
-        _load_backbone(net.heads if match["head"] else net, pretrained_backbone)
+        _load_backbone(net.heads if head else net, pretrained_backbone)
     return net
 
 
@@ -211,25 +222,46 @@ def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tupl
     OptionError
         For an unknown name.
     """
-    match = _parse_name(name)
-    multiplier = float(match["width"] or 1.0) if width is None else width
-    network = match["network"] + (f"_{multiplier:g}" if multiplier != 1 else "")
-    if not match["head"]:
+    parts = parse_name(name)
+    multiplier = parts.width if width is None else width
+    network = parts.network + (f"_{multiplier:g}" if multiplier != 1 else "")
+    if not parts.head:
         return network
-    sides = size or (int(match["w"]), int(match["h"] or match["w"]))
+    sides = size or parts.size
     shown = str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
-    return f"{match['head']}_{shown}_{network}"
+    return f"{parts.head}_{shown}_{network}"
 
 
-def _parse_name(name: str) -> re.Match[str]:
+class ModelName(NamedTuple):
+    """A network's name in parts; `head` is empty for a classifier, whose `size` is ``(0, 0)``."""
+
+    head: str
+    size: Tuple[int, int]
+    network: str
+    width: float
+
+
+def parse_name(name: str) -> ModelName:
+    """Parts of a network's name.
+
+    Raises
+    ------
+    OptionError
+        If there is no such network.
+
+    Examples
+    --------
+    >>> parse_name("ssdlite_480x320_mobilenet_v1_0.5")
+    ModelName(head='ssdlite', size=(480, 320), network='mobilenet_v1', width=0.5)
+    """
     networks = "|".join(sorted(map(re.escape, backbones.names()), key=len, reverse=True))
-    match = re.fullmatch(
-        rf"(?:(?P<head>ssd|ssdlite)_(?P<w>\d+)(?:x(?P<h>\d+))?_)?(?P<network>{networks})(?:_(?P<width>\d*\.?\d+))?",
-        name,
-    )
+    heads = "|".join(sorted(HEADS, key=len, reverse=True))
+    match = re.fullmatch(rf"(?:({heads})_(\d+)(?:x(\d+))?_)?({networks})(?:_(\d*\.?\d+))?", name)
     if match is None:
-        raise OptionError(unknown_name("network", name, model_names()))
-    return match
+        raise OptionError(unknown_name("network", name, list_models()))
+    head, width, height, network, multiplier = match.groups()
+    size = (int(width or 0), int(height or width or 0))
+    return ModelName(head or "", size, network, float(multiplier or 1.0))
 
 
 def initialize(net: Any, ctx: Any = None) -> None:

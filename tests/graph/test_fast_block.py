@@ -131,7 +131,7 @@ def test_graph_and_back_is_the_same_symbol(name: str) -> None:
         np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.model_names() if not n.startswith("ssd")])
+@pytest.mark.parametrize("name", [n for n in zoo.list_models() if not n.startswith("ssd")])
 def test_graph_and_back_for_every_width(name: str) -> None:
     symbol = zoo.get_model(name)(mx.sym.var("data"))
     back = Graph(symbol, {}).symbol()

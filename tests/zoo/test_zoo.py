@@ -84,7 +84,7 @@ def test_detectors_classes_are_vocs_unless_given() -> None:
 def test_every_listed_name_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     made: List[DetectorSpec] = []
     monkeypatch.setattr(zoo, "build_detector", made.append)
-    names = zoo.model_names()
+    names = zoo.list_models()
     assert len(set(names)) == len(names) > 80
     for name in names:
         net = get_model(name, classes=["a"])

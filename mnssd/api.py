@@ -1,0 +1,283 @@
+"""The Python API: training, evaluation and export as functions, with the options of the command line.
+
+Every function takes the options of its command as keyword arguments, by the same names and with the same checks
+(``--batch-size 8`` is ``batch_size=8``), and raises a subclass of `mnssd.errors.MnssdError` where the command
+prints an error.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+
+from . import zoo
+from .data.formats import dataset_names
+from .errors import OptionError
+from .options import from_mapping, from_text, unknown_name
+from .tasks import evaluate as evaluation
+from .train.options import CLASSIFICATION_KINDS, DETECTION_KINDS
+from .train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from .inference.classifier import Classifier
+    from .inference.detector import Detector
+    from .metrics.classification import ClassResult
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+get_model = zoo.get_model
+list_models = zoo.list_models
+
+
+class Run:
+    """A training run and its network.
+
+    Parameters
+    ----------
+    path : str or Path
+        Run folder, as `train_detector` and `train_classifier` return it.
+
+    Attributes
+    ----------
+    path : Path
+    task : str
+        ``'detection'`` or ``'classification'``.
+
+    Examples
+    --------
+    >>> run = mnssd.Run("runs/shapes")                    # doctest: +SKIP
+    >>> run.evaluate().mean_ap                            # doctest: +SKIP
+    0.903
+    >>> run.export("onnx", output="exports/shapes")       # doctest: +SKIP
+    PosixPath('exports/shapes')
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        self.task: str = RunFolder(self.path).read_config()["task"]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def weights(self) -> Path:
+        """Parameter file of the best weights."""
+        return RunFolder(self.path).best
+
+    def evaluate(
+        self, data: Optional[PathLike] = None, **options: Any
+    ) -> Union[evaluation.DetectionEvaluation, ClassResult]:
+        """Evaluate the network; see `mnssd.evaluate`."""
+        return evaluate(self, data, **options)
+
+    def export(self, format: str = "symbol", output: Optional[PathLike] = None, **options: Any) -> Path:
+        """Export the network; see `mnssd.export`."""
+        return export(self, format, output, **options)
+
+    def detector(self, ctx: str = "auto") -> Detector:
+        """The trained detector, ready to be called with images.
+
+        Raises
+        ------
+        WeightsError
+            If the run is a classifier's, or its weights cannot be read.
+        """
+        from .inference.detector import Detector
+
+        return Detector.load(self.path, ctx)
+
+    def classifier(self, ctx: str = "auto") -> Classifier:
+        """The trained classifier; as `detector`."""
+        from .inference.classifier import Classifier
+
+        return Classifier.load(self.path, ctx)
+
+    def report(self, output: Optional[PathLike] = None, data: Optional[PathLike] = None) -> Path:
+        """Write the HTML report of a detection run.
+
+        Parameters
+        ----------
+        output : str or Path, optional
+            Folder of the page. Defaults to ``report`` in the run folder.
+        data : str or Path, optional
+            Folder of the dataset, if it has moved since the training.
+
+        Returns
+        -------
+        Path
+            The page, ``index.html``.
+        """
+        from .report.collect import collect
+        from .report.page import write_report
+
+        return write_report(collect(self.path, str(data or "")), Path(output or self.path / "report"))
+
+
+def train_detector(
+    data: Optional[PathLike] = None,
+    model: Optional[str] = None,
+    weights: Optional[PathLike] = None,
+    epochs: Optional[int] = None,
+    **options: Any,
+) -> Run:
+    """Train an SSD detector.
+
+    Parameters
+    ----------
+    data : str or Path, optional
+        Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``) to train on its
+        default folder. Defaults to ``'shapes'``, the built-in dataset.
+    model : str, optional
+        Name of the network, such as ``'ssd_300_mobilenet_v2'`` or ``'ssdlite_320_mobilenet_v1_0.5'``; see
+        `list_models`.
+    weights : str or Path, optional
+        Weights to start from: MXNet's ``.params``, or ``.pth`` or ``.safetensors`` of torchvision or timm.
+    epochs : int, optional
+        Passes over the training images.
+    **options
+        Options of ``mnssd train-ssd``, such as ``lr=0.001``, ``batch_size=8``, ``output='runs/cats'``,
+        ``recipe='custom'``, ``resume='runs/cats'``.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OptionError
+        If an option is unknown or invalid.
+    DataError, WeightsError
+        If the dataset or the weights cannot be used.
+
+    Examples
+    --------
+    >>> run = mnssd.train_detector(data="photos", weights="mobilenet_v2.params", epochs=20)  # doctest: +SKIP
+    """
+    from .tasks.run import train_detector as train
+
+    model_options: Dict[str, Any] = {}
+    if model is not None:
+        parts = zoo.parse_name(model)
+        if not parts.head:
+            raise OptionError(
+                f"model {model!r} is a classifier; expected a detector such as 'ssd_300_{model}'"
+            )
+        model_options = {
+            "head": parts.head, "size": parts.size, "network": parts.network, "width": parts.width,
+        }  # fmt: skip
+    return Run(train(_training_options(data, model_options, weights, epochs, options, DETECTION_KINDS)))
+
+
+def train_classifier(
+    data: Optional[PathLike] = None,
+    model: Optional[str] = None,
+    weights: Optional[PathLike] = None,
+    epochs: Optional[int] = None,
+    **options: Any,
+) -> Run:
+    """Train a MobileNet classifier.
+
+    Parameters
+    ----------
+    data : str or Path, optional
+        Folder with one folder of images per class, or the name of a dataset (``'shapes'``, ``'cifar10'``).
+    model : str, optional
+        Name of the network, such as ``'mobilenet_v2_0.5'``.
+    weights, epochs
+        As for `train_detector`.
+    **options
+        Options of ``mnssd train-cls``.
+
+    Returns
+    -------
+    Run
+
+    Examples
+    --------
+    >>> run = mnssd.train_classifier(data="photos", model="mobilenet_v2", epochs=5)  # doctest: +SKIP
+    """
+    from .tasks.run import train_classifier as train
+
+    model_options: Dict[str, Any] = {}
+    if model is not None:
+        parts = zoo.parse_name(model)
+        if parts.head:
+            raise OptionError(
+                f"model {model!r} is a detector; expected a classifier such as {parts.network!r}"
+            )
+        model_options = {"network": parts.network, "width": parts.width}
+    return Run(train(_training_options(data, model_options, weights, epochs, options, CLASSIFICATION_KINDS)))
+
+
+def evaluate(
+    run: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
+) -> Union[evaluation.DetectionEvaluation, ClassResult]:
+    """Evaluate a trained network.
+
+    Parameters
+    ----------
+    run : Run, str or Path
+        A run, its folder, or a parameter file in it.
+    data : str or Path, optional
+        Folder of a dataset, or the name of a format. Defaults to the data that the run was validated on.
+    **options
+        Options of ``mnssd eval`` (for classifiers ``mnssd eval-cls``), such as ``metric='voc12'``.
+
+    Returns
+    -------
+    DetectionEvaluation or ClassResult
+        With `mean_ap` or `top1`; printing it shows the table of the command.
+
+    Examples
+    --------
+    >>> mnssd.evaluate("runs/shapes", metric="voc12").mean_ap  # doctest: +SKIP
+    0.91
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    kind = evaluation.EvalOptions if run.task == "detection" else evaluation.EvalClassOptions
+    values = {**_data_options(data), **_checked(options, [kind])}
+    if run.task == "detection":
+        values = evaluation.options_of_run(str(run.path), values)
+        return evaluation.evaluate_detector(str(run.path), from_mapping(evaluation.EvalOptions, values))
+    return evaluation.evaluate_classifier_run(
+        str(run.path), from_mapping(evaluation.EvalClassOptions, values)
+    )
+
+
+def _training_options(
+    data: Optional[PathLike],
+    model_options: Dict[str, Any],
+    weights: Optional[PathLike],
+    epochs: Optional[int],
+    options: Dict[str, Any],
+    kinds: Sequence[Type[Any]],
+) -> Dict[str, Any]:
+    given = {**_data_options(data), **model_options, "weights": weights, "epochs": epochs}
+    named = {key: value for key, value in given.items() if value is not None}
+    for key in named:
+        if key in options:
+            raise OptionError(f"{key} is given twice: as {options[key]!r} and by data= or model=")
+    return _checked({**named, **options}, kinds)
+
+
+def _data_options(data: Optional[PathLike]) -> Dict[str, Any]:
+    if data is None:
+        return {}
+    name = os.fspath(data)
+    return {"dataset": name} if name in dataset_names() else {"data_root": name}
+
+
+def _checked(options: Dict[str, Any], kinds: Sequence[Type[Any]]) -> Dict[str, Any]:
+    """Options with their values converted and checked as on the command line."""
+    values = {}
+    for key, value in options.items():
+        owner = next((kind for kind in kinds if key in kind.__dataclass_fields__), None)
+        if owner is None:
+            names = [name for kind in kinds for name in kind.__dataclass_fields__]
+            raise OptionError(unknown_name("option", key, names))
+        try:
+            values[key] = from_text(owner, key, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+    return values
