@@ -6,16 +6,16 @@ the next one is launched before the results of the last are fetched.
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
-from typing import Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.image import to_network_input
+from ..data.prefetch import prefetch
 from ..data.preprocess import read_for_network, to_detections
 from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
@@ -102,7 +102,8 @@ def predict(
     if on_bad_image not in ("raise", "skip"):
         raise OptionError(f"on_bad_image is 'raise' or 'skip', not {on_bad_image!r}")
     ctx = ctx or _context_of(net)
-    images = _read_ahead(samples, net.size, workers, _BATCHES_AHEAD * batch_size)
+    prepare = partial(_prepare, size=net.size)
+    images = prefetch(prepare, samples, workers, _BATCHES_AHEAD * batch_size)
     good = _without_bad(images, on_bad_image == "raise", [] if skipped is None else skipped)
     answer = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
     launched: Optional[_Launched] = None
@@ -174,28 +175,6 @@ def _prepare(sample: Sample, size: Size) -> Union[_Prepared, _Failed]:
         return _Prepared(sample, *read_for_network(sample.image_path, size))
     except ImageError as error:
         return _Failed(sample, error)
-
-
-def _read_ahead(
-    samples: Iterable[Sample], size: Size, workers: int, ahead: int
-) -> Iterator[Union[_Prepared, _Failed]]:
-    """Read the images of `samples` in their order, at most `ahead` of them before they are asked for."""
-    if workers == 0:
-        for sample in samples:
-            yield _prepare(sample, size)
-        return
-    waiting: Deque[Future] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="read-image") as pool:
-        try:
-            for sample in samples:
-                waiting.append(pool.submit(_prepare, sample, size))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:  # whoever stops early shall not wait for images nobody wants
-                future.cancel()
 
 
 def _without_bad(

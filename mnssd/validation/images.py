@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Callable, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..data.dataset import Dataset
 from ..data.findings import Finding
 from ..data.image import decode_image, read_bytes, read_header
+from ..data.prefetch import prefetch
 from ..data.sample import Sample
 from ..errors import ImageError
 
@@ -54,7 +52,8 @@ def check_images(
     """
     first: Dict[bytes, Tuple[str, str]] = {}
     told = set()
-    for name, sample, seen in _looked_at(parts, workers):
+    samples = ((name, sample) for name, dataset in parts.items() for sample in dataset)
+    for name, sample, seen in prefetch(_look, samples, workers, _AHEAD):
         progress()
         yield from (finding for finding in seen.findings if sample.image_path not in told)
         told.add(sample.image_path)
@@ -71,26 +70,12 @@ def check_images(
             yield Finding("image-repeated", sample.image_path, "", f"as {path}")
 
 
-def _looked_at(parts: Mapping[str, Dataset], workers: int) -> Iterator[Tuple[str, Sample, _Seen]]:
-    every = ((name, sample) for name, dataset in parts.items() for sample in dataset)
-    if not workers:
-        for name, sample in every:
-            yield name, sample, _look(sample)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="check-image") as pool:
-        waiting: Deque[Tuple[str, Sample, Future]] = deque()
-
-        def start(some: Iterable[Tuple[str, Sample]]) -> None:
-            waiting.extend((name, sample, pool.submit(_look, sample)) for name, sample in some)
-
-        start(islice(every, _AHEAD))
-        while waiting:
-            name, sample, future = waiting.popleft()
-            yield name, sample, future.result()
-            start(islice(every, 1))
+def _look(item: Tuple[str, Sample]) -> Tuple[str, Sample, _Seen]:
+    name, sample = item
+    return name, sample, _inspect(sample)
 
 
-def _look(sample: Sample) -> _Seen:
+def _inspect(sample: Sample) -> _Seen:
     path = sample.image_path
     try:
         data = read_bytes(path)

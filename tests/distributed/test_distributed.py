@@ -76,7 +76,7 @@ def test_shares_are_the_batches_of_one_process(parts: int) -> None:
 
     def batches(share: Tuple[int, int]) -> List[np.ndarray]:
         loader = Loader(samples, load, 6, 0, 0)
-        loader.share = share
+        loader.shard = share
         return [batch.arrays[0] for batch in loader.epoch(1)]
 
     whole = batches((0, 1))

@@ -1,14 +1,11 @@
-"""Training: schedule, loader, checkpoint, run folder, and small runs of the whole, on the real engine."""
+"""Training: schedule, checkpoint, run folder, and small runs of the whole, on the real engine."""
 
 import csv
-import threading
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from mnssd.data import loader
-from mnssd.data.loader import Loader
 from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.data.transforms import AugmentOptions
@@ -105,77 +102,6 @@ def test_data_set_defaults_stand_between_the_given_and_the_general():
 def test_options_that_make_no_sense_are_refused_by_name(values, word):
     with pytest.raises(OptionError, match=word):
         resolve_detection(values, "test")
-
-
-# ---- loader ------------------------------------------------------------------------------------------------
-
-
-def samples(count):
-    none = np.zeros((0, 4), np.float32)
-    empty = np.zeros(0, np.int32)
-    return [Sample(str(i), f"{i}.jpg", none, empty, empty.astype(bool), (10, 10)) for i in range(count)]
-
-
-def numbered(sample, rng):
-    return np.array([int(sample.image_id)]), rng.random(3)
-
-
-def collect(loader, epoch, start=0):
-    return [(batch.indices, *map(np.ndarray.tolist, batch.arrays)) for batch in loader.epoch(epoch, start)]
-
-
-def test_worker_count_changes_nothing():
-    one, none, many = (Loader(samples(23), numbered, 4, seed=3, workers=w) for w in (1, 0, 5))
-    for epoch in (0, 1):
-        assert collect(one, epoch) == collect(none, epoch) == collect(many, epoch)
-    assert collect(one, 0) != collect(one, 1)
-
-
-def test_an_epoch_begun_in_its_middle_goes_on_the_same():
-    loader = Loader(samples(23), numbered, 4, seed=3, workers=2)
-    assert collect(loader, 2, start=3) == collect(loader, 2)[3:]
-
-
-def test_every_sample_once_an_epoch_and_full_batches_only():
-    loader = Loader(samples(23), numbered, 4, seed=3, workers=2)
-    seen = [i for batch in loader.epoch(0) for i in batch.indices]
-    assert len(seen) == len(set(seen)) == 20
-    small = Loader(samples(3), numbered, 8, seed=0, workers=0)
-    (batch,) = list(small.epoch(0))
-    assert sorted(set(batch.indices)) == [0, 1, 2]
-    assert len(batch.indices) == 8
-
-
-@pytest.mark.parametrize("workers", [0, 3])
-def test_a_bad_sample_is_replaced_counted_and_named(workers):
-    def load(sample, rng):
-        if sample.image_id == "5":
-            raise DataError("5.jpg cannot be read")
-        return numbered(sample, rng)
-
-    loader = Loader(samples(8), load, 4, seed=0, workers=workers)
-    values = np.concatenate([batch.arrays[0] for batch in loader.epoch(0)])
-    assert 5 not in values
-    assert len(values) == 8
-    assert loader.bad == {"5.jpg": "5.jpg cannot be read"}
-
-
-def test_nothing_but_bad_samples_ends_with_the_first_one_s_message():
-    def load(sample, rng):
-        raise DataError(f"{sample.image_path}: no image")
-
-    with pytest.raises(DataError, match=r"\d\.jpg: no image"):
-        next(Loader(samples(30), load, 4, seed=0, workers=2).epoch(0))
-
-
-def test_leaving_an_epoch_early_ends_its_threads():
-    import threading
-
-    before = threading.active_count()
-    batches = Loader(samples(100), numbered, 4, seed=0, workers=3).epoch(0)
-    next(batches)
-    batches.close()
-    assert threading.active_count() == before
 
 
 # ---- run folder and files ----------------------------------------------------------------------------------
@@ -324,29 +250,6 @@ def test_unreadable_images_are_skipped_and_reported(shapes, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_stops_with_the_samples(shapes, tmp_path):
     with pytest.raises(MnssdError, match=r"not finite.*--clip-gradient"):
         train(shapes, tmp_path / "run", lr=1e12, epochs=3, val_interval=0, warmup=0)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_sample_that_hangs_is_named_while_it_does(workers, monkeypatch):
-    monkeypatch.setattr(loader, "SLOW_SECONDS", 0.1)
-    samples = [
-        Sample(str(i), f"photo{i}.jpg", np.zeros((0, 4)), np.zeros(0), np.zeros(0), (1, 1)) for i in range(8)
-    ]
-    said, heard = [], threading.Event()
-
-    def say(text):
-        said.append(text)
-        heard.set()
-
-    def load(sample, rng):
-        if sample.image_id == "3":
-            assert heard.wait(30)  # it ends because it was told of
-        return (np.zeros(1),)
-
-    batches = list(Loader(samples, load, 4, 0, workers, say).epoch(0))
-    assert len(batches) == 2
-    assert len(said) == 1
-    assert "photo3.jpg" in said[0]
 
 
 def test_weights_that_are_not_finite_stop_the_run_before_they_are_saved(tmp_path):
