@@ -140,9 +140,8 @@ class Loader:
         order = self.order(epoch)
         rank, world_size = self.shard
         size = self.batch_size // world_size
-        positions = [
-            n * self.batch_size + rank * size + i for n in range(start, len(self)) for i in range(size)
-        ]
+        starts = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
+        positions = [first + rank * size + i for first in starts for i in range(size)]
         samples = prefetch(
             lambda position: self._get(order, epoch, position), positions, self._workers, BATCHES_AHEAD * size
         )
@@ -167,6 +166,6 @@ class Loader:
                     self.skipped[sample.image_path] = str(error)
         first = next(iter(self.skipped.values()))
         raise DataError(
-            f"{MAX_SKIPPED_IN_A_ROW} images in a row cannot be used, {len(self.skipped)} in total; the first: "
-            f"{first}"
+            f"{MAX_SKIPPED_IN_A_ROW} images in a row cannot be used, {len(self.skipped)} in total; "
+            f"the first: {first}"
         )

@@ -41,9 +41,8 @@ def test_batches_from_the_middle_of_an_epoch_are_the_same() -> None:
 
 
 def test_epoch_uses_each_sample_at_most_once_in_full_batches() -> None:
-    indices = [
-        i for batch in Loader(samples(23), load_number, 4, 3, workers=2).epoch(0) for i in batch.indices
-    ]
+    batches = Loader(samples(23), load_number, 4, seed=3, workers=2).epoch(0)
+    indices = [index for batch in batches for index in batch.indices]
     assert len(indices) == len(set(indices)) == 20
 
 
