@@ -1,0 +1,1 @@
+"""Downloads: https only, checked by SHA-256, resumable; and unpacking of archives."""

@@ -12,10 +12,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ...errors import DataError, OptionError
-from ...fetch.archives import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, CIFAR10_URLS, download_cifar10
 from ...options import unknown_name
 from ..annotations.annotation import read_classes
 from ..annotations.record_file import HEADER, records
+from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
 from ..image import read_part
 from .image_label import ClassificationDataset, LabeledImage
 
@@ -246,8 +246,8 @@ def _open_cifar10(root: Path, role: str) -> ClassificationDataset:
             content = np.fromfile(path, np.uint8)
         except OSError as error:
             raise DataError(
-                f"{path}: cannot be read ({error.strerror}); unpack {CIFAR10_ARCHIVE}"
-                f" ({CIFAR10_URLS[0]}) there, or add --download to fetch it"
+                f"{path}: cannot be read ({error.strerror}); unpack {CIFAR10_ARCHIVE.name}"
+                f" ({CIFAR10_ARCHIVE.urls[0]}) there, or add --download to fetch it"
             ) from error
         labels = content[::_CIFAR_RECORD]
         if len(content) % _CIFAR_RECORD or (labels >= len(CIFAR10_CLASSES)).any():

@@ -10,10 +10,10 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ...errors import DataError, OptionError
-from ...fetch.archives import archive_of
+from ...files import write_text
 from ...options import unknown_name
 from ..annotations.annotation import (
     Annotation,
@@ -22,8 +22,9 @@ from ..annotations.annotation import (
     make_annotation,
     make_dataset,
     read_classes,
+    write_classes,
 )
-from ..annotations.paths import Images
+from ..annotations.paths import Images, images_below
 from ..annotations.voc_xml import (
     LISTS,
     image_files,
@@ -34,7 +35,9 @@ from ..annotations.voc_xml import (
     write_annotation,
 )
 from ..dataset import Dataset
-from ..findings import Findings
+from ..downloads import archive_of
+from ..findings import Finding, Findings
+from . import Format, formats
 
 __all__ = ["VOC_CLASSES", "read_voc", "read_voc_folder", "write_annotation"]
 
@@ -312,3 +315,120 @@ def _check_known(folders: List[Path], unknown: List[str], known: Set[str]) -> No
     for name in unknown:
         if name in left:
             raise DataError(f"{folders[0] / 'Annotations'}: {unknown_name('class', name, known)}")
+
+
+class VocFormat(Format):
+    """Pascal VOC: the devkit, one folder in its layout, or XML files beside images."""
+
+    name = "voc"
+    description = "Pascal VOC XML: the devkit, one folder in its layout, or XML files beside images"
+    layout = "VOC2007 or VOC2012; Annotations with ImageSets/Main; or XML files beside images"
+    contents = "VOC XML files"
+    root = "data/VOCdevkit"
+    priority = 10
+    image_folder = "JPEGImages"
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        if is_single_folder(root):
+            return {name: root / LISTS / f"{name}.txt" for name in split_names(root)}
+        if not root.is_dir():
+            return {}
+        if annotation_files(root):
+            return {ALL: root}
+        return {
+            f"{year.name[3:]}_{name}": year / LISTS / f"{name}.txt"
+            for year in year_folders(root)
+            for name in split_names(year)
+        }
+
+    def evidence(self, root: Path) -> str:
+        years = [path.name for path in year_folders(root)]
+        if years:
+            return ", ".join(years)
+        return "Annotations and ImageSets/Main" if is_single_folder(root) else ""
+
+    def weak_evidence(self, root: Path) -> str:
+        return super().evidence(root)
+
+    def default_splits(self, root: Path, role: str) -> str:
+        if self._is_devkit(root):
+            return "2007_trainval+2012_trainval" if role == "train" else "2007_test"
+        return super().default_splits(root, role)
+
+    def _is_devkit(self, root: Path) -> bool:
+        """Whether `root` is the folder VOCdevkit, or would be after a download."""
+        return not is_single_folder(root) and not annotation_files(root)
+
+    def read(
+        self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        if self._is_devkit(root):
+            return read_voc(root, splits, classes, allow_absent=allow_absent)
+        return super().read(root, splits, classes, allow_absent=allow_absent)
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        read = read_voc_folder if is_single_folder(root) else read_voc_files
+        return read(root, split, classes, allow_absent=allow_absent)
+
+    def download(self, root: Path, splits: str, progress: bool = False) -> None:
+        if not self._is_devkit(root):
+            raise OptionError(f"{root}: not the VOC devkit; omit --download")
+        from ..downloads import download_voc
+
+        download_voc(root, splits, progress=progress)
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        for name in ("Annotations", LISTS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for split, dataset in parts.items():
+            ids = []
+            for sample in dataset:
+                file = files[split][sample.image_id]
+                ids.append(os.path.splitext(file)[0])
+                names = [dataset.classes[label] for label in sample.labels]
+                path = folder / "Annotations" / f"{ids[-1]}.xml"
+                write_annotation(path, file, sample.size, names, sample.boxes, list(sample.difficult))
+            listed = "".join(f"{image_id}\n" for image_id in ids)
+            write_text(folder / LISTS / f"{split}.txt", listed)
+        write_classes(parts, folder)
+        return []
+
+    def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
+        folders = [path for path in [root, *year_folders(root)] if not missing_folders(path)]
+        for folder in folders:
+            yield from _unreferenced_in(folder)
+        if not folders:
+            stems = {path.stem for path in annotation_files(root)}
+            for image in sorted(images_below(root)):
+                if os.path.splitext(os.path.basename(image))[0] not in stems:
+                    yield Finding("image-unannotated", image, "", "")
+
+
+def _unreferenced_in(folder: Path) -> Iterator[Finding]:
+    images = image_files(folder)
+    annotations = {name[:-4] for name in os.listdir(folder / "Annotations") if name.endswith(".xml")}
+    listed: Set[str] = set()
+    for split in split_names(folder):
+        listed.update(read_list(folder / LISTS / f"{split}.txt", images))
+    for image_id in sorted(annotations - set(images) - listed):
+        yield Finding("annotation-orphaned", str(folder / "Annotations" / f"{image_id}.xml"), "", "")
+    for image_id in sorted(set(images) - listed):
+        code = "image-unlisted" if image_id in annotations else "image-unannotated"
+        yield Finding(code, str(folder / "JPEGImages" / images[image_id]), "", "")
+
+
+def is_single_folder(root: Path) -> bool:
+    """Whether this is one folder in VOC layout, such as ``VOC2007``, not the devkit around such folders."""
+    return (root / "Annotations").is_dir() and (root / "ImageSets" / "Main").is_dir()
+
+
+def year_folders(root: Path) -> List[Path]:
+    """``VOC2007``, ``VOC2012`` and the like in the devkit."""
+    return sorted(path for path in root.glob("VOC[12][0-9][0-9][0-9]") if path.is_dir())
+
+
+formats.register(VocFormat.name, VocFormat())
