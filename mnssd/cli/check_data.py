@@ -1,7 +1,7 @@
-"""Look a dataset over before training on it: every fault with its file, its line, and what becomes of it.
+"""Check a dataset before training: report each problem with its file, its line, and its effect on training.
 
-The folder is never changed. The exit status is 1 when there are errors: something that was meant to be
-learned is lost, or what would be measured is untrue.
+The dataset is not changed. The exit status is 1 if there are errors: objects that would not be learned, or
+results that would be wrong.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from ..data.open import KINDS, default_splits, lists_to_read, open_dataset, recognise
+from ..data.formats import Format, dataset_names, formats
 from ..errors import MnssdError, OptionError
+from ..options import NAMES, SIZE, Size, from_mapping, given, option
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, names_list, option
-from ..train.options import parse_size
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -25,23 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Checking."""
+    """Validation."""
 
-    dataset: str = option("auto", "its format; auto, whatever it is", choices=tuple(KINDS))
-    splits: Optional[str] = option(None, "lists to check, separated by commas (default: all that there are)")
+    dataset: str = option("auto", "dataset format; auto recognizes it", choices=dataset_names)
+    splits: Optional[str] = option(None, "lists to check, separated by commas", shown="all lists")
     classes: Optional[List[str]] = option(
-        None, "the classes wanted, separated by commas (default: all of them)", parse=names_list
+        None, "classes to train on, separated by commas", type=NAMES, shown="all classes"
     )
-    size: Tuple[int, int] = option((300, 300), "network input that boxes are measured for", parse=parse_size)
-    pixels: bool = option(True, "decode every image: damage, turns, and the same image twice")
-    estimate: bool = option(True, "train a few steps on noise, to tell the time and memory it takes")
-    show: int = option(5, "places named of each kind; 0 for all")
-    json: Optional[str] = option(None, "write everything to this file, too", metavar="FILE")
-    fix: Optional[str] = option(None, "write a corrected copy into this new folder", metavar="DIR")
+    size: Size = option((300, 300), "input size of the network, for box sizes", type=SIZE)
+    pixels: bool = option(True, "decode every image: find damaged, rotated and duplicate images")
+    estimate: bool = option(True, "measure the speed and memory use of a few training steps")
+    show: int = option(5, "places shown per kind of problem; 0 shows all")
+    json: Optional[str] = option(None, "also write the results to this file", metavar="FILE")
+    fix: Optional[str] = option(None, "write a fixed copy to this new folder", metavar="DIR")
 
     def __post_init__(self) -> None:
         if self.show < 0:
-            raise ValueError(f"show must not be negative, not {self.show}")
+            raise ValueError(f"show must be at least 0, got {self.show}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,41 +50,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, print what was found; returns the exit status."""
+    """Check the dataset and print the findings; returns the exit status."""
     options = from_mapping(CheckOptions, given(args, CheckOptions))
+    from ..data.open import recognize
+    from ..files import write_json
+
     root = Path(args.root)
     if options.fix and Path(options.fix).exists() and any(Path(options.fix).iterdir()):
-        raise OptionError(f"{options.fix}: holds something already; choose a new folder")  # before the work
-    kind, why = recognise(root) if options.dataset == "auto" else (options.dataset, "you say so")
-    print(f"{root}: read as {kind}, for {why if why.startswith('you') else 'it ' + why}")
-    parts = _open(kind, root, options)
-    trained = default_splits(kind, "train", root).partition(":")[0]
-    trained = trained if trained in parts else next(iter(parts))
-    examined = _examine(kind, root, parts, trained, options)
-    _print(examined, options.show)
+        raise OptionError(f"--fix {options.fix}: not empty; choose a new folder")  # before the work
+    if options.dataset == "auto":
+        dataset_format, evidence = recognize(root)
+        print(f"{root}: recognized as {dataset_format.name}: {evidence}")
+    else:
+        dataset_format = formats[options.dataset]
+    parts = _read_lists(dataset_format, root, options)
+    train_list = dataset_format.default_splits(root, "train").partition(":")[0]
+    train_list = train_list if train_list in parts else next(iter(parts))
+    result = _check(dataset_format, root, parts, train_list, options)
+    _print_result(result, options.show)
     if options.estimate:
-        _print_estimate(parts[trained], options)
+        _print_estimate(parts[train_list], options)
     if options.json:
-        from ..files import write_json
-
-        write_json(options.json, examined.as_dict())
+        write_json(options.json, result.as_dict())
     if options.fix:
-        _write_corrected(parts, examined, trained, kind, options.fix)
-    if examined.has_errors:
-        print("there are errors" + ("" if options.fix else "; --fix DIR writes a copy without them"))
-    return 1 if examined.has_errors else 0
+        _write_fixed(parts, result, train_list, dataset_format, options.fix)
+    if result.has_errors:
+        print("the dataset has errors" + ("" if options.fix else "; --fix DIR writes a copy without them"))
+    return 1 if result.has_errors else 0
 
 
-def _open(kind: str, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
-    names = options.splits.split(",") if options.splits else lists_to_read(kind, root)
-    parts = {name: open_dataset(kind, root, name, options.classes, allow_absent=True) for name in names}
-    # Names may differ from list to list; those of all of them are meant.
+def _read_lists(dataset_format: Format, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
+    from ..data.open import lists_to_read
+
+    names = options.splits.split(",") if options.splits else lists_to_read(dataset_format, root)
+    parts = {name: dataset_format.read(root, name, options.classes, allow_absent=True) for name in names}
+    # The lists may have different classes: use those of all lists.
     classes = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.classes))
     return {name: dataset.relabelled(classes) for name, dataset in parts.items()}
 
 
-def _examine(
-    kind: str, root: Path, parts: Dict[str, Dataset], trained: str, options: CheckOptions
+def _check(
+    dataset_format: Format, root: Path, parts: Dict[str, Dataset], train_list: str, options: CheckOptions
 ) -> CheckResult:
     from tqdm import tqdm
 
@@ -93,30 +98,29 @@ def _examine(
     from ..runtime.settings import compute_threads
     from ..validation.check import check_dataset
 
-    spec = zoo.DetectorSpec(parts[trained].classes, size=options.size)
+    spec = zoo.DetectorSpec(parts[train_list].classes, size=options.size)
     anchors = zoo.build_detector(spec).anchors
     images = sum(map(len, parts.values())) if options.pixels else 0
     with tqdm(total=images, unit="image", disable=None, leave=False) as bar:
         return check_dataset(
-            kind, root, parts, trained, options.size, anchors,
+            dataset_format, root, parts, train_list, options.size, anchors,
             pixels=options.pixels, workers=compute_threads(), progress=bar.update,
         )  # fmt: skip
 
 
-def _print(examined: CheckResult, show: int) -> None:
-    from ..data.findings import KINDS as FINDINGS
-    from ..data.findings import count_levels
+def _print_result(result: CheckResult, show: int) -> None:
+    from ..data.findings import KINDS, count_levels
 
-    for name, known in examined.lists.items():
-        classes = ", ".join(f"{cls} {count}" for cls, count in known["objects_per_class"].items())
-        print(f"{name}: {known['images']} images, {known['objects']} objects ({classes})")
-        if known["boxes_without_anchor"] is not None:
-            typical = " x ".join(f"{side:g}" for side in known["median_box"])
-            share = f"{known['boxes_without_anchor']:.1%} overlap no anchor by half"
-            print(f"  boxes are typically {typical} px; {share}")
+    for name, statistics in result.lists.items():
+        classes = ", ".join(f"{cls} {count}" for cls, count in statistics["objects_per_class"].items())
+        print(f"{name}: {statistics['images']} images, {statistics['objects']} objects ({classes})")
+        if statistics["boxes_without_anchor"] is not None:
+            size = " x ".join(f"{side:g}" for side in statistics["median_box"])
+            share = f"{statistics['boxes_without_anchor']:.1%} of boxes match no anchor (IoU below 0.5)"
+            print(f"  median box: {size} px; {share}")
     by_kind: Dict[Tuple[str, str], List[str]] = {}
-    for finding in examined.findings:
-        key = (finding.level, FINDINGS[finding.code].headline)
+    for finding in result.findings:
+        key = (finding.level, KINDS[finding.code].headline)
         by_kind.setdefault(key, []).append(finding.line(whole_path=True))
     for (level, headline), places in by_kind.items():
         print(f"{level}: {headline}: {len(places)}")
@@ -124,38 +128,38 @@ def _print(examined: CheckResult, show: int) -> None:
         for place in shown:
             print(f"    {place}")
         if len(places) > len(shown):
-            print(f"    and {len(places) - len(shown)} more; --show 0 names all")
-    counts = count_levels(examined.findings)
+            print(f"    and {len(places) - len(shown)} more; --show 0 shows all")
+    counts = count_levels(result.findings)
     print(", ".join(f"{count} {level}{'s' if count != 1 else ''}" for level, count in counts.items()))
 
 
-def _print_estimate(trained: Dataset, options: CheckOptions) -> None:
+def _print_estimate(dataset: Dataset, options: CheckOptions) -> None:
     from .. import zoo
     from ..tasks.estimate import estimate
     from ..train.options import LoopOptions
 
     batch = LoopOptions().batch_size
-    measured = estimate(zoo.DetectorSpec(trained.classes, size=options.size), batch)
-    minutes = len(trained) / measured.images_per_second / 60
-    how = f"{options.size[0]}x{options.size[1]}, batch {batch}"
+    measured = estimate(zoo.DetectorSpec(dataset.classes, size=options.size), batch)
+    minutes = len(dataset) / measured.images_per_second / 60
     print(
-        f"training at {how}: {measured.images_per_second:.1f} images a second, {minutes:.1f} minutes an epoch"
-        f" without reading them, {measured.peak_megabytes} MB of memory"
+        f"training at {options.size[0]}x{options.size[1]}, batch size {batch}: "
+        f"{measured.images_per_second:.1f} images per second and {minutes:.1f} minutes per epoch without "
+        f"loading images, {measured.peak_megabytes} MB of memory"
     )
 
 
-def _write_corrected(
-    parts: Dict[str, Dataset], examined: CheckResult, trained: str, kind: str, folder: str
+def _write_fixed(
+    parts: Dict[str, Dataset], result: CheckResult, train_list: str, dataset_format: Format, folder: str
 ) -> None:
     from ..data.convert import convert
-    from ..validation.fix import corrected
+    from ..validation.fix import fix_dataset
 
-    mended, done = corrected(parts, examined, trained)
-    empty = [name for name, dataset in mended.items() if not len(dataset)]
+    fixed, changes = fix_dataset(parts, result, train_list)
+    empty = [name for name, dataset in fixed.items() if not len(dataset)]
     if empty:
-        raise MnssdError(f"{', '.join(empty)}: no image is left, so no corrected copy was written")
-    kind = "voc" if kind == "shapes" else kind  # which is VOC's layout
-    notes: List[Any] = convert(mended, Path(folder), kind, False).notes
-    for line in [*done, *notes]:
+        raise MnssdError(f"{', '.join(empty)}: no usable image, so no fixed copy was written")
+    output_format = formats[dataset_format.copies_as or dataset_format.name]
+    notes = convert(fixed, Path(folder), output_format, False).notes
+    for line in [*changes, *notes]:
         print(f"note: {line}", file=sys.stderr)
-    print(f"{folder}: a corrected copy, in {kind}'s format")
+    print(f"{folder}: fixed copy written, {output_format.name} format")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 from ..errors import DataError, OptionError
 from ..export.options import CALIBRATIONS, NAMES, Formats
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, names_list, option, unknown_name
+from ..options import NAMES, from_mapping, given, option, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ class ExportOptions:
     format: List[str] = option(
         ("symbol",),
         "symbol (MXNet's), onnx, int8 (MXNet's in 8 bits), onnx-int8, several separated by commas, or all",
-        parse=names_list,
+        type=NAMES,
     )
     pixels: bool = option(False, "the files take uint8 pixels and normalise them themselves")
     raw_heads: bool = option(
@@ -174,18 +174,19 @@ def _images(given_paths: Sequence[str]) -> List[str]:
 
 def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[str]:
     """The images on which the run measured itself (``val``) or trained, if they are still where they were."""
-    from ..data.open import KINDS, measured_on, open_dataset
+    from ..data.formats import dataset_names
+    from ..data.open import default_root, open_dataset, validation_lists
 
     def find(stored: Dict[str, Any]) -> List[str]:
         kind = stored.get("dataset")
-        if kind not in KINDS:
+        if kind not in dataset_names():
             raise OptionError(f"{run_folder}: its dataset {kind!r} is not known here")
-        root = Path(stored.get("data_root") or KINDS[kind].root)
+        root = Path(stored.get("data_root") or default_root(kind))
         _check_there(root)
         if role == "train":
             splits, share = stored.get("train_splits"), stored.get("hold_out") or 0.0
         else:
-            splits, share = measured_on(stored)
+            splits, share = validation_lists(stored)
         dataset = open_dataset(kind, root, splits, classes, role, allow_absent=True)
         dataset = dataset.hold_out(share)[role == "val"] if share else dataset
         return [sample.image_path for sample in dataset]

@@ -52,7 +52,9 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
         raise OptionError(f"{target}: not empty; choose a new folder")
     _check_names(parts)
     target.mkdir(parents=True, exist_ok=True)
-    files = {split: {s.image_id: _file_name(s.image_id, s.image_path) for s in parts[split]} for split in parts}
+    files = {
+        split: {s.image_id: _file_name(s.image_id, s.image_path) for s in parts[split]} for split in parts
+    }
     if output_format.image_folder is not None:
         for split, dataset in parts.items():
             folder = target / output_format.image_folder.format(split=split)

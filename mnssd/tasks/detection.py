@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -14,7 +13,7 @@ from ..data.dataset import Dataset
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch, Loader
-from ..data.open import KINDS, open_dataset, recognise
+from ..data.open import default_root, find_format, open_dataset
 from ..data.sample import Detections, Sample
 from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
@@ -109,9 +108,10 @@ class DetectionTask:
         if self.options.dataset == "shapes" or self.options.overfit:
             return []
         parts = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
-        kind, root = self.options.dataset, Path(self.options.data_root or KINDS[self.options.dataset].root)
+        name = self.options.dataset
+        root = self.options.data_root or default_root(name)
         return short(
-            recognise(root)[0] if kind == "auto" else kind, parts, "train",
+            find_format(name, root), parts, "train",
             self.spec.size, self.net.anchors, self.options.match_iou,
         )  # fmt: skip
 

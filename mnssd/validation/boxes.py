@@ -26,9 +26,6 @@ MATCH = 0.5
 MANY_UNMATCHED = 0.1
 """Share of the boxes without a matching anchor from which it is a finding."""
 
-MANY_CLIPPED = 0.2
-"""Share of boxes that reach out of their images from which they look like corners read as sizes."""
-
 ANCHORS_FOR = 20_000
 """At most so many boxes, evenly chosen, are compared with the anchors."""
 
@@ -92,7 +89,7 @@ def check_anchors(
     chosen = every[np.linspace(0, len(every) - 1, min(len(every), ANCHORS_FOR)).astype(int)]
     assigner = TargetAssigner(anchors)
     best = np.concatenate(
-        [assigner.overlaps(part).max(axis=1) for part in np.array_split(chosen, -(-len(chosen) // 64))]
+        [assigner.iou(part).max(axis=1) for part in np.array_split(chosen, -(-len(chosen) // 64))]
     )
     unmatched = best < match_iou
     share = float(unmatched.mean())
@@ -163,24 +160,6 @@ def plain_name(name: str) -> str:
 def _similar(name: str, classes: Sequence[str]) -> List[str]:
     others = [other for other in classes if plain_name(other) != plain_name(name)]
     return difflib.get_close_matches(name, others, n=3, cutoff=_SIMILAR)
-
-
-def check_readings(kind: str, dataset: Dataset) -> Iterator[Finding]:
-    """What many faults of one kind say together: the format was taken for another one."""
-    codes = [finding.code for finding in dataset.findings]
-    boxes = sum(len(sample.labels) for sample in dataset)
-    out = codes.count("box-clipped") + codes.count("box-outside")
-    if kind == "coco" and out > MANY_CLIPPED * (boxes + codes.count("box-outside")):
-        yield Finding(
-            "boxes-as-corners", dataset.name, "",
-            f"{out} of {boxes} reach out of their images; COCO's are [x, y, width, height], not corners",
-        )  # fmt: skip
-    if kind == "yolo":
-        beyond = f"class {len(dataset.classes)},"
-        over = sum(f.code == "class-not-listed" and f.text.startswith(beyond) for f in dataset.findings)
-        if over and not count_objects(dataset)[0]:
-            text = f"{over} objects of class {len(dataset.classes)} and none of class 0, {dataset.classes[0]}"
-            yield Finding("classes-from-one", dataset.name, "", text)
 
 
 def check_lists(parts: Mapping[str, Dataset]) -> Iterator[Finding]:

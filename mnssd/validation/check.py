@@ -10,9 +10,9 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.findings import ERROR, KINDS, LEVELS, Finding, count_levels, summary
-from .boxes import check_anchors, check_classes, check_lists, check_readings, check_samples, count_objects
+from ..data.formats import Format
+from .boxes import check_anchors, check_classes, check_lists, check_samples, count_objects
 from .images import check_images
-from .unreferenced import check_unreferenced
 
 Size = Tuple[int, int]
 
@@ -50,7 +50,7 @@ class CheckResult:
 
 
 def check_dataset(
-    kind: str,
+    dataset_format: Format,
     root: Path,
     parts: Mapping[str, Dataset],
     trained: Optional[str],
@@ -65,8 +65,7 @@ def check_dataset(
 
     Parameters
     ----------
-    kind : str
-        Its format, a kind of `data.open`.
+    dataset_format : Format
     root : Path
     parts : mapping of str to Dataset
         Its lists by name, all with the same classes.
@@ -83,14 +82,14 @@ def check_dataset(
     progress : callable
         Called after each image.
     """
-    found = list(_check_annotations(kind, parts, trained, net_size))
+    found = list(_check_annotations(dataset_format, parts, trained, net_size))
     lists: Dict[str, Dict[str, Any]] = {}
     for name, dataset in parts.items():
         lists[name] = describe(dataset)
         unmatched, share = check_anchors(name, dataset, anchors, net_size)
         found += unmatched
         lists[name]["boxes_without_anchor"] = share
-    found += check_unreferenced(kind, root, parts)
+    found += dataset_format.unreferenced(root, parts)
     twins: Dict[str, str] = {}
     if pixels:
         found += check_images(parts, workers, twins, progress)
@@ -98,7 +97,7 @@ def check_dataset(
 
 
 def short(
-    kind: str,
+    dataset_format: Format,
     parts: Mapping[str, Dataset],
     trained: str,
     net_size: Size,
@@ -107,7 +106,7 @@ def short(
 ) -> List[str]:
     """Lines for the user before training: what the boxes show, beyond what their reader has said."""
     known = {finding for dataset in parts.values() for finding in dataset.findings}
-    every = _check_annotations(kind, parts, trained, net_size)
+    every = _check_annotations(dataset_format, parts, trained, net_size)
     found = [f for f in every if f not in known and f.code != "class-unused"]  # the reader has said so
     for name, dataset in parts.items():
         found += check_anchors(name, dataset, anchors, net_size, match_iou)[0]
@@ -115,12 +114,12 @@ def short(
 
 
 def _check_annotations(
-    kind: str, parts: Mapping[str, Dataset], trained: Optional[str], net_size: Size
+    dataset_format: Format, parts: Mapping[str, Dataset], trained: Optional[str], net_size: Size
 ) -> Iterator[Finding]:
     for dataset in parts.values():
         # Whether a class is used is seen in all lists together.
         yield from (finding for finding in dataset.findings if finding.code != "class-unused")
-        yield from check_readings(kind, dataset)
+        yield from dataset_format.check(dataset)
         yield from check_samples(dataset, net_size)
     yield from check_classes(parts, trained)
     yield from check_lists(parts)

@@ -14,7 +14,7 @@ from .boxes import count_objects, plain_name
 from .check import CheckResult
 
 
-def corrected(
+def fix_dataset(
     parts: Mapping[str, Dataset], examined: CheckResult, trained: Optional[str]
 ) -> Tuple[Dict[str, Dataset], List[str]]:
     """What can be mended without asking.

@@ -17,7 +17,7 @@ from helpers.devkit import CLASSES, PICTURES
 from mnssd import zoo
 from mnssd.tasks.evaluate import EvalOptions
 from mnssd.cli.main import run_command
-from mnssd.data.open import KINDS, open_dataset
+from mnssd.data.open import default_splits, open_dataset
 from mnssd.data.shapes import dataset as shapes
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import DataError, OptionError
@@ -304,7 +304,8 @@ def test_kinds_and_their_defaults(devkit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "VOCdevkit")
     with pytest.raises(DataError, match="data/VOCdevkit"):
         open_dataset("voc", role="val")
-    assert KINDS["voc"].splits == {"train": "2007_trainval+2012_trainval", "val": "2007_test"}
+    assert default_splits("voc", "train") == "2007_trainval+2012_trainval"
+    assert default_splits("voc", "val") == "2007_test"
     assert len(open_dataset("voc", devkit, "2012_train", role="val")) == 1
     with pytest.raises(OptionError, match="--download"):
         open_dataset("shapes", tmp_path, download=True)

@@ -16,21 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fuzz_files import damaged
 
-from mnssd.cli.convert_data import FORMATS as NAMED_FORMATS
 from mnssd.cli.main import main
-from mnssd.data.convert import FORMATS, convert
+from mnssd.data.convert import convert
 from mnssd.data.dataset import Dataset
+from mnssd.data.formats import READ_ONLY, formats, writable_names
 from mnssd.data.formats.coco import read_coco, write_coco
 from mnssd.data.formats.csv import read_csv
 from mnssd.data.formats.recordio import read_rec
 from mnssd.data.formats.yolo import read_yolo
 from mnssd.data.image import read_bytes
-from mnssd.data.open import KINDS, list_names, open_dataset, recognise
+from mnssd.data.open import open_dataset, recognize
 from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import DataError, OptionError
 from mnssd.train.checkpoint import read_checkpoint
-from mnssd.train.options import DATASETS, resolve_detection
+from mnssd.train.options import resolve_detection
+
+FORMATS = writable_names()
 
 TINY = {"width": 0.25, "size": (96, 96), "epochs": 1, "batch_size": 8, "val_interval": 0, "lr": 0.01}
 
@@ -64,14 +66,13 @@ def check_same(found: Dataset, expected: Dataset) -> None:
 # ---- the same in every format ------------------------------------------------------------------------------
 
 
-def test_the_lists_of_formats_agree() -> None:
-    assert NAMED_FORMATS == FORMATS
-    assert set(DATASETS) == set(KINDS)
+def test_read_only_formats_are_those_without_a_writer() -> None:
+    assert tuple(entry.name for entry in formats if not entry.writable) == READ_ONLY
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_converted_it_has_the_same_samples(kind: str, shapes: Path, converted: Dict[str, Path]) -> None:
-    assert recognise(converted[kind])[0] == kind
+    assert recognize(converted[kind])[0].name == kind
     for role in ("train", "val"):
         expected = open_dataset("voc", shapes, role=role, allow_absent=True)
         found = open_dataset("auto", converted[kind], role=role, allow_absent=True)
@@ -148,7 +149,7 @@ def test_boxes_go_round(rows: List[Any], width: int, height: int) -> None:
         readers = {"coco": read_coco, "yolo": read_yolo, "csv": read_csv, "recordio": read_rec}
         for kind, read in readers.items():
             shutil.rmtree(root, ignore_errors=True)
-            convert({"train": dataset}, root, kind, False)
+            convert({"train": dataset}, root, formats[kind], False)
             (found,) = read(root, "train")
             np.testing.assert_allclose(found.boxes, sample.boxes, atol=0.01)
             np.testing.assert_array_equal(found.labels, sample.labels)
@@ -162,7 +163,7 @@ def test_boxes_go_round(rows: List[Any], width: int, height: int) -> None:
 def test_xml_beside_images_is_parted_by_names(shapes: Path, tmp_path: Path) -> None:
     for path in [*(shapes / "Annotations").iterdir(), *(shapes / "JPEGImages").iterdir()]:
         shutil.copy(path, tmp_path)
-    assert recognise(tmp_path)[0] == "voc"
+    assert recognize(tmp_path)[0].name == "voc"
     train, val = (open_dataset("auto", tmp_path, role=role) for role in ("train", "val"))
     assert (len(train), len(val)) == (20, 2)
     assert not {s.image_id for s in train} & {s.image_id for s in val}
@@ -190,7 +191,7 @@ def test_a_folder_of_each_list(converted: Dict[str, Path], shapes: Path, tmp_pat
         f"train: ../train/images\nval: ../val/images\nnc: {len(names)}\nnames: {json.dumps(list(names))}\n"
     )
     for kind in ("coco", "yolo"):
-        assert recognise(tmp_path / kind)[0] == kind
+        assert recognize(tmp_path / kind)[0].name == kind
         assert len(open_dataset("auto", tmp_path / kind)) == 16
         assert len(open_dataset("auto", tmp_path / kind, splits="train+val")) == 22
 
@@ -200,7 +201,7 @@ def test_yolo_with_a_list_of_classes_and_one_of_images(converted: Dict[str, Path
     shutil.copytree(converted["yolo"] / "labels" / "train", tmp_path / "labels")
     names = open_dataset("yolo", converted["yolo"]).classes
     (tmp_path / "classes.txt").write_text("\n".join(names))
-    assert list_names("yolo", tmp_path) == ["all"]
+    assert list(formats["yolo"].lists(tmp_path)) == ["all"]
     assert len(open_dataset("auto", tmp_path)) == 14
     images = sorted(path.name for path in (tmp_path / "images").iterdir())
     (tmp_path / "train.txt").write_text("".join(f"./images/{name}\n" for name in images[:5]))
@@ -227,7 +228,7 @@ def test_what_is_none_says_what_was_looked_for(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_something_is_not_converted_into(converted: Dict[str, Path]) -> None:
     with pytest.raises(OptionError, match="holds something already"):
-        convert({}, converted["voc"], "coco", False)
+        convert({}, converted["voc"], formats["coco"], False)
 
 
 # ---- faults ------------------------------------------------------------------------------------------------
@@ -447,7 +448,7 @@ def test_record_files_for_classifiers_are_none_for_detectors(tmp_path: Path) -> 
     for number in range(3):
         writer.write(recordio.pack(recordio.IRHeader(0, 1.0, number, 0), b"image"))
     writer.close()
-    assert list_names("recordio", tmp_path) == []
+    assert formats["recordio"].lists(tmp_path) == {}
 
 
 @pytest.mark.parametrize("keep", [10, 100, 5000])

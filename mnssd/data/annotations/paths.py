@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Mapping, Sequence, Set
 
+from ..dataset import Dataset
 from .annotation import AnnotationError
 from .voc_xml import IMAGE_ENDINGS
 
@@ -78,3 +79,17 @@ def unique_ids(names: Sequence[str]) -> Dict[str, str]:
     if len(set(stems.values())) == len(stems):
         return stems
     return {name: os.path.splitext(name.replace("\\", "/"))[0] for name in names}
+
+
+def images_below(root: Path) -> Set[str]:
+    """Real paths of all images in a folder and its subfolders."""
+    paths: List[str] = []
+    for folder, _, names in os.walk(root):
+        paths += [os.path.join(folder, name) for name in names if name.lower().endswith(IMAGE_ENDINGS)]
+    return {os.path.realpath(path) for path in paths}
+
+
+def referenced_files(parts: Mapping[str, Dataset]) -> Set[str]:
+    """Real paths of the images of all lists, and of the files with a finding."""
+    images = {os.path.realpath(sample.image_path) for dataset in parts.values() for sample in dataset}
+    return images | {os.path.realpath(finding.file) for data in parts.values() for finding in data.findings}

@@ -1,0 +1,216 @@
+"""Dataset formats: one module each, which registers itself in `formats`.
+
+This file imports neither NumPy nor OpenCV, and the names of the built-in formats are those of their files, so
+that ``--help`` lists them at no cost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ...errors import DataError, OptionError
+from ...registry import Registry
+
+if TYPE_CHECKING:
+    from ..dataset import Dataset
+    from ..findings import Finding
+
+AUTO = "auto"
+"""In place of a format's name: whichever format the folder has."""
+
+READ_ONLY = ("shapes",)
+"""Built-in formats that `Format.write` does not support."""
+
+VAL_LISTS = ("val", "valid", "validation", "test")
+"""Names of the list used for validation, by preference."""
+
+PARTS = ("train", "val")
+"""Suffixes ``LIST:train`` and ``LIST:val``: a list without its held-out tenth, and that tenth."""
+
+HELD_OUT = 0.1
+
+
+class Format:
+    """A dataset format: how it is recognized, read, written and validated.
+
+    A dataset is a folder with one or more lists of images, such as ``train`` and ``val``. A subclass sets the
+    attributes and implements `lists` and `read_list`; the other methods have defaults.
+
+    Attributes
+    ----------
+    name : str
+        As in ``--dataset NAME``.
+    description : str
+        One line, for help and documentation.
+    layout : str
+        The files that `lists` looks for, for the error that nothing was recognized.
+    contents : str
+        What was found if it was recognized: ``'COCO JSON files'``.
+    root : str
+        Default folder, relative to the working directory; ``data/NAME`` if empty.
+    priority : int
+        Formats are tried in ascending order.
+    image_folder : str or None
+        Folder that `convert` copies the images of a list to; ``{split}`` stands for the list's name. None if
+        `write` stores the images itself.
+    copies_as : str
+        Format of the copies that ``check-data --fix`` writes, if not this one.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    layout: ClassVar[str]
+    contents: ClassVar[str]
+    root: ClassVar[str] = ""
+    priority: ClassVar[int] = 100
+    image_folder: ClassVar[Optional[str]] = "images/{split}"
+    copies_as: ClassVar[str] = ""
+
+    # ---- reading
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        """Lists of the dataset in `root`, by name: where each is. Empty if the folder has another format."""
+        raise NotImplementedError
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        """Read one list.
+
+        Parameters
+        ----------
+        root : Path
+        split : str
+            A key of `lists`.
+        classes : sequence of str, optional
+            Classes to read, in the order of the labels. Defaults to all classes of the dataset.
+        allow_absent : bool
+            Accept classes that the dataset does not have.
+
+        Raises
+        ------
+        DataError
+            If the list is missing or damaged, or more than half of its images cannot be used.
+        """
+        raise NotImplementedError
+
+    def read(
+        self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        """Read lists joined by ``+``, each with an optional suffix of `PARTS`; otherwise as `read_list`."""
+        from ..dataset import Dataset
+
+        datasets: List[Dataset] = []
+        for word in splits.split("+"):
+            split, colon, part = word.partition(":")
+            if colon and part not in PARTS:
+                raise OptionError(f"{word!r}: expected {' or '.join(PARTS)} after the colon")
+            wanted = classes or (datasets[0].classes if datasets else None)
+            dataset = self.read_list(root, split, wanted, allow_absent=allow_absent or bool(datasets))
+            datasets.append(dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset)
+        if len(datasets) == 1:
+            return datasets[0]
+        return Dataset(
+            f"{root.name} {splits}",
+            datasets[0].classes,
+            [sample for dataset in datasets for sample in dataset],
+            [note for dataset in datasets for note in dataset.notes],
+            [finding for dataset in datasets for finding in dataset.findings],
+        )
+
+    def place(self, root: Path, split: str) -> Any:
+        """Where the list `split` is.
+
+        Raises
+        ------
+        DataError
+            If there is none; the text names the lists that exist.
+        """
+        places = self.lists(root)
+        if not places:
+            raise DataError(f"{root}: not a dataset in the {self.name} format; expected {self.layout}")
+        if split not in places:
+            raise DataError(f"{root}: no list {split!r} ({self.name} format); lists: {', '.join(places)}")
+        return places[split]
+
+    def default_splits(self, root: Path, role: str) -> str:
+        """Lists used for ``'train'`` or ``'val'`` if the user names none; a single list is split in two."""
+        names = list(self.lists(root))
+        if not names:
+            return ""
+        train = "train" if "train" in names else names[0]
+        val = next((name for name in VAL_LISTS if name in names and name != train), "")
+        if val:
+            return train if role == "train" else val
+        return f"{train}:{role}"
+
+    def download(self, root: Path, splits: str, progress: bool = False) -> None:
+        """Download the official dataset; most formats have none."""
+        raise OptionError(f"{root}: the {self.name} format has no official download; omit --download")
+
+    # ---- recognition
+
+    def evidence(self, root: Path) -> str:
+        """What shows that `root` has this format, for the user; empty if it has not."""
+        names = self.lists(root)
+        return f"{self.contents} (lists: {', '.join(names)})" if names else ""
+
+    def weak_evidence(self, root: Path) -> str:
+        """As `evidence`, consulted if no format has evidence."""
+        return ""
+
+    # ---- writing
+
+    @property
+    def writable(self) -> bool:
+        """Whether the format implements `write`."""
+        return type(self).write is not Format.write
+
+    def write(
+        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
+    ) -> List[str]:
+        """Write the lists and annotations of a dataset; `convert` has copied the images.
+
+        Parameters
+        ----------
+        parts : mapping of str to Dataset
+            Lists by name, all with the same classes.
+        folder : Path
+        files : mapping
+            By list and image id: the name of the image file.
+
+        Returns
+        -------
+        list of str
+            What the format cannot represent.
+        """
+        raise NotImplementedError
+
+    # ---- validation
+
+    def check(self, dataset: Dataset) -> Iterator[Finding]:
+        """Findings about a list as a whole, such as annotations written for another format."""
+        return iter(())
+
+    def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
+        """Findings about files that no list references; by default about images."""
+        from ..annotations.paths import images_below, referenced_files
+        from ..findings import Finding
+
+        for path in sorted(images_below(root) - referenced_files(parts)):
+            yield Finding("image-unannotated", path, "", "")
+
+
+formats: Registry[Format] = Registry("dataset format", "mnssd.data.formats")
+"""All dataset formats, by name."""
+
+
+def dataset_names() -> Tuple[str, ...]:
+    """Choices of ``--dataset``: every format, and `AUTO`."""
+    return (AUTO, *formats.names())
+
+
+def writable_names() -> Tuple[str, ...]:
+    """Choices of ``convert-data --format``."""
+    return tuple(name for name in formats.names() if name not in READ_ONLY)

@@ -246,7 +246,7 @@ def _row(words: Sequence[str], names: Sequence[str], size: Tuple[int, int]) -> _
     return names[number], (x, y, far_x, far_y)
 
 
-def write_yolo(dataset: Dataset, folder: Path, files: Dict[str, str]) -> None:
+def write_yolo(dataset: Dataset, folder: Path, files: Mapping[str, str]) -> None:
     """Write the text file of each image into `folder`, under the names of `files` with another ending.
 
     The format cannot say that an object is difficult.

@@ -1,0 +1,42 @@
+"""The built-in synthetic dataset, rendered on first use, in Pascal VOC layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+from ...errors import OptionError
+from ..annotations.voc_xml import LISTS
+from ..dataset import Dataset
+from ..shapes.dataset import make_shapes
+from . import Format, formats
+from .voc import read_voc_folder
+
+
+class ShapesFormat(Format):
+    """The built-in dataset. Any folder in VOC layout is accepted; only a missing one is rendered."""
+
+    name = "shapes"
+    description = "the built-in synthetic dataset, rendered on first use"
+    layout = ""
+    contents = "the built-in dataset"
+    copies_as = "voc"
+
+    def lists(self, root: Path) -> Dict[str, Any]:
+        return {name: root / LISTS / f"{name}.txt" for name in ("train", "val")}
+
+    def evidence(self, root: Path) -> str:
+        return ""  # on disk it is a folder in VOC layout
+
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        if not root.is_dir() or not any(root.iterdir()):
+            make_shapes(root)
+        return read_voc_folder(root, split, classes, allow_absent=allow_absent)
+
+    def download(self, root: Path, splits: str, progress: bool = False) -> None:
+        raise OptionError("the shapes dataset is rendered, not downloaded; omit --download")
+
+
+formats.register(ShapesFormat.name, ShapesFormat())
