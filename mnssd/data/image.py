@@ -29,6 +29,9 @@ PathLike = Union[str, Path]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
+"""File name endings of images, the preferred ones first."""
+
 REDUCTIONS = (1, 2, 4, 8)
 
 # What Pillow refuses as a decompression bomb (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.

@@ -13,11 +13,10 @@ from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
 import cv2
 import numpy as np
 
+from ..data.image import IMAGE_ENDINGS
 from ..errors import MnssdError, OptionError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-"""Endings: of what is taken out of a folder, and of what is opened as a video."""
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 CAMERA = "camera:"
 """Followed by its number."""
@@ -76,7 +75,7 @@ def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, Unreadable]]:
     for path in (path for given in inputs for path in _expand(given)):
         if path.startswith(CAMERA):
             yield from _frames(path, _open_camera(path))
-        elif path.lower().endswith(VIDEOS):
+        elif path.lower().endswith(VIDEO_ENDINGS):
             video = cv2.VideoCapture(path) if os.path.isfile(path) else None
             if video is None or not video.isOpened():
                 yield Unreadable(path, f"{path} cannot be opened as a video; is it one, and is it whole?")
@@ -109,7 +108,7 @@ def _walk(folder: str) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            if name.lower().endswith(PICTURES + VIDEOS):
+            if name.lower().endswith(IMAGE_ENDINGS + VIDEO_ENDINGS):
                 yield os.path.join(place, name)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Set
 
 from ..dataset import Dataset
+from ..image import IMAGE_ENDINGS
 from .annotation import AnnotationError
-from .voc_xml import IMAGE_ENDINGS
 
 MAX_BYTES = 2 << 30
 """Of one file of annotations; COCO 2017's has 0.5 GB."""

@@ -18,12 +18,10 @@ import defusedxml.ElementTree
 import numpy as np
 
 from ...errors import DataError
+from ..image import IMAGE_ENDINGS
 from .annotation import AnnotationError, BoxError
 
 LISTS = os.path.join("ImageSets", "Main")
-
-# By preference, where one image id has several files.
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # The largest annotation of VOC has 15 kB.
 MAX_ANNOTATION_BYTES = 16 << 20

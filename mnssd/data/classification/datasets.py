@@ -16,10 +16,8 @@ from ...options import unknown_name
 from ..annotations.annotation import read_classes
 from ..annotations.record_file import HEADER, records
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
-from ..image import read_part
+from ..image import IMAGE_ENDINGS, read_part
 from .image_label import ClassificationDataset, LabeledImage
-
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2"})
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 """Names of the folders of a split, the first that is there."""
@@ -131,7 +129,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):
+            if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith("."):
                 yield Path(where) / name
 
 

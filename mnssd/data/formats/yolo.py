@@ -25,10 +25,10 @@ from ..annotations.annotation import (
     read_classes,
 )
 from ..annotations.paths import Images, images_below, referenced_files, unique_ids
-from ..annotations.voc_xml import IMAGE_ENDINGS, MAX_ANNOTATION_BYTES
+from ..annotations.voc_xml import MAX_ANNOTATION_BYTES
 from ..dataset import Dataset
 from ..findings import Finding, Findings
-from ..image import image_size
+from ..image import IMAGE_ENDINGS, image_size
 from . import Format, formats
 
 DESCRIPTION, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
