@@ -22,7 +22,7 @@ from mnssd.data.open import open_dataset
 from mnssd.data.preprocess import read_for_network, to_detections
 from mnssd.data.sample import Sample
 from mnssd.metrics.voc import VOCMetric
-from mnssd.nn.ssd import STDS
+from mnssd.boxes import STDS
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_answers(net: Any, samples: Iterable[Sample]) -> List[Tuple[Answer, Answ
     for sample in samples:
         pixels, size = read_for_network(sample.image_path, net.size)
         x = mx.nd.array(to_network_input([pixels]))
-        plain, both = net.heads(x), net._mean_of_both(mx.nd, x)
+        plain, both = net.heads(x), net._flip_averaged(mx.nd, x)
         answers = [
             (mx.nd.softmax(c).asnumpy()[0, :, 1:], corners(net, o.asnumpy()[0])) for c, o in (plain, both)
         ]

@@ -11,6 +11,8 @@ from typing import Any, Optional
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from .choices import ACTIVATIONS, SHORTCUTS
+
 RELEASE_WIDTHS = (0.35, 1.4)
 """Widths that only the authors' TensorFlow release has; channels are rounded to multiples of 8 as there."""
 
@@ -47,11 +49,9 @@ class RELU6(HybridBlock):
 
 def activation(name: str) -> HybridBlock:
     """Activation by name: ``'relu'`` or ``'relu6'``."""
-    if name == "relu6":
-        return RELU6()
-    if name == "relu":
-        return nn.Activation("relu")
-    raise ValueError(f"activation: expected 'relu' or 'relu6', got {name!r}")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: expected {' or '.join(ACTIVATIONS)}, got {name!r}")
+    return RELU6() if name == "relu6" else nn.Activation(name)
 
 
 def add_conv(
@@ -105,8 +105,8 @@ class LinearBottleneck(HybridBlock):
         self, in_channels: int, channels: int, t: int, stride: int, shortcut: str = "identity", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if shortcut not in ("identity", "projection"):
-            raise ValueError(f"shortcut: expected 'identity' or 'projection', got {shortcut!r}")
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut: expected {' or '.join(SHORTCUTS)}, got {shortcut!r}")
         self.use_shortcut = stride == 1 and in_channels == channels
         self.use_projection = shortcut == "projection" and stride == 1 and in_channels != channels
         with self.name_scope():

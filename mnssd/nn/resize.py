@@ -1,4 +1,4 @@
-"""Networks with other channel counts than their name says, as pruning leaves them."""
+"""Changed channel counts of a network, as pruning leaves them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from mxnet.gluon import nn
 
 
 def set_channels(block: Any, channels: Mapping[str, int]) -> None:
-    """Give convolutions other numbers of outputs, before the block is initialized.
+    """Change the number of output channels of convolutions, before the block is initialized.
 
     Parameters
     ----------
     block : mxnet.gluon.HybridBlock
-        With all shapes as they were made, without arrays.
+        Uninitialized.
     channels : mapping of str to int
-        Structural name of the convolution's weight (``features.3.out.0.weight``) to its outputs. How many
-        inputs each layer then has, Gluon infers at the first batch.
+        Output channels by the structural name of the convolution's weight (``features.3.out.0.weight``).
+        Gluon infers the input channels of every layer at the first batch.
 
     Raises
     ------
     ValueError
-        For a name that is no convolution's weight, or a number below 1.
+        For a name that is not a convolution's weight, or a number below 1.
     """
     convolutions = {f"{name}weight": layer for name, layer in _layers(block) if isinstance(layer, nn.Conv2D)}
     for name, count in channels.items():
         if name not in convolutions or not isinstance(count, int) or count < 1:
-            raise ValueError(f"channels of {name!r}: {count!r}; no such convolution, or no such number")
+            raise ValueError(f"channels: {name!r}: {count!r}: no such convolution, or not a number above 0")
     if not channels:
         return
     for name, layer in convolutions.items():
@@ -37,25 +37,29 @@ def set_channels(block: Any, channels: Mapping[str, int]) -> None:
         layer._channels = kwargs["num_filter"] = count
         if depthwise:
             kwargs["num_group"] = count
-        _reshape(layer.weight, (count, 1 if depthwise else 0, *kernel))
+        _reset_shape(layer.weight, (count, 1 if depthwise else 0, *kernel))
         if layer.bias is not None:
-            _reshape(layer.bias, (count,))
+            _reset_shape(layer.bias, (count,))
     for _, layer in _layers(block):
         if isinstance(layer, nn.BatchNorm):
             for parameter in layer.collect_params().values():
-                _reshape(parameter, (0,))
+                _reset_shape(parameter, (0,))
         elif isinstance(layer, nn.Dense):
-            _reshape(layer.weight, (layer._units, 0))
+            _reset_shape(layer.weight, (layer._units, 0))
 
 
-def _reshape(parameter: Any, shape: Tuple[int, ...]) -> None:
-    """Set a shape anew; Gluon's own setter refuses to open one that is known."""
-    parameter._shape, parameter._var = shape, None  # the symbol that it may have made holds the old shape
+def _reset_shape(parameter: Any, shape: Tuple[int, ...]) -> None:
+    """Set a shape that contains 0 for sides to infer.
+
+    Gluon 1.9.1: assigning `Parameter.shape` fails if the shape was known, and the cached variable keeps the
+    old one. To see it, assign ``parameter.shape = shape`` instead: AssertionError.
+    """
+    parameter._shape, parameter._var = shape, None
     parameter._allow_deferred_init = True
 
 
 def _layers(block: Any, prefix: str = "") -> Iterator[Tuple[str, Any]]:
-    """All blocks inside, each with the beginning of its parameters' structural names."""
+    """All blocks inside, each with the prefix of its parameters' structural names."""
     yield prefix, block
     for name, child in block._children.items():
         yield from _layers(child, f"{prefix}{name}.")

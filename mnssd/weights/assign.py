@@ -166,7 +166,7 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
 
     Parameters
     ----------
-    network : mnssd.nn.ssd.SSDHeads, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
+    network : mnssd.nn.heads.SSDHeads, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
         A detector's heads take the `features` of a classifier; a classifier takes its classifier layer, too.
     path : str
         A ``.params`` file: arrays named ``features.*`` (the Gluon zoo's and this package's classifiers),

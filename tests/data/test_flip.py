@@ -40,7 +40,7 @@ def test_it_is_the_mean_at_every_anchor(size: Tuple[int, int], head: str) -> Non
     scores, boxes = (p.asnumpy() for p in net.heads(x))
     other_scores, other_boxes = (p.asnumpy() for p in net.heads(mx.nd.array(x.asnumpy()[:, :, :, ::-1])))
     net.set_test_flip(True)
-    found_scores, found_boxes = net._mean_of_both(mx.nd, x)
+    found_scores, found_boxes = net._flip_averaged(mx.nd, x)
     np.testing.assert_allclose(
         found_scores.asnumpy(), (scores + other_scores[:, places]) / 2, rtol=0, atol=1e-4
     )

@@ -29,7 +29,7 @@ from mnssd.export.formats import onnx as onnx_format
 from mnssd.export.options import Formats
 from mnssd.export.parity import Rules
 from mnssd.inference.detector import Detector
-from mnssd.nn.ssd import STDS
+from mnssd.boxes import STDS
 from mnssd.runtime import processor
 
 ONNX = Formats(("onnx",))

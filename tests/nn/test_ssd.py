@@ -13,7 +13,8 @@ from mxnet.gluon.block import HybridBlock
 
 from mnssd import zoo
 from mnssd.nn import SSD, MobileNetV1, MobileNetV2
-from mnssd.nn.ssd import LitePredictor, SSDHeads, check_size
+from mnssd.nn.heads import LitePredictor, SSDHeads
+from mnssd.nn.ssd import check_size
 
 NETWORKS = {"v1": MobileNetV1, "v2": MobileNetV2}
 CLASSES = ("cat", "dog", "cow")

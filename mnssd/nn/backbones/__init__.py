@@ -6,15 +6,9 @@ Importing this package, and listing the names, imports neither MXNet nor NumPy.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ...registry import Registry
-
-SHORTCUTS = ("identity", "projection")
-"""Values of the option ``shortcut``, see `nn.layers.LinearBottleneck`; the first is the default."""
-
-ACTIVATIONS = ("relu", "relu6")
-"""Values of the option ``activation``, see `nn.layers.activation`; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +29,37 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """How to convert a checkpoint of another library to the parameter names of a backbone.
+
+    Attributes
+    ----------
+    source : str
+        Library and network, as in ``'timm MobileNetV1'``.
+    matches : callable
+        Whether the arrays of a file, by name, are such a checkpoint.
+    layer_name : callable
+        Name of a layer here, given its name there, as in ``'features.0'`` for ``'conv_stem'``; None if unknown.
+        Within a layer, ``weight`` and ``bias`` of BatchNorm become ``gamma`` and ``beta``.
+    adapt : callable, optional
+        Changes the renamed arrays where the networks differ in structure; returns them.
+    pixel_mean, pixel_std : float, optional
+        Pixels in 0..1 were normalized by these in training; ImageNet's mean and standard deviation if None.
+        `features.0` must then be the first convolution and `features.1` its BatchNorm.
+    note : str
+        For the user, as in ``'use --activation relu6'``.
+    """
+
+    source: str
+    matches: Callable[[Mapping[str, Any]], bool]
+    layer_name: Callable[[str], Optional[str]]
+    adapt: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
+    pixel_mean: Optional[float] = None
+    pixel_std: Optional[float] = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A classification network that detectors can be built on.
 
@@ -50,13 +75,15 @@ class Backbone:
     taps : tuple of Tap
         The two feature maps that SSD reads, larger one first.
     options : mapping of str to tuple of str
-        Options that `build` takes and their values; names are ``'shortcut'`` and ``'activation'``.
+        Options that `build` takes (``'shortcut'``, ``'activation'``) and their values, see `nn.choices`.
     widths : tuple of float
         Usual width multipliers; the first is the default.
     published : mapping of (float, int) to float
         Published ImageNet top-1 accuracy in percent by width and input size.
     weights : str
         Name of the default pretrained weights; empty if there are none.
+    conversions : tuple of Conversion
+        Checkpoints of other libraries that can be loaded.
     """
 
     name: str
@@ -66,6 +93,7 @@ class Backbone:
     widths: Tuple[float, ...] = (1.0,)
     published: Mapping[Tuple[float, int], float] = field(default_factory=dict)
     weights: str = ""
+    conversions: Tuple[Conversion, ...] = ()
 
 
 backbones: Registry[Backbone] = Registry("network", "mnssd.nn.backbones")

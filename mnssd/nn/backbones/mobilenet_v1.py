@@ -7,8 +7,9 @@ from typing import Any
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..choices import ACTIVATIONS
 from ..layers import add_conv, add_separable, scale_channels
-from . import ACTIVATIONS, Backbone, Tap, backbones
+from . import Backbone, Tap, backbones
 
 # Table 1 of the paper: (output channels, stride) of each separable block.
 BLOCKS = (

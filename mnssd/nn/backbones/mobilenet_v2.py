@@ -7,8 +7,9 @@ from typing import Any
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..choices import SHORTCUTS
 from ..layers import LinearBottleneck, add_conv, scale_channels
-from . import SHORTCUTS, Backbone, Tap, backbones
+from . import Backbone, Tap, backbones
 
 # Table 2 of the paper: (t, c, n, s). The Gluon zoo has its strides in the same blocks.
 STAGES = (
