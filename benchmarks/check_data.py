@@ -1,6 +1,6 @@
 """How long `mnssd check-data` takes for many annotations, and its memory.
 
-    python benchmarks/doctor.py FOLDER [--files 10000,100000] [--kinds voc,coco]
+    python benchmarks/check_data.py FOLDER [--files 10000,100000] [--kinds voc,coco]
 
 Makes a dataset of that many annotated images with three boxes each under FOLDER, its images links to a few
 JPEG files, and runs the command on it in a process of its own, without decoding (`--no-pixels`) and, for the

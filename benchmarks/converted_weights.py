@@ -1,8 +1,8 @@
 """Whether weights of torchvision and timm give here what they give there, on their own networks.
 
     .venv-peers/bin/pip install torchvision timm          # beside the PyTorch of `make bench`
-    .venv-peers/bin/python benchmarks/foreign_weights.py write FOLDER
-    .venv/bin/python benchmarks/foreign_weights.py check FOLDER
+    .venv-peers/bin/python benchmarks/converted_weights.py write FOLDER
+    .venv/bin/python benchmarks/converted_weights.py check FOLDER
 
 `write` makes networks with random weights and statistics and keeps them with their answers to random images;
 `check` loads them here and prints the largest difference. The classifier's bias, which the Gluon zoo's
