@@ -1,12 +1,13 @@
-"""What a detector gets wrong: each detection and each object with its verdict, and what is taken for what.
+"""Detection errors by type, confusion matrix and best operating points of a detector.
 
-Boxes are compared as the VOC metric does (inclusive pixels, IoU 0.5), images one by one, from the scores on
-at which each class has its best F1: that is where a user would set the bar.
+Boxes are compared as by the VOC metric (inclusive pixels, IoU 0.5), each class at the score threshold of its
+best F1, where a user would set it. The error types are those of TIDE (Bolya et al. 2020).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -15,46 +16,55 @@ from ..boxes import iou
 from ..data.sample import Detections, Sample
 from .voc import VOCResult
 
-MATCH = 0.5
-"""Overlap from which a detection is of an object."""
+MATCH_IOU = 0.5
+"""IoU threshold for a detection to match an object."""
 
-NEAR = 0.1
-"""Overlap from which a detection that is no match is a poor box rather than one of nothing."""
-
-KINDS = ("nothing", "class", "box", "both", "twice", "missed")
-"""Something where nothing is; another class; a poor box; both of these; an object found again; one missed."""
+NEAR_IOU = 0.1
+"""IoU threshold for an unmatched detection to be a localization error instead of one on background."""
 
 
-class ErrorType(NamedTuple):
-    """One of them.
+class ErrorType(str, Enum):
+    """What is wrong with a detection, or that an object has none."""
+
+    BACKGROUND = "background"
+    CLASS = "class"
+    LOCATION = "location"
+    CLASS_AND_LOCATION = "class and location"
+    DUPLICATE = "duplicate"
+    MISSED = "missed"
+
+
+class DetectionError(NamedTuple):
+    """One error of a detector.
 
     Attributes
     ----------
-    kind : str
-        One of `KINDS`.
+    type : ErrorType
     sample : Sample
     box : numpy.ndarray
-        ``(4,)`` the detection's, or the missed object's.
-    label, score : int, float
-        Answered; of the object, and NaN, when it was missed.
+        ``(4,)`` box of the detection, or of the missed object.
+    label : int
+        Predicted class, or the class of the missed object.
+    score : float
+        NaN for a missed object.
     truth : int
-        Row of the object in the sample, -1 where there is none.
-    overlap : float
-        With that object.
+        Row of the object in the sample; -1 for a detection on background.
+    iou : float
+        IoU with that object; 0 for a missed object.
     """
 
-    kind: str
+    type: ErrorType
     sample: Sample
     box: np.ndarray
     label: int
     score: float
     truth: int
-    overlap: float
+    iou: float
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where a class has its best F1, the harmonic mean of precision and recall."""
+class OperatingPoint:
+    """Score threshold of a class, with precision, recall and F1 there."""
 
     score: float
     precision: float
@@ -63,34 +73,34 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """All mistakes, and what was taken for what.
+class ErrorAnalysis:
+    """Errors of a detector on a dataset.
 
     Attributes
     ----------
-    mistakes : dict
-        Kind to its `ErrorType`s, the most certain first; missed ones the largest first.
+    errors : dict
+        `ErrorType` to errors, highest score first; missed objects largest first.
     confusion : numpy.ndarray
-        ``(C + 1, C + 1)`` int: rows are what there is, columns what was answered; the last row is
-        "nothing there", the last column "not found".
+        ``(C + 1, C + 1)`` int: rows are true classes, columns predicted classes; the last row is background,
+        the last column missed objects.
     """
 
-    mistakes: Dict[str, List[ErrorType]]
+    errors: Dict[ErrorType, List[DetectionError]]
     confusion: np.ndarray
 
 
-def best_points(result: VOCResult) -> Dict[str, Point]:
-    """For each class with detections and objects the point of its curve with the best F1."""
-    points: Dict[str, Point] = {}
+def best_f1_points(result: VOCResult) -> Dict[str, OperatingPoint]:
+    """Operating point of best F1, for each class with detections and objects."""
+    points: Dict[str, OperatingPoint] = {}
     for name, curve in result.curves.items():
         if not len(curve.scores):
             continue
         both = curve.precision + curve.recall
         f1 = 2 * curve.precision * curve.recall / np.where(both > 0, both, 1)
-        # Of equal scores all detections or none are taken, so only the last of them is a place to stop.
+        # A threshold includes all detections of equal score, so only the last of them can be chosen.
         last = np.append(curve.scores[1:] != curve.scores[:-1], True)
         best = int(np.where(last, f1, -1).argmax())
-        points[name] = Point(
+        points[name] = OperatingPoint(
             float(curve.scores[best]),
             float(curve.precision[best]),
             float(curve.recall[best]),
@@ -100,75 +110,81 @@ def best_points(result: VOCResult) -> Dict[str, Point]:
 
 
 def analyze_errors(
-    pairs: Iterable[Tuple[Sample, Detections]], classes: Sequence[str], points: Dict[str, Point]
-) -> Verdict:
-    """Compare detections with what is there.
+    pairs: Iterable[Tuple[Sample, Detections]], classes: Sequence[str], points: Dict[str, OperatingPoint]
+) -> ErrorAnalysis:
+    """Classify the errors of a detector.
 
     Parameters
     ----------
     pairs : iterable of (Sample, Detections)
     classes : sequence of str
     points : dict
-        From `best_points`; detections of classes that have none are left out.
+        Class name to operating point, see `best_f1_points`; detections of other classes are ignored.
     """
-    bar = np.array([points[name].score if name in points else np.inf for name in classes])
-    nothing = len(classes)
-    confusion = np.zeros((nothing + 1, nothing + 1), int)
-    mistakes: Dict[str, List[ErrorType]] = {kind: [] for kind in KINDS}
-    for sample, found in pairs:
-        found = found.take(np.flatnonzero(found.scores >= bar[found.labels]).tolist())
-        for mistake in _judge_image(sample, found, confusion):
-            mistakes[mistake.kind].append(mistake)
-    for kind, some in mistakes.items():
-        some.sort(key=(lambda m: -_area(m.box)) if kind == "missed" else (lambda m: -m.score))
-    return Verdict(mistakes, confusion)
+    thresholds = np.array([points[name].score if name in points else np.inf for name in classes])
+    confusion = np.zeros((len(classes) + 1, len(classes) + 1), int)
+    errors: Dict[ErrorType, List[DetectionError]] = {error_type: [] for error_type in ErrorType}
+    for sample, detections in pairs:
+        chosen = np.flatnonzero(detections.scores >= thresholds[detections.labels])
+        for error in _errors_of_image(sample, detections.take(chosen.tolist()), confusion):
+            errors[error.type].append(error)
+    for error_type, of_type in errors.items():
+        missed = error_type is ErrorType.MISSED
+        of_type.sort(key=(lambda error: -_area(error.box)) if missed else (lambda error: -error.score))
+    return ErrorAnalysis(errors, confusion)
 
 
 def _area(box: np.ndarray) -> float:
     return float((box[2] - box[0] + 1) * (box[3] - box[1] + 1))
 
 
-def _judge_image(sample: Sample, found: Detections, confusion: np.ndarray) -> List[ErrorType]:
-    nothing = len(confusion) - 1
-    overlaps = iou(found.boxes[:, None].astype(np.float64), sample.boxes.astype(np.float64), offset=1)
-    taken = np.zeros(len(sample.labels), bool)
-    answered = np.full(len(sample.labels), nothing)
-    wrong: List[ErrorType] = []
-    left: List[int] = []
-    for row in np.argsort(-found.scores, kind="stable"):
-        same = np.where(sample.labels == found.labels[row], overlaps[row], -1)
-        best = int(same.argmax()) if len(same) else -1
-        if best >= 0 and same[best] >= MATCH and not taken[best]:
-            taken[best], answered[best] = True, found.labels[row]
+def _errors_of_image(sample: Sample, detections: Detections, confusion: np.ndarray) -> List[DetectionError]:
+    background = missed = len(confusion) - 1
+    ious = iou(detections.boxes[:, None].astype(np.float64), sample.boxes.astype(np.float64), offset=1)
+    predicted = np.full(len(sample.labels), missed)  # class for each object
+    errors: List[DetectionError] = []
+    unmatched: List[int] = []
+    for row in np.argsort(-detections.scores, kind="stable"):
+        best = _best_object(ious[row], sample.labels == detections.labels[row])
+        if best >= 0 and ious[row][best] >= MATCH_IOU and predicted[best] == missed:
+            predicted[best] = detections.labels[row]
         else:
-            left.append(int(row))
-    for row in left:
-        label, score = int(found.labels[row]), float(found.scores[row])
-        best = int(overlaps[row].argmax()) if len(taken) else -1
-        overlap = float(overlaps[row][best]) if best >= 0 else 0.0
-        same = np.where(sample.labels == label, overlaps[row], -1)
-        own = int(same.argmax()) if len(same) else -1
-        if own >= 0 and same[own] >= MATCH:
-            kind, best, overlap = "twice", own, float(same[own])
-        elif best >= 0 and overlap >= MATCH:
-            kind = "class"
-            if not taken[best]:
-                taken[best], answered[best] = True, label
-        elif own >= 0 and same[own] >= NEAR:
-            kind, best, overlap = "box", own, float(same[own])
-        elif best >= 0 and overlap >= NEAR:
-            kind = "both"
-        else:
-            kind, best, overlap = "nothing", -1, 0.0
+            unmatched.append(int(row))
+    for row in unmatched:
+        label = int(detections.labels[row])
+        error_type, best = _classify(ious[row], sample.labels == label)
+        if error_type is ErrorType.CLASS and predicted[best] == missed:
+            predicted[best] = label
         if best >= 0 and sample.difficult[best]:
-            continue  # counts neither way
-        wrong.append(ErrorType(kind, sample, found.boxes[row], label, score, best, overlap))
-        if kind != "class":
-            confusion[nothing, label] += 1
-    for row, label in enumerate(sample.labels):
-        if sample.difficult[row]:
-            continue
-        confusion[label, answered[row]] += 1
-        if not taken[row]:
-            wrong.append(ErrorType("missed", sample, sample.boxes[row], int(label), float("nan"), row, 0.0))
-    return wrong
+            continue  # neither a true nor a false positive
+        best_iou = float(ious[row][best]) if best >= 0 else 0.0
+        score = float(detections.scores[row])
+        errors.append(DetectionError(error_type, sample, detections.boxes[row], label, score, best, best_iou))
+        if error_type is not ErrorType.CLASS:
+            confusion[background, label] += 1
+    for row in np.flatnonzero(~sample.difficult):
+        label = int(sample.labels[row])
+        confusion[label, predicted[row]] += 1
+        if predicted[row] == missed:
+            box = sample.boxes[row]
+            errors.append(DetectionError(ErrorType.MISSED, sample, box, label, float("nan"), int(row), 0.0))
+    return errors
+
+
+def _classify(ious: np.ndarray, same_class: np.ndarray) -> Tuple[ErrorType, int]:
+    """Error type of a detection without a match, and the row of the object it concerns, or -1."""
+    any_class, own_class = _best_object(ious, np.ones_like(same_class)), _best_object(ious, same_class)
+    if own_class >= 0 and ious[own_class] >= MATCH_IOU:
+        return ErrorType.DUPLICATE, own_class
+    if any_class >= 0 and ious[any_class] >= MATCH_IOU:
+        return ErrorType.CLASS, any_class
+    if own_class >= 0 and ious[own_class] >= NEAR_IOU:
+        return ErrorType.LOCATION, own_class
+    if any_class >= 0 and ious[any_class] >= NEAR_IOU:
+        return ErrorType.CLASS_AND_LOCATION, any_class
+    return ErrorType.BACKGROUND, -1
+
+
+def _best_object(ious: np.ndarray, allowed: np.ndarray) -> int:
+    """Row of the highest IoU among the allowed objects, or -1."""
+    return int(np.where(allowed, ious, -1).argmax()) if allowed.any() else -1

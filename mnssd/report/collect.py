@@ -14,14 +14,15 @@ import numpy as np
 
 from .. import __version__, zoo
 from ..data.dataset import Dataset
-from ..data.open import default_root, open_dataset, validation_lists
+from ..data.open import open_dataset
 from ..data.sample import Detections, Sample
 from ..errors import DataError, MnssdError
 from ..inference.predict import Skipped, evaluate
 from ..metrics.coco import COCOMetric, COCOResult
-from ..metrics.error_analysis import Point, Verdict, analyze_errors, best_points
+from ..metrics.error_analysis import ErrorAnalysis, OperatingPoint, analyze_errors, best_f1_points
 from ..metrics.voc import VOCMetric, VOCResult
 from ..runtime import processor, settings
+from ..train.options import DetectionOptions, DetectionTraining
 from ..train.run_folder import RunFolder
 from ..validation.boxes import check_anchors
 from ..validation.check import describe
@@ -38,7 +39,7 @@ class ReportData:
     name : str
         Name of the run folder.
     spec : zoo.DetectorSpec
-    options : dict
+    options : DetectionTraining
         Options of the run, from its ``config.yaml``.
     log : list of dict
         Rows of ``log.csv`` as text; empty where an epoch has no value.
@@ -56,7 +57,7 @@ class ReportData:
     coco : COCOResult
     points : dict
         Class name to its operating point with the best F1.
-    errors : Verdict
+    errors : ErrorAnalysis
         Detection errors and the confusion matrix.
     skipped : list of Skipped
         Images that could not be read.
@@ -66,7 +67,7 @@ class ReportData:
 
     name: str
     spec: zoo.DetectorSpec
-    options: Mapping[str, Any]
+    options: DetectionTraining
     log: List[Dict[str, str]]
     train: Dict[str, Any]
     val: Dict[str, Any]
@@ -76,8 +77,8 @@ class ReportData:
     notes: List[str]
     results: Dict[str, VOCResult]
     coco: COCOResult
-    points: Dict[str, Point]
-    errors: Verdict
+    points: Dict[str, OperatingPoint]
+    errors: ErrorAnalysis
     skipped: List[Skipped]
     versions: Dict[str, str]
 
@@ -99,13 +100,14 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
     MnssdError
         If the folder is not a detector's run, has no weights yet, or its dataset is missing.
     """
+    task = RunFolder(run).read_task()
+    if task != "detection":
+        raise MnssdError(f"{run}: expected a run of a detector, got task {task!r}")
     config = RunFolder(run).read_config()
-    if config.get("task") != "detection":
-        raise MnssdError(f"{run}: expected a run of a detector, got task {config.get('task')!r}")
-    options = {**config["options"], **({"data_root": data_root} if data_root else {})}
+    options: DetectionTraining = config.options.replace(data_root=data_root) if data_root else config.options
     net = zoo.load_detector(str(run))
-    train, val = _open_datasets(options, net.classes)
-    unmatched = check_anchors("", train, net.anchors, net.size, options["match_iou"])[1]
+    train, val = _open_datasets(options.data, net.classes)
+    unmatched = check_anchors("", train, net.anchors, net.size, options.data.match_iou)[1]
     voc12, coco = VOCMetric(net.classes, "voc12"), COCOMetric(net.classes)
     pairs: List[Tuple[Sample, Detections]] = []
 
@@ -121,10 +123,10 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
         net, val, "voc07", workers=settings.image_workers(), on_bad_image="skip", skipped=skipped, watch=watch
     )
     results = {"voc07": voc07, "voc12": voc12.result()}
-    points = best_points(results["voc12"])
+    points = best_f1_points(results["voc12"])
     return ReportData(
         name=run.resolve().name,
-        spec=zoo.read_spec(str(run / zoo.CONFIG_FILE)),
+        spec=config.spec,
         options=options,
         log=_read_log(run / "log.csv"),
         train={**describe(train), "boxes_without_anchor": unmatched},
@@ -142,17 +144,16 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
     )
 
 
-def _open_datasets(options: Mapping[str, Any], classes: Tuple[str, ...]) -> Tuple[Dataset, Dataset]:
-    kind, root, names = options["dataset"], options.get("data_root"), list(classes)
-    folder = Path(root or default_root(kind))
+def _open_datasets(options: DetectionOptions, classes: Tuple[str, ...]) -> Tuple[Dataset, Dataset]:
+    kind, folder, names = options.dataset, options.folder, list(classes)
     if not folder.is_dir():  # opening it would render the built-in dataset anew, perhaps with other images
         raise DataError(f"{folder}: the dataset of this run is missing; name its folder with --data-root")
-    train = open_dataset(kind, root, options.get("train_splits"), names, "train", allow_absent=True)
-    if options.get("overfit"):
-        train = train.first(int(options["overfit"]))
+    train = open_dataset(kind, folder, options.train_splits, names, "train", allow_absent=True)
+    if options.overfit:
+        train = train.first(options.overfit)
         return train, train
-    splits, share = validation_lists(options)
-    val = open_dataset(kind, root, splits, names, "val", allow_absent=True)
+    splits, share = options.validation_lists()
+    val = open_dataset(kind, folder, splits, names, "val", allow_absent=True)
     if share:
         train, val = train.hold_out(share)
     if not any((~sample.difficult).any() for sample in val):

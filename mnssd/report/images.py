@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.image import read_image
 from ..errors import ImageError
-from ..metrics.error_analysis import ErrorType, Verdict
+from ..metrics.error_analysis import DetectionError, ErrorAnalysis, ErrorType
 
 EXAMPLES = 12
 """Examples shown of each kind of error."""
@@ -25,22 +25,25 @@ CONTEXT = 0.6
 _MIN_MARGIN = 24
 _PREDICTED, _TRUTH = (235, 60, 40), (30, 190, 90)  # RGB; drawn solid and dashed, so color is not needed
 
-TITLES: Dict[str, Tuple[str, str]] = {
-    "nothing": (
+TITLES: Dict[ErrorType, Tuple[str, str]] = {
+    ErrorType.BACKGROUND: (
         "False positives on background",
         "No labeled object overlaps the detection. Check the labels first: the object may be unlabeled.",
     ),
-    "class": (
+    ErrorType.CLASS: (
         "Wrong class",
         "The box fits an object of another class. The object may also have a correct detection.",
     ),
-    "box": ("Poor localization", "Correct class, but the IoU with the object is below 0.5."),
-    "both": ("Wrong class and poor localization", "The IoU with an object of another class is below 0.5."),
-    "twice": (
+    ErrorType.LOCATION: ("Poor localization", "Correct class, but the IoU with the object is below 0.5."),
+    ErrorType.CLASS_AND_LOCATION: (
+        "Wrong class and poor localization",
+        "The IoU with an object of another class is below 0.5.",
+    ),
+    ErrorType.DUPLICATE: (
         "Duplicate detections",
         "A second detection of the same object, or one box around several objects.",
     ),
-    "missed": ("Missed objects", "Objects without a detection above the score threshold."),
+    ErrorType.MISSED: ("Missed objects", "Objects without a detection above the score threshold."),
 }
 """Kind of error, in the order shown, to its heading and explanation."""
 
@@ -57,18 +60,18 @@ class ExampleImage(NamedTuple):
 class ErrorGroup(NamedTuple):
     """All errors of one kind: their number and example images of the worst ones."""
 
-    kind: str
+    kind: ErrorType
     title: str
     hint: str
     total: int
     examples: List[ExampleImage]
 
 
-def draw_errors(errors: Verdict, classes: Sequence[str]) -> List[ErrorGroup]:
+def draw_errors(errors: ErrorAnalysis, classes: Sequence[str]) -> List[ErrorGroup]:
     """Draw the worst errors of each kind."""
     groups = []
     for kind, (title, hint) in TITLES.items():
-        of_kind = errors.mistakes[kind]
+        of_kind = errors.errors[kind]
         examples = []
         for error in of_kind[:EXAMPLES]:
             try:
@@ -79,11 +82,11 @@ def draw_errors(errors: Verdict, classes: Sequence[str]) -> List[ErrorGroup]:
     return groups
 
 
-def draw_error(error: ErrorType, classes: Sequence[str]) -> ExampleImage:
+def draw_error(error: DetectionError, classes: Sequence[str]) -> ExampleImage:
     """Draw the crop of one error."""
     sample = error.sample
     image = read_image(sample.image_path)
-    boxes = [] if error.kind == "missed" else [(error.box, False)]
+    boxes = [] if error.type is ErrorType.MISSED else [(error.box, False)]
     if error.truth >= 0:
         boxes.append((sample.boxes[error.truth], True))
     corners = np.array([box for box, _ in boxes])
@@ -103,15 +106,15 @@ def draw_error(error: ErrorType, classes: Sequence[str]) -> ExampleImage:
     return ExampleImage(url, size[0], size[1], caption(error, classes))
 
 
-def caption(error: ErrorType, classes: Sequence[str]) -> str:
+def caption(error: DetectionError, classes: Sequence[str]) -> str:
     """Describe an error in one line: predicted class and score, true class or IoU, image."""
     predicted, image = classes[error.label], error.sample.image_id
-    if error.kind == "missed":
+    if error.type is ErrorType.MISSED:
         return f"missed {predicted}, {image}"
     text = f"{predicted} {error.score:.2f}"
-    if error.kind in ("class", "both"):
+    if error.type in (ErrorType.CLASS, ErrorType.CLASS_AND_LOCATION):
         return f"{text}, labeled {classes[int(error.sample.labels[error.truth])]}, {image}"
-    iou = "" if math.isnan(error.overlap) or not error.overlap else f", IoU {error.overlap:.2f}"
+    iou = "" if math.isnan(error.iou) or not error.iou else f", IoU {error.iou:.2f}"
     return f"{text}{iou}, {image}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html.parser
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Tuple
@@ -16,12 +15,11 @@ import numpy as np
 import pytest
 
 from mnssd.cli.main import main
-from mnssd.data.sample import Detections, Sample
+from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
-from mnssd.metrics.error_analysis import KINDS, Point, analyze_errors, best_points
-from mnssd.metrics.voc import VOCMetric
+from mnssd.metrics.error_analysis import DetectionError, ErrorType
 from mnssd.report import plots
-from mnssd.report.images import TITLES, draw_mistake
+from mnssd.report.images import TITLES, draw_error
 from mnssd.tasks.run import train_detector
 
 SMALL: Dict[str, Any] = {
@@ -78,96 +76,18 @@ class Page(html.parser.HTMLParser):
         return " ".join(word for word in self.words if word)
 
 
-# ---- verdicts ----------------------------------------------------------------------------------------------
-
 CLASSES = ("cat", "dog")
-
-
-def sample(*objects: Tuple[float, ...], difficult: Tuple[int, ...] = ()) -> Sample:
-    table = np.array(objects, np.float32).reshape(-1, 5)
-    flags = np.isin(np.arange(len(table)), difficult)
-    return Sample("a", "a.jpg", table[:, :4], table[:, 4].astype(np.int32), flags, (100, 100))
-
-
-def found(*rows: Tuple[float, ...]) -> Detections:
-    table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(table[:, :4], table[:, 4].astype(np.int32), table[:, 5])
-
-
-ALL = {name: Point(0.1, 1, 1, 1) for name in CLASSES}
-CAT, DOG = (10, 10, 49, 49, 0), (60, 60, 99, 99, 1)
-
-
-@pytest.mark.parametrize(
-    ("objects", "answers", "kinds", "table"),
-    [
-        ([CAT], [(*CAT[:4], 0, 0.9)], [], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
-        ([CAT], [], ["missed"], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]),
-        ([], [(*CAT[:4], 0, 0.9)], ["nothing"], [[0, 0, 0], [0, 0, 0], [1, 0, 0]]),
-        ([CAT], [(*CAT[:4], 1, 0.9)], ["class"], [[0, 1, 0], [0, 0, 0], [0, 0, 0]]),
-        ([CAT], [(30, 10, 69, 49, 0, 0.9)], ["box", "missed"], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]),
-        ([CAT], [(30, 10, 69, 49, 1, 0.9)], ["both", "missed"], [[0, 0, 1], [0, 0, 0], [0, 1, 0]]),
-        ([CAT], [(*CAT[:4], 0, 0.9), (12, 10, 49, 49, 0, 0.8)], ["twice"], [[1, 0, 0], [0, 0, 0], [1, 0, 0]]),
-        ([CAT, DOG], [(*CAT[:4], 0, 0.9), (*DOG[:4], 1, 0.8)], [], [[1, 0, 0], [0, 1, 0], [0, 0, 0]]),
-        # The right class takes the object, though the wrong one is surer of it.
-        ([CAT], [(*CAT[:4], 1, 0.9), (*CAT[:4], 0, 0.5)], ["class"], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
-        # Too low a score is no answer.
-        ([CAT], [(*CAT[:4], 0, 0.05)], ["missed"], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]),
-    ],
-)
-def test_each_kind_of_mistake(objects: Any, answers: Any, kinds: List[str], table: Any) -> None:
-    verdict = analyze_errors([(sample(*objects), found(*answers))], CLASSES, ALL)
-    assert [kind for kind in KINDS for _ in verdict.mistakes[kind]] == kinds
-    assert verdict.confusion.tolist() == table
-
-
-def test_difficult_objects_count_neither_way() -> None:
-    verdict = analyze_errors([(sample(CAT, difficult=(0,)), found((12, 10, 60, 49, 1, 0.9)))], CLASSES, ALL)
-    assert not any(verdict.mistakes.values())
-    assert verdict.confusion.sum() == 0
-
-
-def test_rows_of_the_table_are_the_objects() -> None:
-    rng = np.random.default_rng(0)
-    pairs = []
-    for number in range(50):
-        boxes = rng.uniform(0, 60, (6, 4))
-        boxes[:, 2:] += boxes[:, :2] + 5
-        objects = [(*box, rng.integers(2)) for box in boxes[:3]]
-        answers = [(*(box + rng.normal(0, 3, 4)), rng.integers(2), rng.uniform()) for box in boxes[1:]]
-        one = sample(*objects, difficult=(0,))
-        pairs.append((replace(one, image_id=str(number)), found(*answers)))
-    verdict = analyze_errors(pairs, CLASSES, ALL)
-    labels = np.concatenate([s.labels[~s.difficult] for s, _ in pairs])
-    assert verdict.confusion[:2].sum(axis=1).tolist() == np.bincount(labels, minlength=2).tolist()
-    assert verdict.confusion[:2, 2].sum() == len(verdict.mistakes["missed"])
-    scores = [mistake.score for mistake in verdict.mistakes["nothing"]]
-    assert scores == sorted(scores, reverse=True)
-
-
-def test_best_f1_is_the_best() -> None:
-    metric = VOCMetric(CLASSES, "voc12")
-    metric.add(found((*CAT[:4], 0, 0.9), (70, 70, 90, 90, 0, 0.8), (80, 5, 95, 20, 0, 0.7)), sample(CAT))
-    point = best_points(metric.result())["cat"]
-    assert (point.score, point.precision, point.recall, point.f1) == (pytest.approx(0.9), 1, 1, 1)
-    assert "dog" not in best_points(metric.result())
-
-
-def test_equal_scores_are_taken_together() -> None:
-    metric = VOCMetric(CLASSES, "voc12")
-    metric.add(found((*CAT[:4], 0, 0.5), (70, 70, 90, 90, 0, 0.5)), sample(CAT))
-    assert best_points(metric.result())["cat"].precision == 0.5
 
 
 def test_a_picture_shows_answer_and_truth(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((100, 100, 3), 128, np.uint8))
-    one = sample(CAT)
-    one = replace(one, image_path=str(tmp_path / "a.png"))
-    verdict = analyze_errors([(one, found((30, 10, 69, 49, 0, 0.9)))], CLASSES, ALL)
-    picture = draw_mistake(verdict.mistakes["box"][0], CLASSES)
-    assert picture.text == "cat 0.90, overlap 0.33, a"
+    boxes, flags = np.array([[10, 10, 49, 49]], np.float32), np.zeros(1, bool)
+    sample = Sample("a", str(tmp_path / "a.png"), boxes, np.zeros(1, np.int32), flags, (100, 100))
+    error = DetectionError(ErrorType.LOCATION, sample, np.array([30, 10, 69, 49]), 0, 0.9, 0, 1 / 3)
+    picture = draw_error(error, CLASSES)
+    assert picture.text == "cat 0.90, IoU 0.33, a"
     assert max(picture.width, picture.height) == 320
-    assert set(TITLES) == set(KINDS)
+    assert set(TITLES) == set(ErrorType)
 
 
 # ---- the page ----------------------------------------------------------------------------------------------
