@@ -1,6 +1,6 @@
-"""Names -> networks, and a trained detector from its run folder.
+"""Networks by name, and trained networks from their run folders.
 
-Names read ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``,
+Names are ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``,
 ``ssdlite_480x320_mobilenet_v1_0.5``) and ``NETWORK[_WIDTH]`` for classifiers (``mobilenet_v2_0.75``).
 """
 
@@ -11,30 +11,63 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    ClassVar,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
+from .nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
 from .options import unknown_name
 
 _log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound="_Spec")
+S = TypeVar("S", bound="NetworkSpec")
 
-HEADS = ("ssd", "ssdlite")  # as nn.ssd.HEADS, which would load MXNet; a test compares them
 SIZES = ("300", "320", "512")
+"""Input sizes of detectors that `list_models` lists."""
 
 CONFIG_FILE = "config.yaml"
 BEST_FILE = "best.params"
 
+WIDEST = 16.0
+"""Largest width multiplier; a larger one comes from a damaged file, as the network would have 10^9 weights.
+"""
 
-class _Spec:
-    """To plain values and back; what both kinds of network have in common."""
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Structure of a network, stored with every run and export.
+
+    `section` is its key in ``config.yaml``, `network` a name in `nn.backbones`, `width` a multiplier, `size`
+    the input's ``(width, height)`` in pixels, `channels` the channel counts of pruned layers (`nn.resize`).
+    """
+
+    section: ClassVar[str]
+
+    classes: Tuple[str, ...]
+    network: str = "mobilenet_v2"
+    width: float = 1.0
+    size: Tuple[int, int] = (300, 300)
+    shortcut: str = SHORTCUTS[0]
+    activation: str = ACTIVATIONS[0]
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Plain lists, numbers and texts, for YAML and JSON."""
-        values = vars(self).items()  # a dataclass without slots
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in values}
+        """Plain lists, numbers and strings, for YAML and JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls: Type[S], values: Mapping[str, Any]) -> S:
@@ -44,95 +77,70 @@ class _Spec:
         return cls(**values)
 
 
-WIDEST = 16.0
-"""Width multipliers above it are taken for a damaged file: such a network has a thousand million weights."""
+@dataclass(frozen=True)
+class DetectorSpec(NetworkSpec):
+    """Structure of a detector."""
+
+    section: ClassVar[str] = "detector"
+
+    head: str = HEADS[0]
 
 
 @dataclass(frozen=True)
-class DetectorSpec(_Spec):
-    """Everything that decides a detector's structure; it is stored with every run and export."""
+class ClassifierSpec(NetworkSpec):
+    """Structure of a classifier; `val_crop` is the share of the image that validation crops."""
 
-    classes: Tuple[str, ...]
-    network: str = "mobilenet_v2"
-    width: float = 1.0
-    size: Tuple[int, int] = (300, 300)
-    head: str = "ssd"
-    shortcut: str = "identity"
-    activation: str = "relu"
-    channels: Mapping[str, int] = field(default_factory=dict)  # of pruned layers, see `nn.resize`
+    section: ClassVar[str] = "classifier"
 
-
-@dataclass(frozen=True)
-class ClassifierSpec(_Spec):
-    """Everything that decides a classifier's structure and input; it is stored with every run."""
-
-    classes: Tuple[str, ...]
-    network: str = "mobilenet_v2"
-    width: float = 1.0
     size: Tuple[int, int] = (224, 224)
-    shortcut: str = "identity"
-    activation: str = "relu"
     val_crop: float = 1.0
-    channels: Mapping[str, int] = field(default_factory=dict)
-
-
-def build_classifier(spec: ClassifierSpec) -> Any:
-    """The classifier that `spec` describes, not initialized."""
-    net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
-    _set_channels(net, spec.channels)
-    return net
-
-
-def _set_channels(block: Any, channels: Mapping[str, int]) -> None:
-    from .nn.resize import set_channels
-
-    try:
-        set_channels(block, channels)
-    except ValueError as error:
-        raise OptionError(str(error)) from error
 
 
 def build_backbone(
     network: str,
     width: float = 1.0,
     classes: int = 1000,
-    shortcut: str = "identity",
-    activation: str = "relu",
+    shortcut: str = SHORTCUTS[0],
+    activation: str = ACTIVATIONS[0],
 ) -> Any:
-    """A classifier, not initialized: `nn.MobileNetV1` or `nn.MobileNetV2`.
+    """Uninitialized classifier of a registered backbone.
 
     Raises
     ------
     OptionError
-        For an unknown network, or an option that the network does not have.
+        For an unknown network, or an option that the network does not take.
     """
     backbone = backbones[network]
     if not 0 < width <= WIDEST:
-        raise OptionError(
-            f"width {width}: a width multiplier is above 0, such as 0.5 or 1.0, and at most {WIDEST:g}"
-        )
+        raise OptionError(f"width: expected a multiplier above 0, at most {WIDEST:g}, got {width}")
     if classes < 1:
-        raise OptionError(f"classes {classes}: a classifier has at least 1")
-    options = {}
-    for name, value, default in (("shortcut", shortcut, "identity"), ("activation", activation, "relu")):
-        choices = backbone.options.get(name, (default,))
+        raise OptionError(f"classes: expected at least 1, got {classes}")
+    options = {"shortcut": shortcut, "activation": activation}
+    defaults = {"shortcut": SHORTCUTS[0], "activation": ACTIVATIONS[0]}
+    for name, value in options.items():
+        choices = backbone.options.get(name, (defaults[name],))
         if value not in choices:
-            raise OptionError(f"{name} {value!r}: {network} takes {' or '.join(choices)}")
-        if name in backbone.options:
-            options[name] = value
+            raise OptionError(f"{name}: {network} takes {' or '.join(choices)}, got {value!r}")
     try:
-        return backbone.build(width, classes, **options)
+        return backbone.build(width, classes, **{name: options[name] for name in backbone.options})
     except ValueError as error:
         raise OptionError(f"{network}: {error}") from error
 
 
+def build_classifier(spec: ClassifierSpec) -> Any:
+    """Uninitialized classifier from its structure."""
+    net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
+    _set_channels(net, spec.channels)
+    return net
+
+
 def build_detector(spec: DetectorSpec) -> Any:
-    """The detector that `spec` describes, not initialized: `nn.SSD`.
+    """Uninitialized detector (`nn.SSD`) from its structure.
 
     Raises
     ------
     OptionError
-        When there is no such detector.
+        If there is no such detector.
     """
     from . import nn
 
@@ -145,8 +153,17 @@ def build_detector(spec: DetectorSpec) -> Any:
     return net
 
 
+def _set_channels(block: Any, channels: Mapping[str, int]) -> None:
+    from .nn.resize import set_channels
+
+    try:
+        set_channels(block, channels)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
 def list_models(pattern: str = "*") -> List[str]:
-    """Names of networks; `get_model` takes other sizes and widths too.
+    """Names of networks; `get_model` takes other sizes and widths, too.
 
     Parameters
     ----------
@@ -174,25 +191,26 @@ def get_model(
     Parameters
     ----------
     name : str
-        See the module; for example ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``.
+        For example ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``; see `list_models`.
     classes : sequence of str, or int
-        Class names of a detector (default: Pascal VOC's 20), their number for a classifier (default 1000).
+        Class names of a detector (default: Pascal VOC's 20); names or number of a classifier's (default:
+        1000).
     pretrained_backbone : str, optional
-        A ``.params`` file to load the backbone from, see `weights.load_backbone`; the network is then
-        initialized. What became of the arrays is logged, as a warning unless the whole backbone was filled.
+        File to load the backbone from, see `weights.load_backbone`; the network is then initialized. The log
+        tells which arrays were used, as a warning if some of the backbone's are missing.
     **kwargs
-        ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
+        Options of the backbone: ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
 
     Returns
     -------
-    mnssd.nn.SSD, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
+    mnssd.nn.SSD, or the backbone's Gluon block
 
     Raises
     ------
     OptionError
-        For an unknown name (near ones are listed) or option.
+        For an unknown name (similar ones are listed) or option.
     WeightsError
-        When `pretrained_backbone` cannot be used.
+        If `pretrained_backbone` cannot be used.
     """
     head, size, network, width = parse_name(name)
     allowed = list(backbones[network].options)
@@ -200,22 +218,28 @@ def get_model(
         if option not in allowed:
             raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
     if head:
-        names = _voc_classes() if classes is None else classes
+        from .data.formats.voc import VOC_CLASSES
+
+        names = VOC_CLASSES if classes is None else classes
         if isinstance(names, (int, str)):
-            raise OptionError(f"{name}: classes is the list of class names of a detector, not {names!r}")
-        spec = DetectorSpec(tuple(names), network, width, size, head, **kwargs)
-        net = build_detector(spec)
+            raise OptionError(f"{name}: classes: expected a list of class names, got {names!r}")
+        net = build_detector(DetectorSpec(tuple(names), network, width, size, head=head, **kwargs))
     else:
         count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
         net = build_backbone(network, width, count, **kwargs)
     if pretrained_backbone:
         initialize(net)
-        _load_backbone(net.heads if head else net, pretrained_backbone)
+        from .weights import load_backbone
+
+        report = load_backbone(net.heads if head else net, pretrained_backbone)
+        partly = any("features." in name for name in report.missing + report.mismatched)
+        for line in report.lines():
+            _log.log(logging.WARNING if partly else logging.INFO, line)
     return net
 
 
 def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tuple[int, int]] = None) -> str:
-    """The name of the same network at another width, and, for a detector, another ``(width, height)``.
+    """Name of the same network with another width or, for a detector, another ``(width, height)``.
 
     Raises
     ------
@@ -265,12 +289,11 @@ def parse_name(name: str) -> ModelName:
 
 
 def initialize(net: Any, ctx: Any = None) -> None:
-    """Initial values for a network that starts from nothing.
+    """Initialize a network that starts without weights.
 
-    Gaussian with variance 2 / fan-in (He et al. 2015). Fan-in, because MXNet counts the fan-out of a
-    depthwise convolution as if every output saw every channel. The last gamma of a bottleneck with a
-    shortcut is 0, so that the network begins shallow (Goyal et al. 2017, section 5.1); what that gave stands
-    in benchmarks/SHAPES.md.
+    Gaussian with variance 2 / fan-in (He et al. 2015); fan-in because MXNet computes the fan-out of a
+    depthwise convolution as if every output read every channel. A block's `residual_gamma` starts at 0, so
+    that the network starts shallow (Goyal et al. 2017, section 5.1; measured in benchmarks/SHAPES.md).
     """
     import mxnet as mx
 
@@ -284,125 +307,95 @@ def initialize(net: Any, ctx: Any = None) -> None:
 
 
 def load_detector(path: str, ctx: Any = None) -> Any:
-    """A trained detector, from its run folder or from a parameter file inside one.
+    """Trained detector from its run folder, or from a parameter file in one.
 
     Parameters
     ----------
     path : str
         ``runs/NAME`` (its best weights) or ``runs/NAME/best.params``.
+    ctx : mxnet.Context, optional
 
     Returns
     -------
     mnssd.nn.SSD
-        With its classes, size and weights.
 
     Raises
     ------
     WeightsError
-        When something is missing or does not fit; it names the file.
+        If a file is missing or invalid; it names the file.
     """
-    from .weights import load_exactly
+    from .weights import load_strict
 
-    folder, weights = _run_files(path)
-    config = os.path.join(folder, CONFIG_FILE)
-    spec = read_spec(config)
-    try:
-        net = build_detector(spec)
-    except (OptionError, TypeError, ValueError, IndexError) as error:
-        raise WeightsError(f"{config}: not the configuration of a detector's run ({error})") from error
+    net, _, weights = _build_from_run(path, DetectorSpec, build_detector)
     net.anchor_boxes.initialize(ctx=ctx)
-    load_exactly(net.heads, weights, ctx)
+    load_strict(net.heads, weights, ctx)
     return net
 
 
 def load_classifier(path: str, ctx: Any = None) -> Tuple[Any, ClassifierSpec]:
-    """A trained classifier, from its run folder or from a parameter file inside one.
+    """Trained classifier and its structure; parameters and errors as for `load_detector`."""
+    from .weights import load_strict
 
-    Raises
-    ------
-    WeightsError
-        When something is missing or does not fit; it names the file.
-    """
-    from .weights import load_exactly
-
-    folder, weights = _run_files(path)
-    config = os.path.join(folder, CONFIG_FILE)
-    spec = read_classifier_spec(config)
-    try:
-        net = build_classifier(spec)
-    except (OptionError, TypeError, ValueError, IndexError) as error:
-        raise WeightsError(f"{config}: not the configuration of a classifier's run ({error})") from error
-    load_exactly(net, weights, ctx)
+    net, spec, weights = _build_from_run(path, ClassifierSpec, build_classifier)
+    load_strict(net, weights, ctx)
     return net, spec
 
 
-def _run_files(path: str) -> Tuple[str, str]:
-    """The run folder, and the parameter file in it."""
+def _build_from_run(path: str, kind: Type[S], build: Callable[[S], Any]) -> Tuple[Any, S, str]:
+    """Network without weights, its structure, and the parameter file to load."""
     is_folder = os.path.isdir(path)
     folder, weights = (path, os.path.join(path, BEST_FILE)) if is_folder else (os.path.dirname(path), path)
     if not os.path.exists(weights):
         if not os.path.exists(path):
             raise WeightsError(f"{path}: no such run folder or parameter file")
-        raise WeightsError(f"{weights}: missing; a run folder holds it after its first validation")
-    return folder, weights
+        raise WeightsError(f"{weights}: missing; it is written after the first validation of a run")
+    config = os.path.join(folder, CONFIG_FILE)
+    spec = read_spec(config, kind)
+    try:
+        return build(spec), spec, weights
+    except (OptionError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(f"{config}: not the configuration of a {kind.section} run ({error})") from error
 
 
-def read_spec(path: str) -> DetectorSpec:
-    """The detector's structure from a run's ``config.yaml``.
+def _load_strict(block: Any, path: str, ctx: Any) -> None:
+    from .weights import load_strict
+
+    load_strict(block, path, ctx)
+
+
+def read_spec(path: str, kind: Type[S]) -> S:
+    """Structure of a network from a run's ``config.yaml``.
+
+    Parameters
+    ----------
+    path : str
+    kind : type
+        `DetectorSpec` or `ClassifierSpec`.
 
     Raises
     ------
     WeightsError
-        When the file is missing or is not a run's.
+        If the file is missing, or is not the configuration of such a run.
     """
-    spec: DetectorSpec = _read_spec(path, "detector", DetectorSpec)
-    return spec
-
-
-def read_classifier_spec(path: str) -> ClassifierSpec:
-    """The same of a classifier's run."""
-    spec: ClassifierSpec = _read_spec(path, "classifier", ClassifierSpec)
-    return spec
-
-
-def read_channels(run: Optional[str], what: str) -> Dict[str, int]:
-    """Channel counts of a run's network that differ from its name's; none without a run.
-
-    Raises
-    ------
-    WeightsError
-        When it is no run of `what`: a detector, or a classifier.
-    """
-    if not run:
-        return {}
-    kind = DetectorSpec if what == "detector" else ClassifierSpec
-    return dict(_read_spec(os.path.join(run, CONFIG_FILE), what, kind).channels)
-
-
-def _read_spec(path: str, what: str, kind: Any) -> Any:
     import yaml
 
     try:
         with open(path, encoding="utf-8") as file:
-            return kind.from_dict(yaml.safe_load(file)[what])
+            return kind.from_dict(yaml.safe_load(file)[kind.section])
     except OSError as error:
         raise WeightsError(
-            f"{path}: {error.strerror}; weights are read together with the {CONFIG_FILE} of their run folder"
+            f"{path}: {error.strerror}; keep a parameter file beside the {CONFIG_FILE} of its run"
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: not the configuration of a {what}'s run ({error!r})") from error
+        raise WeightsError(f"{path}: not the configuration of a {kind.section} run ({error!r})") from error
 
 
-def _load_backbone(network: Any, path: str) -> None:
-    from .weights import load_backbone
+def read_channels(run: Optional[str], kind: Type[NetworkSpec]) -> Dict[str, int]:
+    """Channel counts of a run's network that pruning changed; empty if `run` is.
 
-    report = load_backbone(network, path)
-    partly = any("features." in name for name in report.missing + report.mismatched)
-    for line in report.lines():
-        _log.log(logging.WARNING if partly else logging.INFO, line)
-
-
-def _voc_classes() -> Tuple[str, ...]:
-    from .data.formats.voc import VOC_CLASSES
-
-    return tuple(VOC_CLASSES)
+    Raises
+    ------
+    WeightsError
+        If it is not a run of `kind`.
+    """
+    return dict(read_spec(os.path.join(run, CONFIG_FILE), kind).channels) if run else {}

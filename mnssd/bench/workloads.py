@@ -237,7 +237,7 @@ def _dataset(options: BenchOptions, classes: Optional[Sequence[str]] = None) -> 
 
 
 def _spec(options: BenchOptions, dataset: Dataset) -> zoo.DetectorSpec:
-    return zoo.DetectorSpec(dataset.classes, options.network, options.width, options.size, options.head)
+    return zoo.DetectorSpec(dataset.classes, options.network, options.width, options.size, head=options.head)
 
 
 def _detector(options: BenchOptions, ctx: mx.Context) -> Tuple[Any, Dataset]:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
-from ..bench.measure import plain_table
+from ..bench.measure import format_table
 from ..errors import MnssdError, OptionError
+from ..options import FLOAT, SIZE, Size, ValueType, from_mapping, given, option
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
-from ..train.options import parse_size
 
 if TYPE_CHECKING:
     from ..compress.cost import Costs
@@ -33,17 +32,23 @@ def parse_shape(text: str) -> Tuple[str, Tuple[int, ...]]:
     return name, tuple(map(int, sides.split("x")))
 
 
+def format_shape(shape: Tuple[str, Tuple[int, ...]]) -> str:
+    """The inverse of `parse_shape`."""
+    return f"{shape[0]}={'x'.join(map(str, shape[1]))}"
+
+
 @dataclass(frozen=True)
 class SummaryOptions:
     """Summary."""
 
-    width: Optional[float] = option(None, "width multiplier, for a network by name", parse=float)
-    size: Optional[Tuple[int, int]] = option(
-        None, "input in pixels, also WIDTHxHEIGHT (default: 224, or what the network says)", parse=parse_size
+    width: Optional[float] = option(None, "width multiplier, for a network by name", type=FLOAT)
+    size: Optional[Size] = option(
+        None, "input in pixels, also WIDTHxHEIGHT (default: 224, or what the network says)", type=SIZE
     )
     classes: int = option(0, "classes of a network by name (default: 1000, detectors 20)")
     input: Optional[Tuple[str, Tuple[int, ...]]] = option(
-        None, "name and shape of a symbol file's input, such as data=1x3x224x224", parse=parse_shape
+        None, "name and shape of a symbol file's input, such as data=1x3x224x224",
+        type=ValueType(parse_shape, format_shape),
     )
     json: bool = option(False, "print JSON")
     markdown: bool = option(False, "print Markdown tables")
@@ -78,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     for caption, head, rows in tables:
         if rows:
             print(f"\n{'## ' if options.markdown else ''}{caption}\n")
-            print(plain_table(head, rows, options.markdown))
+            print(format_table(head, rows, options.markdown))
     print(f"\n{_totals(costs)}")
     for line in costs.not_counted:
         print(f"not counted: {line}")
@@ -146,9 +151,9 @@ def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
     from ..train.run_folder import RunFolder
 
     config = str(path / zoo.CONFIG_FILE)
-    if RunFolder(path).read_config().get("task") != "classification":
-        return _count_detector(str(path), zoo.build_detector(zoo.read_spec(config)))
-    spec = zoo.read_classifier_spec(config)
+    if RunFolder(path).read_task() != "classification":
+        return _count_detector(str(path), zoo.build_detector(zoo.read_spec(config, zoo.DetectorSpec)))
+    spec = zoo.read_spec(config, zoo.ClassifierSpec)
     width, height = spec.size
     costs = count_block(zoo.build_classifier(spec), (1, 3, height, width))
     return f"{path}, {spec.network} x{spec.width:g} at {width}x{height}", costs, []

@@ -1,9 +1,9 @@
-"""The detection task: data, network, targets and loss of an SSD, for the loop."""
+"""The detection task: data, network, targets and loss of an SSD."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -12,224 +12,180 @@ from .. import zoo
 from ..data.dataset import Dataset
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
-from ..data.loader import Arrays, Batch, Loader
+from ..data.loader import Arrays, Batch
 from ..data.open import default_root, find_format, open_dataset
 from ..data.sample import Detections, Sample
-from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
-from ..graph.fast import fast_block
 from ..inference.draw import draw
 from ..inference.predict import Skipped, evaluate
 from ..runtime import settings
-from ..train.batchnorm import recalibrate_batchnorm
-from ..train.freezing import all_among, freeze
-from ..train.loop import ValidationResult
-from ..train.options import DetectionOptions, LoopOptions
+from ..train.options import DetectionOptions, DetectionTraining
+from ..train.task import ValidationResult
 from ..validation.check import short
-from ..weights import load_backbone
+from .base import BaseTask, BuiltTask, LoadedTask, load
 from .detection_loss import MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
 
-ZERO_AFTER, NOTHING = 3, 0.001
-"""So many validations in a row with less than this mAP, and the user is told."""
+ZERO_AFTER, ZERO_BELOW = 3, 0.001
+"""Number of validations in a row with an mAP below this value after which a warning is printed."""
 
-HOPELESS = (
-    f"mAP is 0 in {ZERO_AFTER} validations. Likely causes: boxes or classes of another format than they are "
-    "read as (`mnssd check-data` tells); a rate that is too high (--lr) or, from nothing, too few epochs; no "
-    "--weights. --overfit 4 learns four images by heart: if that fails, it is the data"
+ZERO_WARNING = (
+    f"mAP is 0 in {ZERO_AFTER} validations. Likely causes: boxes or classes in another format than expected (run "
+    "`mnssd check-data`); a learning rate that is too high (--lr); no --weights, or too few epochs without them. "
+    "--overfit 4 trains on four images only: if that fails, it is the data"
 )
 
-PICTURES, SHOWN_SCORE = 4, 0.3
-"""For TensorBoard: so many validation images, with the detections from this score on."""
+SHOWN_IMAGES, SHOWN_SCORE = 4, 0.3
+"""Number of validation images in TensorBoard, and the minimum score of the detections drawn on them."""
+
+_Built = BuiltTask[DetectionTraining, zoo.DetectorSpec, Dataset]
 
 
-class DetectionTask:
-    """See `train.loop.Task`.
+def build(options: DetectionTraining) -> _Built:
+    """Open the datasets and build a detector with random weights."""
+    data, loop = options.data, options.loop
+    settings.seed_everything(loop.seed)
+    if data.early_epochs >= loop.epochs:
+        raise OptionError(
+            f"--early-epochs {data.early_epochs}: expected fewer than --epochs {loop.epochs}, so that some remain "
+            "at --size"
+        )
+    ctx = settings.pick_context(loop.ctx)
+    train_set, val_set = _open_datasets(data, validate=bool(loop.val_interval))
+    spec = detector_spec(data, train_set.classes)
+    net = zoo.build_detector(spec)
+    zoo.initialize(net, ctx)
+    notes = list(dict.fromkeys([*train_set.notes, *(val_set.notes if val_set is not None else [])]))
+    name, last_layers = f"{data.head}-{data.network}-{data.dataset}", net.heads.last_convolutions()
+    return _Built(options, name, ctx, spec, net, net.heads, last_layers, train_set, val_set, notes)
 
-    Attributes
-    ----------
-    net : mnssd.nn.SSD
-    train_set, val_set : Dataset
-        `val_set` is None when nothing is to be measured.
-    notes : list of str
-        What the user should know before training starts.
-    """
 
-    def __init__(self, options: DetectionOptions, augment: AugmentOptions, loop: LoopOptions) -> None:
-        settings.seed_everything(loop.seed)
-        self._at_zero, self._pictures = 0, loop.tensorboard
-        self.options, self.ctx = options, settings.pick_context(loop.ctx)
-        self.train_set, self.val_set = _datasets(options, measure=bool(loop.val_interval))
-        self.name = f"{options.head}-{options.network}-{options.dataset}"  # of its run folders
-        self.spec = detector_spec(options, self.train_set.classes)
-        self.net = zoo.build_detector(self.spec)
-        zoo.initialize(self.net, self.ctx)
-        self.notes = [*self.train_set.notes]
-        if self.val_set is not None:
-            self.notes += [note for note in self.val_set.notes if note not in self.train_set.notes]
-        self._read: Read = read_image
-        if options.cache_images:
-            cache = ImageCache(options.cache_images)
-            self.notes.append(cache.refuse_if_too_large(self.train_set, options.size))
-            self._read = cache.read
-        loaded: List[Any] = []
-        if options.weights:
-            report = load_backbone(self.net.heads, options.weights)
-            self.notes, loaded = [*self.notes, *report.lines()], report.parameters
-        width, height = self.spec.size
-        self.net(
-            mx.nd.zeros((1, 3, height, width), ctx=self.ctx)
-        )  # settles the shapes that Gluon leaves open
-        self.notes += self._examined()
-        if loop.freeze:
-            self.notes.append(freeze(self.net.heads, loop.freeze))
-        self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
-        self.pretrained: Sequence[Any] = loaded
-        self.is_pretrained = all_among(self.last_layers, loaded)
-        self.workers = loop.workers if loop.workers >= 0 else settings.image_workers()
-        self.batches = Loader(self.train_set, self._load, loop.batch_size, loop.seed, self.workers)
-        self._full = self._early = self._at(self.net, augment)
-        if options.early_size:
-            self._early = self._at(zoo.build_detector(replace(self.spec, size=options.early_size)), augment)
-        if options.early_epochs >= loop.epochs:
-            raise OptionError(
-                f"--early-epochs {options.early_epochs} leaves none of --epochs {loop.epochs} for --size"
-            )
-        self.start_epoch(0)
-        if options.cls_loss == "focal" and not self.is_pretrained:
-            set_prior(self.net.heads.class_convolutions(), len(self.spec.classes))
-        if loaded and loop.recalibrate_batchnorm:
-            self.notes.append(recalibrate_batchnorm(self.block, loaded, self.batches, self.ctx))
-        self._forward = fast_block(self.block) if loop.fast_graph else self.block
-        self._forward.hybridize(static_alloc=True, static_shape=True)
+def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
+    """The structure of the detector that the options describe."""
+    channels = zoo.read_channels(data.structure, zoo.DetectorSpec)
+    return zoo.DetectorSpec(
+        classes, data.network, data.width, data.size, data.shortcut, data.activation, channels, data.head
+    )
 
-    def _examined(self) -> List[str]:
-        """What the doctor says of the boxes; the built-in images and a handful of images need none."""
-        if self.options.dataset == "shapes" or self.options.overfit:
-            return []
-        parts = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
-        name = self.options.dataset
-        root = self.options.data_root or default_root(name)
-        return short(
-            find_format(name, root), parts, "train",
-            self.spec.size, self.net.anchors, self.options.match_iou,
+
+def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Optional[Dataset]]:
+    train_set = open_dataset(
+        data.dataset, data.data_root, data.train_splits, data.classes, "train", download=data.download
+    )
+    val_set: Optional[Dataset] = None
+    if data.overfit:
+        val_set = train_set = train_set.first(data.overfit)
+    elif data.hold_out:
+        train_set, val_set = train_set.hold_out(data.hold_out)
+    elif validate:
+        val_set = open_dataset(
+            data.dataset, data.data_root, data.val_splits, list(train_set.classes), "val",
+            download=data.download, allow_absent=True,  # a misspelled class was reported for the training set
         )  # fmt: skip
+    return train_set, val_set if validate else None
+
+
+class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
+    """Detection, for the training loop; see `train.task.Task`."""
+
+    def __init__(self, loaded: LoadedTask[DetectionTraining, zoo.DetectorSpec, Dataset]) -> None:
+        built = loaded.built
+        width, height = built.spec.size
+        built.net(mx.nd.zeros((1, 3, height, width), ctx=built.ctx))  # initializes parameters of unknown shape
+        self.score_name = f"{built.options.data.metric} mAP"
+        self._zero_validations = 0
+        super().__init__(loaded)
+
+    @classmethod
+    def from_options(cls, options: DetectionTraining) -> DetectionTask:
+        """Build the task, load its weights and prepare it for training."""
+        return cls(load(build(options)))
+
+    def _set_up(self) -> None:
+        data = self.options.data
+        read: Read = read_image
+        if data.cache_images:
+            cache = ImageCache(data.cache_images)
+            self.notes.append(cache.check_space(self.train_set, data.size))
+            read = cache.read
+        self.notes += self._check_boxes()
+        self._full = self._early = self._at_size_of(self.net, read)
+        if data.early_size:
+            small = zoo.build_detector(replace(self.spec, size=data.early_size))
+            self._early = self._at_size_of(small, read)
+        self.start_epoch(0)
+
+    def _check_boxes(self) -> List[str]:
+        """Findings of `mnssd check-data`, except for the built-in images and a few images to overfit."""
+        data = self.options.data
+        if data.dataset == "shapes" or data.overfit:
+            return []
+        datasets = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
+        dataset_format = find_format(data.dataset, data.data_root or default_root(data.dataset))
+        return short(dataset_format, datasets, "train", self.spec.size, self.net.anchors, data.match_iou)
+
+    def _at_size_of(self, net: Any, read: Read) -> Tuple[TrainingSamples, MultiBoxLoss]:
+        """Samples and loss for the input size of `net`."""
+        data, augment = self.options.data, None if self.options.data.overfit else self.options.augment
+        samples = TrainingSamples(self.train_set, net.size, net.anchors, augment, data.match_iou, read)
+        return samples, MultiBoxLoss(data.cls_loss, data.box_loss, data.label_smoothing, net.anchors)
+
+    def _initialize_last_layers(self) -> None:
+        if self.options.data.cls_loss == "focal" and not self.is_pretrained:
+            set_prior(self.block.class_convolutions(), len(self.spec.classes))
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)
 
     def start_epoch(self, epoch: int) -> None:
-        """Choose the size of its images: see `DetectionOptions.early_size`."""
-        early = epoch < self.options.early_epochs
+        """Select the input size of the epoch; see `DetectionOptions.early_size`."""
+        early = epoch < self.options.data.early_epochs
         self._samples, self._loss = self._early if early else self._full
 
-    def _at(self, net: Any, augment: AugmentOptions) -> Tuple[TrainingSamples, MultiBoxLoss]:
-        """What training at the input size of `net` needs."""
-        options = self.options
-        samples = TrainingSamples(
-            self.train_set, net.size, net.anchors, None if options.overfit else augment, options.match_iou,
-            self._read,
-        )  # fmt: skip
-        loss = MultiBoxLoss(options.cls_loss, options.box_loss, options.label_smoothing, net.anchors)
-        return samples, loss
-
     def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
-        """As `MultiBoxLoss` says."""
+        """See `MultiBoxLoss`."""
         images, cls_target, box_target = batch.arrays
         cls_preds, box_preds = self._forward(mx.nd.array(images, ctx=self.ctx))
         loss = self._loss(cls_preds, box_preds, cls_target, box_target)
         return loss.total, {"loss": loss.total, "cls_loss": loss.classes, "box_loss": loss.boxes}
 
-    def weight(self, batch: Batch) -> float:
-        """Positive anchors."""
+    def normalizer(self, batch: Batch) -> float:
+        """Number of positive anchors."""
         return float(count_positives(batch.arrays[1]))
 
-    def validate(self) -> Optional[ValidationResult]:
-        """Average precision on the validation set, of the weights as they are now."""
+    def validate(self) -> ValidationResult:
+        """Average precision of the current weights on the validation set."""
         if self.val_set is None:
-            return None
+            return ValidationResult()
+        metric = self.options.data.metric
         skipped: List[Skipped] = []
         shown: List[Tuple[Sample, Detections]] = []
 
-        def watch(sample: Sample, detections: Detections) -> None:
-            if self._pictures and len(shown) < PICTURES:
+        def keep_first(sample: Sample, detections: Detections) -> None:
+            if self.options.loop.tensorboard and len(shown) < SHOWN_IMAGES:
                 shown.append((sample, detections))
 
         result = evaluate(
-            self.net,
-            self.val_set,
-            self.options.metric,
-            workers=self.workers,
-            on_bad_image="skip",
-            skipped=skipped,
-            watch=watch,
-        )
+            self.net, self.val_set, metric, workers=self.workers, on_bad_image="skip", skipped=skipped,
+            watch=keep_first,
+        )  # fmt: skip
         score = None if np.isnan(result.mean_ap) else round(result.mean_ap, 5)
-        row: Dict[str, Any] = {"metric": self.options.metric, "mAP": score}
+        columns: Dict[str, Any] = {"metric": metric, "mAP": score}
         if skipped:
-            row["val_skipped"] = len(skipped)
-        row.update(
+            columns["val_skipped"] = len(skipped)
+        columns.update(
             {f"AP {name}": round(ap, 4) for name, ap in result.ap_per_class.items() if not np.isnan(ap)}
         )
-        self._at_zero = self._at_zero + 1 if score is not None and score < NOTHING else 0
-        warning = HOPELESS if self._at_zero == ZERO_AFTER else ""
-        return ValidationResult(self.score_name, score, row, warning, [self._drawn(*pair) for pair in shown])
+        is_zero = score is not None and score < ZERO_BELOW
+        self._zero_validations = self._zero_validations + 1 if is_zero else 0
+        warning = ZERO_WARNING if self._zero_validations == ZERO_AFTER else ""
+        images = [self._draw(sample, detections) for sample, detections in shown]
+        return ValidationResult(self.score_name, score, columns, warning, images)
 
-    def _drawn(self, sample: Sample, detections: Detections) -> np.ndarray:
+    def _draw(self, sample: Sample, detections: Detections) -> np.ndarray:
         rows = np.flatnonzero(detections.scores >= SHOWN_SCORE)
         return draw(read_image(sample.image_path), detections.take(rows.tolist()), self.net.classes)
 
-    def config(self) -> Mapping[str, Any]:
-        """What evaluation and export need to know of the run."""
-        return {"task": "detection", "detector": self.spec.as_dict()}
-
-    @property
-    def score_name(self) -> str:
-        """Of the score that `validate` gives."""
-        return f"{self.options.metric} mAP"
-
-    def introduction(self) -> List[str]:
-        """Lines for the user."""
-        spec, val = self.spec, ""
-        if self.val_set is not None:
-            val = f", measuring on {self.val_set.name}: {len(self.val_set)}"
-        return [
-            f"{spec.head} on {spec.network} x{spec.width:g} at {spec.size[0]}x{spec.size[1]}",
-            f"{len(spec.classes)} classes: {', '.join(spec.classes)}",
-            f"training on {self.train_set.name}: {len(self.train_set)} images{val}",
-        ]
-
-
-def detector_spec(options: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
-    """The network that the options describe."""
-    channels = zoo.read_channels(options.structure, "detector")
-    return zoo.DetectorSpec(
-        classes,
-        options.network,
-        options.width,
-        options.size,
-        options.head,
-        options.shortcut,
-        options.activation,
-        channels,
-    )
-
-
-def _datasets(options: DetectionOptions, measure: bool) -> Tuple[Dataset, Optional[Dataset]]:
-    train_set = open_dataset(
-        options.dataset, options.data_root, options.train_splits, options.classes, "train",
-        download=options.download,
-    )  # fmt: skip
-    if options.overfit:
-        train_set = train_set.first(options.overfit)
-        return train_set, train_set if measure else None
-    if options.hold_out:
-        train_set, held_out = train_set.hold_out(options.hold_out)
-        return train_set, held_out if measure else None
-    if not measure:
-        return train_set, None
-    val_set = open_dataset(
-        options.dataset, options.data_root, options.val_splits, list(train_set.classes), "val",
-        download=options.download, allow_absent=True,  # a misspelt class has been found by now
-    )  # fmt: skip
-    return train_set, val_set
+    def _network_summary(self) -> str:
+        spec = self.spec
+        return f"{spec.head} on {spec.network} x{spec.width:g} at {spec.size[0]}x{spec.size[1]}"

@@ -1,36 +1,33 @@
-"""What can be said about a training run, each with its line of help."""
+"""Options of training runs, and their defaults by dataset."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
-from ..data.classification.options import ClassAugmentOptions
+from ..data.classification.options import CLASSIFICATION_ROOTS, ClassAugmentOptions
+from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
-from ..options import from_mapping, names_list, option, unknown_name
+from ..nn.backbones import backbones
+from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from ..options import (
+    NAMES,
+    SIZE,
+    Overrides,
+    Size,
+    convert,
+    format_value,
+    from_mapping,
+    option,
+    require,
+    unknown_name,
+)
 
-T = TypeVar("T")
-
-DATASETS = (
-    "auto",
-    "shapes",
-    "voc",
-    "coco",
-    "yolo",
-    "csv",
-    "recordio",
-)  # as data.registry.KINDS; a test compares
-CLASS_DATASETS = ("shapes", "folder", "recordio", "cifar10")  # as data.labelled_sets.OPENERS; a test compares
-
-
-def parse_size(text: str) -> Tuple[int, int]:
-    """Parse ``300`` or ``480x320`` (width x height) into ``(width, height)``."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
-    if match is None:
-        raise ValueError(f"a size is a number or WIDTHxHEIGHT, not {text!r}")
-    return int(match[1]), int(match[2] or match[1])
+T = TypeVar("T", bound="_Training")
 
 
 @dataclass(frozen=True)
@@ -38,85 +35,75 @@ class LoopOptions:
     """Training."""
 
     epochs: int = option(60, "passes over the training images")
-    batch_size: int = option(16, "images a step, over all workers")
-    lr: float = option(0.01, "highest learning rate, for the batch size given")
+    batch_size: int = option(16, "images per step, over all processes")
+    lr: float = option(0.01, "peak learning rate for the given batch size")
     predictor_lr: float = option(
-        1.0, "learning rate of the last layers, which say classes and boxes, as a multiple of --lr"
+        1.0, "learning rate of the layers that predict classes and boxes, as a multiple of --lr"
     )
     pretrained_lr: float = option(
-        1.0, "learning rate of what --weights gave, as a multiple of --lr (and of --predictor-lr)"
+        1.0, "learning rate of parameters loaded by --weights, as a multiple of --lr (and of --predictor-lr)"
     )
     optimizer: str = option(
-        "sgd", "gradient descent with momentum, or AdamW, which wants a lower --lr", choices=("sgd", "adamw")
+        "sgd", "SGD with momentum, or AdamW, which needs a lower --lr", choices=("sgd", "adamw")
     )
-    schedule: str = option("cosine", "how the learning rate falls", choices=("cosine", "step"))
-    warmup: float = option(1.0, "epochs in which the learning rate rises from 0")
-    momentum: float = option(0.9, "momentum of the gradient descent; AdamW's first beta")
+    schedule: str = option(
+        "cosine", "decay of the learning rate: cosine, or two steps of 1/10", choices=("cosine", "step")
+    )
+    warmup: float = option(1.0, "epochs of linear warm-up of the learning rate")
+    momentum: float = option(0.9, "momentum of SGD; beta1 of AdamW")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
-    clip_gradient: float = option(0.0, "longest gradient, L2 norm over all weights; 0 for no limit")
+    clip_gradient: float = option(
+        0.0, "maximum L2 norm of the gradient of all parameters together; 0 for no limit"
+    )
     max_skipped_steps: int = option(
-        10, "steps in a row that are left out because their loss is not finite; one more ends the run"
+        10, "consecutive steps that may be skipped because their loss is not finite; one more stops the run"
     )
     ema: float = option(
-        0.0, "decay a step of a moving average of the weights, which is measured and kept as best; 0 for none"
+        0.0, "decay per step of a moving average of the weights, which is evaluated and saved; 0 for none"
     )
     recalibrate_batchnorm: bool = option(
-        True, "with --weights: start from BatchNorm statistics of these images; the answers stay the same"
+        True, "with --weights: re-estimate BatchNorm statistics on the training images; outputs do not change"
     )
     freeze: str = option(
-        "", "regular expression: parameters whose name it finds stay as they are, statistics too"
+        "", "freeze parameters whose names match this regular expression, including BatchNorm statistics"
     )
-    seed: int = option(0, "of everything random")
-    workers: int = option(-1, "threads that prepare images beside the computation; -1 for what suits here")
-    val_interval: int = option(1, "epochs between validations; 0 for never")
+    seed: int = option(0, "random seed")
+    workers: int = option(-1, "threads that load images; -1 chooses for this machine")
+    val_interval: int = option(1, "epochs between validations; 0 for none")
     save_minutes: float = option(
-        5.0, "minutes between checkpoints within an epoch, beside the one at its end; 0 for none"
+        5.0, "minutes between checkpoints within an epoch, besides the one at its end; 0 for none"
     )
-    keep_every: int = option(0, "epochs between checkpoints that are kept, as epoch-N.ckpt; 0 for none")
-    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    keep_every: int = option(0, "epochs between checkpoints that are kept as epoch-N.ckpt; 0 for none")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     kvstore: str = option(
         "local",
-        "how gradients are summed: within this process, or over the workers that `mnssd launch` starts",
+        "where gradients are summed: in this process, or over the processes of `mnssd launch` (dist_sync)",
         choices=("local", "device", "dist_sync"),
     )
     gradient_compression: float = option(
-        0.0, "with dist_sync, threshold of MXNet's 2-bit compression of the gradients sent; 0 for none"
+        0.0, "with --kvstore dist_sync: threshold of MXNet's 2-bit gradient compression; 0 for none"
     )
-    fast_graph: bool = option(
-        True, "train through the rewritten graph (same network, several times faster; needs AVX2)"
-    )
-    tensorboard: bool = option(False, "write RUN/tensorboard, too; needs the extra of that name")
+    fast_graph: bool = option(True, "train on an equivalent graph that is several times faster; needs AVX2")
+    tensorboard: bool = option(False, "also log to RUN/tensorboard; needs the extra `tensorboard`")
     recipe: str = option(
-        "", "named set of options, or a YAML file of them; other arguments go before it", metavar="NAME"
+        "", "named set of options, or a YAML file of them; command-line options override it", metavar="NAME"
     )
-    output: str = option("", "run folder (default: runs/NETWORK-DATASET, numbered)")
-    resume: str = option(
-        "", "run folder to go on with, or 'auto' for the one given by --output", metavar="RUN"
-    )
+    output: str = option("", "run folder", metavar="RUN", shown="runs/NETWORK-DATASET, numbered if taken")
+    resume: str = option("", "run folder to resume, or 'auto' for the one of --output", metavar="RUN")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        rates = ("lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup")
-        for name in (
-            *rates,
-            "gradient_compression",
-            "max_skipped_steps",
-            "val_interval",
-            "save_minutes",
-            "keep_every",
-        ):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must not be negative, nor infinite, not {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be at least 0 and below 1, such as 0.999, not {self.ema}")
-        if self.workers < -1:
-            raise ValueError(f"workers must be -1 or more, not {self.workers}")
+        require(self, "at least 1", lambda value: value >= 1, "epochs", "batch_size")
+        require(
+            self, "a finite number of at least 0", lambda value: 0 <= value < float("inf"),
+            "lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup",
+            "gradient_compression", "max_skipped_steps", "val_interval", "save_minutes", "keep_every",
+        )  # fmt: skip
+        require(self, "at least 0 and below 1, such as 0.999", lambda value: 0 <= value < 1, "ema")
+        require(self, "at least -1", lambda value: value >= -1, "workers")
         try:
             re.compile(self.freeze)
         except re.error as error:
-            raise ValueError(f"freeze: {self.freeze!r} is no regular expression ({error})") from error
+            raise ValueError(f"freeze: {self.freeze!r} is not a regular expression ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -124,225 +111,290 @@ class DetectionOptions:
     """Data and network."""
 
     dataset: str = option(
-        "shapes", "what to train on; auto, whatever it is, where --data-root alone is given", choices=DATASETS
+        "shapes", "dataset format; auto recognizes it", choices=dataset_names,
+        shown="shapes, or auto with --data-root",
+    )  # fmt: skip
+    data_root: Optional[str] = option(
+        None, "folder of the dataset", metavar="DIR", shown="that of the format, such as data/shapes"
     )
-    data_root: Optional[str] = option(None, "where it lies (default: data/VOCdevkit, data/shapes)")
-    train_splits: Optional[str] = option(None, "image lists to train on, as 2007_trainval+2012_trainval")
-    val_splits: Optional[str] = option(None, "image lists to measure on, as 2007_test")
+    train_splits: Optional[str] = option(
+        None, "image lists to train on", metavar="LIST+LIST", shown="train; voc 2007_trainval+2012_trainval"
+    )
+    val_splits: Optional[str] = option(
+        None, "image lists to validate on", metavar="LIST+LIST",
+        shown="val, else test, else a tenth of the training list; voc 2007_test",
+    )  # fmt: skip
     hold_out: float = option(
-        0.0, "share of the training images that is measured on instead of them, and not trained on"
+        0.0, "share of the training images that is held out of training and validated on instead"
     )
     classes: Optional[List[str]] = option(
-        None, "names, separated by commas (default: all of them)", parse=names_list
+        None, "class names, separated by commas", type=NAMES, metavar="NAME,...", shown="all of the dataset"
     )
-    download: bool = option(False, "fetch the dataset's official archives where they are missing")
+    download: bool = option(False, "download the official archives of the dataset if they are missing")
     cache_images: Optional[str] = option(
-        None, "keep decoded images in this folder and read them from there; for large files", metavar="DIR"
+        None, "cache decoded images in this folder; helps with large image files", metavar="DIR"
     )
-    network: str = option("mobilenet_v2", "backbone", choices=("mobilenet_v1", "mobilenet_v2"))
+    network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
-    shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
-    activation: str = option("relu", "activation of mobilenet_v1", choices=("relu", "relu6"))
-    size: Tuple[int, int] = option(
-        (300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", parse=parse_size
+    shortcut: str = option(
+        "identity", "shortcuts of mobilenet_v2; projection adds some where channels differ", choices=SHORTCUTS
     )
-    early_size: Optional[Tuple[int, int]] = option(
-        None, "network input during the first --early-epochs: smaller is quicker", parse=parse_size
+    activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
+    size: Size = option((300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=SIZE)
+    early_size: Optional[Size] = option(
+        None, "smaller network input for the first --early-epochs, which train faster", type=SIZE
     )
-    early_epochs: int = option(0, "of the --epochs, those with images of --early-size")
+    early_epochs: int = option(0, "epochs at --early-size")
     head: str = option(
-        "ssd", "plain or depthwise-separable heads and extra layers", choices=("ssd", "ssdlite")
+        "ssd", "SSD heads and extra layers: plain or depthwise separable (SSDLite)", choices=HEADS
     )
     weights: Optional[str] = option(
-        None,
-        "file to start from: .params, also of a detector, or .pth or .safetensors of torchvision or timm",
-        metavar="FILE",
+        None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
     )
     structure: Optional[str] = option(
-        None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
+        None, "run folder whose channel counts are used, such as one written by `mnssd prune`", metavar="RUN"
     )
-    match_iou: float = option(0.5, "overlap with an object from which an anchor is to find it")
+    match_iou: float = option(0.5, "IoU threshold for a positive anchor")
     cls_loss: str = option(
-        "ohem", "cross entropy with hard negatives, or focal loss of all", choices=("ohem", "focal")
-    )
+        "ohem", "cross entropy with hard negative mining, or focal loss over all anchors",
+        choices=("ohem", "focal"),
+    )  # fmt: skip
     box_loss: str = option(
-        "smooth_l1", "of the offsets, or of the boxes' overlap", choices=("smooth_l1", "giou")
+        "smooth_l1", "smooth L1 of the offsets, or GIoU of the boxes", choices=("smooth_l1", "giou")
     )
-    label_smoothing: float = option(0.0, "share of an object's label that is spread over all classes")
-    metric: str = option("voc07", "average precision", choices=("voc07", "voc12"))
+    label_smoothing: float = option(0.0, "label smoothing of object classes")
+    metric: str = option(
+        "voc07", "average precision from 11 points, or from the whole curve", choices=("voc07", "voc12")
+    )
     overfit: int = option(
-        0, "train and measure on the first N images, not augmented: a check that learning works"
+        0, "train and validate on the first N images, without augmentation, to check that learning works"
     )
 
     def __post_init__(self) -> None:
-        if self.overfit < 0:
-            raise ValueError(f"overfit must not be negative, not {self.overfit}")
-        if not 0 < self.match_iou <= 1:
-            raise ValueError(f"match_iou is above 0 and at most 1, not {self.match_iou}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
-        if not 0 <= self.hold_out < 1:
-            raise ValueError(f"hold_out is at least 0 and below 1, not {self.hold_out}")
-        if self.early_epochs < 0 or (self.early_size is None) != (self.early_epochs == 0):
-            raise ValueError("early_size and early_epochs go together, such as 192 and 30")
+        require(self, "at least 0", lambda value: value >= 0, "overfit", "early_epochs")
+        require(self, "above 0 and at most 1", lambda value: 0 < value <= 1, "match_iou")
+        require(self, "at least 0 and below 1", lambda value: 0 <= value < 1, "label_smoothing", "hold_out")
+        if (self.early_size is None) != (self.early_epochs == 0):
+            raise ValueError("early_size and early_epochs need each other, such as 192 and 30")
         if self.hold_out and self.overfit:
-            raise ValueError("overfit measures on the images it trains on; leave out hold_out")
+            raise ValueError("hold_out and overfit exclude each other; omit one of them")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the dataset."""
+        from ..data.open import default_root
+
+        return Path(self.data_root or default_root(self.dataset))
+
+    def validation_lists(self) -> Tuple[str, float]:
+        """Lists that the run is validated on, and the share that is held out of them.
+
+        The share is 0 if the lists are used whole; otherwise they are the training lists.
+        """
+        from ..data.open import default_splits
+
+        role, named = ("train", self.train_splits) if self.hold_out else ("val", self.val_splits)
+        return named or default_splits(self.dataset, role, self.data_root), self.hold_out
 
 
 @dataclass(frozen=True)
 class ClassificationOptions:
     """Data and network."""
 
-    dataset: str = option("shapes", "what to train on", choices=CLASS_DATASETS)
+    dataset: str = option("shapes", "dataset format", choices=tuple(CLASSIFICATION_ROOTS))
     data_root: Optional[str] = option(
-        None, "where it lies (default: data/shapes, data/images, data/recordio, data/cifar10)", metavar="DIR"
+        None, "folder of the dataset", metavar="DIR", shown=", ".join(CLASSIFICATION_ROOTS.values())
     )
-    download: bool = option(False, "fetch the official archive of cifar10 where it is missing")
-    network: str = option("mobilenet_v2", "network", choices=("mobilenet_v1", "mobilenet_v2"))
-    width: float = option(1.0, "width multiplier")
-    size: Tuple[int, int] = option(
-        (224, 224), "network input; the papers' resolutions are 224, 192, 160, 128 and 96", parse=parse_size
+    download: bool = option(False, "download the official archive of cifar10 if it is missing")
+    network: str = option("mobilenet_v2", "network", choices=backbones.names)
+    width: float = option(1.0, "width multiplier of the network")
+    size: Size = option((224, 224), "network input; the papers use 224, 192, 160, 128 and 96", type=SIZE)
+    shortcut: str = option(
+        "identity", "shortcuts of mobilenet_v2; projection adds some where channels differ", choices=SHORTCUTS
     )
-    shortcut: str = option("identity", "shortcuts of mobilenet_v2", choices=("identity", "projection"))
-    activation: str = option("relu", "activation of mobilenet_v1", choices=("relu", "relu6"))
+    activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
     weights: Optional[str] = option(
-        None,
-        "file to start from: .params, or .pth or .safetensors of torchvision or timm",
-        metavar="FILE",
+        None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
     )
     structure: Optional[str] = option(
-        None, "run folder whose channel counts are taken, as `mnssd prune` leaves them", metavar="RUN"
+        None, "run folder whose channel counts are used, such as one written by `mnssd prune`", metavar="RUN"
     )
-    class_weights: bool = option(False, "let classes with few images count more")
+    class_weights: bool = option(False, "give more weight to classes with few images")
     linear_probe: bool = option(
-        True,
-        "with --weights of other classes: fit the last layer to the training images before anything else",
+        True, "with --weights of other classes: fit the last layer to the training images first"
     )
 
     def __post_init__(self) -> None:
-        if min(self.size) < 32:
-            raise ValueError(f"size is at least 32, not {self.size[0]}x{self.size[1]}")
+        require(self, "at least 32 pixels", lambda value: min(value) >= 32, "size")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the dataset."""
+        return Path(self.data_root or CLASSIFICATION_ROOTS[self.dataset])
 
 
-DETECTION_KINDS = (DetectionOptions, AugmentOptions, LoopOptions)
-CLASSIFICATION_KINDS = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
+class _Training:
+    """All options of a training run, in groups; a subclass names the groups as its fields."""
 
-# Where a dataset wants other defaults than the rest: `python train_ssd.py` alone trains in minutes.
-DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    # From nothing in minutes: how each was found stands in benchmarks/SHAPES.md.
-    "shapes": {
-        "size": (128, 128),
-        "width": 0.5,
-        "epochs": 40,
-        "lr": 0.4,
-        "predictor_lr": 0.015,
-        "warmup": 2.0,
-        "val_interval": 10,
-        "color_probability": 0.7,
-        "hue": 90.0,
-        "expand_probability": 0.3,
-        "expand_ratio": 1.4,
-        "crop_overlaps": (),
-        "crop_scale": 0.6,
-        "crop_aspect": 1.33,
-        "crop_trials": 10,
-    },
-    **{kind: {"epochs": 60, "val_interval": 5} for kind in DATASETS if kind != "shapes"},
-}
+    task: ClassVar[str]
+    groups: ClassVar[Tuple[Type[Any], ...]]
+    defaults: ClassVar[Overrides]
+    data: Any
 
-# People's own images, from ImageNet weights or from nothing (benchmarks/CLASSIFICATION.md).
-PHOTOGRAPHS: Mapping[str, Any] = {
-    "epochs": 20,
-    "batch_size": 32,
-    "predictor_lr": 0.1,
-    "pretrained_lr": 0.1,
-    "val_interval": 2,
-    "label_smoothing": 0.1,
-    "operations": 2,
-}
+    @classmethod
+    def convert(cls, given: Mapping[str, Any], source: str = "options") -> Dict[str, Any]:
+        """Check names and convert values, each as `mnssd.options.convert`; raises OptionError."""
+        fields = {field.name: field for group in cls.groups for field in dataclasses.fields(group)}
+        try:
+            for name in given:
+                if name not in fields:
+                    raise ValueError(unknown_name("option", str(name), fields))
+            return {name: convert(fields[name], value) for name, value in given.items()}
+        except ValueError as error:
+            raise OptionError(f"{source}: {error}") from error
 
-# The same for classification. `shapes`: one run, one seed, reached top-1 .978 in three minutes on two
-# cores; cifar10 has not been tuned.
-CLASS_DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "shapes": {
-        "size": (64, 64),
-        "width": 0.35,
-        "batch_size": 64,
-        "epochs": 12,
-        "lr": 0.2,
-        "predictor_lr": 0.03,
-        "warmup": 1.0,
-        "operations": 1,
-        "crop_area": 0.6,
-    },
-    "folder": PHOTOGRAPHS,
-    "recordio": PHOTOGRAPHS,
-    "cifar10": {"size": (64, 64), "epochs": 40, "batch_size": 64, "lr": 0.1, "predictor_lr": 0.1},
-}
+    @classmethod
+    def resolve(cls: Type[T], given: Mapping[str, Any], source: str = "options") -> T:
+        """Resolve options: given values, then defaults of the dataset, then general defaults.
+
+        Parameters
+        ----------
+        given : mapping
+            Values by name, from the command line, a recipe, a run's configuration or Python.
+        source : str
+            Where the values come from, for error messages.
+
+        Raises
+        ------
+        OptionError
+            For an unknown name (near names are listed) or an invalid value.
+        """
+        given = cls.convert(given, source)
+        dataset = given.get("dataset") or cls._default_dataset(given)
+        defaults = {**cls.defaults.get("", {}), **cls.defaults.get(dataset, {}), "dataset": dataset}
+        values = {**defaults, **given}
+        parts = (
+            {name: values[name] for name in group.__dataclass_fields__ if name in values}
+            for group in cls.groups
+        )
+        return cls(*(from_mapping(group, part, source) for group, part in zip(cls.groups, parts)))
+
+    @classmethod
+    def _default_dataset(cls, given: Mapping[str, Any]) -> str:
+        return "shapes"
+
+    def values(self) -> Dict[str, Any]:
+        """All values by name."""
+        return {name: value for group in vars(self).values() for name, value in vars(group).items()}
+
+    def format(self, name: str) -> str:
+        """The value of an option as it is written on the command line."""
+        group = next(group for group in vars(self).values() if hasattr(group, name))
+        return format_value(group, name)
+
+    def replace(self: T, **changes: Any) -> T:
+        """Options with some values changed; checked as by `resolve`."""
+        return self.resolve({**self.values(), **changes})
 
 
 @dataclass(frozen=True)
-class DetectionTraining:
-    """All options of one detection training run."""
+class DetectionTraining(_Training):
+    """All options of a detection training run."""
 
     data: DetectionOptions
     augment: AugmentOptions
     loop: LoopOptions
 
+    task = "detection"
+    groups = (DetectionOptions, AugmentOptions, LoopOptions)
+    defaults: ClassVar[Overrides] = {
+        "": {"val_interval": 5},
+        # Reaches its accuracy without pretrained weights in minutes: benchmarks/SHAPES.md.
+        "shapes": {
+            "size": (128, 128),
+            "width": 0.5,
+            "epochs": 40,
+            "lr": 0.4,
+            "predictor_lr": 0.015,
+            "warmup": 2.0,
+            "val_interval": 10,
+            "color_probability": 0.7,
+            "hue": 90.0,
+            "expand_probability": 0.3,
+            "expand_ratio": 1.4,
+            "crop_overlaps": (),
+            "crop_scale": 0.6,
+            "crop_aspect": 1.33,
+            "crop_trials": 10,
+        },
+    }
+    """Defaults that all datasets (``''``) or one of them changes."""
+
+    @classmethod
+    def _default_dataset(cls, given: Mapping[str, Any]) -> str:
+        return "auto" if given.get("data_root") else "shapes"
+
 
 @dataclass(frozen=True)
-class ClassificationTraining:
-    """All options of one classification training run."""
+class ClassificationTraining(_Training):
+    """All options of a classification training run."""
 
     data: ClassificationOptions
     augment: ClassAugmentOptions
     loop: LoopOptions
 
-
-def resolve_detection(given: Mapping[str, Any], source: str) -> DetectionTraining:
-    """Detection options: the given values, then the dataset's defaults, then the general defaults.
-
-    Parameters
-    ----------
-    given : mapping
-        Option values by name.
-    source : str
-        Where the values come from, for error messages.
-
-    Raises
-    ------
-    OptionError
-        For an unknown name or an invalid value.
-    """
-    dataset = given.get("dataset", "auto" if given.get("data_root") else DetectionOptions.dataset)
-    values: Dict[str, Any] = {**DATASET_DEFAULTS.get(dataset, {}), "dataset": dataset, **given}
-    _refuse_unknown(values, DETECTION_KINDS, source)
-    data = _of(DetectionOptions, values, source)
-    if data.dataset not in DATASETS:
-        raise OptionError(f"{source}: dataset is one of {', '.join(DATASETS)}, not {dataset!r}")
-    return DetectionTraining(data, _of(AugmentOptions, values, source), _of(LoopOptions, values, source))
-
-
-def resolve_classification(given: Mapping[str, Any], source: str) -> ClassificationTraining:
-    """Classification options, resolved like those of `resolve_detection`."""
-    dataset = given.get("dataset", ClassificationOptions.dataset)
-    values: Dict[str, Any] = {**CLASS_DATASET_DEFAULTS.get(dataset, {}), **given}
-    _refuse_unknown(values, CLASSIFICATION_KINDS, source)
-    data = _of(ClassificationOptions, values, source)
-    if data.dataset not in CLASS_DATASETS:
-        raise OptionError(f"{source}: dataset is one of {', '.join(CLASS_DATASETS)}, not {dataset!r}")
-    return ClassificationTraining(
-        data, _of(ClassAugmentOptions, values, source), _of(LoopOptions, values, source)
-    )
-
-
-def _refuse_unknown(values: Mapping[str, Any], kinds: Sequence[Type[Any]], source: str) -> None:
-    known = [name for kind in kinds for name in kind.__dataclass_fields__]
-    for key in values:
-        if key not in known:
-            raise OptionError(f"{source}: {unknown_name('option', key, known)}")
+    task = "classification"
+    groups = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
+    defaults: ClassVar[Overrides] = {
+        # The user's own images, with or without ImageNet weights: benchmarks/CLASSIFICATION.md.
+        "": {
+            "epochs": 20,
+            "batch_size": 32,
+            "predictor_lr": 0.1,
+            "pretrained_lr": 0.1,
+            "val_interval": 2,
+            "label_smoothing": 0.1,
+            "operations": 2,
+        },
+        # Top-1 .978 in three minutes on two cores (one run, one seed).
+        "shapes": {
+            "size": (64, 64),
+            "width": 0.35,
+            "batch_size": 64,
+            "epochs": 12,
+            "lr": 0.2,
+            "predictor_lr": 0.03,
+            "pretrained_lr": 1.0,
+            "val_interval": 1,
+            "label_smoothing": 0.0,
+            "operations": 1,
+            "crop_area": 0.6,
+        },
+        # Not tuned.
+        "cifar10": {
+            "size": (64, 64),
+            "epochs": 40,
+            "batch_size": 64,
+            "lr": 0.1,
+            "pretrained_lr": 1.0,
+            "val_interval": 1,
+            "label_smoothing": 0.0,
+            "operations": 1,
+        },
+    }
 
 
-def _of(kind: Type[T], values: Mapping[str, Any], source: str) -> T:
-    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    return from_mapping(kind, {key: value for key, value in values.items() if key in fields}, source)
+Training = Union[DetectionTraining, ClassificationTraining]
+
+TRAININGS: Dict[str, Type[Any]] = {kind.task: kind for kind in (DetectionTraining, ClassificationTraining)}
+"""Options of a run by its task."""
+
+
+def resolve_detection(given: Mapping[str, Any], source: str = "options") -> DetectionTraining:
+    """Options of a detection run; see `DetectionTraining.resolve`."""
+    return DetectionTraining.resolve(given, source)
+
+
+def resolve_classification(given: Mapping[str, Any], source: str = "options") -> ClassificationTraining:
+    """Options of a classification run; see `ClassificationTraining.resolve`."""
+    return ClassificationTraining.resolve(given, source)

@@ -1,16 +1,19 @@
-"""The folder of a run: where things lie in it, and that no second run writes into it."""
+"""Run folders: the paths of their files, and a lock against a second writer."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Optional, Union
 
 import yaml
 
+from .. import __version__
 from ..errors import MnssdError, OptionError
 from ..files import is_temporary, write_text
-from ..zoo import BEST_FILE, CONFIG_FILE
+from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
+from .options import TRAININGS, Training
 
 try:
     import fcntl
@@ -18,32 +21,56 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class RunConfig:
+    """Configuration of a run, as stored in ``config.yaml``.
+
+    Attributes
+    ----------
+    spec : DetectorSpec or ClassifierSpec
+        The trained network.
+    options : DetectionTraining or ClassificationTraining
+    version : str
+        Version of mnssd that started the run.
+    """
+
+    spec: Union[DetectorSpec, ClassifierSpec]
+    options: Training
+    version: str = __version__
+
+    @property
+    def task(self) -> str:
+        """``'detection'`` or ``'classification'``."""
+        return self.options.task
+
+
 class RunFolder:
-    """``runs/NAME``.
+    """Folder of a training run.
 
     Attributes
     ----------
     path : Path
-    config, log, best, last, previous : Path
-        ``config.yaml``, ``log.csv``, ``best.params``, ``last.ckpt``, ``previous.ckpt``.
+    config, log, best, last, previous, tensorboard : Path
+        ``config.yaml``, ``log.csv``, ``best.params``, ``last.ckpt``, ``previous.ckpt``, ``tensorboard/``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config, self.log = path / CONFIG_FILE, path / "log.csv"
         self.best, self.last, self.previous = path / BEST_FILE, path / "last.ckpt", path / "previous.ckpt"
+        self.tensorboard = path / "tensorboard"
         self._lock: Optional[int] = None
 
     @classmethod
     def create(cls, output: str, name: str) -> RunFolder:
-        """A new folder, locked: `output` if given, which must be free, else ``runs/NAME``, with a number.
+        """Create and lock a folder: `output`, or ``runs/NAME`` (numbered if taken) if `output` is empty.
 
         Raises
         ------
         OptionError
-            When `output` exists and is not empty.
+            If `output` exists and is not empty.
         MnssdError
-            When it cannot be made, or another process writes into it.
+            If it cannot be created, or another process is using it.
         """
         path, number = Path(output) if output else Path("runs") / name, 1
         while True:
@@ -55,7 +82,7 @@ class RunFolder:
                     raise OptionError(f"{path}: is a file; choose another --output") from error
                 if output or not path.exists():
                     raise MnssdError(
-                        f"{path}: cannot be made ({error.strerror}); choose another --output"
+                        f"{path}: cannot be created ({error.strerror}); choose another --output"
                     ) from error
             number += 1
             path = Path("runs") / f"{name}-{number}"
@@ -64,17 +91,17 @@ class RunFolder:
         if any(not is_temporary(entry) for entry in path.iterdir()):
             run.unlock()
             raise OptionError(
-                f"{path}: exists already; go on with it by --resume {path}, or choose another --output"
+                f"{path}: exists already; continue it with --resume {path}, or choose another --output"
             )
         return run
 
     def lock(self) -> None:
-        """Keep other processes out until this one ends.
+        """Lock the folder until this process ends, and delete temporary files of killed processes.
 
         Raises
         ------
         MnssdError
-            When another one has done so before.
+            If another process holds the lock.
         """
         if fcntl is None or self._lock is not None:
             return
@@ -84,40 +111,81 @@ class RunFolder:
         except OSError as error:
             os.close(folder)
             raise MnssdError(
-                f"{self.path}: another process trains there; wait for it, or choose another --output"
+                f"{self.path}: another process is training there; wait for it, or choose another --output"
             ) from error
         self._lock = folder
         for path in filter(is_temporary, self.path.iterdir()):  # left behind by a process that was killed
             path.unlink()
 
     def unlock(self) -> None:
-        """Let others in again."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def has_begun(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
         return self.last.exists() or self.previous.exists()
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the run's configuration."""
-        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-
-    def read_config(self) -> Dict[str, Any]:
-        """The run's configuration.
+    @classmethod
+    def containing(cls, path: str) -> RunFolder:
+        """The run folder `path`, or the one that holds the parameter file `path`.
 
         Raises
         ------
         MnssdError
-            When there is none, or it is damaged.
+            If `path` does not exist, or its folder has no ``config.yaml``.
         """
+        place = Path(path)
+        if not place.exists():
+            raise MnssdError(f"{path}: no such run folder or parameter file")
+        run = cls(place if place.is_dir() else place.parent)
+        if not run.config.exists():
+            raise MnssdError(f"{path}: not a run; expected {run.config}")
+        return run
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write ``config.yaml``."""
+        options = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in config.options.values().items()
+            if name not in ("resume", "output")
+        }
+        content = {
+            "mnssd": config.version,
+            "task": config.task,
+            "detector" if config.task == "detection" else "classifier": config.spec.as_dict(),
+            "options": options,
+        }
+        write_text(self.config, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def read_task(self) -> str:
+        """The task of the run, ``'detection'`` or ``'classification'``; raises as `read_config`."""
+        return str(self._read_config()["task"])
+
+    def read_config(self) -> RunConfig:
+        """Read ``config.yaml``.
+
+        Raises
+        ------
+        MnssdError
+            If it is missing, damaged, or has an unknown option or an invalid value.
+        """
+        content = self._read_config()
+        task, source = content["task"], str(self.config)
+        options = TRAININGS[task].resolve(content["options"], source)
+        detection = task == "detection"
+        spec = read_spec(source, DetectorSpec) if detection else read_spec(source, ClassifierSpec)
+        return RunConfig(spec, options, str(content.get("mnssd", "")))
+
+    def _read_config(self) -> Dict[str, Any]:
         try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except OSError as error:
-            raise MnssdError(f"{self.config}: {error.strerror}; {self.path} is no run folder") from error
+            raise MnssdError(f"{self.path}: not a run ({self.config}: {error.strerror})") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
             raise MnssdError(f"{self.config}: damaged ({error}); restore it or start a new run") from error
-        if not isinstance(config, dict) or "options" not in config:
+        is_config = isinstance(content, dict) and isinstance(content.get("options"), dict)
+        if not is_config or content.get("task") not in TRAININGS:
             raise MnssdError(f"{self.config}: not the configuration of a run; restore it or start a new run")
-        return config
+        return content  # type: ignore[no-any-return]

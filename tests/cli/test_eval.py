@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def spec() -> zoo.DetectorSpec:
-    return zoo.DetectorSpec(CLASSES, "mobilenet_v2", 0.25, (128, 96), "ssdlite")
+    return zoo.DetectorSpec(CLASSES, "mobilenet_v2", 0.25, (128, 96), head="ssdlite")
 
 
 @pytest.fixture(scope="module")

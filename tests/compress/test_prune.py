@@ -21,7 +21,7 @@ from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn.resize import set_channels
 from mnssd.tasks.run import train_classifier, train_detector
-from mnssd.weights import assign, settle_shapes
+from mnssd.weights import assign, infer_shapes
 
 NETWORKS = ["mobilenet_v1_0.5", "mobilenet_v2_0.5", "ssd_96_mobilenet_v1_0.5", "ssdlite_96_mobilenet_v2_0.5"]
 
@@ -39,7 +39,7 @@ def rebuilt(name: str, pruned: Pruned, **options: Any) -> Any:
     net = zoo.get_model(name, **options)
     block = net.heads if name.startswith("ssd") else net
     set_channels(block, pruned.channels)
-    settle_shapes(block)
+    infer_shapes(block)
     report = assign(block, pruned.arrays, name)
     assert report.missing == report.mismatched == report.unused == []
     return block
@@ -256,4 +256,4 @@ def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureF
     assert counts[0]["network"].endswith("mobilenet_v2 x0.25 at 64x64")
     assert 0.65 < counts[1]["multiply_adds"] / counts[0]["multiply_adds"] <= 0.7
     with pytest.raises(WeightsError, match="not the configuration of a detector's run"):
-        zoo.read_channels(str(run), "detector")
+        zoo.read_channels(str(run), zoo.DetectorSpec)

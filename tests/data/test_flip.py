@@ -16,7 +16,7 @@ SIZES = [(300, 300), (160, 96)]
 
 
 def detector(size: Tuple[int, int], head: str = "ssd") -> Any:
-    net = zoo.build_detector(zoo.DetectorSpec(("cat", "dog"), "mobilenet_v2", 0.25, size, head))
+    net = zoo.build_detector(zoo.DetectorSpec(("cat", "dog"), "mobilenet_v2", 0.25, size, head=head))
     zoo.initialize(net)
     net(images(1, *size))
     fill(net.heads)

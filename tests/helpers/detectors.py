@@ -19,7 +19,7 @@ SIZE = (128, 96)
 
 def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") -> Tuple[Any, zoo.DetectorSpec]:
     """An SSD whose scores spread over 0 to 1, and its structure."""
-    spec = zoo.DetectorSpec(CLASSES, network, 0.25, SIZE, head)
+    spec = zoo.DetectorSpec(CLASSES, network, 0.25, SIZE, head=head)
     net = zoo.build_detector(spec)
     mx.random.seed(seed)
     zoo.initialize(net)
