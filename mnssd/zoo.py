@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass, field
 from typing import (
     Any,
-    Callable,
     ClassVar,
     Dict,
     List,
@@ -127,7 +126,7 @@ def build_backbone(
         raise OptionError(f"{network}: {error}") from error
 
 
-def build_classifier(spec: ClassifierSpec) -> Any:
+def build_classifier(spec: NetworkSpec) -> Any:
     """Uninitialized classifier from its structure."""
     net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
     _set_channels(net, spec.channels)
@@ -218,12 +217,13 @@ def get_model(
         if option not in allowed:
             raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
     if head:
-        from .data.formats.voc import VOC_CLASSES
+        if classes is None:
+            from .data.formats.voc import VOC_CLASSES
 
-        names = VOC_CLASSES if classes is None else classes
-        if isinstance(names, (int, str)):
-            raise OptionError(f"{name}: classes: expected a list of class names, got {names!r}")
-        net = build_detector(DetectorSpec(tuple(names), network, width, size, head=head, **kwargs))
+            classes = VOC_CLASSES
+        if isinstance(classes, (int, str)):
+            raise OptionError(f"{name}: classes: expected a list of class names, got {classes!r}")
+        net = build_detector(DetectorSpec(tuple(classes), network, width, size, head=head, **kwargs))
     else:
         count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
         net = build_backbone(network, width, count, **kwargs)
@@ -326,7 +326,7 @@ def load_detector(path: str, ctx: Any = None) -> Any:
     """
     from .weights import load_strict
 
-    net, _, weights = _build_from_run(path, DetectorSpec, build_detector)
+    net, _, weights = _build_from_run(path, DetectorSpec)
     net.anchor_boxes.initialize(ctx=ctx)
     load_strict(net.heads, weights, ctx)
     return net
@@ -336,12 +336,12 @@ def load_classifier(path: str, ctx: Any = None) -> Tuple[Any, ClassifierSpec]:
     """Trained classifier and its structure; parameters and errors as for `load_detector`."""
     from .weights import load_strict
 
-    net, spec, weights = _build_from_run(path, ClassifierSpec, build_classifier)
+    net, spec, weights = _build_from_run(path, ClassifierSpec)
     load_strict(net, weights, ctx)
     return net, spec
 
 
-def _build_from_run(path: str, kind: Type[S], build: Callable[[S], Any]) -> Tuple[Any, S, str]:
+def _build_from_run(path: str, kind: Type[S]) -> Tuple[Any, S, str]:
     """Network without weights, its structure, and the parameter file to load."""
     is_folder = os.path.isdir(path)
     folder, weights = (path, os.path.join(path, BEST_FILE)) if is_folder else (os.path.dirname(path), path)
@@ -352,7 +352,8 @@ def _build_from_run(path: str, kind: Type[S], build: Callable[[S], Any]) -> Tupl
     config = os.path.join(folder, CONFIG_FILE)
     spec = read_spec(config, kind)
     try:
-        return build(spec), spec, weights
+        net = build_detector(spec) if isinstance(spec, DetectorSpec) else build_classifier(spec)
+        return net, spec, weights
     except (OptionError, TypeError, ValueError, IndexError) as error:
         raise WeightsError(f"{config}: not the configuration of a {kind.section} run ({error})") from error
 
@@ -364,13 +365,7 @@ def _load_strict(block: Any, path: str, ctx: Any) -> None:
 
 
 def read_spec(path: str, kind: Type[S]) -> S:
-    """Structure of a network from a run's ``config.yaml``.
-
-    Parameters
-    ----------
-    path : str
-    kind : type
-        `DetectorSpec` or `ClassifierSpec`.
+    """Structure of a network from a run's ``config.yaml``; `kind` is `DetectorSpec` or `ClassifierSpec`.
 
     Raises
     ------
