@@ -1,28 +1,27 @@
 """The Python API: training, evaluation and export as functions, with the options of the command line.
 
-Every function takes the options of its command as keyword arguments, by the same names and with the same checks
-(``--batch-size 8`` is ``batch_size=8``), and raises a subclass of `mnssd.errors.MnssdError` where the command
-prints an error.
+Functions take the options of their command as keyword arguments, by the same names and with the same checks:
+``--batch-size 8`` is ``batch_size=8``. Where the command prints an error, they raise a subclass of
+`mnssd.errors.MnssdError`.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from . import zoo
 from .data.formats import dataset_names
 from .errors import OptionError
-from .options import from_mapping, from_text, unknown_name
+from .options import from_mapping
 from .tasks import evaluate as evaluation
-from .train.options import CLASSIFICATION_KINDS, DETECTION_KINDS
 from .train.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .inference.classifier import Classifier
     from .inference.detector import Detector
-    from .metrics.classification import ClassResult
+    from .metrics.classification import ClassificationResult
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -55,7 +54,7 @@ class Run:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self.task: str = RunFolder(self.path).read_config()["task"]
+        self.task: str = RunFolder(self.path).read_task()
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -67,7 +66,7 @@ class Run:
 
     def evaluate(
         self, data: Optional[PathLike] = None, **options: Any
-    ) -> Union[evaluation.DetectionEvaluation, ClassResult]:
+    ) -> Union[evaluation.DetectionEvaluation, ClassificationResult]:
         """Evaluate the network; see `mnssd.evaluate`."""
         return evaluate(self, data, **options)
 
@@ -126,8 +125,8 @@ def train_detector(
     Parameters
     ----------
     data : str or Path, optional
-        Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``) to train on its
-        default folder. Defaults to ``'shapes'``, the built-in dataset.
+        Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``), whose default
+        folder is used. Defaults to ``'shapes'``, the built-in dataset.
     model : str, optional
         Name of the network, such as ``'ssd_300_mobilenet_v2'`` or ``'ssdlite_320_mobilenet_v1_0.5'``; see
         `list_models`.
@@ -161,12 +160,12 @@ def train_detector(
         parts = zoo.parse_name(model)
         if not parts.head:
             raise OptionError(
-                f"model {model!r} is a classifier; expected a detector such as 'ssd_300_{model}'"
+                f"model {model!r} is a classifier; expected a detector, such as ssd_300_{model}"
             )
         model_options = {
             "head": parts.head, "size": parts.size, "network": parts.network, "width": parts.width,
         }  # fmt: skip
-    return Run(train(_training_options(data, model_options, weights, epochs, options, DETECTION_KINDS)))
+    return Run(train(_training_options(data, model_options, weights, epochs, options)))
 
 
 def train_classifier(
@@ -204,15 +203,15 @@ def train_classifier(
         parts = zoo.parse_name(model)
         if parts.head:
             raise OptionError(
-                f"model {model!r} is a detector; expected a classifier such as {parts.network!r}"
+                f"model {model!r} is a detector; expected a classifier, such as {parts.network}"
             )
         model_options = {"network": parts.network, "width": parts.width}
-    return Run(train(_training_options(data, model_options, weights, epochs, options, CLASSIFICATION_KINDS)))
+    return Run(train(_training_options(data, model_options, weights, epochs, options)))
 
 
 def evaluate(
     run: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
-) -> Union[evaluation.DetectionEvaluation, ClassResult]:
+) -> Union[evaluation.DetectionEvaluation, ClassificationResult]:
     """Evaluate a trained network.
 
     Parameters
@@ -226,7 +225,7 @@ def evaluate(
 
     Returns
     -------
-    DetectionEvaluation or ClassResult
+    DetectionEvaluation or ClassificationResult
         With `mean_ap` or `top1`; printing it shows the table of the command.
 
     Examples
@@ -235,8 +234,7 @@ def evaluate(
     0.91
     """
     run = run if isinstance(run, Run) else Run(run)
-    kind = evaluation.EvalOptions if run.task == "detection" else evaluation.EvalClassOptions
-    values = {**_data_options(data), **_checked(options, [kind])}
+    values = _with_text_paths({**_data_options(data), **options})
     if run.task == "detection":
         values = evaluation.options_of_run(str(run.path), values)
         return evaluation.evaluate_detector(str(run.path), from_mapping(evaluation.EvalOptions, values))
@@ -251,33 +249,24 @@ def _training_options(
     weights: Optional[PathLike],
     epochs: Optional[int],
     options: Dict[str, Any],
-    kinds: Sequence[Type[Any]],
 ) -> Dict[str, Any]:
     given = {**_data_options(data), **model_options, "weights": weights, "epochs": epochs}
     named = {key: value for key, value in given.items() if value is not None}
     for key in named:
         if key in options:
-            raise OptionError(f"{key} is given twice: as {options[key]!r} and by data= or model=")
-    return _checked({**named, **options}, kinds)
+            raise OptionError(f"{key}: given as an option ({options[key]!r}) and by data= or model=")
+    return _with_text_paths({**named, **options})
 
 
 def _data_options(data: Optional[PathLike]) -> Dict[str, Any]:
     if data is None:
         return {}
     name = os.fspath(data)
-    return {"dataset": name} if name in dataset_names() else {"data_root": name}
+    known = (*dataset_names(), *classification_dataset_names())
+    return {"dataset": name} if name in known else {"data_root": name}
 
 
-def _checked(options: Dict[str, Any], kinds: Sequence[Type[Any]]) -> Dict[str, Any]:
-    """Options with their values converted and checked as on the command line."""
-    values = {}
-    for key, value in options.items():
-        owner = next((kind for kind in kinds if key in kind.__dataclass_fields__), None)
-        if owner is None:
-            names = [name for kind in kinds for name in kind.__dataclass_fields__]
-            raise OptionError(unknown_name("option", key, names))
-        try:
-            values[key] = from_text(owner, key, os.fspath(value) if isinstance(value, os.PathLike) else value)
-        except ValueError as error:
-            raise OptionError(str(error)) from error
-    return values
+def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in options.items()
+    }

@@ -1,6 +1,6 @@
-"""Options as dataclasses: one field, one line of help; the parser and the checks are made from them.
+"""Options as dataclasses: argument parsers, checks and stored values are derived from their fields.
 
-Pure standard library, so that ``--help`` and argument errors cost nothing.
+Standard library only, so that ``--help`` and argument errors are quick.
 """
 
 from __future__ import annotations
@@ -8,121 +8,251 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, TypeVar
+import re
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from .errors import OptionError
 
 T = TypeVar("T")
+
+Size = Tuple[int, int]
+"""``(width, height)`` in pixels."""
+
+Choices = Union[Sequence[Any], Callable[[], Sequence[Any]]]
+Overrides = Mapping[str, Mapping[str, Any]]
+"""Defaults by dataset, then by option; those under ``""`` are for the datasets that do not change them."""
+
+
+def _join(value: Any, separator: str = ",") -> str:
+    return separator.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+class ValueType(NamedTuple):
+    """How the values of an option are read from text and written as text.
+
+    Attributes
+    ----------
+    parse : callable
+        Text to value; raises ValueError with a reason.
+    format : callable
+        The inverse. It accepts lists for tuples, as YAML has no tuples.
+    """
+
+    parse: Callable[[str], Any]
+    format: Callable[[Any], str] = _join
+
+
+def _parse_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {text!r}") from None
+
+
+def _parse_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {text!r}") from None
+
+
+def parse_size(text: str) -> Size:
+    """Parse ``300`` or ``480x320`` (width x height) into ``(width, height)``."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if match is None:
+        raise ValueError(f"expected a size such as 300 or 480x320, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def format_size(size: Any) -> str:
+    """``300`` for a square, else ``480x320``; the inverse of `parse_size`."""
+    is_square = isinstance(size, (list, tuple)) and len(size) == 2 and size[0] == size[1]
+    return str(size[0]) if is_square else _join(size, "x")
+
+
+def parse_names(text: str) -> List[str]:
+    """Parse ``a,b,c`` into a list of names; white space around a name is dropped."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(f"empty name in {text!r}; separate names by single commas")
+    if len(set(names)) < len(names):
+        raise ValueError(f"duplicate name in {text!r}")
+    return names
+
+
+names_list = parse_names  # TEMPORARY
+
+
+def _format_names(names: Any) -> str:
+    comma = next((name for name in names if "," in str(name)), None)
+    if comma is not None:
+        raise ValueError(f"the name {comma!r} contains a comma")
+    return _join(names)
+
+
+def _parse_tuple(parse: Callable[[str], Any]) -> Callable[[str], Tuple[Any, ...]]:
+    return lambda text: tuple(parse(part.strip()) for part in text.split(",")) if text.strip() else ()
+
+
+INT, FLOAT, TEXT = ValueType(_parse_int), ValueType(_parse_float), ValueType(str)
+SIZE = ValueType(parse_size, format_size)
+NAMES = ValueType(parse_names, _format_names)
+INTS, FLOATS = ValueType(_parse_tuple(_parse_int)), ValueType(_parse_tuple(_parse_float))
 
 
 def option(
     default: Any,
     help: str,
     *,
-    parse: Optional[Callable[[str], Any]] = None,
-    choices: Optional[Sequence[Any]] = None,
+    type: Union[ValueType, Callable[[str], Any], None] = None,
+    parse: Optional[Callable[[str], Any]] = None,  # TEMPORARY: use type
+    choices: Optional[Choices] = None,
     metavar: Optional[str] = None,
+    shown: Optional[str] = None,
 ) -> Any:
-    """A dataclass field with its line of help.
+    """Dataclass field with a line of help.
 
     Parameters
     ----------
     default
-        The default; a bool becomes a ``--name / --no-name`` pair.
-    help
+        Default value; a bool becomes a ``--name / --no-name`` pair.
+    help : str
         One line.
-    parse
-        Turns the command line's text into the value; it raises ``ValueError`` with a reason.
-        By default the type of `default` (``str`` for None).
-    choices, metavar
+    type : ValueType or callable, optional
+        How values are parsed and formatted; derived from `default` if it is an int, float or str.
+    choices : sequence, or callable that returns one
+        Allowed values. A callable is evaluated when a parser is built or a value is checked.
+    metavar : str, optional
         As in argparse.
+    shown : str, optional
+        Text after ``default:`` in the help, if the default depends on other things.
     """
-    metadata = {"help": help, "parse": parse, "choices": choices, "metavar": metavar}
+    type = type or parse
+    value_type = type if isinstance(type, ValueType) or type is None else ValueType(type)
+    metadata = {"help": help, "type": value_type, "choices": choices, "metavar": metavar, "shown": shown}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def add_arguments(parser: argparse.ArgumentParser, options: Type[Any]) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, options: Type[Any], overrides: Optional[Overrides] = None
+) -> None:
     """Add one argument for each field of the dataclass `options`.
 
-    Arguments that were not given are absent from the namespace, so that a recipe or a stored
-    configuration can stand between them and the defaults.
+    Options that are not given are absent from the namespace, because a recipe or a stored configuration
+    has precedence over the defaults.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    options : dataclass
+        Its fields are made by `option`.
+    overrides : mapping, optional
+        Defaults that depend on the dataset, for the help.
     """
     group = parser.add_argument_group(_title(options))
     for field in dataclasses.fields(options):
-        meta, name = field.metadata, "--" + field.name.replace("_", "-")
-        shown = "" if field.default in (None, "", ()) else f" (default: {_shown(field.default)})"
-        text = meta["help"].replace("%", "%%") + shown
-        keywords: Dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+        name, metadata = "--" + field.name.replace("_", "-"), field.metadata
+        text = (metadata["help"] + _default_text(field, overrides)).replace("%", "%%")
         if isinstance(field.default, bool):
-            flag = group.add_mutually_exclusive_group()
-            flag.add_argument(name, action="store_true", **keywords)
-            keywords["help"] = argparse.SUPPRESS
-            flag.add_argument("--no-" + name[2:], action="store_false", **keywords)
+            group.add_argument(name, "--no-" + name[2:], action=_Toggle, dest=field.name, help=text)
             continue
-        keywords["type"] = _argparse_type(meta["parse"] or _plain_type(field.default))
-        keywords["choices"], keywords["metavar"] = meta["choices"], meta["metavar"]
-        group.add_argument(name, **keywords)
+        group.add_argument(
+            name, dest=field.name, default=argparse.SUPPRESS, type=_argparse_type(_value_type(field).parse),
+            choices=_choices(field), metavar=metadata["metavar"], help=text,
+        )  # fmt: skip
 
 
 def from_mapping(options: Type[T], values: Mapping[str, Any], source: str = "options") -> T:
-    """Build the dataclass from a mapping; unknown keys are refused with near names.
-
-    Raises
-    ------
-    OptionError
-        For a key that is no field, or a value the dataclass itself refuses.
-    """
-    known = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise OptionError(f"{source}: {unknown_name('option', unknown[0], known)}")
-    try:
-        return options(**values)
-    except ValueError as error:
-        raise OptionError(f"{source}: {error}") from error
-
-
-def from_text(options: Type[Any], name: str, value: Any) -> Any:
-    """A value of the field `name` as a file says it, checked and converted as on the command line.
+    """Build the dataclass from a mapping, with the checks of the command line.
 
     Parameters
     ----------
     options : dataclass
-    name : str
-    value : bool, int, float, str, None, or a list of these
-        What YAML gives.
+    values : mapping
+        Values by name; see `convert` for their types.
+    source : str
+        Where the values come from, for error messages.
+
+    Raises
+    ------
+    OptionError
+        For an unknown name (near names are listed) or an invalid value.
+    """
+    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise OptionError(f"{source}: {unknown_name('option', str(name), fields)}")
+    try:
+        return options(**{name: convert(fields[name], value) for name, value in values.items()})
+    except ValueError as error:
+        raise OptionError(f"{source}: {error}") from error
+
+
+def convert(field: Any, value: Any) -> Any:
+    """Check and convert a value of a field as if it were given on the command line.
+
+    Parameters
+    ----------
+    field : dataclasses.Field
+        Made by `option`.
+    value : bool, int, float, str, path, None, or a list or tuple of these
+        A Python value, or what YAML yields.
 
     Raises
     ------
     ValueError
-        When the field takes no such value.
+        If the field does not take this value.
     """
-    field = next(field for field in dataclasses.fields(options) if field.name == name)
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
-            raise ValueError(f"{name} is true or false, not {value!r}")
+            raise ValueError(f"{field.name}: expected true or false, got {value!r}")
         return value
     if value is None and field.default is None:
         return None
-    if value is None or isinstance(value, (bool, dict)):
-        raise ValueError(f"{name} cannot be {value!r}")
-    between = "x" if name in ("size", "early_size") else ","
-    text = between.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    result = (field.metadata["parse"] or _plain_type(field.default))(text)
-    choices = field.metadata["choices"]
+    value_type = _value_type(field)
+    is_list = isinstance(value, (list, tuple))
+    if value is None or isinstance(value, (bool, dict)) or (is_list and value_type in (INT, FLOAT, TEXT)):
+        raise ValueError(f"{field.name}: invalid value {value!r}")
+    try:
+        result = value_type.parse(value if isinstance(value, str) else value_type.format(value))
+    except ValueError as error:
+        raise ValueError(f"{field.name}: {error}") from error
+    choices = _choices(field)
     if choices and result not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{field.name}: {unknown_name('value', str(result), map(str, choices))}")
     return result
 
 
-def given(namespace: argparse.Namespace, options: Type[Any]) -> Dict[str, Any]:
-    """The fields of `options` that were given on the command line, with their values."""
-    names = {field.name for field in dataclasses.fields(options)}
-    return {key: value for key, value in vars(namespace).items() if key in names}
+def require(options: Any, rule: str, is_valid: Callable[[Any], bool], *names: str) -> None:
+    """Check fields of a dataclass in its ``__post_init__``; raises ValueError with the name and the rule."""
+    for name in names:
+        value = getattr(options, name)
+        if not is_valid(value):
+            raise ValueError(f"{name}: expected {rule}, got {_join(value)}")
+
+
+def given(namespace: argparse.Namespace, *options: Type[Any]) -> Dict[str, Any]:
+    """Values that were given on the command line, by name, of the fields of `options`."""
+    names = {field.name for kind in options for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(namespace).items() if name in names}
 
 
 def as_arguments(options: Any) -> List[str]:
-    """The command line that gives `options`, a dataclass of fields by `option`; defaults are left out."""
+    """Command line that parses to `options`, a dataclass of fields made by `option`; defaults are omitted."""
     arguments: List[str] = []
     for field in dataclasses.fields(options):
         value, name = getattr(options, field.name), field.name.replace("_", "-")
@@ -131,47 +261,77 @@ def as_arguments(options: Any) -> List[str]:
         if isinstance(value, bool):
             arguments.append(f"--{name}" if value else f"--no-{name}")
         else:
-            between = "x" if isinstance(value, tuple) else ","  # a size; a list of names
-            text = between.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-            arguments.append(f"--{name}={text}")
+            arguments.append(f"--{name}={_value_type(field).format(value)}")
     return arguments
 
 
+def format_value(options: Any, name: str) -> str:
+    """The value of a field as it is written on the command line."""
+    field = next(field for field in dataclasses.fields(options) if field.name == name)
+    return _shown(field, getattr(options, name))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: near names first, else all of them."""
+    """Message for an unknown name: lists near names, or all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} {name!r}; {hint}"
 
 
-def names_list(text: str) -> List[str]:
-    """Parse ``a,b,c`` into its names; white space around a name is dropped."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise ValueError(f"an empty name in {text!r}; write names separated by commas")
-    if len(set(names)) < len(names):
-        raise ValueError(f"a name occurs twice in {text!r}")
-    return names
+class _Toggle(argparse.Action):
+    """``--name`` and ``--no-name``; both together are refused."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: Optional[str] = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        value = option_string == self.option_strings[0]
+        if getattr(namespace, self.dest, value) != value:
+            raise argparse.ArgumentError(self, "both were given; choose one")
+        setattr(namespace, self.dest, value)
 
 
 def _title(options: Type[Any]) -> str:
     return (options.__doc__ or options.__name__).strip().splitlines()[0].rstrip(".")
 
 
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _value_type(field: Any) -> ValueType:
+    if field.metadata["type"] is not None:
+        return field.metadata["type"]  # type: ignore[no-any-return]
+    return {int: INT, float: FLOAT}.get(type(field.default), TEXT)
 
 
-def _plain_type(default: Any) -> Callable[[str], Any]:
-    return str if default is None else type(default)
+def _choices(field: Any) -> Optional[Sequence[Any]]:
+    choices = field.metadata["choices"]
+    return choices() if callable(choices) else choices  # type: ignore[no-any-return]
+
+
+def _default_text(field: Any, overrides: Optional[Overrides]) -> str:
+    overrides, shown = overrides or {}, field.metadata["shown"]
+    default = overrides.get("", {}).get(field.name, field.default)
+    if shown is None:
+        shown = "" if default in (None, "", ()) else _shown(field, default)
+    datasets: Dict[str, List[str]] = {}
+    for dataset, values in overrides.items():
+        if values.get(field.name, default) != default:
+            datasets.setdefault(_shown(field, values[field.name]), []).append(dataset)
+    parts = [shown, *(f"{', '.join(names)} {value}" for value, names in datasets.items())]
+    text = "; ".join(filter(None, parts))
+    return f" (default: {text})" if text else ""
+
+
+def _shown(field: Any, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{field.name.replace('_', '-')}"
+    return "none" if value in (None, "", ()) else _value_type(field).format(value)
 
 
 def _argparse_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
+    def convert_text(text: str) -> Any:
         try:
             return parse(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    return convert
+    return convert_text

@@ -40,7 +40,7 @@ class BenchOptions:
     batch_size: int = option(16, "images per step (train, data, eval)")
     workers: int = option(-1, "threads that load images; -1 chooses a number that suits this machine")
     metric: str = option(
-        "voc07", "mAP metric: 11-point (voc07) or area under the curve (voc12)", choices=("voc07", "voc12")
+        "voc07", "mAP metric: 11-point (voc07) or area under the curve (voc12)", choices=VOC_METRICS
     )
     seconds: float = option(10.0, "approximate duration of each measurement")
     fast_graph: bool = option(True, "train with the optimized graph")

@@ -86,7 +86,7 @@ def _read_lists(dataset_format: Format, root: Path, options: CheckOptions) -> Di
     parts = {name: dataset_format.read(root, name, options.classes, allow_absent=True) for name in names}
     # The lists may have different classes: use those of all lists.
     classes = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.classes))
-    return {name: dataset.relabelled(classes) for name, dataset in parts.items()}
+    return {name: dataset.with_classes(classes) for name, dataset in parts.items()}
 
 
 def _check(

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from ..errors import MnssdError
 from ..files import write_json
 from ..nn.backbones import backbones
+from ..options import FLOATS, INTS, NAMES, from_mapping, given, option
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, names_list, option
-
-
-def _widths(text: str) -> List[float]:
-    return [float(part) for part in names_list(text)]
-
-
-def _sizes(text: str) -> List[int]:
-    return [int(part) for part in names_list(text)]
 
 
 @dataclass(frozen=True)
@@ -30,13 +22,13 @@ class CompareOptions:
     """Comparing."""
 
     networks: Optional[List[str]] = option(
-        None, "names (default: both)", parse=names_list, metavar="NAME,..."
+        None, "names (default: both)", type=NAMES, metavar="NAME,..."
     )
-    widths: Optional[List[float]] = option(
-        None, "width multipliers (default: 1,0.75,0.5,0.25)", parse=_widths, metavar="W,..."
+    widths: Optional[Tuple[float, ...]] = option(
+        None, "width multipliers (default: 1,0.75,0.5,0.25)", type=FLOATS, metavar="W,..."
     )
-    sizes: Optional[List[int]] = option(
-        None, "resolutions (default: 224,192,160,128,96)", parse=_sizes, metavar="N,..."
+    sizes: Optional[Tuple[int, ...]] = option(
+        None, "resolutions (default: 224,192,160,128,96)", type=INTS, metavar="N,..."
     )
     seconds: float = option(0.5, "about so long is each network timed; 0 not to time")
     ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
@@ -69,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings.suit_single_images()
     # These load MXNet, which chooses its engine while it is loaded.
-    from ..bench.measure import plain_table
+    from ..bench.measure import format_table
     from ..bench.tradeoff import draw, points
 
     found = []
@@ -88,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         ))  # fmt: skip
     machine = settings.describe()
     print(f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores\n")
-    print(plain_table(head, rows, options.markdown))
+    print(format_table(head, rows, options.markdown))
     if options.json:
         report = {"machine": machine, "points": [point.as_dict() for point in found]}
         write_json(options.json, report)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple, Uni
 
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.options import ENGINES
+from ..options import FLOAT, NAMES, from_mapping, given, option
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, names_list, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,11 +50,11 @@ class DetectOptions:
     score: float = option(0.5, "lowest score of a detection, 0 to 1")
     iou: Optional[float] = option(
         None, "of two boxes of one class that overlap by more, the better stays (default: the network's)",
-        parse=float,
+        type=FLOAT,
     )  # fmt: skip
     max_detections: int = option(-1, "most detections in one image; -1 for all")
     classes: Optional[List[str]] = option(
-        None, "wanted classes, separated by commas (default: all)", parse=names_list
+        None, "wanted classes, separated by commas (default: all)", type=NAMES
     )
     jsonl: Optional[str] = option(None, "write a line for each image as it comes", metavar="FILE")
     resume: bool = option(False, "go on behind the last image in --jsonl")

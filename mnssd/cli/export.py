@@ -11,22 +11,21 @@ import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, TypeVar
 
 from ..errors import DataError, OptionError
 from ..export.options import CALIBRATIONS, NAMES, Formats
 from ..options import add_arguments as add_options
-from ..options import NAMES, from_mapping, given, option, unknown_name
+from ..options import from_mapping, given, option, parse_names, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..export.folder import Exported
+    from ..train.options import ClassificationOptions, DetectionOptions
     from ..zoo import ClassifierSpec
 
 T = TypeVar("T")
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ExportOptions:
     format: List[str] = option(
         ("symbol",),
         "symbol (MXNet's), onnx, int8 (MXNet's in 8 bits), onnx-int8, several separated by commas, or all",
-        type=NAMES,
+        type=parse_names,
     )
     pixels: bool = option(False, "the files take uint8 pixels and normalise them themselves")
     raw_heads: bool = option(
@@ -91,10 +90,9 @@ def run(args: argparse.Namespace) -> int:
 
     from ..train.run_folder import RunFolder
 
-    path = Path(args.run)
-    folder = path if path.is_dir() else path.parent
-    classifies = folder.is_dir() and RunFolder(folder).read_config().get("task") == "classification"
-    exported = (_classifier if classifies else _detector)(args, options, folder)
+    run_folder = RunFolder.containing(args.run)
+    classifies = run_folder.read_task() == "classification"
+    exported = (_classifier if classifies else _detector)(args, options, run_folder.path)
     for written in exported.paths:
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
     for how, comparison in exported.compared.items():
@@ -118,7 +116,7 @@ def _detector(args: argparse.Namespace, options: ExportOptions, folder: Path) ->
         images = _images_of_run(folder, net.classes, "val")
         if formats.int8:
             calibrating = _images_of_run(folder, net.classes, "train")
-    chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE))
+    chosen, spec = _spread(images, options.compare), zoo.read_spec(str(folder / zoo.CONFIG_FILE), zoo.DetectorSpec)
     with _bar(len(chosen) * len(formats.names)) as bar:
         return export_detector(
             net, options.output or "", chosen, _name(options, folder), spec, formats, bar.update,
@@ -160,6 +158,8 @@ def _name(options: ExportOptions, folder: Path) -> str:
 
 def _images(given_paths: Sequence[str]) -> List[str]:
     """The files named, and those in the folders named, whatever is below them."""
+    from ..data.image import IMAGE_ENDINGS
+
     found: List[str] = []
     for path in map(Path, given_paths):
         if not path.is_dir():
@@ -174,20 +174,14 @@ def _images(given_paths: Sequence[str]) -> List[str]:
 
 def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[str]:
     """The images on which the run measured itself (``val``) or trained, if they are still where they were."""
-    from ..data.formats import dataset_names
-    from ..data.open import default_root, open_dataset, validation_lists
+    from ..data.open import open_dataset
 
-    def find(stored: Dict[str, Any]) -> List[str]:
-        kind = stored.get("dataset")
-        if kind not in dataset_names():
-            raise OptionError(f"{run_folder}: its dataset {kind!r} is not known here")
-        root = Path(stored.get("data_root") or default_root(kind))
-        _check_there(root)
-        if role == "train":
-            splits, share = stored.get("train_splits"), stored.get("hold_out") or 0.0
-        else:
-            splits, share = validation_lists(stored)
-        dataset = open_dataset(kind, root, splits, classes, role, allow_absent=True)
+    def find(stored: DetectionOptions) -> List[str]:
+        _check_there(stored.folder)
+        splits, share = (
+            (stored.train_splits, stored.hold_out) if role == "train" else stored.validation_lists()
+        )
+        dataset = open_dataset(stored.dataset, stored.folder, splits, classes, role, allow_absent=True)
         dataset = dataset.hold_out(share)[role == "val"] if share else dataset
         return [sample.image_path for sample in dataset]
 
@@ -196,12 +190,11 @@ def _images_of_run(run_folder: Path, classes: Sequence[str], role: str) -> List[
 
 def _pixels_of_run(run_folder: Path, spec: ClassifierSpec, role: str, count: int) -> List[np.ndarray]:
     """The same for a classifier, as pixels, for its images may be parts of files."""
-    from ..data.classification.datasets import ROOTS, open_classification_dataset
+    from ..data.classification.datasets import open_classification_dataset
 
-    def find(stored: Dict[str, Any]) -> List[np.ndarray]:
-        kind = str(stored.get("dataset"))
-        _check_there(Path(stored.get("data_root") or ROOTS.get(kind, "")))
-        dataset = open_classification_dataset(kind, stored.get("data_root"), role)
+    def find(stored: ClassificationOptions) -> List[np.ndarray]:
+        _check_there(stored.folder)
+        dataset = open_classification_dataset(stored.dataset, str(stored.folder), role)
         return [dataset.read(image, spec.size) for image in _spread(dataset.images, count)]
 
     return _of_the_run(run_folder, find)
@@ -212,12 +205,12 @@ def _check_there(root: Path) -> None:
         raise OptionError(f"{root}: the run's dataset is not there (any more)")
 
 
-def _of_the_run(run_folder: Path, find: Callable[[Dict[str, Any]], T]) -> T:
+def _of_the_run(run_folder: Path, find: Callable[[Any], T]) -> T:
     """What `find` finds by the run's options; errors say what to do instead."""
     from ..train.run_folder import RunFolder
 
     try:
-        return find(RunFolder(run_folder).read_config()["options"])
+        return find(RunFolder(run_folder).read_config().options.data)
     except (DataError, OptionError) as error:
         raise OptionError(
             f"{error}; give images to compare and calibrate the export on by --images"

@@ -8,13 +8,16 @@ as it was cut.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
 from ..errors import MnssdError, OptionError
 from ..options import add_arguments as add_options
 from ..options import from_mapping, given, option
+
+if TYPE_CHECKING:
+    from ..train.run_folder import RunConfig
 
 GRADIENT_BATCHES = 64
 """On so many training batches the loss is asked which channels it would miss."""
@@ -69,67 +72,61 @@ def run(args: argparse.Namespace) -> int:
     from ..train.run_folder import RunFolder
 
     config = RunFolder(source).read_config()
-    stored = dict(config["options"])
     if options.data_root:
-        stored["data_root"] = options.data_root
-    _cut(source, start, config, stored, options)
+        config = replace(config, options=config.options.replace(data_root=options.data_root))
+    _cut(source, start, config, options)
     if not options.epochs:
         return 0
-    optimizer = stored.get("optimizer", "sgd")
-    changes: Dict[str, Any] = {
-        "epochs": options.epochs,
-        "lr": options.lr or stored.get("lr", 0.01) * LR_SHARE[optimizer],
-        "warmup": 0.5,
-        "val_interval": 1,
-        "structure": str(start),
-        "weights": str(start / "best.params"),
-        "output": str(output),
-        "ctx": options.ctx,
-        # The cut network is to be normalised anew, by its batches; its present answers need not be kept.
-        "recalibrate_batchnorm": False,
-        "pretrained_lr": 1.0,  # everything is
-    }
-    from ..tasks.run import train_classifier, train_detector
+    loop = config.options.loop
 
-    train = train_detector if config["task"] == "detection" else train_classifier
-    train({**stored, **changes})
+    from ..tasks.run import train
+
+    train(
+        config.options.replace(
+            epochs=options.epochs,
+            lr=options.lr or loop.lr * LR_SHARE[loop.optimizer],
+            warmup=0.5,
+            val_interval=1,
+            structure=str(start),
+            weights=str(start / "best.params"),
+            output=str(output),
+            ctx=options.ctx,
+            # The pruned network is normalized anew by its batches; its present outputs need not be preserved.
+            recalibrate_batchnorm=False,
+            pretrained_lr=1.0,  # all parameters are pretrained
+        )
+    )
     return 0
 
 
-def _cut(
-    source: Path, start: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions
-) -> None:
+def _cut(source: Path, start: Path, config: RunConfig, options: PruneOptions) -> None:
     """Write the pruned network as a run of its own."""
-    what = "detector" if config["task"] == "detection" else "classifier"
     by_loss = options.importance == "gradients"
-    block, ctx, (width, height), gradients = (_learner if by_loss else _answerer)(
-        source, config, stored, options
-    )
+    block, ctx, (width, height), gradients = (_learner if by_loss else _answerer)(source, config, options)
     import mxnet as mx
 
     from .. import zoo
     from ..compress.prune import prune
     from ..train.checkpoint import save_weights
     from ..train.run_folder import RunFolder
-    from ..weights import assign, settle_shapes
+    from ..weights import assign, infer_shapes
 
     try:
         pruned = prune(block, (1, 3, height, width), options.keep, gradients)
     except ValueError as error:
         raise OptionError(f"--keep {options.keep}: {error}") from error
-    structure = dict(config[what])
-    structure["channels"] = {**structure.get("channels", {}), **pruned.channels}
-    if what == "detector":
-        smaller = zoo.build_detector(zoo.DetectorSpec.from_dict(structure)).heads
+    spec = replace(config.spec, channels={**config.spec.channels, **pruned.channels})
+    if isinstance(spec, zoo.DetectorSpec):
+        smaller = zoo.build_detector(spec).heads
     else:
-        smaller = zoo.build_classifier(zoo.ClassifierSpec.from_dict(structure))
-    settle_shapes(smaller)
+        smaller = zoo.build_classifier(spec)
+    infer_shapes(smaller)
     report = assign(smaller, pruned.arrays, str(source), ctx)
     if report.missing or report.mismatched or report.unused:
         raise MnssdError("the pruned arrays do not fit the pruned network:\n" + "\n".join(report.lines()))
     mx.nd.waitall()
     folder = RunFolder.create(str(start), start.name)
-    folder.write_config({**config, what: structure})
+    folder.write_config(replace(config, spec=spec))
     save_weights(folder.best, smaller)
     folder.unlock()
     share = pruned.after / pruned.before
@@ -139,41 +136,40 @@ def _cut(
     )
 
 
-_Block = Tuple[Any, Any, Tuple[int, int], Optional[Iterable[int]]]
-"""A block, its context, the (width, height) of its input, and gradients as `compress.prune.prune` wants them."""
+_Block = Tuple[Any, Any, Tuple[int, int], Optional[Iterable[object]]]
+"""A block, its context, the (width, height) of its input, and gradients for `compress.prune.prune`."""
 
 
-def _answerer(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
+def _answerer(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
     """The network of a run as it answers; no dataset is needed."""
     from .. import zoo
     from ..runtime import settings
 
     ctx = settings.pick_context(options.ctx)
-    if config["task"] == "detection":
+    if config.task == "detection":
         net = zoo.load_detector(str(source), ctx)
         return net.heads, ctx, net.size, None
     block, spec = zoo.load_classifier(str(source), ctx)
     return block, ctx, spec.size, None
 
 
-def _learner(source: Path, config: Dict[str, Any], stored: Dict[str, Any], options: PruneOptions) -> _Block:
+def _learner(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
     """The network of a run as it trains, on its own images and with its own loss."""
-    from ..tasks.run import gradients, make_task
+    from ..tasks.run import make_task
     from ..train.run_folder import RunFolder
+    from ..train.step import gradients
 
-    run = RunFolder(source)
     changes: Dict[str, Any] = {
-        "weights": str(run.best),
+        "weights": str(RunFolder(source).best),
         "structure": str(source),
         "ctx": options.ctx,
         "recalibrate_batchnorm": False,
-        "freeze": "",  # else some have no gradient
+        "freeze": "",  # frozen parameters have no gradient
         "val_interval": 0,
     }
-    if config["task"] == "detection":
+    if config.task == "detection":
         changes.update(early_size=None, early_epochs=0)
     else:
         changes["linear_probe"] = False
-    task, _ = make_task({**stored, **changes}, config["task"], str(run.config))
-    size = tuple(config["detector" if config["task"] == "detection" else "classifier"]["size"])
-    return task.block, task.ctx, (size[0], size[1]), gradients(task, GRADIENT_BATCHES)
+    task = make_task(config.options.replace(**changes))
+    return task.block, task.ctx, config.spec.size, gradients(task, GRADIENT_BATCHES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
 from ..errors import DataError
 from .formats import AUTO, Format, formats
@@ -131,13 +131,3 @@ def _is_union(name: str, names: List[str]) -> bool:
     """Whether the list is ``trainval`` beside ``train`` and ``val``, or ``2012_trainval`` likewise."""
     prefix = name[: -len("trainval")]
     return name == f"{prefix}trainval" and {f"{prefix}train", f"{prefix}val"} <= set(names)
-
-
-def validation_lists(options: Mapping[str, Any]) -> Tuple[str, float]:
-    """Lists that a training run with these options is validated on, and the share held out of them.
-
-    The share is 0 if the lists are used whole; otherwise they are the training lists.
-    """
-    name, root, share = options["dataset"], options.get("data_root"), options.get("hold_out") or 0.0
-    role = "train" if share else "val"
-    return options.get(f"{role}_splits") or default_splits(name, role, root), share

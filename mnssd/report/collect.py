@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -104,7 +104,9 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
     if task != "detection":
         raise MnssdError(f"{run}: expected a run of a detector, got task {task!r}")
     config = RunFolder(run).read_config()
-    options: DetectionTraining = config.options.replace(data_root=data_root) if data_root else config.options
+    options = config.options.replace(data_root=data_root) if data_root else config.options
+    assert isinstance(options, DetectionTraining)
+    assert isinstance(config.spec, zoo.DetectorSpec)
     net = zoo.load_detector(str(run))
     train, val = _open_datasets(options.data, net.classes)
     unmatched = check_anchors("", train, net.anchors, net.size, options.data.match_iou)[1]

@@ -66,7 +66,7 @@ def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
         "groups": draw_errors(data.errors, spec.classes),
         "notes": [*data.notes, *(f"Skipped: {skipped.reason}" for skipped in data.skipped[:_SKIPPED_SHOWN])],
         "version_rows": list(data.versions.items()),
-        "option_rows": [(name, _option_text(value)) for name, value in sorted(data.options.items())],
+        "option_rows": [(name, data.options.format(name)) for name in sorted(data.options.values())],
         **_log_table(data.log),
         **_class_table(data),
         **_confusion_table(data),
@@ -158,12 +158,6 @@ def _dataset_table(data: ReportData) -> Dict[str, Any]:
 
 def _metric(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _option_text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 def _duration(seconds: float) -> str:

@@ -122,7 +122,7 @@ def _map(data: ReportData, pyplot: Any) -> Figure:
         axes.plot(*curve, color=_GRAY, linewidth=0.8, label="" if number else "AP per class")
     axes.plot(epochs, values, color=COLORS[0], marker="o", linewidth=2, label="mAP")
     _set_epoch_axis(axes, epochs)
-    axes.set_ylabel(f"mAP ({str(data.options.get('metric', '')).upper()})")
+    axes.set_ylabel(f"mAP ({data.options.data.metric.upper()})")
     axes.set_ylim(0, 1)
     axes.legend(frameon=False)
     best = int(np.argmax(values))
@@ -249,7 +249,7 @@ def _anchors(data: ReportData, pyplot: Any) -> Figure:
     axes.set_xlabel("width, pixels of the network input")
     axes.set_ylabel("height, pixels of the network input")
     axes.legend(frameon=False)
-    unmatched, iou = data.train.get("boxes_without_anchor"), data.options["match_iou"]
+    unmatched, iou = data.train.get("boxes_without_anchor"), data.options.data.match_iou
     text = f"Widths and heights of {len(data.boxes)} training boxes and {len(shapes)} anchor shapes."
     if unmatched is not None:
         text += f" {unmatched:.1%} of the boxes have no anchor with an IoU of at least {iou:g}."

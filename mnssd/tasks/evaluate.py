@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
+from ..data.classification.options import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
-from ..data.open import default_splits, open_dataset, validation_lists
+from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
-from ..options import names_list, option
-from ..train.options import CLASS_DATASETS
+from ..metrics import METRICS
+from ..options import NAMES, option
+from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
-    from ..metrics.classification import ClassResult
+    from ..metrics.classification import ClassificationResult
     from ..metrics.coco import COCOMetric, COCOResult
     from ..metrics.voc import VOCResult
 
@@ -39,11 +40,10 @@ class EvalOptions:
     splits: Optional[str] = option(None, "image lists (default: 2007_test for voc, val for shapes)")
     hold_out: float = option(0.0, "evaluate on the share of the lists that training held out with --hold-out")
     download: bool = option(False, "download the official archives of the dataset if they are missing")
-    # The names of metrics.voc.METRICS, repeated so that --help need not load NumPy, and COCO's.
     metric: str = option(
         "voc07",
         "average precision from 11 points (voc07) or the whole curve (voc12); coco adds COCO's metrics",
-        choices=("voc07", "voc12", "coco"),
+        choices=METRICS,
     )
     iou: float = option(0.5, "IoU at which a detection matches an object")
     flip: bool = option(False, "average the predictions for each image and its mirror image; twice the time")
@@ -60,7 +60,7 @@ class EvalOptions:
     classes: Optional[List[str]] = option(
         None,
         "with --detections: class names, separated by commas (default: all of the dataset)",
-        parse=names_list,
+        type=NAMES,
     )
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class EvalClassOptions:
     """Evaluation."""
 
     dataset: Optional[str] = option(
-        None, "dataset to evaluate on (default: the run's own dataset)", choices=CLASS_DATASETS
+        None, "dataset to evaluate on (default: the run's own dataset)", choices=tuple(CLASSIFICATION_ROOTS)
     )
     data_root: Optional[str] = option(None, "folder of the dataset", metavar="DIR")
     batch_size: int = option(32, "images per batch; does not change the result")
@@ -127,9 +127,9 @@ class DetectionEvaluation:
 
     def __str__(self) -> str:
         """The tables that `mnssd eval` prints."""
-        from ..metrics.table import format_coco, format_table
+        from ..metrics.table import format_coco, format_voc
 
-        return format_table(self.voc) + (f"\n\n{format_coco(self.coco)}" if self.coco else "")
+        return format_voc(self.voc) + (f"\n\n{format_coco(self.coco)}" if self.coco else "")
 
     def as_dict(self) -> Dict[str, Any]:
         """The result as plain values, for JSON."""
@@ -149,20 +149,17 @@ def options_of_run(run: str, given: Mapping[str, Any]) -> Dict[str, Any]:
     """
     from ..train.run_folder import RunFolder
 
-    path = Path(run)
     try:
-        stored = RunFolder(path if path.is_dir() else path.parent).read_config()["options"]
+        stored = RunFolder.containing(run).read_config().options.data
     except MnssdError:  # not a run folder: loading the detector reports it
         return dict(given)
-    if (
-        stored.get("dataset") not in dataset_names()
-        or given.get("dataset", stored["dataset"]) != stored["dataset"]
-    ):
+    if not isinstance(stored, DetectionOptions) or given.get("dataset", stored.dataset) != stored.dataset:
         return dict(given)
-    own = {"dataset": stored["dataset"], "data_root": given.get("data_root", stored.get("data_root"))}
+    stored = replace(stored, data_root=given.get("data_root", stored.data_root))
+    own: Dict[str, Any] = {"dataset": stored.dataset, "data_root": stored.data_root}
     if "splits" not in given:
-        own["splits"], own["hold_out"] = validation_lists({**stored, **own})
-    return {**{key: value for key, value in own.items() if value is not None}, **given}
+        own["splits"], own["hold_out"] = stored.validation_lists()
+    return {**own, **given}
 
 
 def evaluate_detector(
@@ -250,7 +247,7 @@ def evaluate_detection_files(
     return DetectionEvaluation(dataset, metric.result(), coco.result() if coco else None)
 
 
-def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassResult:
+def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassificationResult:
     """Evaluate a trained classifier on the validation part of a dataset.
 
     Parameters
@@ -272,12 +269,13 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassResult:
     from ..data.classification.datasets import open_classification_dataset
     from ..metrics.classification import evaluate_classifier
     from ..runtime import settings
+    from ..train.run_folder import RunFolder
 
     ctx = settings.pick_context(options.ctx)
     net, spec = zoo.load_classifier(run, ctx)
-    stored = _stored_options(run)
-    kind = options.dataset or stored.get("dataset", "folder")
-    root = options.data_root or (stored.get("data_root") if kind == stored.get("dataset") else None)
+    stored = RunFolder.containing(run).read_config().options.data
+    kind = options.dataset or stored.dataset
+    root = options.data_root or (stored.data_root if kind == stored.dataset else None)
     dataset = open_classification_dataset(kind, root, "val")
     if dataset.classes != spec.classes:
         raise DataError(
@@ -288,17 +286,6 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassResult:
         return evaluate_classifier(
             net, dataset, spec.size, spec.val_crop, options.batch_size, ctx, watch=lambda *_: bar.update()
         )
-
-
-def _stored_options(path: str) -> Dict[str, Any]:
-    """The options of a run; empty if `path` is not in a run folder."""
-    from ..train.run_folder import RunFolder
-
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    try:
-        return dict(RunFolder(folder).read_config()["options"])
-    except MnssdError:
-        return {}
 
 
 def _voc_metric(options: EvalOptions) -> str:

@@ -1,39 +1,28 @@
-"""A whole run, from options to a folder with a trained network."""
+"""Training runs: from options to a run folder with a trained network."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
-from .. import __version__
 from ..errors import MnssdError, OptionError
 from ..runtime import settings
-from ..train.options import (
-    CLASSIFICATION_KINDS,
-    DETECTION_KINDS,
-    LoopOptions,
-    resolve_classification,
-    resolve_detection,
-)
+from ..train.options import ClassificationTraining, DetectionTraining, LoopOptions, Training
 from ..train.recipes import read_recipe
-from ..train.run_folder import RunFolder
+from ..train.run_folder import RunConfig, RunFolder
 
 if TYPE_CHECKING:
-    from ..distributed.context import DistributedContext
-    from .classification import ClassificationTask
-    from .detection import DetectionTask
+    from ..distributed.context import Context
+    from ..train.task import Task
 
-    AnyTask = Union[DetectionTask, ClassificationTask]
+T = TypeVar("T", DetectionTraining, ClassificationTraining)
 
 MAY_CHANGE = (
     "resume", "output", "workers", "ctx", "data_root", "download", "cache_images",
     "save_minutes", "keep_every", "kvstore", "tensorboard",
 )  # fmt: skip
-"""Options that change nothing in what is learned, so a resumed run may have other ones."""
+"""Options that do not change what is learned, so a resumed run may change them."""
 
 
 def train_detector(given: Mapping[str, Any]) -> Path:
@@ -42,8 +31,8 @@ def train_detector(given: Mapping[str, Any]) -> Path:
     Parameters
     ----------
     given : mapping
-        Options by name (`train.options`); what is absent has its default, or, when resuming, the
-        value of the run.
+        Options by name, as Python values or as parsed from the command line; see `train.options`. Options
+        that are absent default to those of the resumed run, the recipe or the dataset, in this order.
 
     Returns
     -------
@@ -53,200 +42,154 @@ def train_detector(given: Mapping[str, Any]) -> Path:
     Raises
     ------
     MnssdError
-        For bad options, data or weights; the text names them.
+        For invalid options, data or weights; the text names them.
     """
-    values, resumed = _values(given, "detection")
-    task, options = make_task(values, "detection", str(resumed.config) if resumed else "options")
-    return _train(task, options, resumed)
+    return train(resolve(DetectionTraining, given))
 
 
 def train_classifier(given: Mapping[str, Any]) -> Path:
-    """Train a classifier; as `train_detector`."""
-    values, resumed = _values(given, "classification")
-    task, options = make_task(values, "classification", str(resumed.config) if resumed else "options")
-    return _train(task, options, resumed)
+    """Train a classifier; see `train_detector`."""
+    return train(resolve(ClassificationTraining, given))
 
 
-def make_task(values: Mapping[str, Any], kind: str, source: str) -> Tuple[AnyTask, Tuple[Any, ...]]:
-    """What is to be learned, ready for `train.loop.fit`, and its options, those of the loop last.
+def resolve(kind: Type[T], given: Mapping[str, Any]) -> T:
+    """Resolve the options of a run; given options override those of the resumed run or of the recipe.
 
-    Parameters
-    ----------
-    values : mapping
-        Options by name.
-    kind : str
-        ``'detection'`` or ``'classification'``.
-    source : str
-        Where the options come from, for messages.
+    Raises
+    ------
+    OptionError
+        For an unknown option, an invalid value, or one that a resumed run cannot change.
+    MnssdError
+        If the run to resume cannot be read or has no checkpoint.
     """
-    values = dict(values)
-    for key in ("size", "early_size", "crop_overlaps"):  # lists in a run's configuration
-        if isinstance(values.get(key), list):
-            values[key] = tuple(values[key])
-    if kind == "detection":
-        detection = resolve_detection(values, source)
-        _prepare(detection.data.size, detection.data.width, detection.loop)
-        from .detection import DetectionTask
-
-        parts = (detection.data, detection.augment, detection.loop)
-        return DetectionTask(*parts), parts
-    classification = resolve_classification(values, source)
-    _prepare(classification.data.size, classification.data.width, classification.loop)
-    from .classification import ClassificationTask
-
-    groups = (classification.data, classification.augment, classification.loop)
-    return ClassificationTask(*groups), groups
+    values = kind.convert(given)
+    run = _run_to_resume(values)
+    if run is not None:
+        return _resume(kind, values, run)
+    if values.get("recipe"):
+        values = {**read_recipe(values["recipe"], kind), **values}
+    return kind.resolve(values)
 
 
-def gradients(task: AnyTask, batches: int) -> Iterator[int]:
-    """Go through training batches; after each step the parameters hold the gradients of the loss on one.
+def train(options: Training) -> Path:
+    """Train with resolved options; returns the run folder.
 
-    BatchNorm's running statistics move; no weight does.
+    Raises
+    ------
+    MnssdError
+        For unusable data or weights, or a run folder that is in use.
     """
-    import mxnet as mx
+    task, loop = make_task(options), options.loop
+    context = _join(loop)
 
-    for number, batch in enumerate(itertools.islice(task.batches.epoch(0, 0), batches)):
-        with mx.autograd.record():
-            objective, _ = task.losses(batch)
-        mx.autograd.backward(objective)
-        yield number
+    from ..train.loop import fit
 
-
-def _values(given: Mapping[str, Any], kind: str) -> Tuple[Dict[str, Any], Optional[RunFolder]]:
-    """The options of the run that is resumed, if one is, and those that were given."""
-    given = dict(given)
-    resumed = _resumed_run(given, kind)
-    if given.get("recipe") and resumed is None:
-        kinds = DETECTION_KINDS if kind == "detection" else CLASSIFICATION_KINDS
-        given = {**read_recipe(given["recipe"], kind, kinds), **given}
-    # Runs that were begun before the option existed learn on as they did, whatever its default is now.
-    values = {**({"pretrained_lr": 1.0, **resumed.read_config()["options"]} if resumed else {}), **given}
-    if resumed:
-        # The checkpoint has what these would give.
-        values["recalibrate_batchnorm"] = False
-        if kind == "classification":
-            values["linear_probe"] = False
-    return values, resumed
-
-
-def _prepare(size: Tuple[int, int], width: float, loop: LoopOptions) -> None:
-    """Settings that MXNet reads while it is loaded; so the tasks, which load it, are imported after this."""
-    settings.suit_small_steps(loop.batch_size * width * size[0] * size[1])
-    settings.return_freed_memory()
-
-
-def _train(task: AnyTask, options: Sequence[Any], resumed: Optional[RunFolder]) -> Path:
-    loop = options[-1]
-    peers = _join(loop)
-    if peers and peers.rank:
-        _follow(task, loop, resumed, peers)
-        return resumed.path if resumed else Path(loop.output)
-    run = resumed or RunFolder.create(loop.output, task.name)
-    run.lock()
+    run, resumes = RunFolder(Path(loop.resume or loop.output)), bool(loop.resume)
     try:
-        if resumed is None:
-            plain = {key: value for kind in options for key, value in _plain(kind).items()}
-            run.write_config({"mnssd": __version__, **task.config(), "options": plain})
-        _run(task, loop, run, resumed is not None, peers)
+        if not context.is_main:
+            fit(task, loop, run, resumes, context)
+            return run.path
+        run = run if resumes else RunFolder.create(loop.output, task.name)
+        run.lock()
+        if not resumes:
+            run.write_config(RunConfig(task.spec, options))
+        _print_introduction(task, loop, run, context)
+        progress = fit(task, loop, run, resumes, context)
+        if progress.best_score is not None:
+            print(f"best {task.score_name} {progress.best_score:.4f}")
+        print(f"weights: {run.best}\nlog: {run.log}")
     except BaseException:
-        if peers:
-            peers.abandon()
+        context.abort()
         raise
     finally:
         run.unlock()
     return run.path
 
 
-def _join(loop: LoopOptions) -> Optional[DistributedContext]:
-    """The other workers, where there are some; all have looked at the run folder when this returns."""
-    if loop.kvstore != "dist_sync":
-        if os.environ.get("DMLC_ROLE") == "worker":
-            raise OptionError("this is a worker of several (DMLC_ROLE is set); add --kvstore dist_sync")
-        return None
-    from ..distributed.context import DistributedContext
+def make_task(options: Training) -> Task:
+    """Build the network, load its weights and prepare it for `train.loop.fit`."""
+    (width, height), loop = options.data.size, options.loop
+    # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
+    settings.suit_small_steps(loop.batch_size * options.data.width * width * height)
+    settings.return_freed_memory()
+    if isinstance(options, DetectionTraining):
+        from .detection import DetectionTask
 
-    peers = DistributedContext(loop.gradient_compression)
-    if loop.batch_size % peers.size:
-        raise OptionError(
-            f"--batch-size {loop.batch_size} is that of all workers together and cannot be shared by "
-            f"{peers.size}; take a multiple of it"
-        )
-    peers.wait()
-    return peers
+        return DetectionTask.from_options(options)
+    from .classification import ClassificationTask
+
+    return ClassificationTask.from_options(options)
 
 
-def _follow(
-    task: AnyTask, loop: LoopOptions, resumed: Optional[RunFolder], peers: DistributedContext
-) -> None:
-    """What a worker does that neither measures nor writes."""
-    from ..train.loop import fit
-
-    try:
-        fit(task, loop, resumed or RunFolder(Path(loop.output)), resumed is not None, peers)
-    except BaseException:
-        peers.abandon()
-        raise
-
-
-def _run(
-    task: AnyTask, loop: LoopOptions, run: RunFolder, resume: bool, peers: Optional[DistributedContext]
-) -> None:
-    from ..train.loop import fit
-
-    print(f"run {run.path}")
-    for line in task.introduction():
-        print(line)
-    threads = settings.describe()["settings"]["OMP_NUM_THREADS"]
-    print(f"{threads} threads for computing, {task.workers} beside them for images; on {task.ctx}")
-    if peers:
-        print(f"{peers.size} workers, {loop.batch_size // peers.size} images each a step")
-    for note in task.notes:
-        print(f"note: {note}")
-    progress = fit(task, loop, run, resume, peers)
-    if progress.best_score is not None:
-        print(f"best {task.score_name} {progress.best_score:.4f}")
-    print(f"weights: {run.best}\nlog: {run.log}")
-
-
-def _resumed_run(given: Dict[str, Any], kind: str) -> Optional[RunFolder]:
-    """The run folder to go on with, or None; options that would change what is learned are refused."""
-    resume = given.pop("resume", "")
-    if not resume:
-        return None
+def _run_to_resume(values: Dict[str, Any]) -> Optional[RunFolder]:
+    """Take ``resume`` out of `values`; returns its run folder."""
+    resume = values.pop("resume", "")
     if resume == "auto":
-        if not given.get("output"):
-            raise OptionError("--resume auto needs --output, to know which run")
-        resume = given["output"]
+        resume = values.get("output")
+        if not resume:
+            raise OptionError("--resume auto: --output is missing; it names the run")
         if not RunFolder(Path(resume)).config.exists():
             return None
-    run = RunFolder(Path(resume))
-    config = run.read_config()
-    if config.get("task") != kind:
-        raise OptionError(f"{run.config}: a run of {config.get('task')}, not of {kind}; use its own command")
-    stored = config["options"]
-    for key, value in given.items():
-        value = list(value) if isinstance(value, tuple) else value
-        if key not in MAY_CHANGE and stored.get(key) != value:
-            raise OptionError(
-                f"--{key.replace('_', '-')} {value} differs from the run's {stored.get(key)} ({run.config});"
-                " leave it out to go on, or start a new run with another --output"
-            )
-    if run.has_begun():
-        return run
+    return RunFolder(Path(resume)) if resume else None
+
+
+def _resume(kind: Type[T], values: Mapping[str, Any], run: RunFolder) -> T:
+    task = run.read_task()
+    if task != kind.task:
+        raise OptionError(f"{run.path}: expected a run for {kind.task}, got one for {task}")
+    stored: Any = run.read_config().options
+    options = stored.replace(**values)
+    name, old, new = next(_changes(stored, options), ("", "", ""))
+    if name:
+        raise OptionError(
+            f"--{name.replace('_', '-')} {new}: the run has {old} ({run.config}); omit the option, or start "
+            "a new run with another --output"
+        )
+    if run.has_checkpoint():
+        # The checkpoint contains the results of both.
+        done = {"recalibrate_batchnorm": False, "linear_probe": False}
+        known = options.values()
+        return options.replace(resume=str(run.path), **{name: done[name] for name in done if name in known})
     if run.log.exists():
-        raise MnssdError(f"{run.last}: missing, so there is nothing to go on from; start a new run")
-    # It ended before its first checkpoint, and starts again with its own options.
-    run.lock()
-    for file in (run.config, run.best):
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
+        raise MnssdError(f"{run.last}: missing, so the run cannot be resumed; start a new run")
+    run.lock()  # it ended before its first checkpoint, so it starts again
+    for path in (run.config, run.best):
+        path.unlink(missing_ok=True)
     run.unlock()
-    given.update({**stored, **given, "output": resume})
-    return None
+    return options.replace(output=str(run.path))
 
 
-def _plain(options: Any) -> Dict[str, Any]:
-    values = dataclasses.asdict(options)
-    return {
-        k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in ("resume", "output")
-    }
+def _changes(stored: Training, options: Training) -> Iterator[Tuple[str, str, str]]:
+    """Name, old and new value of the options that a resumed run cannot change."""
+    new = options.values()
+    for name, value in stored.values().items():
+        if new[name] != value and name not in MAY_CHANGE:
+            yield name, stored.format(name), options.format(name)
+
+
+def _join(loop: LoopOptions) -> Context:
+    """Join the other ranks, if any; all of them have read the run folder when this returns."""
+    from ..distributed.context import SINGLE_PROCESS, DistributedContext
+
+    if loop.kvstore != "dist_sync":
+        if os.environ.get("DMLC_ROLE") == "worker":
+            raise OptionError("DMLC_ROLE is set, so this is a distributed process; add --kvstore dist_sync")
+        return SINGLE_PROCESS
+    context = DistributedContext(loop.gradient_compression)
+    if loop.batch_size % context.world_size:
+        raise OptionError(
+            f"--batch-size {loop.batch_size}: expected a multiple of the {context.world_size} processes"
+        )
+    context.barrier()
+    return context
+
+
+def _print_introduction(task: Task, loop: LoopOptions, run: RunFolder, context: Context) -> None:
+    threads = settings.describe()["settings"]["OMP_NUM_THREADS"]
+    print(f"run {run.path}", *task.introduction(), sep="\n")
+    print(f"{threads} compute threads, {task.workers} threads that load images; device {task.ctx}")
+    if context.world_size > 1:
+        images = loop.batch_size // context.world_size
+        print(f"{context.world_size} processes, {images} images per step each")
+    for note in task.notes:
+        print(f"note: {note}")

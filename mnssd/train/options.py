@@ -12,6 +12,7 @@ from ..data.classification.options import CLASSIFICATION_ROOTS, ClassAugmentOpti
 from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
+from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
 from ..options import (
@@ -164,7 +165,7 @@ class DetectionOptions:
     )
     label_smoothing: float = option(0.0, "label smoothing of object classes")
     metric: str = option(
-        "voc07", "average precision from 11 points, or from the whole curve", choices=("voc07", "voc12")
+        "voc07", "average precision from 11 points, or from the whole curve", choices=VOC_METRICS
     )
     overfit: int = option(
         0, "train and validate on the first N images, without augmentation, to check that learning works"

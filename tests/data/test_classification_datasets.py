@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnssd.data.classification.datasets import OPENERS, open_classification_dataset
-from mnssd.data.classification.image_label import LabeledImage, read_labeled_image
+from mnssd.data.classification.labeled_image import LabeledImage, read_labeled_image
 from mnssd.data.classification.options import ClassAugmentOptions
-from mnssd.data.classification.transforms import _COLOURS, _SHAPES, ClassTransform, val_transform
+from mnssd.data.classification.transforms import _COLORS, _SHAPES, ClassificationTransform, val_transform
 from mnssd.data.image import read_image
 from mnssd.data.shapes.dataset import SHAPE_CLASSES, make_shapes
 from mnssd.errors import DataError, ImageError, OptionError
-from mnssd.train.options import CLASS_DATASETS
+from mnssd.data.classification.options import CLASSIFICATION_ROOTS
 
 
 def fill(root: Path, *names: str) -> None:
@@ -31,7 +31,7 @@ def fill(root: Path, *names: str) -> None:
 
 
 def test_kinds_are_said_twice() -> None:
-    assert set(OPENERS) == set(CLASS_DATASETS)
+    assert set(OPENERS) == set(CLASSIFICATION_ROOTS)
     with pytest.raises(OptionError, match="did you mean folder"):
         open_classification_dataset("foldr", None, "train")
 
@@ -210,16 +210,16 @@ PLAIN = ClassAugmentOptions(crop_area=1.0, crop_stretch=1.0, flip_probability=0.
 
 def test_nothing_drawn_is_a_plain_resize() -> None:
     image = make_image(3, 64, 48)
-    result = ClassTransform((32, 24), PLAIN)(image, np.random.default_rng(0))
+    result = ClassificationTransform((32, 24), PLAIN)(image, np.random.default_rng(0))
     assert np.abs(result.astype(int) - cv2.resize(image, (32, 24), interpolation=cv2.INTER_AREA)).max() <= 2
-    same = ClassTransform((64, 48), PLAIN)(image, np.random.default_rng(0))
+    same = ClassificationTransform((64, 48), PLAIN)(image, np.random.default_rng(0))
     np.testing.assert_array_equal(same, image)
 
 
 def test_a_mirror_image() -> None:
     image = make_image(3, 64, 48)
     mirrored = ClassAugmentOptions(crop_area=1.0, crop_stretch=1.0, flip_probability=1.0, operations=0)
-    result = ClassTransform((64, 48), mirrored)(image, np.random.default_rng(0))
+    result = ClassificationTransform((64, 48), mirrored)(image, np.random.default_rng(0))
     np.testing.assert_array_equal(result, image[:, ::-1])
 
 
@@ -237,7 +237,7 @@ def test_any_image_gives_one_of_the_size(
 ) -> None:
     options = ClassAugmentOptions(crop_area=area, crop_stretch=stretch, operations=count, magnitude=1.0)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    transform = ClassTransform((24, 16), options)
+    transform = ClassificationTransform((24, 16), options)
     first, again = (transform(image, np.random.default_rng(seed)) for _ in range(2))
     assert first.shape == (16, 24, 3)
     assert first.dtype == np.uint8
@@ -250,17 +250,17 @@ def test_crops_stay_inside_the_image() -> None:
     options = ClassAugmentOptions(crop_area=0.1, crop_stretch=3.0, operations=0)
     rng = np.random.default_rng(0)
     for _ in range(200):
-        assert ClassTransform((16, 16), options)(white, rng).min() >= 254
+        assert ClassificationTransform((16, 16), options)(white, rng).min() >= 254
 
 
-@pytest.mark.parametrize("name", sorted(_COLOURS))
+@pytest.mark.parametrize("name", sorted(_COLORS))
 def test_no_change_at_strength_nought(name: str) -> None:
     image = make_image(1, 30, 20)
-    result = _COLOURS[name](image, 0.0)
+    result = _COLORS[name](image, 0.0)
     if name not in ("autocontrast", "equalize"):  # these know no strength
         np.testing.assert_array_equal(result, image)
     assert result.shape == image.shape
-    changed = _COLOURS[name](image, 1.0)
+    changed = _COLORS[name](image, 1.0)
     assert changed.shape == image.shape
     assert (changed != image).any()
 

@@ -28,7 +28,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
     from mnssd.inference.detector import Detector
     from mnssd.inference.output import Lines
     from mnssd.train.checkpoint import read_checkpoint
-    from mnssd.train.options import DETECTION_KINDS
+    from mnssd.train.options import DetectionTraining
     from mnssd.train.recipes import read_recipe
     from mnssd.weights import read_params
     from mnssd.weights.state_dict import read_state_dict
@@ -52,7 +52,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
         "checkpoint": read_checkpoint,
         "params": lambda path: read_params(str(path)),
         "state_dict": lambda path: read_state_dict(str(path)),
-        "recipe": lambda path: read_recipe(str(path), "detection", DETECTION_KINDS),
+        "recipe": lambda path: read_recipe(str(path), DetectionTraining),
         "config": lambda path: zoo.load_detector(str(path.parent)),
         "lines": lambda path: Lines(str(path), True).close(),
         "sidecar": export("", "auto"),

@@ -17,12 +17,13 @@ from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import MnssdError, OptionError
-from mnssd.metrics.classification import ClassResult, format_classes
+from mnssd.metrics.classification import ClassificationResult, format_classification
 from mnssd.tasks.classification import class_weights, mix, soften
 from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train.checkpoint import read_checkpoint
 from mnssd.train.ema import EVERY, ModelEMA
-from mnssd.train.options import CLASS_DATASET_DEFAULTS, resolve_classification
+from mnssd.data.classification.options import CLASSIFICATION_ROOTS
+from mnssd.train.options import resolve_classification
 
 TINY: Dict[str, Any] = {
     "dataset": "shapes",
@@ -207,18 +208,18 @@ def test_the_average_follows_and_gives_back() -> None:
 
 def test_a_result_in_figures() -> None:
     confusion = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
-    result = ClassResult(("a", "b", "c"), confusion, 8, [("x.jpg", "bad")])
+    result = ClassificationResult(("a", "b", "c"), confusion, 8, [("x.jpg", "bad")])
     assert (result.top1, result.top5, result.images) == (7 / 8, 1.0, 8)
     report = result.as_dict()
     assert report["recall"] == {"a": 0.75, "b": 1.0, "c": None}
     assert report["precision"] == {"a": 1.0, "b": 0.8, "c": None}
-    text = format_classes(result)
+    text = format_classification(result)
     assert "a taken for b: 1" in text
     assert "top-1 0.8750   top-5 1.0000   8 images" in text
 
 
 def test_defaults_of_the_data_sets_are_options() -> None:
-    for name in CLASS_DATASET_DEFAULTS:
+    for name in CLASSIFICATION_ROOTS:
         options = resolve_classification({"dataset": name}, "test").data
         assert options.dataset == name
     with pytest.raises(OptionError, match="did you mean mixup"):

@@ -13,7 +13,8 @@ from mnssd.errors import DataError, MnssdError, OptionError
 from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import FIRST_LINE, read_checkpoint
 from mnssd.train.logger import to_csv
-from mnssd.train.options import LoopOptions, parse_size, resolve_detection
+from mnssd.options import parse_size
+from mnssd.train.options import LoopOptions, resolve_detection
 from mnssd.train.run_folder import RunFolder
 from mnssd.train.schedule import learning_rate
 
