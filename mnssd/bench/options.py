@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ..data.formats import dataset_names
+from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..options import SIZE, Size, option
 
