@@ -14,7 +14,7 @@ from ..errors import ImageError
 from ..metrics.error_analysis import DetectionError, ErrorAnalysis, ErrorType
 
 EXAMPLES = 12
-"""Examples shown of each kind of error."""
+"""Examples shown of each type of error."""
 
 SIDE = 320
 """Pixels of the longer side of an example image."""
@@ -45,7 +45,7 @@ TITLES: Dict[ErrorType, Tuple[str, str]] = {
     ),
     ErrorType.MISSED: ("Missed objects", "Objects without a detection above the score threshold."),
 }
-"""Kind of error, in the order shown, to its heading and explanation."""
+"""Type of error, in the order shown, to its heading and explanation."""
 
 
 class ExampleImage(NamedTuple):
@@ -58,9 +58,9 @@ class ExampleImage(NamedTuple):
 
 
 class ErrorGroup(NamedTuple):
-    """All errors of one kind: their number and example images of the worst ones."""
+    """All errors of one type: their number and example images of the worst ones."""
 
-    kind: ErrorType
+    type: ErrorType
     title: str
     hint: str
     total: int
@@ -68,17 +68,17 @@ class ErrorGroup(NamedTuple):
 
 
 def draw_errors(errors: ErrorAnalysis, classes: Sequence[str]) -> List[ErrorGroup]:
-    """Draw the worst errors of each kind."""
+    """Draw the worst errors of each type."""
     groups = []
-    for kind, (title, hint) in TITLES.items():
-        of_kind = errors.errors[kind]
+    for error_type, (title, hint) in TITLES.items():
+        of_type = errors.errors[error_type]
         examples = []
-        for error in of_kind[:EXAMPLES]:
+        for error in of_type[:EXAMPLES]:
             try:
                 examples.append(draw_error(error, classes))
             except ImageError:  # deleted since the evaluation
                 continue
-        groups.append(ErrorGroup(kind, title, hint, len(of_kind), examples))
+        groups.append(ErrorGroup(error_type, title, hint, len(of_type), examples))
     return groups
 
 

@@ -71,7 +71,7 @@ def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
         **_class_table(data),
         **_confusion_table(data),
         **_dataset_table(data),
-        "coco_rows": [(name.replace("_", " "), _metric(value)) for name, value in data.coco.figures.items()],
+        "coco_rows": [(name.replace("_", " "), _metric(value)) for name, value in data.coco.metrics.items()],
     }
 
 
@@ -81,8 +81,8 @@ def _facts(data: ReportData) -> List[Tuple[str, str]]:
     facts = [
         ("mAP (VOC12)", _metric(data.results["voc12"].mean_ap)),
         ("mAP (VOC07)", _metric(data.results["voc07"].mean_ap)),
-        ("AP (COCO)", _metric(data.coco.figures["AP"])),
-        ("recall (any class)", _metric(data.coco.figures["recall_any_class"])),
+        ("AP (COCO)", _metric(data.coco.metrics["AP"])),
+        ("recall (any class)", _metric(data.coco.metrics["recall_any_class"])),
         ("epochs", str(sum(row.get("loss", "") != "" for row in data.log))),
     ]
     if seconds:
@@ -121,7 +121,7 @@ def _class_table(data: ReportData) -> Dict[str, Any]:
         "class_rows": rows,
         "class_sum": [
             "mean, total", str(data.train["objects"]), str(sum(voc12.positives.values())),
-            _metric(voc12.mean_ap), _metric(voc07.mean_ap), _metric(data.coco.figures["AP"]), "", "", "", "",
+            _metric(voc12.mean_ap), _metric(voc07.mean_ap), _metric(data.coco.metrics["AP"]), "", "", "", "",
         ],
     }  # fmt: skip
 

@@ -1,8 +1,9 @@
-"""The page about a run: what is counted as which mistake, what stands on it, that it needs nothing else."""
+"""The report: complete, self-contained, accessible, with the numbers of the evaluation."""
 
 from __future__ import annotations
 
 import html.parser
+import json
 import re
 import shutil
 from pathlib import Path
@@ -45,9 +46,9 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(html.parser.HTMLParser):
-    """The tags of a page, that each is closed, and its text."""
+    """Tags and text of an HTML page; asserts that every tag is closed."""
 
-    ALONE = frozenset({"meta", "link", "img", "br", "hr"})
+    VOID = frozenset({"meta", "link", "img", "br", "hr"})
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in self.ALONE:
+        if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -76,25 +77,22 @@ class Page(html.parser.HTMLParser):
         return " ".join(word for word in self.words if word)
 
 
-CLASSES = ("cat", "dog")
-
-
-def test_a_picture_shows_answer_and_truth(tmp_path: Path) -> None:
+def test_example_image_of_an_error(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((100, 100, 3), 128, np.uint8))
     boxes, flags = np.array([[10, 10, 49, 49]], np.float32), np.zeros(1, bool)
     sample = Sample("a", str(tmp_path / "a.png"), boxes, np.zeros(1, np.int32), flags, (100, 100))
     error = DetectionError(ErrorType.LOCATION, sample, np.array([30, 10, 69, 49]), 0, 0.9, 0, 1 / 3)
-    picture = draw_error(error, CLASSES)
-    assert picture.text == "cat 0.90, IoU 0.33, a"
-    assert max(picture.width, picture.height) == 320
+    example = draw_error(error, ("cat", "dog"))
+    assert example.text == "cat 0.90, IoU 0.33, a"
+    assert max(example.width, example.height) == 320
+
+
+def test_every_error_type_has_a_title() -> None:
     assert set(TITLES) == set(ErrorType)
 
 
-# ---- the page ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("classes", "named", "inside"), [(3, 3, True), (20, 20, False), (80, 32, False)])
-def test_names_of_curves_hide_none(classes: int, named: int, inside: bool) -> None:
+def test_legend_of_precision_recall_curves_hides_no_curve(classes: int, named: int, inside: bool) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -103,76 +101,71 @@ def test_names_of_curves_hide_none(classes: int, named: int, inside: bool) -> No
     result = SimpleNamespace(
         curves=dict.fromkeys(names, curve), positives={name: row for row, name in enumerate(names)}
     )
-    material: Any = SimpleNamespace(results={"voc12": result}, points={})
-    figure = plots._curves(material, pyplot)[0]
+    data: Any = SimpleNamespace(results={"voc12": result}, points={})
+    figure = plots._precision_recall(data, pyplot)[0]
     figure.tight_layout()
     axes = figure.axes[0]
     legend = axes.get_legend()
     shown = [text.get_text() for text in legend.get_texts()]
     assert sorted(shown) == sorted(names[-named:])  # those with the most objects
     figure.canvas.draw()
-    below = legend.get_window_extent()
-    assert below.y0 >= 0
-    assert below.x0 >= 0
-    assert below.x1 <= figure.bbox.x1
-    ticks = axes.xaxis.label.get_window_extent()
-    assert (below.y1 > axes.bbox.y0) == inside
-    assert inside or below.y1 < ticks.y0
+    extent = legend.get_window_extent()
+    assert extent.y0 >= 0
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.x1
+    label = axes.xaxis.label.get_window_extent()
+    assert (extent.y1 > axes.bbox.y0) == inside
+    assert inside or extent.y1 < label.y0
     pyplot.close(figure)
 
 
-def test_the_page_needs_nothing_else(trained: Path) -> None:
+def test_page_is_self_contained(trained: Path) -> None:
     page = Page(trained / "report" / "index.html")
-    places = [attributes.get(name) or "" for _, attributes in page.tags for name in ("src", "href")]
-    allowed = ("data:image/", "data:,", "#", "")
-    outside = [place for place in places if place and not place.startswith(allowed[:3])]
-    assert all(re.fullmatch(r"[a-z-]+\.png", place) for place in outside)
-    assert all((trained / "report" / place).stat().st_size > 1000 for place in outside)
-    assert len(outside) == 8
+    targets = [attributes.get(name) or "" for _, attributes in page.tags for name in ("src", "href")]
+    files = [target for target in targets if target and not target.startswith(("data:image/", "data:,", "#"))]
+    assert all(re.fullmatch(r"[a-z-]+\.png", file) for file in files)
+    assert all((trained / "report" / file).stat().st_size > 1000 for file in files)
+    assert len(files) == 8
     assert "@import" not in (trained / "report" / "index.html").read_text()
     assert page.all("script") == []
 
 
-def test_every_picture_has_a_text_and_every_table_its_heads(trained: Path) -> None:
+def test_page_is_accessible(trained: Path) -> None:
     page = Page(trained / "report" / "index.html")
-    pictures = page.all("img")
-    assert len(pictures) > 8
-    assert all(len(attributes["alt"] or "") > 5 for attributes in pictures)
+    images = page.all("img")
+    assert len(images) > 8
+    assert all(len(attributes["alt"] or "") > 5 for attributes in images)
     assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
     ids = {attributes.get("id") for _, attributes in page.tags}
-    links = [
-        (attributes["href"] or "")[1:] for attributes in page.all("a") if attributes["href"].startswith("#")
-    ]
-    assert set(links) <= ids
-    assert len(links) == 6
+    anchors = [a["href"][1:] for a in page.all("a") if (a["href"] or "").startswith("#")]
+    assert len(anchors) == 6
+    assert set(anchors) <= ids
 
 
-def test_the_figures_are_those_of_the_evaluation(trained: Path, capsys: pytest.CaptureFixture) -> None:
-    capsys.readouterr()
-    assert main(["eval", str(trained), "--metric", "voc12"]) == 0
-    said = capsys.readouterr().out
-    score = float(re.search(r"mAP \(VOC12, IoU 0.5\): ([\d.]+)", said)[1])
+def test_page_repeats_the_evaluation(trained: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    assert main(["eval", str(trained), "--metric", "voc12", "--json", str(result)]) == 0
+    mean_ap = json.loads(result.read_text())["mAP"]
     text = Page(trained / "report" / "index.html").text
-    assert f"mAP, VOC12 {score:.3f}" in text
-    for word in ("Mistakes", "circle", "from score", "predictor_lr", "Missed", "recall of any class"):
-        assert word in text
+    assert f"mAP (VOC12) {mean_ap:.3f}" in text
+    assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
-def test_it_is_made_anew_after_data_has_moved(trained: Path, shapes: Path, tmp_path: Path) -> None:
+def test_report_is_reproducible_after_the_dataset_moved(trained: Path, shapes: Path, tmp_path: Path) -> None:
     first = (trained / "report" / "index.html").read_text()
     moved = tmp_path / "moved" / shapes.name
     shutil.copytree(shapes, moved)
     output = tmp_path / "page"
     assert main(["report", str(trained), "--data-root", str(moved), "--output", str(output)]) == 0
-    again = (output / "index.html").read_text()
+    second = (output / "index.html").read_text()
 
-    def plain(text: str) -> str:
+    def without_date_and_path(text: str) -> str:
         return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|/\S*?(moved|shapes)", "", text)
 
-    assert plain(again) == plain(first)
+    assert without_date_and_path(second) == without_date_and_path(first)
 
 
-def test_names_are_text_and_nothing_else(shapes: Path, tmp_path: Path) -> None:
+def test_class_names_are_escaped(shapes: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(shapes, data)
     for path in (data / "Annotations").iterdir():
@@ -187,11 +180,11 @@ def test_names_are_text_and_nothing_else(shapes: Path, tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_train_ssd_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_train_ssd_writes_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--workers=0", "--val-interval=1"]
     run = tmp_path / "run"
     assert main(["train-ssd", "--data-root", str(shapes), "--output", str(run), *small]) == 0
-    assert f"report: {run / 'report' / 'index.html'}" in capsys.readouterr().out
+    assert str(run / "report" / "index.html") in capsys.readouterr().out
     assert (run / "report" / "index.html").stat().st_size > 100_000
     assert (run / "log.csv").exists()
     other = tmp_path / "other"
@@ -199,16 +192,22 @@ def test_train_ssd_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pyte
     assert not (other / "report").exists()
 
 
-def test_errors_name_what_is_missing(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["report", str(tmp_path)]) == 1
-    assert "is no run folder" in capsys.readouterr().err
-    (tmp_path / "config.yaml").write_text("task: classification\noptions: {}\n")
-    assert main(["report", str(tmp_path)]) == 1
-    assert "reports are made of detectors" in capsys.readouterr().err
-    copy = tmp_path / "copy"
+def test_errors_name_the_missing_file(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    empty, classifier, copy = tmp_path / "empty", tmp_path / "classifier", tmp_path / "copy"
+    empty.mkdir()
+    assert main(["report", str(empty)]) == 1
+    assert str(empty) in capsys.readouterr().err
+    classifier.mkdir()
+    (classifier / "config.yaml").write_text("task: classification\noptions: {}\n")
+    assert main(["report", str(classifier)]) == 1
+    error = capsys.readouterr().err
+    assert str(classifier) in error
+    assert "'classification'" in error
     shutil.copytree(trained, copy)
     (copy / "best.params").unlink()
     assert main(["report", str(copy)]) == 1
     assert "best.params" in capsys.readouterr().err
     assert main(["report", str(trained), "--data-root", str(tmp_path / "nowhere")]) == 1
-    assert "nowhere" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(tmp_path / "nowhere") in error
+    assert "--data-root" in error
