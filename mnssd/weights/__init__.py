@@ -1,6 +1,9 @@
-"""Weights: files of MXNet and PyTorch, and how their arrays come into a network."""
+"""Weights: parameter files of MXNet and PyTorch, and loading them into networks."""
 
-from .assign import WeightsReport, assign, load_backbone, load_exactly, settle_shapes
+from .assign import WeightsReport, assign, infer_shapes
+from .load import load_backbone, load_strict, read_weights
 from .params import read_params
 
-__all__ = ["WeightsReport", "assign", "load_backbone", "load_exactly", "read_params", "settle_shapes"]
+__all__ = [
+    "WeightsReport", "assign", "infer_shapes", "load_backbone", "load_strict", "read_params", "read_weights",
+]  # fmt: skip

@@ -1,36 +1,33 @@
-"""Putting arrays into a network, with an account of every one."""
+"""Assignment of arrays to the parameters of a network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, List, Mapping, Tuple
 
 import numpy as np
-
-from ..errors import WeightsError
-from .conversion import convert
-from .params import read_params
-from .state_dict import read_state_dict
 
 
 @dataclass
 class WeightsReport:
-    """What became of every array when weights were loaded.
+    """What became of each array and parameter when weights were loaded.
 
     Attributes
     ----------
+    path : str
+        The file.
     loaded : list of str
-        Parameters of the network that took their array from the file.
-    unused : list of str
-        Arrays of the file that the network has no place for.
-    missing : list of str
-        Parameters of the network that the file does not have; they keep their initial values.
-    mismatched : list of str
-        ``name (shape in the file, shape in the network)``; they keep their initial values.
+        Parameters that got an array from the file.
     parameters : list of mxnet.gluon.Parameter
-        Those of `loaded`, in the same order.
+        The same, in the same order.
+    unused : list of str
+        Arrays in the file that are not in the network.
+    missing : list of str
+        Parameters that are not in the file; they keep their values.
+    mismatched : list of str
+        ``name (file SHAPE, network SHAPE)`` of parameters with another shape; they keep their values.
     notes : list of str
-        What was done to the arrays before.
+        What the conversion of the file changed.
     """
 
     path: str
@@ -42,33 +39,33 @@ class WeightsReport:
     notes: List[str] = field(default_factory=list)
 
     def lines(self) -> List[str]:
-        """The report for a person: a count for each outcome, with names where something was left out."""
-        lines = [f"weights {self.path}: {len(self.loaded)} arrays used", *(f"  {n}" for n in self.notes)]
-        for what, names in (
+        """The report as text: the number of loaded arrays, notes, and the names of all others."""
+        lines = [f"weights {self.path}: {len(self.loaded)} arrays loaded", *(f"  {n}" for n in self.notes)]
+        for problem, names in (
             ("in the file but not in the network", self.unused),
             ("in the network but not in the file", self.missing),
-            ("of another shape", self.mismatched),
+            ("with another shape", self.mismatched),
         ):
             if names:
                 shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-                lines.append(f"  {len(names)} {what}: {shown}")
+                lines.append(f"  {len(names)} {problem}: {shown}")
         return lines
 
 
 def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = None) -> WeightsReport:
-    """Put `arrays` into the parameters of `block` that have their structural names.
+    """Set the parameters of `block` to the arrays with their structural names.
 
     Parameters
     ----------
     block : mxnet.gluon.Block
-        Initialized or not; parameters that find no array keep what they have. Those whose shape is still
-        open take any array's shape (see `settle_shapes`).
+        Initialized or not. Parameters without an array are unchanged; those of unknown shape accept any, see
+        `infer_shapes`.
     arrays : mapping of str to numpy.ndarray
-        As from `read_params`, names as `block.save_parameters` writes them.
+        As from `read_params`, with names as `block.save_parameters` writes them.
     path : str
         Where they came from, for the report.
     ctx : mxnet.Context, optional
-        Where parameters that are not initialized are put; default: the CPU.
+        Context of parameters that are not initialized; defaults to the CPU.
 
     Returns
     -------
@@ -84,34 +81,34 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
             report.missing.append(name)
             continue
         value = arrays[name]
-        known = parameter.shape
-        if known is not None and not _fits(known, value.shape):
-            report.mismatched.append(f"{name} (file {value.shape}, network {known})")
+        shape = parameter.shape
+        if shape is not None and not _shapes_match(shape, value.shape):
+            report.mismatched.append(f"{name} (file {value.shape}, network {shape})")
             continue
         parameter.shape = value.shape
         if parameter._data is None and not parameter._deferred_init:
             parameter.initialize(ctx=ctx)
         parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
-        parameter._finish_deferred_init()  # the shape is known now: it need not wait for the first batch
+        parameter._finish_deferred_init()  # now, not in the first forward pass
         report.loaded.append(name)
         report.parameters.append(parameter)
     return report
 
 
-def _fits(known: Tuple[int, ...], shape: Tuple[int, ...]) -> bool:
-    """Whether an array of `shape` can be a parameter's; 0 and -1 are extents that Gluon does not know yet."""
-    return len(known) == len(shape) and all(a in (0, -1, b) for a, b in zip(known, shape))
+def _shapes_match(shape: Tuple[int, ...], other: Tuple[int, ...]) -> bool:
+    """Whether a parameter of `shape`, with 0 and -1 for unknown dimensions, can have the shape `other`."""
+    return len(shape) == len(other) and all(a in (0, -1, b) for a, b in zip(shape, other))
 
 
-def settle_shapes(network: Any) -> None:
-    """Let MXNet infer the shapes of parameters that Gluon leaves open until the first batch.
+def infer_shapes(network: Any) -> None:
+    """Infer parameter shapes that Gluon leaves unknown until the first forward pass.
 
-    An open shape would take any array, one of another width, too.
+    Parameters of unknown shape would accept arrays of a network of another width.
 
     Parameters
     ----------
     network : mxnet.gluon.HybridBlock
-        Of one input, ``(B, 3, H, W)``.
+        With one input, ``(N, 3, H, W)``.
     """
     import mxnet as mx
 
@@ -120,86 +117,9 @@ def settle_shapes(network: Any) -> None:
         return
     outputs = network(mx.sym.var("data"))
     graph = outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
-    # No weight's shape depends on the size of the image; all networks here take 96 pixels.
+    # Parameter shapes do not depend on the image size, and all networks accept 96 pixels.
     arguments, _, auxiliary = graph.infer_shape(data=(1, 3, 96, 96))
     names = graph.list_arguments() + graph.list_auxiliary_states()
     for name, shape in zip(names, arguments + auxiliary):
         if name in parameters:
             parameters[name].shape = shape
-
-
-def load_exactly(block: Any, path: str, ctx: Any = None) -> WeightsReport:
-    """Load the file into `block`, a network of one image; every parameter must have its array.
-
-    Raises
-    ------
-    WeightsError
-        When one is missing or has another shape: these are weights of another network.
-    """
-    arrays = read_params(path)
-    settle_shapes(block)
-    report = assign(block, arrays, path, ctx)
-    if report.missing or report.mismatched or report.unused:
-        raise WeightsError("\n".join([f"{path}: weights of another network", *report.lines()[1:]]))
-    return report
-
-
-def read_weights(path: str) -> Dict[str, np.ndarray]:
-    """Read a parameter file of MXNet, or a state dict of PyTorch; which it is, its first bytes tell.
-
-    Raises
-    ------
-    WeightsError
-        As `read_params` and `read_state_dict`.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-    except OSError:
-        start = b""  # the reader says what is wrong
-    of_torch = start[:2] in (b"PK", b"\x80\x02") or start[8:9] == b"{"  # safetensors: a length, then JSON
-    return read_state_dict(path) if of_torch else read_params(path)
-
-
-def load_backbone(network: Any, path: str) -> WeightsReport:
-    """Load a classifier's weights, or a whole detector's, as far as they fit.
-
-    Parameters
-    ----------
-    network : mnssd.nn.heads.SSDHeads, mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
-        A detector's heads take the `features` of a classifier; a classifier takes its classifier layer, too.
-    path : str
-        A ``.params`` file: arrays named ``features.*`` (the Gluon zoo's and this package's classifiers),
-        or ``0.weight`` and so on (saved from their `features` alone), or as a detector here saves them; or
-        a state dict of torchvision's or timm's MobileNet, see `foreign`, as ``.pth`` or ``.safetensors``.
-
-    Returns
-    -------
-    WeightsReport
-
-    Raises
-    ------
-    WeightsError
-        When hardly any of it fits: fewer than half of the backbone's arrays. What fitted has been put in.
-    """
-    arrays = read_weights(path)
-    if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
-        arrays = {f"features.{name}": value for name, value in arrays.items()}
-    arrays, notes = convert(arrays)
-    settle_shapes(network)
-    backbone = getattr(network, "backbone", network)
-    of_classifier = any(name.startswith("features.") for name in arrays)
-    report = assign(backbone if of_classifier else network, arrays, path)
-    report.notes = notes
-    wanted = len(backbone.features._collect_params_with_prefix())
-    if len([name for name in report.loaded if "features." in name]) < wanted / 2:
-        found = f"its arrays: {', '.join(list(arrays)[:3])}, ..." if arrays else "it holds no array"
-        raise WeightsError(
-            "\n".join(
-                [
-                    f"{path}: weights of another network ({found}); check --network and --width",
-                    *report.lines()[1:],
-                ]
-            )
-        )
-    return report

@@ -1,7 +1,6 @@
-"""Reading MXNet's parameter files safely.
+"""Reader of MXNet parameter files.
 
-MXNet's own reader (`mx.nd.load`) trusts its input: a damaged file ends the process. The format is
-simple, so it is read here with every length checked; the arrays never pass through C++ unchecked.
+`mx.nd.load` crashes on damaged files. This reader, in Python, checks every length.
 """
 
 from __future__ import annotations
@@ -21,32 +20,28 @@ DENSE = 0
 
 
 def read_params(path: str) -> Dict[str, np.ndarray]:
-    """Read an MXNet ``.params`` file into NumPy arrays.
-
-    Prefixes ``arg:`` and ``aux:`` (symbol files) are dropped. Dense arrays of MXNet 1.x only.
+    """Read an MXNet 1.x ``.params`` file of dense arrays; prefixes ``arg:`` and ``aux:`` are removed.
 
     Raises
     ------
     WeightsError
-        When the file is missing, damaged, cut short, or something else.
+        If the file is missing, damaged, truncated, or has another format.
     """
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .params file"
-        ) from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a .params file") from error
     try:
         return _parse(memoryview(data))
     except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
         raise WeightsError(
-            f"{path}: not an MXNet .params file, or damaged ({error}); load another copy"
+            f"{path}: not an MXNet .params file, or damaged ({error}); use another copy"
         ) from error
 
 
 class _Cursor:
-    """Reads forward through a buffer; struct raises when it is too short."""
+    """A position in a buffer; reading past its end raises struct.error or ValueError."""
 
     def __init__(self, data: memoryview) -> None:
         self.data, self.at = data, 0
@@ -58,7 +53,7 @@ class _Cursor:
 
     def bytes(self, count: int) -> memoryview:
         if count < 0 or self.at + count > len(self.data):
-            raise ValueError(f"{count} bytes wanted at {self.at}, {len(self.data) - self.at} left")
+            raise ValueError(f"expected {count} bytes at offset {self.at}, got {len(self.data) - self.at}")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -67,9 +62,9 @@ def _parse(data: memoryview) -> Dict[str, np.ndarray]:
     cursor = _Cursor(data)
     magic, _, count = cursor.take("QQQ")
     if magic != LIST_MAGIC:
-        raise ValueError("wrong first bytes")
+        raise ValueError("wrong magic number")
     if count > len(data):
-        raise ValueError(f"{count} arrays announced in {len(data)} bytes")
+        raise ValueError(f"{count} arrays in {len(data)} bytes")
     arrays = [_parse_array(cursor) for _ in range(count)]
     (names_count,) = cursor.take("Q")
     if names_count != count:
@@ -79,30 +74,30 @@ def _parse(data: memoryview) -> Dict[str, np.ndarray]:
         (length,) = cursor.take("Q")
         names.append(bytes(cursor.bytes(length)).decode("utf-8"))
     if cursor.at != len(data):
-        raise ValueError(f"{len(data) - cursor.at} bytes after the end")
+        raise ValueError(f"{len(data) - cursor.at} extra bytes at the end")
     plain = [name[4:] if name[:4] in ("arg:", "aux:") else name for name in names]
     if len(set(plain)) < len(plain):
-        raise ValueError("a name occurs twice")
+        raise ValueError("duplicate array name")
     return dict(zip(plain, arrays))
 
 
 def _parse_array(cursor: _Cursor) -> np.ndarray:
     (magic,) = cursor.take("I")
     if magic not in ARRAY_MAGIC:
-        raise ValueError(f"array {hex(magic)} is of an unknown version")
+        raise ValueError(f"unknown array version {hex(magic)}")
     (storage,) = cursor.take("i")
     if storage != DENSE:
-        raise ValueError("a sparse array")
+        raise ValueError("sparse array")
     (dimensions,) = cursor.take("i")
     if not 0 < dimensions <= 32:
-        raise ValueError(f"an array of {dimensions} dimensions")
+        raise ValueError(f"array of {dimensions} dimensions")
     shape = cursor.take(f"{dimensions}q")
     if any(extent < 0 for extent in shape):
-        raise ValueError(f"an array of shape {shape}")
-    cursor.take("ii")  # the device it was saved from
+        raise ValueError(f"array of shape {shape}")
+    cursor.take("ii")  # device type and number
     (kind,) = cursor.take("i")
     if kind not in DTYPES:
-        raise ValueError(f"an array of unknown type {kind}")
+        raise ValueError(f"unknown array type {kind}")
     dtype = np.dtype(DTYPES[kind])
     size = dtype.itemsize
     for extent in shape:

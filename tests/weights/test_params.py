@@ -1,4 +1,4 @@
-"""Parameter files: our reader against MXNet's writer, damaged files, and the account of every array."""
+"""Parameter files: the reader against MXNet's writer, damaged files, and loading into networks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mxnet.gluon.model_zoo import vision
 from mnssd.errors import WeightsError
 from mnssd.nn import SSD, MobileNetV1, MobileNetV2
 from mnssd.runtime.settings import wait_all
-from mnssd.weights import WeightsReport, assign, load_backbone, load_exactly, read_params
+from mnssd.weights import WeightsReport, assign, load_backbone, load_strict, read_params
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DTYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool")
 
 
 def save(path: Path, arrays: Dict[str, np.ndarray]) -> str:
-    """Written by MXNet itself."""
+    """Write with MXNet."""
     mx.nd.save(str(path), {name: mx.nd.array(value, dtype=value.dtype) for name, value in arrays.items()})
     return str(path)
 
@@ -41,7 +41,7 @@ def small_net(seed: int = 0, width: float = 0.25, classes: int = 10) -> MobileNe
 
 @functools.lru_cache(maxsize=None)
 def small_values(seed: int) -> Dict[str, np.ndarray]:
-    """Arrays for a `small_net`; not to be changed."""
+    """Arrays of a `small_net`; do not modify."""
     return values(small_net(seed))
 
 
@@ -62,24 +62,24 @@ def any_arrays(draw: Any) -> Dict[str, np.ndarray]:
 @QUICK
 @given(arrays=any_arrays())
 def test_reads_what_mxnet_writes(tmp_path: Path, arrays: Dict[str, np.ndarray]) -> None:
-    found = read_params(save(tmp_path / "a.params", arrays))
-    assert list(found) == list(arrays)
+    result = read_params(save(tmp_path / "a.params", arrays))
+    assert list(result) == list(arrays)
     for name, value in arrays.items():
-        assert found[name].dtype == value.dtype
-        np.testing.assert_array_equal(found[name], value)
+        assert result[name].dtype == value.dtype
+        np.testing.assert_array_equal(result[name], value)
 
 
-def test_arrays_are_their_own(tmp_path: Path) -> None:
-    """Writable, contiguous, and not iter_frames that keep the whole file in memory."""
-    found = read_params(
+def test_arrays_are_writable_copies(tmp_path: Path) -> None:
+    """Views would keep the whole file in memory."""
+    result = read_params(
         save(tmp_path / "a.params", {"a": np.ones(3, "float32"), "b": np.zeros(2, "float32")})
     )
-    found["a"][:] = 7
-    assert found["a"].base is None
-    assert found["b"].tolist() == [0, 0]
+    result["a"][:] = 7
+    assert result["a"].base is None
+    assert result["b"].tolist() == [0, 0]
 
 
-def test_reads_the_files_that_gluon_writes(tmp_path: Path) -> None:
+def test_reads_what_gluon_writes(tmp_path: Path) -> None:
     net = small_net()
     by_structure, by_name = str(tmp_path / "structure.params"), str(tmp_path / "name.params")
     wait_all()
@@ -93,7 +93,7 @@ def test_reads_the_files_that_gluon_writes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(value, expected.asnumpy())
 
 
-def test_prefixes_of_symbol_files_are_dropped(tmp_path: Path) -> None:
+def test_prefixes_of_symbol_files_are_removed(tmp_path: Path) -> None:
     net = small_net()
     net.hybridize()
     net(images(1, 32, 32))
@@ -103,13 +103,13 @@ def test_prefixes_of_symbol_files_are_dropped(tmp_path: Path) -> None:
     assert set(read_params(str(tmp_path / "net-0000.params"))) == {name[4:] for name in names}
 
 
-def test_names_that_become_the_same_are_refused(tmp_path: Path) -> None:
+def test_duplicate_names_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.params", {"arg:x": np.ones(1, "float32"), "aux:x": np.ones(1, "float32")})
-    with pytest.raises(WeightsError, match="a name occurs twice"):
+    with pytest.raises(WeightsError, match=r"a\.params"):
         read_params(path)
 
 
-def test_the_shared_weights_can_be_read(shared: Path) -> None:
+def test_shared_weights_are_read(shared: Path) -> None:
     assert len(read_params(str(shared / "weights" / "mobilenet_v2_1_0-imagenet.params"))) == 266
 
 
@@ -125,19 +125,19 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_truncation_is_refused(small_file: Path, tmp_path: Path) -> None:
+def test_truncated_file_is_refused(small_file: Path, tmp_path: Path) -> None:
     whole, path = small_file.read_bytes(), tmp_path / "cut.params"
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(WeightsError, match=r"cut\.params: not an MXNet \.params file, or damaged"):
+        with pytest.raises(WeightsError, match=r"cut\.params"):
             read_params(str(path))
     path.write_bytes(whole + b"\0")
-    with pytest.raises(WeightsError, match="1 bytes after the end"):
+    with pytest.raises(WeightsError, match=r"cut\.params.* 1 "):
         read_params(str(path))
 
 
-def test_changed_bytes_are_refused_or_change_one_value(small_file: Path, tmp_path: Path) -> None:
-    """500 times 1 to 4 random bytes: what is not refused is as many arrays of as many values."""
+def test_changed_bytes_are_refused_or_change_values(small_file: Path, tmp_path: Path) -> None:
+    """A file that is not refused has the same number of arrays and values."""
     whole, path = small_file.read_bytes(), tmp_path / "changed.params"
     count = sum(value.size for value in read_params(str(small_file)).values())
     rng, refused = np.random.default_rng(1), 0
@@ -147,69 +147,69 @@ def test_changed_bytes_are_refused_or_change_one_value(small_file: Path, tmp_pat
             data[position] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
         path.write_bytes(bytes(data))
         try:
-            found = read_params(str(path))
+            result = read_params(str(path))
         except WeightsError:
             refused += 1
         else:
-            assert len(found) == 3
-            # a type of half the size reads the rest of the array as the next one's head, which is refused
-            assert sum(value.size for value in found.values()) == count
+            assert len(result) == 3
+            # With a dtype of half the size, the rest of the data is read as the next header and refused.
+            assert sum(value.size for value in result.values()) == count
     assert 150 < refused < 500
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, 2**64 - 1, 2**40, 4, 2, 0])
-def test_wrong_counts_are_refused_at_once(small_file: Path, tmp_path: Path, value: int) -> None:
+def test_wrong_counts_are_refused(small_file: Path, tmp_path: Path, value: int) -> None:
     data = bytearray(small_file.read_bytes())
     arrays_end = len(data) - sum(8 + len(name) for name in ("a.weight", "b.beta", "c")) - 8
-    for where in (16, arrays_end):  # the number of arrays, the number of names
-        assert struct.unpack_from("<Q", data, where) == (3,)
+    for offset in (16, arrays_end):  # the number of arrays, the number of names
+        assert struct.unpack_from("<Q", data, offset) == (3,)
         changed = bytearray(data)
-        struct.pack_into("<Q", changed, where, value)
+        struct.pack_into("<Q", changed, offset, value)
         (tmp_path / "absurd.params").write_bytes(bytes(changed))
-        with pytest.raises(WeightsError):
+        with pytest.raises(WeightsError, match=r"absurd\.params"):
             read_params(str(tmp_path / "absurd.params"))
 
 
 def test_absurd_shapes_are_refused(small_file: Path, tmp_path: Path) -> None:
     data = bytearray(small_file.read_bytes())
-    first_extent = 24 + 12  # after the file's head and the array's magic number, storage type and dimensions
+    first_extent = 24 + 12  # after the file header and the array's magic number, storage type and dimensions
     assert struct.unpack_from("<4q", data, first_extent) == (2, 3, 1, 1)
     for shape in [(2**62,) * 4, (-1, 3, 1, 1), (2**62, 0, 2**62, 1), (0, 3, 1, 1), (3, 3, 1, 1)]:
         struct.pack_into("<4q", data, first_extent, *shape)
         (tmp_path / "absurd.params").write_bytes(bytes(data))
-        with pytest.raises(WeightsError, match=r"absurd\.params: not an MXNet \.params file, or damaged"):
+        with pytest.raises(WeightsError, match=r"absurd\.params"):
             read_params(str(tmp_path / "absurd.params"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\0." * 20, b"hello\n"])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_formats_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.params").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"other\.params: not an MXNet \.params file"):
+    with pytest.raises(WeightsError, match=r"other\.params"):
         read_params(str(tmp_path / "other.params"))
 
 
-def test_sparse_and_nameless_arrays_are_refused(tmp_path: Path) -> None:
+def test_sparse_and_unnamed_arrays_are_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "odd.params")
     mx.nd.save(path, {"a": mx.nd.ones((2, 2)).tostype("row_sparse")})
-    with pytest.raises(WeightsError, match="a sparse array"):
+    with pytest.raises(WeightsError, match=r"odd\.params.*sparse"):
         read_params(path)
     mx.nd.save(path, [mx.nd.ones((2, 2))])
-    with pytest.raises(WeightsError, match="1 arrays but 0 names"):
+    with pytest.raises(WeightsError, match=r"odd\.params.* 1 .* 0 "):
         read_params(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"absent\.params: cannot be read \(No such file"):
+    with pytest.raises(WeightsError, match=r"absent\.params.*No such file"):
         read_params(str(tmp_path / "absent.params"))
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match=str(tmp_path)):
         read_params(str(tmp_path))
 
 
-# ---- the account of every array ----------------------------------------------------------------------------
+# ---- assignment and report ---------------------------------------------------------------------------------
 
 
-def planted(net: Any) -> Dict[str, np.ndarray]:
-    """Weights for `net`: one array too many, one too few, one of another shape and one of another rank."""
+def faulty_arrays(net: Any) -> Dict[str, np.ndarray]:
+    """Weights for `net`: one array extra, one missing, one with another shape, one with another rank."""
     arrays = {name: value + 1 for name, value in values(net).items()}
     arrays["features.99.weight"] = np.ones((1, 1), "float32")
     del arrays["features.1.gamma"]
@@ -218,33 +218,34 @@ def planted(net: Any) -> Dict[str, np.ndarray]:
     return arrays
 
 
-def test_report_is_exact() -> None:
+def test_report_lists_each_array_once() -> None:
     net = small_net()
     before = values(net)
-    report = assign(net, planted(net), "w.params")
-    left = {"features.1.gamma", "features.0.weight", "features.21.beta"}
+    report = assign(net, faulty_arrays(net), "w.params")
+    unchanged = {"features.1.gamma", "features.0.weight", "features.21.beta"}
     assert report.unused == ["features.99.weight"]
     assert report.missing == ["features.1.gamma"]
     assert report.mismatched == [
         "features.0.weight (file (5, 3, 3, 3), network (8, 3, 3, 3))",
         "features.21.beta (file (1280, 1), network (1280,))",
     ]
-    assert set(report.loaded) == set(before) - left
+    assert set(report.loaded) == set(before) - unchanged
     for name, value in values(net).items():
-        np.testing.assert_array_equal(value, before[name] + (name not in left))
+        np.testing.assert_array_equal(value, before[name] + (name not in unchanged))
 
 
-def test_lines_name_what_was_left_out() -> None:
+def test_report_lines_shorten_long_lists() -> None:
     report = WeightsReport("w.params", loaded=["a"], unused=[f"u{i}" for i in range(8)], missing=["m"])
-    assert report.lines() == [
-        "weights w.params: 1 arrays used",
-        "  8 in the file but not in the network: u0, u1, u2, u3, u4, u5 and 2 more",
-        "  1 in the network but not in the file: m",
-    ]
+    loaded, unused, missing = report.lines()
+    assert "w.params: 1 " in loaded
+    assert unused.split()[0] == "8"
+    assert unused.endswith(": u0, u1, u2, u3, u4, u5 and 2 more")
+    assert missing.split()[0] == "1"
+    assert missing.endswith(": m")
 
 
 @pytest.mark.parametrize("state", ["fresh", "initialized", "run", "hybridized"])
-def test_loads_in_every_state_of_the_network(state: str) -> None:
+def test_assign_in_every_state_of_the_network(state: str) -> None:
     arrays = small_values(1)
     net = MobileNetV2(0.25, classes=10)
     x = images(2, 32, 32)
@@ -256,12 +257,12 @@ def test_loads_in_every_state_of_the_network(state: str) -> None:
         net(x)
     report = assign(net, arrays, "w.params")
     assert sorted(report.loaded) == sorted(arrays)
-    for name, value in values(net).items():  # every array is there, before any batch
+    for name, value in values(net).items():  # before the first forward pass
         np.testing.assert_array_equal(value, arrays[name])
     np.testing.assert_allclose(net(x).asnumpy(), small_net(1)(x).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_unknown_shapes_take_the_files() -> None:
+def test_unknown_shapes_are_set() -> None:
     block = mx.gluon.SymbolBlock(
         mx.sym.FullyConnected(mx.sym.var("data", dtype="float32"), num_hidden=3, name="fc"),
         [mx.sym.var("data", dtype="float32")],
@@ -273,7 +274,7 @@ def test_unknown_shapes_take_the_files() -> None:
     assert block(mx.nd.ones((1, 2))).asnumpy().tolist() == [[2, 2, 2]]
 
 
-def test_loading_twice_takes_the_second() -> None:
+def test_second_assignment_replaces_the_first() -> None:
     net, first, second = MobileNetV2(0.25, classes=10), small_values(1), small_values(2)
     assign(net, first, "1")
     report = assign(net, second, "2")
@@ -294,25 +295,23 @@ def test_other_float_types_are_converted(dtype: str) -> None:
 # ---- whole files into networks -----------------------------------------------------------------------------
 
 
-def test_load_exactly_takes_only_its_own(tmp_path: Path) -> None:
+def test_load_strict_refuses_other_networks(tmp_path: Path) -> None:
     net, path = small_net(), str(tmp_path / "own.params")
     wait_all()
     net.save_parameters(path)
     fresh = MobileNetV2(0.25, classes=10)
-    report = load_exactly(fresh, path)
+    report = load_strict(fresh, path)
     assert not report.missing + report.mismatched + report.unused
     x = images(1, 32, 32)
     np.testing.assert_allclose(fresh(x).asnumpy(), net(x).asnumpy(), rtol=1e-5, atol=1e-6)
-    with pytest.raises(
-        WeightsError, match=r"own\.params: weights of another network\n.* of another shape: output"
-    ):
-        load_exactly(MobileNetV2(0.25, classes=11), path)
-    with pytest.raises(WeightsError, match="weights of another network"):
-        load_exactly(MobileNetV2(0.25, classes=10, shortcut="projection"), path)
+    with pytest.raises(WeightsError, match=r"(?s)own\.params.*\n.*: output\.0\.weight \(file"):
+        load_strict(MobileNetV2(0.25, classes=11), path)
+    with pytest.raises(WeightsError, match=r"own\.params"):
+        load_strict(MobileNetV2(0.25, classes=10, shortcut="projection"), path)
     arrays = values(net)
     arrays["extra"] = np.zeros(1, "float32")
-    with pytest.raises(WeightsError, match="1 in the file but not in the network: extra"):
-        load_exactly(net, save(tmp_path / "more.params", arrays))
+    with pytest.raises(WeightsError, match=r"(?s)more\.params.* 1 .*: extra"):
+        load_strict(net, save(tmp_path / "more.params", arrays))
 
 
 def classifier_file(tmp_path: Path, form: str, net: Any) -> str:
@@ -323,7 +322,7 @@ def classifier_file(tmp_path: Path, form: str, net: Any) -> str:
 
 
 @pytest.mark.parametrize("form", ["classifier", "features", "zoo"])
-def test_backbone_from_a_classifiers_file(tmp_path: Path, form: str) -> None:
+def test_backbone_from_a_classifier_file(tmp_path: Path, form: str) -> None:
     source = vision.MobileNetV2(0.25, classes=10) if form == "zoo" else small_net()
     source.initialize(force_reinit=True)
     source(images(1, 32, 32))
@@ -339,8 +338,8 @@ def test_backbone_from_a_classifiers_file(tmp_path: Path, form: str) -> None:
         np.testing.assert_array_equal(value, expected[name])
 
 
-def test_classifier_from_a_classifiers_file(tmp_path: Path) -> None:
-    """The classifier layer is taken too where it has the same number of classes, else reported."""
+def test_classifier_from_a_classifier_file(tmp_path: Path) -> None:
+    """The last layer is loaded if the number of classes is the same, else reported."""
     path = classifier_file(tmp_path, "classifier", small_net())
     assert "output.0.weight" in load_backbone(MobileNetV2(0.25, classes=10), path).loaded
     report = load_backbone(MobileNetV2(0.25, classes=7), path)
@@ -348,8 +347,8 @@ def test_classifier_from_a_classifiers_file(tmp_path: Path) -> None:
     assert len(report.loaded) == len(read_params(path)) - 1
 
 
-def test_backbone_from_a_detectors_file(tmp_path: Path) -> None:
-    """All of a detector's weights but the class predictors, when the classes are others."""
+def test_detector_from_a_detector_file_with_other_classes(tmp_path: Path) -> None:
+    """All weights are loaded except the class predictors."""
     trained = small_detector()
     trained.initialize()
     trained(images(1, 96, 96))
@@ -373,27 +372,25 @@ def test_backbone_from_a_detectors_file(tmp_path: Path) -> None:
     [MobileNetV1(0.25, 10), MobileNetV2(0.5, 10), vision.MobileNet(0.25, classes=10)],
     ids=["another family", "another width", "the zoo's V1"],
 )
-def test_backbone_of_another_network_is_refused(tmp_path: Path, other: Any) -> None:
+def test_file_of_another_network_is_refused(tmp_path: Path, other: Any) -> None:
     other.initialize()
     other(images(1, 32, 32))
     for form in ("classifier", "features"):
         path = classifier_file(tmp_path, form, other)
         for network in (small_detector().heads, MobileNetV2(0.25)):
-            with pytest.raises(
-                WeightsError, match=r"weights of another network .* --network and --width"
-            ) as e:
+            with pytest.raises(WeightsError, match=r"--network .*--width") as raised:
                 load_backbone(network, path)
-            assert str(path) in str(e.value)
+            assert str(path) in str(raised.value)
 
 
-def test_file_without_a_single_array_is_refused(tmp_path: Path) -> None:
+def test_file_without_arrays_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.params"
     path.write_bytes(struct.pack("<QQQQ", 0x112, 0, 0, 0))
-    with pytest.raises(WeightsError, match="it holds no array"):
+    with pytest.raises(WeightsError, match=r"empty\.params"):
         load_backbone(small_detector().heads, str(path))
 
 
-def test_shared_v1_features_fit(shared: Path) -> None:
+def test_shared_v1_features_are_loaded(shared: Path) -> None:
     heads = SSD(MobileNetV1(activation="relu6"), ["a"], (96, 96)).heads
     report = load_backbone(heads, str(shared / "weights" / "mobilenet1_0-imagenet-features.params"))
     assert not report.unused + report.missing + report.mismatched

@@ -39,8 +39,8 @@ class Conversion:
     matches : callable
         Whether the arrays of a file, by name, are such a checkpoint.
     layer_name : callable
-        Name of a layer here, given its name there, as in ``'features.0'`` for ``'conv_stem'``; None if unknown.
-        Within a layer, ``weight`` and ``bias`` of BatchNorm become ``gamma`` and ``beta``.
+        Name of a layer here for a layer there, such as ``'features.0'`` for ``'conv_stem'``; None if unknown.
+        ``weight`` and ``bias`` of a BatchNorm become ``gamma`` and ``beta``.
     adapt : callable, optional
         Changes the renamed arrays where the networks differ in structure; returns them.
     pixel_mean, pixel_std : float, optional

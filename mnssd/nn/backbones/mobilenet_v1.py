@@ -10,6 +10,7 @@ from mxnet.gluon.block import HybridBlock
 from ..choices import ACTIVATIONS
 from ..layers import add_conv, add_separable, scale_channels
 from . import Backbone, Tap, backbones
+from ._mobilenet_v1_conversions import CONVERSIONS
 
 # Table 1 of the paper: (output channels, stride) of each separable block.
 BLOCKS = (
@@ -81,5 +82,6 @@ backbones.register(
         options={"activation": ACTIVATIONS},
         widths=(1.0, 0.75, 0.5, 0.25),
         published=PUBLISHED,
+        conversions=CONVERSIONS,
     ),
 )

@@ -10,6 +10,7 @@ from mxnet.gluon.block import HybridBlock
 from ..choices import SHORTCUTS
 from ..layers import LinearBottleneck, add_conv, scale_channels
 from . import Backbone, Tap, backbones
+from ._mobilenet_v2_conversions import CONVERSIONS
 
 # Table 2 of the paper: (t, c, n, s). The Gluon zoo has its strides in the same blocks.
 STAGES = (
@@ -89,5 +90,6 @@ backbones.register(
         options={"shortcut": SHORTCUTS},
         widths=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4),
         published=PUBLISHED,
+        conversions=CONVERSIONS,
     ),
 )

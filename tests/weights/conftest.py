@@ -1,0 +1,12 @@
+"""Fixtures of the weights tests."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.torch_files import install_torch_names
+
+
+@pytest.fixture
+def torch_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets pickles be written that refer to PyTorch."""
+    install_torch_names(monkeypatch)
