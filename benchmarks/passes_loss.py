@@ -24,8 +24,9 @@ import numpy as np
 from mnssd.data.transform_options import AugmentOptions
 from mnssd.tasks.detection import DetectionTask
 from mnssd.train.optimizer import make_trainer
-from mnssd.train.options import DetectionOptions, LoopOptions
+from mnssd.train.options import DetectionOptions, DetectionTraining, LoopOptions
 from mnssd.train.schedule import learning_rate
+from mnssd.train.step import TrainingStep
 
 HERE = Path(__file__).resolve().parent
 STEPS, END, BATCH = 100, 10, 8
@@ -36,17 +37,13 @@ def train(voc: str, split: str, weights: Optional[str], seed: int, fast: bool) -
     """The loss of each step."""
     detection = DetectionOptions(dataset="voc", data_root=voc, train_splits=split, weights=weights)
     loop = LoopOptions(batch_size=BATCH, seed=seed, fast_graph=fast, lr=0.002, epochs=100, val_interval=0)
-    task = DetectionTask(detection, AugmentOptions(), loop)
-    trainer = make_trainer(task.block, loop, task.last_layers, task.pretrained)
+    task = DetectionTask.from_options(DetectionTraining(detection, AugmentOptions(), loop))
+    training_step = TrainingStep(task, make_trainer(task.block, loop, task.last_layers, task.pretrained))
     batches = (batch for epoch in range(STEPS) for batch in task.batches.epoch(epoch))
     losses = []
     for step, batch in enumerate(islice(batches, STEPS)):
-        trainer.set_learning_rate(learning_rate(loop, step, len(task.batches)))
-        with mx.autograd.record():
-            objective, named = task.losses(batch)
-        mx.autograd.backward(objective)
-        losses.append(float(named["loss"].asscalar()))
-        trainer.step(1)
+        result = training_step(batch, learning_rate(loop, step, len(task.batches)))
+        losses.append(result.losses["loss"])
     mx.nd.waitall()
     return losses
 

@@ -30,7 +30,8 @@ from ..runtime import processor, settings
 from ..tasks.detection import DetectionTask
 from ..tasks.detection_samples import read_sample
 from ..train.optimizer import make_trainer
-from ..train.options import DetectionOptions, LoopOptions
+from ..train.options import DetectionOptions, DetectionTraining, LoopOptions
+from ..train.step import TrainingStep
 from .measure import WARM_UP, Clock, Measurement, median_seconds, medians_in_turn
 from .options import WORKLOADS, BenchOptions
 
@@ -45,15 +46,15 @@ def measure_train(options: BenchOptions) -> List[Measurement]:
         batch_size=options.batch_size, workers=options.workers, ctx=options.ctx,
         fast_graph=options.fast_graph, val_interval=0, lr=1e-4,
     )  # fmt: skip
-    task = DetectionTask(detection, augment, loop)
-    trainer = make_trainer(task.block, loop, task.last_layers, task.pretrained)
+    task = DetectionTask.from_options(DetectionTraining(detection, augment, loop))
+    step = TrainingStep(task, make_trainer(task.block, loop, task.last_layers, task.pretrained))
     batches = _repeat(task.batches)
-    _train(task, trainer, batches, WARM_UP, Clock())
-    estimate = _timed(lambda: _train(task, trainer, batches, 2, Clock())) / 2
+    _train(step, batches, WARM_UP, Clock())
+    estimate = _timed(lambda: _train(step, batches, 2, Clock())) / 2
     steps = max(4, round(options.seconds / estimate))
-    seconds = _timed(lambda: _train(task, trainer, batches, steps, Clock())) / steps
+    seconds = _timed(lambda: _train(step, batches, steps, Clock())) / steps
     clock, timed_steps = Clock(mx.nd.waitall), max(3, steps // 2)
-    _train(task, trainer, batches, timed_steps, clock)
+    _train(step, batches, timed_steps, clock)
     name = f"train, batch {options.batch_size}" + ("" if options.fast_graph else ", plain graph")
     parts = clock.milliseconds(timed_steps * options.batch_size)
     return [_measurement(name, seconds / options.batch_size, parts)]
@@ -205,21 +206,16 @@ def _repeat(loader: Loader) -> Generator[Batch, None, None]:
         yield from loader.epoch(epoch)
 
 
-def _train(
-    task: DetectionTask, trainer: mx.gluon.Trainer, batches: Iterator[Batch], steps: int, clock: Clock
-) -> None:
-    """Training steps as in `train.loop.fit`."""
+def _train(step: TrainingStep, batches: Iterator[Batch], steps: int, clock: Clock) -> None:
     for _ in range(steps):
         with clock.part("data"):
             batch = next(batches)
-        with clock.part("forward"), mx.autograd.record():
-            objective, named = task.losses(batch)
+        with clock.part("forward"):
+            step.forward(batch)
         with clock.part("backward"):
-            mx.autograd.backward(objective)
-            for value in named.values():
-                value.asscalar()
+            step.backward()
         with clock.part("update"):
-            trainer.step(1)
+            step.update()
     mx.nd.waitall()
 
 

@@ -1,10 +1,10 @@
-"""Train in several processes, on this machine or on many, through MXNet's parameter server.
+"""Train in several processes, on one or more machines, through MXNet's parameter server.
 
     mnssd launch -n 2 -s 1 -- train_ssd.py --dataset voc ...
 
-Starts a scheduler, servers and workers, and shows what each says with its name before it. When one fails, all
-are ended. --batch-size is that of the whole: each worker has its share of every batch, so the learning rate
-stays as it is.
+Starts a scheduler, parameter servers and training processes, and prints the output of each with its name in
+front. If one fails, all are ended. --batch-size is that of all processes together, each of which gets its
+share of every batch, so the learning rate does not change.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how many, where, and what."""
-    parser.add_argument("-n", "--workers", type=int, required=True, metavar="N", help="processes that train")
+    """Add the numbers of processes, the hosts and the command."""
+    parser.add_argument("-n", "--processes", type=int, required=True, metavar="N", help="training processes")
     parser.add_argument(
-        "-s", "--servers", type=int, default=1, metavar="N", help="processes that sum gradients (default: 1)"
+        "-s", "--servers", type=int, default=1, metavar="N", help="parameter servers (default: 1)"
     )
     parser.add_argument(
         "--hosts", metavar="FILE",
-        help="machines to use in turn, by ssh, a line each; the project lies in the same place on all",
+        help="file with one machine per line, used in turn by ssh; the project has the same path on all",
     )  # fmt: skip
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- SCRIPT ...",
@@ -33,27 +33,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start, watch, end; returns the exit status."""
+    """Run the command in all processes; returns the exit status."""
     command: List[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
-        raise OptionError("what is to be run? mnssd launch -n 2 -- train_ssd.py --dataset voc ...")
-    if args.workers < 1 or args.servers < 1:
-        raise OptionError("there is at least one worker, and one server")
+        raise OptionError("command missing; for example mnssd launch -n 2 -- train_ssd.py --dataset voc")
+    for name in ("processes", "servers"):
+        if getattr(args, name) < 1:
+            raise OptionError(f"--{name} {getattr(args, name)}: expected at least 1")
     hosts: List[str] = []
     if args.hosts:
         try:
             text = Path(args.hosts).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"{args.hosts}: cannot be read ({error}); it has a machine a line") from error
+            raise OptionError(
+                f"--hosts {args.hosts}: cannot be read ({error}); expected one machine per line"
+            ) from error
         hosts = [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
         if not hosts:
-            raise OptionError(f"{args.hosts}: names no machine")
-        if any(host.startswith("-") for host in hosts):
-            raise OptionError(f"{args.hosts}: a machine's name does not begin with '-'")
+            raise OptionError(f"--hosts {args.hosts}: no machine listed; expected one per line")
+        invalid = [host for host in hosts if host.startswith("-")]
+        if invalid:
+            raise OptionError(f"--hosts {args.hosts}: {invalid[0]!r} is not the name of a machine")
     if not any(word.startswith("--kvstore") for word in command):
         command = [*command, "--kvstore", "dist_sync"]
 
     from ..distributed.launch import launch
 
-    launch(command, args.workers, args.servers, hosts)
+    launch(command, args.processes, args.servers, hosts)
     return 0

@@ -1,4 +1,4 @@
-"""Starting the processes of a run on many machines: MXNet's scheduler, its servers, and the workers."""
+"""Launcher of distributed training: MXNet's scheduler, its parameter servers, and the training processes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from typing import IO, Dict, List, Sequence
 
 from ..errors import MnssdError, OptionError
 from ..runtime import processor
-from ..train.checkpoint_manager import SignalHandler
+from ..runtime.signals import SignalHandler
 
 END_SECONDS = 5.0
-"""Between being asked to end and being made to."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 SAVE_SECONDS = 120.0
-"""That workers have for the step and the checkpoint when the whole is interrupted."""
+"""Seconds that the ranks have for the current step and a checkpoint after an interruption."""
 
 HERE = ("localhost", "127.0.0.1")
 
+TRAINING = "process"
+"""Prefix of the names of training processes; MXNet numbers their ranks in the order in which they connect."""
+
 SERVE = "import mxnet"
-"""With DMLC_ROLE set, this is a scheduler or a server, and ends when the workers have (MXNet 1.9.1)."""
+"""Program of schedulers and servers: with DMLC_ROLE set, MXNet 1.9.1 serves at import until the ranks end."""
 
 
-class Failed(MnssdError):
-    """A process of the run has failed, and all others were ended."""
+class LaunchError(MnssdError):
+    """A process of the run failed or was interrupted; all others have been ended."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -40,62 +43,60 @@ class Failed(MnssdError):
 
 @dataclass
 class Process:
-    """One that was started: its name in the output, and the process here, which may be that of ssh."""
+    """A started process: its name, its local process (perhaps ssh), and the thread that prints its output."""
 
     name: str
     handle: subprocess.Popen
     reader: threading.Thread
 
 
-def launch(command: Sequence[str], workers: int, servers: int, hosts: Sequence[str] = ()) -> None:
-    """Run a training command in several processes; returns when all workers have ended well.
+def launch(command: Sequence[str], processes: int, servers: int, hosts: Sequence[str] = ()) -> None:
+    """Run a training command in several processes, until all ranks have finished.
 
     Parameters
     ----------
     command : sequence of str
-        A Python script and its arguments, or ``-m MODULE`` and its.
-    workers, servers : int
+        A Python script or ``-m MODULE``, and its arguments.
+    processes, servers : int
+        Number of training processes and of parameter servers.
     hosts : sequence of str
-        Where, in turn; none for this machine alone. The project and its data lie in the same places on all of
-        them, and ssh asks for nothing.
+        Machines to use in turn; none for this machine only. The project and its data are in the same place on
+        all of them, and ssh needs no password.
 
     Raises
     ------
-    Failed
-        When a process fails; the others are ended before, within `END_SECONDS`.
+    LaunchError
+        If a process fails, after the others were ended within `END_SECONDS`.
     """
-    places = list(hosts) or [HERE[0]]
-    address = "127.0.0.1" if all(place in HERE for place in places) else _address_towards(places)
+    hosts = list(hosts) or [HERE[0]]
+    address = "127.0.0.1" if all(host in HERE for host in hosts) else _local_address(hosts)
     environment = {
         "DMLC_PS_ROOT_URI": address,
         "DMLC_PS_ROOT_PORT": str(_free_port(address)),
-        "DMLC_NUM_WORKER": str(workers),
+        "DMLC_NUM_WORKER": str(processes),
         "DMLC_NUM_SERVER": str(servers),
     }
     if address == "127.0.0.1":
         environment["DMLC_INTERFACE"] = "lo"
-    on_one = -(-workers // len(places))
+    per_host = -(-processes // len(hosts))
     serving = {**environment, "OMP_NUM_THREADS": "1"}
     training = dict(environment)
-    if "OMP_NUM_THREADS" not in os.environ and on_one > 1:
-        training["OMP_NUM_THREADS"] = str(max(1, processor.usable_cores() // on_one))
-    processes: List[Process] = []
-    with SignalHandler() as listener:
+    if "OMP_NUM_THREADS" not in os.environ and per_host > 1:
+        training["OMP_NUM_THREADS"] = str(max(1, processor.usable_cores() // per_host))
+    serve = ["-c", SERVE]
+    started: List[Process] = []
+    with SignalHandler() as signals:
         try:
-            processes.append(
-                _start("scheduler", HERE[0], ["-c", SERVE], {**serving, "DMLC_ROLE": "scheduler"})
-            )
+            started.append(_start("scheduler", HERE[0], serve, {**serving, "DMLC_ROLE": "scheduler"}))
             for number in range(servers):
-                place = places[number % len(places)]
-                role = {**serving, "DMLC_ROLE": "server"}
-                processes.append(_start(f"server {number}", place, ["-c", SERVE], role))
-            for number in range(workers):
-                place = places[number % len(places)]
-                role = {**training, "DMLC_ROLE": "worker"}
-                processes.append(_start(f"worker {number}", place, list(command), role))
-            _watch(processes, listener)
+                host, variables = hosts[number % len(hosts)], {**serving, "DMLC_ROLE": "server"}
+                started.append(_start(f"server {number}", host, serve, variables))
+            for number in range(processes):
+                host, variables = hosts[number % len(hosts)], {**training, "DMLC_ROLE": "worker"}
+                started.append(_start(f"{TRAINING} {number}", host, list(command), variables))
+            _watch(started, signals)
         finally:
-            _end(processes)
+            _end(started)
 
 
 def _start(name: str, host: str, arguments: List[str], environment: Dict[str, str]) -> Process:
@@ -120,31 +121,28 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def _prefix(name: str, output: IO[bytes]) -> None:
-    """Every line of a process with its name before it."""
+    """Print the lines of a process with its name in front."""
     for line in output:
         sys.stdout.write(f"[{name}] {line.decode('utf-8', 'replace').rstrip()}\n")
         sys.stdout.flush()
 
 
-def _watch(processes: Sequence[Process], listener: SignalHandler) -> None:
-    """Until all workers have ended well; raises when one has not, or the whole is interrupted."""
-    workers = [process for process in processes if process.name.startswith("worker")]
-    until = float("inf")
-    while any(process.handle.poll() is None for process in workers):
+def _watch(processes: Sequence[Process], signals: SignalHandler) -> None:
+    """Wait until all ranks have finished; raise LaunchError after a failure or an interruption."""
+    ranks = [process for process in processes if process.name.startswith(TRAINING)]
+    deadline = float("inf")
+    while any(process.handle.poll() is None for process in ranks) and time.monotonic() < deadline:
         time.sleep(0.05)
-        asked = until < float("inf")
-        if listener.heard is not None and not asked:
-            until = time.monotonic() + SAVE_SECONDS
-            _signal(workers, signal.SIGTERM)
-            continue
+        ending = deadline < float("inf")
         failed = [process for process in processes if process.handle.poll() not in (None, 0)]
-        if failed and not asked:
+        if signals.received is not None and not ending:
+            deadline = time.monotonic() + SAVE_SECONDS
+            _signal(ranks, signal.SIGTERM)
+        elif failed and not ending:
             _raise(failed[0])
-        if time.monotonic() > until:
-            break
-    if listener.heard is not None:
-        raise Failed("interrupted; all processes have ended", 128 + listener.heard)
-    for process in workers:
+    if signals.received is not None:
+        raise LaunchError("interrupted; all processes have ended", 128 + signals.received)
+    for process in ranks:
         if process.handle.returncode:
             _raise(process)
 
@@ -152,29 +150,29 @@ def _watch(processes: Sequence[Process], listener: SignalHandler) -> None:
 def _raise(process: Process) -> None:
     process.reader.join(1)
     status = process.handle.returncode
-    how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    raise Failed(
-        f"{process.name} {how}; see what it said above. All other processes of the run were ended",
+    reason = f"was ended by signal {-status}" if status < 0 else f"exited with status {status}"
+    raise LaunchError(
+        f"{process.name} {reason}; see its output above. All other processes of the run were ended",
         status if status > 0 else 128 - status,
     )
 
 
 def _end(processes: Sequence[Process]) -> None:
-    """Wait a moment for those that end by themselves, ask the others, then make them."""
+    """Wait a moment for processes that end by themselves, then send SIGTERM, then SIGKILL."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        living = [process for process in processes if process.handle.poll() is None]
+        alive = [process for process in processes if process.handle.poll() is None]
         if number is not None:
-            _signal(living, number)
-        workers_live = any(process.name.startswith("worker") for process in living)
-        until = time.monotonic() + (0 if number is None and workers_live else END_SECONDS / 2)
-        while time.monotonic() < until and any(process.handle.poll() is None for process in living):
+            _signal(alive, number)
+        trains = any(process.name.startswith(TRAINING) for process in alive)
+        deadline = time.monotonic() + (0 if number is None and trains else END_SECONDS / 2)
+        while time.monotonic() < deadline and any(process.handle.poll() is None for process in alive):
             time.sleep(0.05)
     for process in processes:
         process.reader.join(1)
 
 
 def _signal(processes: Sequence[Process], number: int) -> None:
-    """To each and whatever it has started."""
+    """Send a signal to the process groups."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.handle.pid, number)
@@ -185,16 +183,16 @@ def _free_port(address: str) -> int:
         try:
             probe.bind((address, 0))
         except OSError as error:
-            raise OptionError(f"{address}: is no address of this machine ({error.strerror})") from error
+            raise OptionError(f"{address}: not an address of this machine ({error.strerror})") from error
         return int(probe.getsockname()[1])
 
 
-def _address_towards(hosts: Sequence[str]) -> str:
-    """This machine's address as the others see it."""
-    other = next(host for host in hosts if host not in HERE).rpartition("@")[2]
+def _local_address(hosts: Sequence[str]) -> str:
+    """Address of this machine in the network of the first remote host."""
+    remote = next(host for host in hosts if host not in HERE).rpartition("@")[2]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((other, 9))  # sends nothing: it only chooses the way
+            probe.connect((remote, 9))  # sends nothing; it only selects the interface
         except OSError as error:
-            raise OptionError(f"{other}: cannot be reached ({error}); see --hosts") from error
+            raise OptionError(f"{remote}: cannot be reached ({error}); check --hosts") from error
         return str(probe.getsockname()[0])

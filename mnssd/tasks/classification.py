@@ -44,7 +44,8 @@ def build(options: ClassificationTraining) -> _Built:
     net = zoo.build_classifier(spec)
     zoo.initialize(net, ctx)
     width, height = spec.size
-    net(mx.nd.zeros((1, 3, height, width), ctx=ctx))  # draws all random weights, whether --weights is given or not
+    # Draws all random weights, so that they do not depend on which of them --weights replaces.
+    net(mx.nd.zeros((1, 3, height, width), ctx=ctx))
     notes = [*train_set.notes, *_imbalance(train_set, data.class_weights)]
     name = f"{data.network}-{data.dataset}"
     return _Built(options, name, ctx, spec, net, net, [net.output], train_set, val_set, notes)
@@ -142,8 +143,8 @@ def mix(
 def class_weights(counts: np.ndarray) -> np.ndarray:
     """Loss weights ``(C,)`` float32 that favor rare classes; their mean over the images is 1.
 
-    They are inverse to the square root of the class frequency. Inverse to the frequency itself, one of ten images
-    would outweigh a thousand.
+    They are inverse to the square root of the class frequency. Inverse to the frequency itself, one of ten
+    images would outweigh a thousand.
     """
     present = counts > 0
     weights = np.zeros(len(counts), np.float32)

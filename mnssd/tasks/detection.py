@@ -30,8 +30,8 @@ ZERO_AFTER, ZERO_BELOW = 3, 0.001
 """Number of validations in a row with an mAP below this value after which a warning is printed."""
 
 ZERO_WARNING = (
-    f"mAP is 0 in {ZERO_AFTER} validations. Likely causes: boxes or classes in another format than expected (run "
-    "`mnssd check-data`); a learning rate that is too high (--lr); no --weights, or too few epochs without them. "
+    f"mAP is 0 in {ZERO_AFTER} validations. Likely causes: boxes or classes in another format than expected "
+    "(run `mnssd check-data`); a learning rate that is too high (--lr); too few epochs without --weights. "
     "--overfit 4 trains on four images only: if that fails, it is the data"
 )
 
@@ -47,8 +47,8 @@ def build(options: DetectionTraining) -> _Built:
     settings.seed_everything(loop.seed)
     if data.early_epochs >= loop.epochs:
         raise OptionError(
-            f"--early-epochs {data.early_epochs}: expected fewer than --epochs {loop.epochs}, so that some remain "
-            "at --size"
+            f"--early-epochs {data.early_epochs}: expected fewer than --epochs {loop.epochs}, so that "
+            "some remain at --size"
         )
     ctx = settings.pick_context(loop.ctx)
     train_set, val_set = _open_datasets(data, validate=bool(loop.val_interval))
@@ -91,7 +91,8 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
     def __init__(self, loaded: LoadedTask[DetectionTraining, zoo.DetectorSpec, Dataset]) -> None:
         built = loaded.built
         width, height = built.spec.size
-        built.net(mx.nd.zeros((1, 3, height, width), ctx=built.ctx))  # initializes parameters of unknown shape
+        # Initializes the parameters whose shapes Gluon infers, unless weights were loaded into them.
+        built.net(mx.nd.zeros((1, 3, height, width), ctx=built.ctx))
         self.score_name = f"{built.options.data.metric} mAP"
         self._zero_validations = 0
         super().__init__(loaded)

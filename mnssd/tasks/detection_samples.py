@@ -1,4 +1,4 @@
-"""Samples of a detection dataset as arrays for training, at one input size."""
+"""Training samples of a detection dataset: image, class targets and box targets for one input size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Callable, Optional, Tuple
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.image import choose_reduction, read_image, to_network_input
+from ..data.image import Size, choose_reduction, read_image, to_network_input
 from ..data.loader import Arrays
 from ..data.mosaic import mosaic
 from ..data.sample import Sample
@@ -17,27 +17,26 @@ from ..data.transform_options import AugmentOptions
 from ..data.transforms import FILL, Annotated, TrainTransform, ValTransform
 from ..errors import DataError
 
-Size = Tuple[int, int]
 Read = Callable[[str, int], np.ndarray]
 
 
 class TrainingSamples:
-    """Reads, augments and assigns; call it with a sample and the sample's random generator.
+    """Reads, augments and encodes samples; call it with a sample and a random generator.
 
     Parameters
     ----------
     data : Dataset
-        Where a mosaic finds its other images.
+        Source of the other images of a mosaic.
     size : (int, int)
-        ``(width, height)`` of the network's input.
+        ``(width, height)`` of the network input.
     anchors : numpy.ndarray
-        ``(A, 4)`` at that size.
+        ``(A, 4)`` center x, center y, width, height in pixels of the network input.
     augment : AugmentOptions, optional
-        Without it images are resized only.
+        Without it, images are only resized.
     match_iou : float
-        As `TargetAssigner` takes it.
+        IoU threshold for a positive anchor.
     read : callable
-        `read_image`, or what reads as it does.
+        `read_image` or a replacement for it.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class TrainingSamples:
         Raises
         ------
         DataError
-            As `read_sample`.
+            See `read_sample`.
         """
         image, boxes = read_sample(sample, self._size, self._read)
         if self._mosaic and rng.random() < self._mosaic:
@@ -75,7 +74,7 @@ class TrainingSamples:
         return to_network_input([image])[0], cls_target, box_target
 
     def _companion(self, rng: np.random.Generator) -> Annotated:
-        """Some other image for a mosaic; a blank where it cannot be read, which its own turn will report."""
+        """Another image for a mosaic; blank if unreadable, which is reported when its own turn comes."""
         other = self._data[int(rng.integers(len(self._data)))]
         try:
             return (*read_sample(other, self._size, self._read), other.labels)
@@ -84,15 +83,15 @@ class TrainingSamples:
 
 
 def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np.ndarray, np.ndarray]:
-    """Read a sample's image, reduced where it is far larger than `size`, and its boxes in the pixels read.
+    """Read a sample's image, at reduced resolution if it is far larger than `size`, and its boxes.
 
     Parameters
     ----------
     sample : Sample
     size : (int, int)
-        ``(width, height)`` of the network's input.
+        ``(width, height)`` of the network input.
     read : callable
-        `read_image`, or what reads as it does.
+        `read_image` or a replacement for it.
 
     Returns
     -------
@@ -104,8 +103,8 @@ def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np
     Raises
     ------
     DataError
-        When the image cannot be read, or has not the size that its annotation states: then nobody can
-        tell to which pixels the boxes refer.
+        If the image is unreadable, or its size differs from the annotated one: it is then unknown to which
+        pixels the boxes refer.
     """
     reduction = choose_reduction(sample.size, size)
     image = read(sample.image_path, reduction)
@@ -113,8 +112,8 @@ def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np
     if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
         about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"
         raise DataError(
-            f"{sample.image_path} is {about} but its annotation says {sample.size[0]}x{sample.size[1]};"
-            " correct the annotation (EXIF orientation is applied when the image is read)"
+            f"{sample.image_path}: {about}, but annotated as {sample.size[0]}x{sample.size[1]}; correct the "
+            "annotation (EXIF orientation is applied when the image is read)"
         )
     scale = np.array([width / sample.size[0], height / sample.size[1]] * 2, np.float32)
     return image, sample.boxes * scale

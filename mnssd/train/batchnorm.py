@@ -1,4 +1,4 @@
-"""Starting from weights that were trained on other images: BatchNorm's statistics."""
+"""Re-estimation of BatchNorm statistics, for training from pretrained weights."""
 
 from __future__ import annotations
 
@@ -14,49 +14,48 @@ from ..runtime.settings import wait_all
 from .freezing import layers
 
 IMAGES = 160
-"""That the statistics are taken from: of a map of 7x7, 7,840 places."""
+"""Number of images for the statistics: 7,840 values per channel even for a 7x7 map."""
 
 
 def recalibrate_batchnorm(block: Any, loaded: Iterable[Any], batches: Loader, ctx: Any) -> str:
-    """Give BatchNorm layers the statistics of these images, without a change in what the block answers.
+    """Re-estimate BatchNorm statistics on the training images without changing the outputs of `block`.
 
-    In training a BatchNorm normalises with the statistics of the batch. Where the user's images are of
-    another kind than those that the weights were trained on (six animals, not a thousand things), these
-    are other statistics than the stored ones, and the trained features are gone in the first step. Here
-    every layer's own statistics become those of the user's images, and its gamma and beta take up the
-    difference: ``gamma / sd (x - mean) + beta`` stays the function it was, and now the batch gives it too.
+    In training, BatchNorm normalizes with the statistics of the batch. If the training images differ from
+    those of the pretrained weights, these statistics differ from the stored ones, and the first step would
+    destroy the pretrained features. Here the running statistics become those of the training images, and
+    gamma and beta absorb the difference: ``gamma / sd (x - mean) + beta`` stays the same function.
 
     Parameters
     ----------
     block : mxnet.gluon.HybridBlock
-        Not hybridized, of one input.
+        With one input, not hybridized.
     loaded : iterable of mxnet.gluon.Parameter
-        Those that came from the weights; other BatchNorms stay as they are, and frozen ones.
+        Pretrained parameters; BatchNorms that are not among them, or are frozen, do not change.
     batches : Loader
-        Of training: augmented images, first in each batch.
+        Training batches, images first.
     ctx : mxnet.Context
 
     Returns
     -------
     str
-        A line for the user.
+        A message for the user.
     """
-    known = {id(parameter) for parameter in loaded}
+    loaded_ids = {id(parameter) for parameter in loaded}
     norms = [
         layer
         for layer in layers(block)
         if isinstance(layer, nn.BatchNorm)
         and layer.gamma.grad_req != "null"
-        and all(id(parameter) in known for parameter in layer.params.values())
+        and all(id(parameter) in loaded_ids for parameter in layer.params.values())
     ]
     if not norms:
-        return "no BatchNorm of the weights learns, so none takes statistics of these images"
-    seen: Dict[int, List[Tuple[np.ndarray, np.ndarray]]] = {id(norm): [] for norm in norms}
+        return "BatchNorm statistics not re-estimated: no pretrained BatchNorm is trained"
+    moments: Dict[int, List[Tuple[np.ndarray, np.ndarray]]] = {id(norm): [] for norm in norms}
 
-    def look(norm: Any, inputs: Tuple[Any, ...]) -> None:
-        seen[id(norm)].append(_moments(inputs[0]))
+    def record(norm: Any, inputs: Tuple[Any, ...]) -> None:
+        moments[id(norm)].append(_moments(inputs[0]))
 
-    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(record) for norm in norms]
     count = 0
     try:
         for batch in islice(batches.epoch(0), -(-IMAGES // batches.batch_size)):
@@ -66,24 +65,25 @@ def recalibrate_batchnorm(block: Any, loaded: Iterable[Any], batches: Loader, ct
         for hook in hooks:
             hook.detach()
     for norm in norms:
-        _set(norm, *_pooled(seen[id(norm)]))
+        _set(norm, *_pooled(moments[id(norm)]))
     wait_all()
-    return f"statistics of {len(norms)} BatchNorms taken from {count} training images; same answers as before"
+    return f"re-estimated the statistics of {len(norms)} BatchNorms from {count} images; outputs unchanged"
 
 
 def _moments(x: Any) -> Tuple[np.ndarray, np.ndarray]:
-    """Mean and variance a channel. In NumPy: MXNet's own sums take many times longer."""
+    """Mean and variance per channel, in NumPy, which is many times faster than MXNet here."""
     pixels = x.asnumpy()
     return pixels.mean(axis=(0, 2, 3), dtype=np.float64), pixels.var(axis=(0, 2, 3), dtype=np.float64)
 
 
 def _pooled(moments: List[Tuple[np.ndarray, np.ndarray]]) -> Tuple[np.ndarray, np.ndarray]:
-    """Of all batches together."""
+    """Mean and variance over all batches."""
     means, variances = (np.array(parts) for parts in zip(*moments))
     return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
 
 def _set(norm: Any, mean: np.ndarray, variance: np.ndarray) -> None:
+    """Set the statistics of `norm`, and gamma and beta so that its function stays the same."""
     epsilon = norm._kwargs["eps"]
     old_mean, old_variance = (p.data().asnumpy() for p in (norm.running_mean, norm.running_var))
     slope = norm.gamma.data().asnumpy() / np.sqrt(old_variance + epsilon)

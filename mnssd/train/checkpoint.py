@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on, in one file that is whole or refused.
+"""Checkpoints: the complete state of a run in one verified file.
 
-The file is a line with the format's version, a line with the SHA-256 of the rest, and the rest: a
-safetensors file whose metadata hold the progress as JSON. Nothing in it is executed when it is read.
+The first line is the format version, the second the SHA-256 of the rest, and the rest a safetensors file
+whose metadata hold the progress as JSON. Reading it executes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -30,22 +30,22 @@ FIRST_LINE = b"mnssd checkpoint 1\n"
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes
     ----------
     epoch, step : int
-        Epochs and steps completed.
-    batch : int
-        Steps completed in the epoch that is under way.
-    partial : dict
-        The journal's sums of that epoch.
+        Completed epochs and steps.
     best_score : float or None
-        Best validation score so far; None before the first.
+        Best validation score so far.
     history : list of dict
-        The log so far, a row an epoch.
-    bad_in_a_row : int
-        Steps with a loss that is not finite, up to now without a good one between.
+        Rows of the log so far, one per epoch.
+    batch : int
+        Completed steps of the current epoch.
+    partial : dict
+        The logger's sums of the current epoch.
+    skipped_in_a_row : int
+        Steps skipped because of a loss that is not finite since the last step that was not.
     """
 
     epoch: int = 0
@@ -54,31 +54,37 @@ class Progress:
     history: List[Dict[str, Any]] = field(default_factory=list)
     batch: int = 0
     partial: Dict[str, Any] = field(default_factory=dict)
-    bad_in_a_row: int = 0
+    skipped_in_a_row: int = 0
+
+    def end_step(self, partial: Dict[str, Any]) -> None:
+        """Count a step; `partial` are the logger's sums of the epoch up to it."""
+        self.step, self.batch, self.partial = self.step + 1, self.batch + 1, partial
+
+    def end_epoch(self, row: Dict[str, Any]) -> None:
+        """Count an epoch and add its row to the log."""
+        self.epoch, self.batch, self.partial = self.epoch + 1, 0, {}
+        self.history.append(row)
 
 
-def save_checkpoint(
-    path: Path, block: Any, trainer: Any, progress: Progress, average: Optional[ModelEMA] = None
-) -> None:
-    """Write block, optimizer states, averaged weights and progress; the file is replaced in one stroke."""
-    names = _names(block)
+def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress, average: ModelEMA) -> None:
+    """Write weights, optimizer states, averaged weights and progress; the file is replaced atomically."""
+    names = _parameters(block)
     wait_all()
     arrays = {f"weights/{name}": parameter.data().asnumpy() for name, parameter in names.items()}
     arrays.update(optimizer_arrays(trainer, names))
-    if average:
-        arrays.update({f"average/{name}": value for name, value in average.arrays.items()})
+    arrays.update({f"average/{name}": value for name, value in average.arrays.items()})
     body = save_tensors(arrays, {"progress": json.dumps(asdict(progress))})
     digest = hashlib.sha256(body).hexdigest().encode("ascii")
     write_bytes(path, FIRST_LINE + digest + b"\n" + body)
 
 
 def save_weights(path: Path, block: Any) -> None:
-    """Write a ``.params`` file that Gluon's `load_parameters` reads, in one stroke.
+    """Write a ``.params`` file for Gluon's `load_parameters`; the file is replaced atomically.
 
     Raises
     ------
     MnssdError
-        When it cannot be written; what was there before stays.
+        If it cannot be written; the previous file remains.
     """
     wait_all()
     try:
@@ -89,22 +95,18 @@ def save_weights(path: Path, block: Any) -> None:
                 raise OSError(0, write_error_reason(error, path.parent)) from error
     except OSError as error:
         reason = write_error_reason(error, path.parent)
-        raise MnssdError(
-            f"{path}: cannot be written ({reason}); what was there before is unchanged"
-        ) from error
+        raise MnssdError(f"{path}: cannot be written ({reason}); the previous file is unchanged") from error
 
 
-def load_checkpoint(
-    run: RunFolder, block: Any, trainer: Any, average: Optional[ModelEMA], say: Callable[[str], None]
-) -> Progress:
-    """Put the last checkpoint of a run back into `block`, `trainer` and `average`; returns the progress.
+def load_checkpoint(run: RunFolder, block: Any, trainer: Any, average: ModelEMA) -> Progress:
+    """Restore `block`, `trainer` and `average` from the last checkpoint of a run; returns the progress.
 
-    The one before it is taken where the last is damaged, and `say` is told so.
+    If it is damaged, prints a warning and reads the one before it.
 
     Raises
     ------
     MnssdError
-        When both are missing or damaged, or of another network.
+        If both are missing or damaged, or belong to another network.
     """
     path = run.last
     try:
@@ -114,55 +116,51 @@ def load_checkpoint(
             raise
         path = run.previous
         arrays, progress = read_checkpoint(path)
-        say(f"warning: {error}. Going on from the one before it, {path}")
-    names = _names(block)
-    found = {name[len("weights/") :]: value for name, value in arrays.items() if name.startswith("weights/")}
-    wrong = [
-        n for n, p in names.items() if n not in found or (0 not in p.shape and p.shape != found[n].shape)
+        print(f"warning: {error}. Resuming from the checkpoint before it, {path}")
+    parameters, weights = _parameters(block), _with_prefix("weights/", arrays)
+    misfits = sorted(weights.keys() ^ parameters.keys()) or [
+        name for name, p in parameters.items() if 0 not in p.shape and p.shape != weights[name].shape
     ]
-    if wrong or set(found) - set(names):
-        odd = (wrong + sorted(set(found) - set(names)))[0]
+    if misfits:
         raise MnssdError(
-            f"{path}: a checkpoint of another network (see {odd}); resume with the run's own options"
+            f"{path}: checkpoint of another network ({misfits[0]} differs); resume with the run's own options"
         )
-    for name, parameter in names.items():
-        parameter.set_data(mx.nd.array(found[name]))
-    restore_optimizer(trainer, names, arrays, progress.step)
-    if average:
-        kept = {name[len("average/") :]: v for name, v in arrays.items() if name.startswith("average/")}
-        average.restore(progress.step, kept)
+    for name, parameter in parameters.items():
+        parameter.set_data(mx.nd.array(weights[name]))
+    restore_optimizer(trainer, parameters, arrays, progress.step)
+    average.restore(progress.step, _with_prefix("average/", arrays))
     return progress
 
 
 def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
-    """The arrays and the progress in a checkpoint.
+    """Arrays and progress of a checkpoint.
 
     Raises
     ------
     MnssdError
-        When the file is missing, damaged or something else.
+        If the file is missing, damaged, or not a checkpoint.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MnssdError(f"{path}: no checkpoint to go on from ({error.strerror})") from error
+        raise MnssdError(f"{path}: no checkpoint to resume from ({error.strerror})") from error
     if not content.startswith(FIRST_LINE):
-        raise MnssdError(f"{path}: not a checkpoint that this version reads; start a new run")
+        raise MnssdError(f"{path}: not a checkpoint of this version; start a new run")
     digest, _, body = content[len(FIRST_LINE) :].partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != digest:
-        raise MnssdError(
-            f"{path}: damaged (its checksum does not fit); start a new run with --weights best.params"
-        )
+        raise MnssdError(f"{path}: damaged (checksum mismatch); start a new run with --weights best.params")
     try:
         size = int.from_bytes(body[:8], "little")
         metadata = json.loads(body[8 : 8 + size])["__metadata__"]
         return load_tensors(body), Progress(**json.loads(metadata["progress"]))
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MnssdError(
-            f"{path}: not a checkpoint that this version reads ({error}); start a new run"
-        ) from error
+        raise MnssdError(f"{path}: not a checkpoint of this version ({error}); start a new run") from error
 
 
-def _names(block: Any) -> Dict[str, Any]:
-    """Parameters by structural name: the prefixes in their own names differ from process to process."""
+def _parameters(block: Any) -> Dict[str, Any]:
+    """Parameters by structural name; the prefixes of their own names differ between processes."""
     return dict(block._collect_params_with_prefix())
+
+
+def _with_prefix(prefix: str, arrays: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}

@@ -1,97 +1,61 @@
-"""When checkpoints are written, which are kept, and what happens when the process is told to end."""
+"""When checkpoints are written and which are kept, and how a signal ends a run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Callable, Dict, Optional, Type
+from typing import Callable
 
+from ..distributed.context import Context
 from ..errors import MnssdError
 from ..files import atomic_path
+from ..runtime.signals import SignalHandler
+from .options import LoopOptions
 from .run_folder import RunFolder
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from .step import StepResult
 
 
 class TrainingInterrupted(MnssdError):
-    """Training was told to end, and has saved where it was; the exit status is 128 plus the signal."""
+    """Training was interrupted after saving its state; the exit status is 128 plus the signal number."""
 
     def __init__(self, number: int, run: Path) -> None:
-        super().__init__(f"interrupted; everything is saved. Go on with: --resume {run}")
+        super().__init__(f"interrupted; everything is saved. Resume with --resume {run}")
         self.exit_code = 128 + number
 
 
-class SignalHandler:
-    """Within ``with``, SIGINT (Ctrl-C) and SIGTERM are noted instead of ending the process at once.
-
-    A second SIGINT ends it all the same, as for somebody who cannot wait for the step or the measurement.
-    A signal that is ignored, as behind `nohup`, stays so. In another thread than the main one, which alone
-    can, nothing is changed.
-
-    Attributes
-    ----------
-    heard : int or None
-        Number of the signal.
-    """
-
-    def __init__(self) -> None:
-        self.heard: Optional[int] = None
-        self._before: Dict[int, Any] = {}
-
-    def __enter__(self) -> SignalHandler:
-        if threading.current_thread() is threading.main_thread():
-            wanted = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._hear) for number in wanted}
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _hear(self, number: int, frame: Optional[FrameType]) -> None:
-        if self.heard is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.heard = number
-
-
 class CheckpointManager:
-    """Writes the checkpoints of a run: ``last.ckpt``, the one before it, and some to keep.
+    """Writes the checkpoints of a run: ``last.ckpt``, ``previous.ckpt`` and those of ``keep_every``.
 
     Parameters
     ----------
     run : RunFolder
-    minutes : float
-        Between two within an epoch; 0 for none.
-    every : int
-        Epochs between two that are kept as ``epoch-N.ckpt``; 0 for none.
-    write : callable, optional
-        Writes one to the path given; None where another process does.
+    options : LoopOptions
+    write : callable
+        Writes a checkpoint to a path.
+    context : Context
+        Only the main process writes.
+    signals : SignalHandler
     """
 
     def __init__(
-        self, run: RunFolder, minutes: float, every: int, write: Optional[Callable[[Path], None]]
+        self,
+        run: RunFolder,
+        options: LoopOptions,
+        write: Callable[[Path], None],
+        context: Context,
+        signals: SignalHandler,
     ) -> None:
-        self._run, self._every, self._write = run, every, write
-        self._seconds = 60 * minutes if minutes else float("inf")
-        self._saved = time.monotonic()
-
-    def is_due(self) -> bool:
-        """Whether the last one is old enough."""
-        return self._write is not None and time.monotonic() - self._saved > self._seconds
+        self._run, self._keep_every, self._write = run, options.keep_every, write
+        self._context, self._signals = context, signals
+        self._seconds = 60 * options.save_minutes or float("inf")
+        self._saved_at = time.monotonic()
 
     def save(self) -> None:
-        """Replace ``last.ckpt``; what it was stays as ``previous.ckpt``. Neither is missing at any moment."""
-        if self._write is None:
+        """Replace ``last.ckpt`` and keep it as ``previous.ckpt``; neither is ever missing."""
+        if not self._context.is_main:
             return
         if self._run.last.exists():
             with atomic_path(self._run.previous) as copy:
@@ -100,10 +64,36 @@ class CheckpointManager:
                 except OSError:  # a file system without hard links
                     shutil.copyfile(self._run.last, copy)
         self._write(self._run.last)
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
-    def save_epoch(self, epoch: int) -> None:
-        """The same at the end of an epoch, counted from 1."""
+    def after_step(self, result: StepResult) -> None:
+        """Save if the last checkpoint is old enough.
+
+        Raises
+        ------
+        TrainingInterrupted
+            After a signal, once the checkpoint is written.
+        """
+        interrupted = result.interrupted or self._stops_alone()
+        if interrupted or time.monotonic() - self._saved_at > self._seconds:
+            self.save()
+        if interrupted:
+            self._interrupt()
+
+    def after_epoch(self, epoch: int) -> None:
+        """Save after `epoch`, counted from 1."""
         self.save()
-        if self._write and self._every and epoch % self._every == 0:
+        if self._context.is_main and self._keep_every and epoch % self._keep_every == 0:
             self._write(self._run.path / f"epoch-{epoch}.ckpt")
+
+    def before_epoch(self) -> None:
+        """Raise TrainingInterrupted after a signal that arrived during validation; the state is saved."""
+        if self._stops_alone():
+            self._interrupt()
+
+    def _stops_alone(self) -> bool:
+        """Whether a signal ends this process now; distributed processes must agree in a step first."""
+        return self._context.world_size == 1 and self._signals.received is not None
+
+    def _interrupt(self) -> None:
+        raise TrainingInterrupted(self._signals.received or signal.SIGTERM, self._run.path)

@@ -1,4 +1,4 @@
-"""A moving average of the weights (Polyak and Juditsky 1992), statistics of BatchNorm included."""
+"""Exponential moving average of the weights (Polyak and Juditsky 1992), BatchNorm statistics included."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any, Dict, Iterator
 import mxnet as mx
 import numpy as np
 
-EVERY = 5
-"""Steps between two looks at the weights; the decay is raised to this power."""
+from .step import StepResult
+
+INTERVAL = 5
+"""Steps between two updates of the average; the decay is raised to this power."""
 
 
 class ModelEMA:
-    """Follows a block's weights.
+    """Moving average of a block's weights.
 
-    Early in training it follows them closely: after `t` looks the decay is at most ``(1 + t) / (10 + t)``,
-    as in TensorFlow's ``ExponentialMovingAverage``.
+    The decay is limited to ``(1 + t) / (10 + t)`` at update `t`, so that the average follows the weights
+    closely at the start, as in TensorFlow's ``ExponentialMovingAverage``.
 
     Parameters
     ----------
     block : mxnet.gluon.Block
     decay : float
-        Of one step.
+        Decay per step; 0 disables the average.
     """
 
     def __init__(self, block: Any, decay: float) -> None:
@@ -30,14 +32,16 @@ class ModelEMA:
         self._decay, self.steps = decay, 0
         self.arrays: Dict[str, np.ndarray] = {}
 
-    def step(self) -> None:
-        """To be called after each step."""
+    def after_step(self, result: StepResult) -> None:
+        """Update the average, unless the step was skipped."""
+        if not self._decay or result.skipped:
+            return
         self.steps += 1
-        if self.steps % EVERY:
+        if self.steps % INTERVAL:
             return
         mx.nd.waitall()  # the fused operators write statistics without telling the engine, see `fast_block`
-        looks = self.steps // EVERY
-        keep = min(self._decay**EVERY, (1 + looks) / (10 + looks))
+        updates = self.steps // INTERVAL
+        keep = min(self._decay**INTERVAL, (1 + updates) / (10 + updates))
         for name, parameter in self._parameters.items():
             value = parameter.data().asnumpy()
             if name in self.arrays:
@@ -48,24 +52,24 @@ class ModelEMA:
                 self.arrays[name] = value
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Let the block have the averages while the ``with`` block runs, its own weights after it."""
+    def applied(self) -> Iterator[None]:
+        """Context manager in which the block has the averaged weights."""
         if not self.arrays:
             yield
             return
         mx.nd.waitall()
-        own = {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
-        self._put(self.arrays)
+        weights = {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
+        self._set(self.arrays)
         try:
             yield
         finally:
-            self._put(own)
+            self._set(weights)
 
     def restore(self, steps: int, arrays: Dict[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from the state in a checkpoint."""
         self.steps, self.arrays = steps, {name: value.copy() for name, value in arrays.items()}
 
-    def _put(self, arrays: Dict[str, np.ndarray]) -> None:
+    def _set(self, arrays: Dict[str, np.ndarray]) -> None:
         for name, parameter in self._parameters.items():
             parameter.set_data(mx.nd.array(arrays[name]))
         mx.nd.waitall()

@@ -1,4 +1,4 @@
-"""Keeping a part of a network as it is."""
+"""Freezing parameters by name."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ from ..errors import OptionError
 
 
 def freeze(block: Any, pattern: str) -> str:
-    """Keep the parameters whose structural name `pattern` finds as they are; returns the line for the user.
+    """Freeze the parameters whose structural name matches the regular expression `pattern`.
 
-    A BatchNorm whose gamma is frozen also keeps its statistics, and uses them in training.
+    A BatchNorm with a frozen gamma also keeps its running statistics, and normalizes with them in training.
+
+    Returns
+    -------
+    str
+        A message for the user.
 
     Raises
     ------
     OptionError
-        When it finds none, or all.
+        If no parameter matches, or all do.
     """
     regex = re.compile(pattern)
     named = block._collect_params_with_prefix()
     frozen = [name for name in named if regex.search(name)]
     if not frozen or len(frozen) == len(named):
         which = "no parameter" if not frozen else "every parameter"
-        raise OptionError(f"--freeze {pattern!r} finds {which}; names look like {', '.join(list(named)[:3])}")
+        names = ", ".join(list(named)[:3])
+        raise OptionError(f"--freeze {pattern!r} matches {which}; examples of names: {names}")
     for name in frozen:
         named[name].grad_req = "null"
-    still = {id(named[name]) for name in frozen}
+    frozen_ids = {id(named[name]) for name in frozen}
     for layer in layers(block):
-        if isinstance(layer, nn.BatchNorm) and id(layer.gamma) in still:
+        if isinstance(layer, nn.BatchNorm) and id(layer.gamma) in frozen_ids:
             layer._kwargs["use_global_stats"] = True
     return f"frozen: {len(frozen)} of {len(named)} parameters"
 
 
 def layers(block: Any) -> List[Any]:
-    """The block and every block within it."""
+    """The block and all blocks below it."""
     return [block, *(layer for child in block._children.values() for layer in layers(child))]
 
 
 def all_among(blocks: Iterable[Any], parameters: Iterable[Any]) -> bool:
-    """Whether every parameter of the blocks is one of these."""
-    known = {id(parameter) for parameter in parameters}
-    return all(id(p) in known for block in blocks for p in block.collect_params().values())
+    """Whether `parameters` contain every parameter of the blocks."""
+    ids = {id(parameter) for parameter in parameters}
+    return all(id(p) in ids for block in blocks for p in block.collect_params().values())

@@ -1,4 +1,4 @@
-"""What a run says: a bar or plain lines on the terminal, a row an epoch in ``log.csv``."""
+"""Training log: progress bar or plain lines on the terminal, and one row per epoch in ``log.csv``."""
 
 from __future__ import annotations
 
@@ -8,64 +8,70 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping
 
 from tqdm import tqdm
 
+from ..data.loader import Batch
 from ..files import write_text
 from ..runtime import processor
+from .step import StepResult
+from .task import ValidationResult
 
-LINES_EVERY = 30.0
-"""Seconds between progress lines where the output is no terminal."""
+LINE_SECONDS = 30.0
+"""Seconds between progress lines if the output is not a terminal."""
 
 SLOW_DATA = 0.2
-"""Share of the time spent waiting for data above which the user is told."""
+"""Fraction of the time spent waiting for data above which a warning is printed."""
 
 
 class TrainingLogger:
-    """Progress of a run.
+    """Prints and logs the progress of a run.
 
     Parameters
     ----------
-    log : Path, optional
-        ``log.csv``; written anew, whole, at each epoch's end. None for a process that says nothing.
-    epochs : int
-    total_steps : int
+    log : Path
+        ``log.csv``; rewritten after each epoch.
+    epochs, steps_per_epoch : int
     first_step : int
-        Where a resumed run goes on.
+        First step of this process; above 0 when a run resumes.
+    enabled : bool
+        If False, nothing is printed or written.
     """
 
-    def __init__(self, log: Optional[Path], epochs: int, total_steps: int, first_step: int) -> None:
-        self._log, self._epochs, self._total = log, epochs, total_steps
-        self._terminal = log is not None and sys.stderr.isatty()
+    def __init__(
+        self, log: Path, epochs: int, steps_per_epoch: int, first_step: int, enabled: bool = True
+    ) -> None:
+        self._log, self._epochs, self._total = log, epochs, epochs * steps_per_epoch
+        self._enabled, self._terminal = enabled, enabled and sys.stderr.isatty()
         self._bar = tqdm(
-            total=total_steps,
+            total=self._total,
             initial=first_step,
             unit="step",
             disable=not self._terminal,
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
         )
-        self._slow_data_said = False
-        self._last_line = time.monotonic()
-        self._begun, self._begun_step = time.monotonic(), first_step
+        self._warned_of_slow_data, self._unreadable = False, 0
+        self._last_line = self._started = time.monotonic()
+        self._first_step = self._step = first_step
         self.start_epoch(0, {})
 
     def say(self, text: str) -> None:
-        """One line that stays."""
-        if self._log is None:
+        """Print a line above the progress bar; nothing for an empty text."""
+        if not self._enabled or not text:
             return
         self._bar.clear()
         print(text, flush=True)
         self._bar.refresh()
 
     def start_epoch(self, epoch: int, partial: Mapping[str, Any]) -> None:
-        """Begin the averages of an epoch, or go on with those that `partial` gave."""
+        """Start the averages of an epoch, or continue those of `partial`."""
         self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}")
         self._sums: Dict[str, float] = dict(partial.get("sums", {}))
         self._images, self._steps = partial.get("images", 0), partial.get("steps", 0)
-        self._waited = partial.get("waited", 0.0)
-        self._epoch, self._epoch_begun = epoch, time.monotonic() - partial.get("seconds", 0.0)
+        self._waited, self._lr = partial.get("waited", 0.0), partial.get("lr", 0.0)
+        self._epoch, self._epoch_started = epoch, time.monotonic() - partial.get("seconds", 0.0)
 
     def partial(self) -> Dict[str, Any]:
         """The averages of the epoch so far, for `start_epoch`."""
@@ -74,48 +80,49 @@ class TrainingLogger:
             "images": self._images,
             "steps": self._steps,
             "waited": self._waited,
-            "seconds": time.monotonic() - self._epoch_begun,
+            "lr": self._lr,
+            "seconds": time.monotonic() - self._epoch_started,
         }
 
-    def left_out(self, text: str) -> None:
-        """One step that changed nothing, and why."""
-        self._bar.update(1)
-        self.say(text)
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield batches, measuring the time spent waiting for them."""
+        started = time.monotonic()
+        for batch in batches:
+            self._waited += time.monotonic() - started
+            yield batch
+            started = time.monotonic()
 
-    def step(self, step: int, images: int, rate: float, losses: Mapping[str, float], waited: float) -> None:
-        """One step done: `losses` by name, `waited` seconds for data."""
+    def after_step(self, result: StepResult) -> None:
+        """Add a step to the averages of the epoch, unless it was skipped, and show progress."""
+        self._step, self._lr = self._step + 1, result.lr
+        self._bar.update(1)
+        if result.skipped:
+            return
         self._steps += 1
-        self._images += images
-        self._waited += waited
-        for name, value in losses.items():
+        self._images += len(result.batch.indices)
+        for name, value in result.losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         now = time.monotonic()
-        speed = self._images / (now - self._epoch_begun)
+        speed = self._images / (now - self._epoch_started)
+        loss, wait = self._mean("loss"), self._data_wait(now)
+        status = f"loss {loss:.3f} lr {result.lr:.2g} {speed:.1f} images/s{wait}"
         if self._terminal:
-            self._bar.set_postfix_str(
-                f"loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} img/s{self._waiting(now)}",
-                refresh=False,
-            )
-            self._bar.update(1)
-        elif now - self._last_line > LINES_EVERY:
+            self._bar.set_postfix_str(status, refresh=False)
+        elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            done = step + 1 - self._begun_step
-            left = (now - self._begun) / done * (self._total - step - 1)
-            self.say(
-                f"  epoch {self._epoch + 1}/{self._epochs} step {step + 1}/{self._total}:"
-                f" loss {self._mean('loss'):.3f} lr {rate:.2g} {speed:.1f} images/s{self._waiting(now)},"
-                f" {_clock(left)} left"
-            )
+            seconds = (now - self._started) / (self._step - self._first_step) * (self._total - self._step)
+            where = f"epoch {self._epoch + 1}/{self._epochs} step {self._step}/{self._total}"
+            self.say(f"  {where}: {status}, {_clock(seconds)} left")
 
-    def _waiting(self, now: float) -> str:
-        """The share of the epoch's time that went into waiting for images, where it can be seen."""
-        share = self._waited / max(now - self._epoch_begun, 1e-9)
+    def _data_wait(self, now: float) -> str:
+        """The fraction of the epoch spent waiting for data, if it is noticeable."""
+        share = self._waited / max(now - self._epoch_started, 1e-9)
         return f" data {share:.0%}" if share >= 0.01 else ""
 
-    def end_epoch(self, rate: float) -> Dict[str, Any]:
-        """The epoch's averages as a row of the log."""
-        seconds = time.monotonic() - self._epoch_begun
-        row: Dict[str, Any] = {"epoch": self._epoch + 1, "lr": round(rate, 8)}
+    def end_epoch(self) -> Dict[str, Any]:
+        """The averages of the epoch as a row of the log; warns of slow data once."""
+        seconds = time.monotonic() - self._epoch_started
+        row: Dict[str, Any] = {"epoch": self._epoch + 1, "lr": round(self._lr, 8)}
         row.update({name: round(self._mean(name), 5) for name in self._sums})
         row.update(
             images_per_second=round(self._images / seconds, 2),
@@ -123,27 +130,46 @@ class TrainingLogger:
             data_wait=round(self._waited / seconds, 3),
             memory_mb=processor.resident_megabytes(),
         )
-        if self._waited / seconds > SLOW_DATA and not self._slow_data_said:
-            self._slow_data_said = True
+        if self._waited / seconds > SLOW_DATA and not self._warned_of_slow_data:
+            self._warned_of_slow_data = True
             self.say(
-                f"warning: {self._waited / seconds:.0%} of the time goes into waiting for images;"
-                " --cache-images keeps large files decoded and shrunk; more --workers may help"
+                f"warning: {self._waited / seconds:.0%} of the time is spent waiting for images; "
+                "--cache-images keeps large files decoded and reduced; more --workers may help"
             )
         return row
 
-    def finish_row(self, history: List[Dict[str, Any]], score: str = "") -> None:
-        """Print the newest row, with what was measured, and write all of them to the log."""
-        row = history[-1]
+    def before_training(self, result: ValidationResult) -> None:
+        """Print the validation of a pretrained network, if there is one."""
+        self.say(f"before training: {result}" if result.metric else "")
+
+    def after_epoch(
+        self, history: List[Dict[str, Any]], result: ValidationResult, unreadable: Mapping[str, str]
+    ) -> None:
+        """Print the newest row of the log and any warnings, and write the log.
+
+        Parameters
+        ----------
+        history : list of dict
+            All rows.
+        result : ValidationResult
+        unreadable : mapping of str to str
+            Reason by path of the images skipped so far.
+        """
+        row, score = history[-1], str(result)
         self.say(
             f"epoch {row['epoch']:>3}/{self._epochs}  loss {row.get('loss', math.nan):.4f}"
             f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
             + (f"  {score}" if score else "")
         )
-        if self._log:
+        self.say(f"warning: {result.warning}" if result.warning else "")
+        if len(unreadable) > self._unreadable:
+            self._unreadable, first = len(unreadable), next(iter(unreadable.values()))
+            self.say(f"warning: {len(unreadable)} unreadable images were skipped; the first: {first}")
+        if self._enabled:
             write_text(self._log, to_csv(history))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         self._bar.close()
 
     def _mean(self, name: str) -> float:
@@ -151,7 +177,7 @@ class TrainingLogger:
 
 
 def to_csv(rows: List[Dict[str, Any]]) -> str:
-    """Rows as CSV; the columns are those of all rows, in order of appearance; what a row lacks is empty."""
+    """Rows as CSV with the columns of all rows in order of appearance; missing values are empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

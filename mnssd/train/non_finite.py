@@ -1,105 +1,110 @@
-"""Steps whose loss is not finite: they are left out, written down, and too many in a row end the run."""
+"""Steps whose loss is not finite: they are skipped and recorded, and too many in a row end the run."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 import cv2
 import numpy as np
 
 from ..data.image import from_network_input
-from ..data.loader import Batch
 from ..errors import MnssdError
 from ..files import write_bytes
+from .checkpoint import Progress
+from .options import LoopOptions
+from .run_folder import RunFolder
+from .step import StepResult
 
 FOLDER = "not-finite"
-"""In the run folder: a folder for each such step."""
+"""Folder in the run folder with one folder per skipped step."""
 
-KEPT = 10
-"""So many of them are written down in a run: each holds a batch of images."""
+MAX_RECORDS = 10
+"""Number of steps recorded per run; each holds a batch of images."""
 
 
 class NonFiniteGuard:
-    """Counts them.
+    """Records skipped steps and ends the run after too many in a row.
 
     Parameters
     ----------
-    run : Path
-        The run folder.
+    run : RunFolder
+    options : LoopOptions
     samples : sequence
-        What the batches are made of (`data.sample.Sample`, or `data.classification.image_label.LabeledImage`).
-    most : int
-        So many in a row are passed over; the next ends the run.
-    in_a_row : int
-        Of a run that goes on: how many there were when it was interrupted.
-    worker : int
-        The number of this one among several.
+        Samples of the loader: `data.sample.Sample`, or `data.classification.labeled_image.LabeledImage`.
+    progress : Progress
+        Holds the current number of skipped steps in a row.
+    rank : int
+    say : callable
+        Prints a warning.
     """
 
-    def __init__(self, run: Path, samples: Sequence[Any], most: int, in_a_row: int, worker: int = 0) -> None:
-        self._folder, self._samples, self._most = run / FOLDER, samples, most
-        self._suffix = f"-worker-{worker}" if worker else ""
-        self.in_a_row = in_a_row
+    def __init__(
+        self,
+        run: RunFolder,
+        options: LoopOptions,
+        samples: Sequence[Any],
+        progress: Progress,
+        rank: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder, self._samples = run.path / FOLDER, samples
+        self._max_skipped = options.max_skipped_steps
+        self._progress, self._say = progress, say
+        self._suffix = f"-rank-{rank}" if rank else ""
 
-    def good(self) -> None:
-        """A step that was like any other."""
-        self.in_a_row = 0
-
-    def bad(self, step: int, batch: Batch, losses: Mapping[str, float]) -> str:
-        """Write down a step, counted from 0; returns a line for the user.
+    def after_step(self, result: StepResult) -> None:
+        """Record a skipped step.
 
         Raises
         ------
         MnssdError
-            When it is one too many.
+            If more than ``max_skipped_steps`` steps in a row were skipped.
         """
-        self.in_a_row += 1
-        own = not all(map(math.isfinite, losses.values()))
-        where = self._write(step, batch, losses) if own else "it is another worker's"
-        shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-        if self.in_a_row > self._most:
-            times = f", and so were the {self._most} before it" if self._most else ""
+        if not result.skipped:
+            self._progress.skipped_in_a_row = 0
+            return
+        self._progress.skipped_in_a_row += 1
+        is_own = not all(map(math.isfinite, result.losses.values()))
+        record = self._write(result) if is_own else "it is finite on this rank"
+        losses = ", ".join(f"{name} {value}" for name, value in result.losses.items())
+        message = f"the loss is not finite in step {self._progress.step + 1} ({losses})"
+        if self._progress.skipped_in_a_row > self._max_skipped:
             raise MnssdError(
-                f"the loss is not finite in step {step + 1} ({shown}){times}; {where}. Lower --lr, raise "
-                f"--warmup or set --clip-gradient; {self._folder.parent} holds the last state that was saved"
+                f"{message}, step {self._progress.skipped_in_a_row} in a row; {record}. Lower --lr, raise "
+                f"--warmup or set --clip-gradient; {self._folder.parent} holds the last saved state"
             )
-        return f"warning: the loss is not finite in step {step + 1} ({shown}), which is left out; {where}"
+        self._say(f"warning: {message}; step skipped, {record}")
 
-    def _write(self, step: int, batch: Batch, losses: Mapping[str, float]) -> str:
-        """The batch as a JSON file and images, as the network saw them; says where they are."""
-        folder = self._folder / f"step-{step + 1}{self._suffix}"
-        if self._folder.is_dir() and not folder.is_dir() and len(list(self._folder.iterdir())) >= KEPT:
-            return f"the batches of {KEPT} such steps are in {self._folder}"
+    def _write(self, result: StepResult) -> str:
+        """Write the batch as JSON and images, as the network saw them; returns a note for the message."""
+        batch, number = result.batch, self._progress.step + 1
+        folder = self._folder / f"step-{number}{self._suffix}"
+        if self._folder.is_dir() and not folder.is_dir() and len(list(self._folder.iterdir())) >= MAX_RECORDS:
+            return f"the batches of {MAX_RECORDS} earlier ones are in {self._folder}"
         folder.mkdir(parents=True, exist_ok=True)
         images, targets = batch.arrays[0], batch.arrays[1:]
-        finite = [[bool(np.isfinite(values[i]).all()) for values in batch.arrays] for i in range(len(images))]
-        facts = {
-            "step": step + 1,
-            "losses": {name: repr(value) for name, value in losses.items()},
+        finite = [all(np.isfinite(values[i]).all() for values in batch.arrays) for i in range(len(images))]
+        record = {
+            "step": number,
+            "losses": {name: repr(value) for name, value in result.losses.items()},
             "samples": [
-                {
-                    "picture": f"{i}.png",
-                    "index": index,
-                    "finite": all(finite[i]),
-                    **_plain(self._samples[index]),
-                }
+                {"image": f"{i}.png", "index": index, "finite": finite[i], **_as_json(self._samples[index])}
                 for i, index in enumerate(batch.indices)
             ],
             "targets": [f"{values.dtype} {values.shape}" for values in targets],
         }
-        write_bytes(folder / "batch.json", json.dumps(facts, indent=1).encode("utf-8"))
+        write_bytes(folder / "batch.json", json.dumps(record, indent=1).encode("utf-8"))
         for i, pixels in enumerate(from_network_input(images)):
             encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
             write_bytes(folder / f"{i}.png", encoded.tobytes())
         return f"its batch is in {folder}"
 
 
-def _plain(sample: Any) -> Dict[str, Any]:
-    """A dataclass as JSON can hold it."""
+def _as_json(sample: Any) -> Dict[str, Any]:
+    """The fields of a dataclass that JSON can hold."""
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in asdict(sample).items()

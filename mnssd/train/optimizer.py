@@ -1,4 +1,4 @@
-"""Gradient descent: which rates apply where, the optimizers, and their state in a checkpoint."""
+"""Optimizers: learning rates by parameter, AdamW, and the optimizer state in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 from .options import LoopOptions
 
 STATES: Mapping[str, Sequence[str]] = {"sgd": ("momentum",), "adamw": ("mean", "variance")}
-"""By optimizer, how the arrays that it keeps for a parameter are called in a checkpoint."""
+"""Names, in a checkpoint, of the arrays that each optimizer keeps per parameter."""
 
 
 class AdamW(mx.optimizer.Adam):
-    """Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019, algorithm 2).
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
 
-    MXNet 1.9.1 has the operator, but no optimizer that calls it.
+    MXNet 1.9.1 has the operator but no optimizer that calls it.
     """
 
     def _scale(self, ctx: Any) -> Any:
-        """What gradients are multiplied by, as the operator wants it; made once, not for every parameter."""
+        """The gradient scale as an array, which the operator requires; cached across parameters."""
         key = (self.rescale_grad, ctx)
         if getattr(self, "_key", None) != key:
             self._key, self._array = key, mx.nd.array([self.rescale_grad], ctx=ctx)
         return self._array
 
     def update(self, index: int, weight: Any, grad: Any, state: Tuple[Any, Any]) -> None:
-        """One step of one parameter."""
+        """Update one parameter."""
         self._update_count(index)
-        rate, decay, step = self._get_lr(index), self._get_wd(index), self._index_update_count[index]
-        unbiased = rate * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+        lr, decay, step = self._get_lr(index), self._get_wd(index), self._index_update_count[index]
+        unbiased = lr * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
         mean, variance = state
         mx.nd.contrib.adamw_update(
             weight, grad, mean, variance, self._scale(weight.context), out=weight, lr=unbiased, eta=1.0,
-            wd=rate * decay, beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon,
+            wd=lr * decay, beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon,
         )  # fmt: skip
 
 
 def make_trainer(
     block: Any, options: LoopOptions, last_layers: Sequence[Any] = (), pretrained: Sequence[Any] = ()
 ) -> mx.gluon.Trainer:
-    """The optimizer of the options, over all parameters of `block`.
+    """Create the optimizer of the options for all parameters of `block`.
 
     BatchNorm parameters and biases are not decayed (He et al. 2019, "Bag of tricks", section 3.1).
 
-    The last layers may learn more slowly: no BatchNorm follows them, and they read thousands of
-    activations with a positive mean, so that at a rate which suits the rest of a fresh network each of
-    their steps overshoots. (On the built-in dataset, 300 steps at 0.1 give crops of the classes .45 top-1;
-    with a tenth of it for the last layer, .90.) So may pretrained parameters, which know something already;
-    of those in a last layer the rate is the product of both multiples.
+    ``predictor_lr`` scales the learning rate of the last layers: no BatchNorm follows them, and they sum
+    thousands of activations with a positive mean, so their steps overshoot at a learning rate that suits the
+    rest of a new network. (On crops of the built-in dataset, 300 steps at 0.1 reach top-1 .45; with a tenth
+    of it for the last layer, .90.) ``pretrained_lr`` scales that of pretrained parameters; in a last layer
+    both apply.
     """
     parameters = block.collect_params()
     for name, parameter in parameters.items():
@@ -61,32 +61,32 @@ def make_trainer(
             parameter.lr_mult = options.predictor_lr
     for parameter in pretrained:
         parameter.lr_mult *= options.pretrained_lr
-    rates = {"learning_rate": options.lr, "wd": options.wd}
+    common = {"learning_rate": options.lr, "wd": options.wd}
     if options.optimizer == "adamw":
-        return mx.gluon.Trainer(parameters, AdamW(beta1=options.momentum, **rates), kvstore=None)
-    return mx.gluon.Trainer(parameters, "sgd", {**rates, "momentum": options.momentum}, kvstore=None)
+        return mx.gluon.Trainer(parameters, AdamW(beta1=options.momentum, **common), kvstore=None)
+    return mx.gluon.Trainer(parameters, "sgd", {**common, "momentum": options.momentum}, kvstore=None)
 
 
-def optimizer_arrays(trainer: Any, names: Mapping[str, Any]) -> Dict[str, np.ndarray]:
-    """What the optimizer keeps, as ``STATE/PARAMETER``; `names` are the parameters by structural name."""
+def optimizer_arrays(trainer: Any, parameters: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """The optimizer state, named ``STATE/PARAMETER``; `parameters` are keyed by structural name."""
     states, kinds = trainer._updaters[0].states, _kinds(trainer)
     position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
     arrays = {}
-    for name, parameter in names.items():
+    for name, parameter in parameters.items():
         state = states.get(position.get(id(parameter)))
         if state is not None:
-            several = state if isinstance(state, tuple) else (state,)
-            arrays.update({f"{kind}/{name}": array.asnumpy() for kind, array in zip(kinds, several)})
+            values = state if isinstance(state, tuple) else (state,)
+            arrays.update({f"{kind}/{name}": array.asnumpy() for kind, array in zip(kinds, values)})
     return arrays
 
 
 def restore_optimizer(
-    trainer: Any, names: Mapping[str, Any], arrays: Mapping[str, np.ndarray], step: int
+    trainer: Any, parameters: Mapping[str, Any], arrays: Mapping[str, np.ndarray], step: int
 ) -> None:
-    """Put back what `optimizer_arrays` gave after so many steps."""
+    """Restore the state returned by `optimizer_arrays` after `step` steps."""
     updater, kinds = trainer._updaters[0], _kinds(trainer)
     position = {id(parameter): index for index, parameter in enumerate(trainer._params)}
-    for name, parameter in names.items():
+    for name, parameter in parameters.items():
         values = [arrays[f"{kind}/{name}"] for kind in kinds if f"{kind}/{name}" in arrays]
         if not values:
             continue
@@ -95,7 +95,7 @@ def restore_optimizer(
         for array, value in zip(state if isinstance(state, tuple) else (state,), values):
             array[:] = value
         updater.states[index], updater.states_synced[index] = state, True
-        updater.optimizer._index_update_count[index] = step  # Adam divides by what is still missing
+        updater.optimizer._index_update_count[index] = step  # for Adam's bias correction
 
 
 def _kinds(trainer: Any) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: every number of its log, and detections on a few validation images."""
+"""TensorBoard output: the numbers of the log, and detections on a few validation images."""
 
 from __future__ import annotations
 
@@ -11,39 +11,47 @@ from ..errors import OptionError
 
 
 class TensorBoardWriter:
-    """Writes ``RUN/tensorboard``.
+    """Writes event files.
 
     Parameters
     ----------
     folder : Path
     epoch : int
-        Epochs done; what an interrupted run wrote of later ones is passed over.
+        Completed epochs; TensorBoard hides what an interrupted run wrote for later ones.
+    enabled : bool
+        If False, nothing is written.
 
     Raises
     ------
     OptionError
-        When tensorboardX is not installed.
+        If tensorboardX is not installed.
     """
 
-    def __init__(self, folder: Path, epoch: int) -> None:
+    def __init__(self, folder: Path, epoch: int, enabled: bool = True) -> None:
+        self._writer: Any = None
+        if not enabled:
+            return
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise OptionError(
-                "--tensorboard needs tensorboardX: pip install 'mnssd[tensorboard]'; or leave it out"
+                "--tensorboard needs tensorboardX: pip install 'mnssd[tensorboard]', or drop the option"
             ) from error
         self._writer = SummaryWriter(str(folder), purge_step=epoch + 1 if epoch else None)
 
-    def epoch(self, row: Mapping[str, Any], pictures: Sequence[np.ndarray]) -> None:
+    def after_epoch(self, row: Mapping[str, Any], images: Sequence[np.ndarray]) -> None:
         """Add a row of the log, and images ``(height, width, 3)`` RGB uint8."""
+        if self._writer is None:
+            return
         step = int(row["epoch"])
         for name, value in row.items():
             if name != "epoch" and isinstance(value, (int, float)):
                 self._writer.add_scalar(name.replace(" ", "/", 1), value, step)
-        for number, picture in enumerate(pictures):
-            self._writer.add_image(f"detections/{number}", picture, step, dataformats="HWC")
+        for number, image in enumerate(images):
+            self._writer.add_image(f"detections/{number}", image, step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+        """Write pending events and close the file."""
+        if self._writer is not None:
+            self._writer.close()

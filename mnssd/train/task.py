@@ -1,0 +1,97 @@
+"""What the training loop, the commands and the benchmarks require of a task."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
+
+from ..data.loader import Batch, Loader
+
+
+class ValidationResult(NamedTuple):
+    """Result of a validation; empty if there is no validation set.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the score, such as ``'top-1'``.
+    score : float or None
+        Higher is better.
+    columns : dict
+        Values for the log.
+    warning : str
+    images : sequence of numpy.ndarray
+        Images to show, ``(height, width, 3)`` RGB uint8.
+    is_best : bool
+        Whether the score is the best of the run so far.
+    """
+
+    metric: str = ""
+    score: Optional[float] = None
+    columns: Mapping[str, Any] = {}
+    warning: str = ""
+    images: Sequence[Any] = ()
+    is_best: bool = False
+
+    def __str__(self) -> str:
+        if self.score is None:
+            return ""
+        skipped = self.columns.get("val_skipped")
+        note = f" ({skipped} unreadable images skipped)" if skipped else ""
+        return f"{self.metric} {self.score:.4f}{' (best)' if self.is_best else ''}{note}"
+
+
+class Objective(Protocol):
+    """A loss function over batches."""
+
+    def losses(self, batch: Batch) -> Tuple[Any, Dict[str, Any]]:
+        """The arrays to differentiate, and scalars by name, ``loss`` among them; called under ``record``."""
+
+    def normalizer(self, batch: Batch) -> float:
+        """Number of items that the loss is the mean over: positive anchors, or images."""
+
+
+class Task(Objective, Protocol):
+    """A network with its datasets, loss and validation: detection or classification."""
+
+    name: str
+    """Default name of a run folder."""
+
+    ctx: Any
+    """MXNet context of the network."""
+
+    spec: Any
+    """The structure of `net`, a `DetectorSpec` or `ClassifierSpec`."""
+
+    net: Any
+    """The Gluon network that is validated and exported."""
+
+    block: Any
+    """The part of `net` that is trained and saved, initialized, all shapes known."""
+
+    last_layers: Sequence[Any]
+    """The prediction layers of `block`, to which ``predictor_lr`` applies."""
+
+    pretrained: Sequence[Any]
+    """The parameters that were loaded from weights, to which ``pretrained_lr`` applies."""
+
+    is_pretrained: bool
+    """Whether the predictions are meaningful before training: the last layers were loaded or fitted."""
+
+    batches: Loader
+    workers: int
+    """Threads that load images."""
+
+    notes: List[str]
+    """Messages for the user, printed before training."""
+
+    score_name: str
+    """Name of the validation score."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch, before its first batch is loaded; also called when a run resumes in it."""
+
+    def validate(self) -> ValidationResult:
+        """Evaluate the current weights on the validation set."""
+
+    def introduction(self) -> List[str]:
+        """Lines printed before training: network, classes, datasets."""
