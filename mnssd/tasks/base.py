@@ -9,28 +9,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Generic, List, Optional, Sequence, TypeVar
+from typing import Any, Generic, List, Optional, Sequence, TypeVar, Union
 
 import numpy as np
 
-from ..data.classification.image_label import ClassificationDataset
+from ..data.classification.labeled_image import ClassificationDataset
 from ..data.dataset import Dataset
 from ..data.loader import Arrays, Loader
 from ..graph.fast import fast_block
 from ..runtime import settings
 from ..train.batchnorm import recalibrate_batchnorm
 from ..train.freezing import all_among, freeze
-from ..train.options import ClassificationTraining, DetectionTraining
+from ..train.options import Training
 from ..weights import load_backbone
 from ..zoo import ClassifierSpec, DetectorSpec
 
-O = TypeVar("O", DetectionTraining, ClassificationTraining)  # noqa: E741
-S = TypeVar("S", DetectorSpec, ClassifierSpec)
-D = TypeVar("D", Dataset, ClassificationDataset)
+OptionsT = TypeVar("OptionsT", bound=Training)
+SpecT = TypeVar("SpecT", bound=Union[DetectorSpec, ClassifierSpec])
+DataT = TypeVar("DataT", bound=Union[Dataset, ClassificationDataset])
 
 
 @dataclass
-class BuiltTask(Generic[O, S, D]):
+class BuiltTask(Generic[OptionsT, SpecT, DataT]):
     """Datasets and a network with random weights.
 
     Attributes
@@ -52,27 +52,27 @@ class BuiltTask(Generic[O, S, D]):
         Messages for the user.
     """
 
-    options: O
+    options: OptionsT
     name: str
     ctx: Any
-    spec: S
+    spec: SpecT
     net: Any
     block: Any
     last_layers: Sequence[Any]
-    train_set: D
-    val_set: Optional[D]
+    train_set: DataT
+    val_set: Optional[DataT]
     notes: List[str]
 
 
 @dataclass
-class LoadedTask(Generic[O, S, D]):
+class LoadedTask(Generic[OptionsT, SpecT, DataT]):
     """A built task with its initial weights; `pretrained` are the parameters that were loaded."""
 
-    built: BuiltTask[O, S, D]
+    built: BuiltTask[OptionsT, SpecT, DataT]
     pretrained: List[Any]
 
 
-def load(built: BuiltTask[O, S, D]) -> LoadedTask[O, S, D]:
+def load(built: BuiltTask[OptionsT, SpecT, DataT]) -> LoadedTask[OptionsT, SpecT, DataT]:
     """Load the weights that the options name, if any.
 
     Raises
@@ -87,14 +87,14 @@ def load(built: BuiltTask[O, S, D]) -> LoadedTask[O, S, D]:
     return LoadedTask(built, report.parameters)
 
 
-class BaseTask(ABC, Generic[O, S, D]):
+class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     """Common part of the two tasks; see `train.task.Task` and `BuiltTask` for the attributes.
 
     Creating it is the last of the three steps: it freezes parameters, re-estimates BatchNorm statistics,
     initializes the last layers and rewrites the graph.
     """
 
-    def __init__(self, loaded: LoadedTask[O, S, D]) -> None:
+    def __init__(self, loaded: LoadedTask[OptionsT, SpecT, DataT]) -> None:
         built, loop = loaded.built, loaded.built.options.loop
         self.options, self.name, self.ctx, self.spec = built.options, built.name, built.ctx, built.spec
         self.net, self.block, self.last_layers = built.net, built.block, built.last_layers
