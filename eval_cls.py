@@ -1,4 +1,4 @@
-"""Measure a classifier: the same as `mnssd eval-cls`."""
+"""Evaluate a classifier: the same as `mnssd eval-cls`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Measure a detector as the Pascal VOC devkit does: the same as `mnssd eval`."""
+"""Evaluate a detector: the same as `mnssd eval`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a classifier: the same as `mnssd train-cls`."""
+"""Train an image classifier: the same as `mnssd train-cls`."""
 
 import sys
 

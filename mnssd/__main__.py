@@ -1,4 +1,4 @@
-"""``python -m mnssd``, as `mnssd`: for whom the script folder is not on the PATH."""
+"""``python -m mnssd``: the `mnssd` command if its script is not on the PATH."""
 
 import sys
 

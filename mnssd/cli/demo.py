@@ -1,6 +1,6 @@
-"""Train, measure, export and try a detector on the built-in dataset.
+"""Train, evaluate, export and run a detector on the built-in dataset.
 
-Runs the commands a user would, and prints each before it runs it. Everything lands in one run folder.
+Runs the commands that a user would run, and prints each of them first. All results are in one run folder.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from ..options import from_mapping, given, option
 class DemoOptions:
     """Demonstration."""
 
-    output: str = option("runs/demo", "run folder; numbered where it is taken")
-    data_root: str = option("data/shapes", "where the built-in dataset lies, or is to be made")
-    epochs: int = option(0, "passes over the training images; 0 for the usual number")
-    pictures: int = option(12, "validation images to draw detections on")
+    output: str = option("runs/demo", "run folder; numbered if it exists")
+    data_root: str = option("data/shapes", "folder of the built-in dataset; rendered if it is missing")
+    epochs: int = option(0, "passes over the training images; 0 for the default of train-ssd")
+    images: int = option(12, "validation images to draw detections on")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the demonstration's options."""
+    """Add the options of the demonstration."""
     add_options(parser, DemoOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the commands one after the other; returns the status of the first that fails."""
+    """Run the commands in turn; returns the exit status of the first that fails."""
     options = from_mapping(DemoOptions, given(args, DemoOptions))
-    folder = _free(Path(options.output))
+    folder = _unused(Path(options.output))
     data = ["--dataset", "shapes", "--data-root", options.data_root]
     epochs = ["--epochs", str(options.epochs)] if options.epochs else []
-    begun = time.monotonic()
+    started, drawn = time.monotonic(), folder / "detections"
     status = (
-        _command("train-ssd", *data, *epochs, "--output", str(folder))
-        or _command("eval", str(folder), *data, "--metric", "voc07")
-        or _command("export", str(folder), "--output", str(folder / "export"))
-        or _command(
-            "detect", str(folder / "export"), *_images(Path(options.data_root), options.pictures),
-            "--output", str(folder / "pictures"),
+        _run("train-ssd", *data, *epochs, "--output", str(folder))
+        or _run("eval", str(folder), *data, "--metric", "voc07")
+        or _run("export", str(folder), "--output", str(folder / "export"))
+        or _run(
+            "detect", str(folder / "export"), *_image_paths(Path(options.data_root), options.images),
+            "--output", str(drawn),
         )
     )  # fmt: skip
     if status == 0:
-        print(f"\ndone in {time.monotonic() - begun:.0f} s; look at {folder / 'pictures'}")
+        print(f"\ndone in {time.monotonic() - started:.0f} s; detections are drawn in {drawn}")
     return status
 
 
-def _command(name: str, *arguments: str) -> int:
+def _run(name: str, *arguments: str) -> int:
     from .main import run_command
 
     shown = " ".join(map(shlex.quote, arguments[:8])) + (" ..." if len(arguments) > 8 else "")
@@ -60,15 +60,15 @@ def _command(name: str, *arguments: str) -> int:
     return run_command(name, list(arguments))
 
 
-def _images(root: Path, count: int) -> List[str]:
+def _image_paths(root: Path, count: int) -> List[str]:
     """The first images of the validation list."""
     ids = (root / "ImageSets" / "Main" / "val.txt").read_text(encoding="utf-8").split()
     return [str(root / "JPEGImages" / f"{image_id}.jpg") for image_id in ids[:count]]
 
 
-def _free(path: Path) -> Path:
-    number, free = 1, path
-    while free.exists():
+def _unused(path: Path) -> Path:
+    number, unused = 1, path
+    while unused.exists():
         number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+        unused = path.with_name(f"{path.name}-{number}")
+    return unused

@@ -1,6 +1,6 @@
-"""Make a page about a run: curves, precision, mistakes as images, data and settings.
+"""Write an HTML report about a training run: learning curves, average precision, errors, data and options.
 
-The page is RUN/report/index.html; it needs no network and no other file. Plots lie beside it as PNG files.
+The report is RUN/report/index.html, with its plots as PNG files beside it; it needs no network.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from ..options import from_mapping, given, option
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """The report."""
+    """Report."""
 
-    data_root: str = option("", "where the run's data lies now, if it has moved", metavar="DIR")
-    output: str = option("", "folder of the page (default: RUN/report)", metavar="DIR")
+    data_root: str = option(
+        "", "folder of the dataset, if it has moved", metavar="DIR", shown="that of the run"
+    )
+    output: str = option("", "folder to write", metavar="DIR", shown="RUN/report")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write, say where; returns the exit status."""
-    options = from_mapping(ReportOptions, given(args, ReportOptions))
-    report_on(Path(args.run), options)
+    """Write the report; returns the exit status."""
+    report_on(Path(args.run), from_mapping(ReportOptions, given(args, ReportOptions)))
     return 0
 
 
 def report_on(run: Path, options: ReportOptions) -> None:
-    """Write the page of a run and print where it lies."""
+    """Write the report of a run and print its path."""
     from tqdm import tqdm
 
     from ..report.collect import collect
@@ -43,5 +44,5 @@ def report_on(run: Path, options: ReportOptions) -> None:
 
     with tqdm(unit="image", desc="report", disable=None, leave=False) as bar:
         data = collect(run, options.data_root, bar.update)
-    page = write_report(data, Path(options.output) if options.output else run / "report")
+    page = write_report(data, Path(options.output or run / "report"))
     print(f"report: {page}")

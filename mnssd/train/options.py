@@ -13,6 +13,7 @@ from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
 from ..metrics import VOC_METRICS
+from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
 from ..options import (
