@@ -8,6 +8,7 @@ from typing import Optional
 from ..data.formats import dataset_names
 from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
+from ..nn.choices import HEADS
 from ..options import SIZE, Size, option
 
 WORKLOADS = ("train", "infer", "data", "eval")
@@ -35,9 +36,7 @@ class BenchOptions:
     network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
     size: Size = option((300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", type=SIZE)
-    head: str = option(
-        "ssd", "prediction head: plain or depthwise separable convolutions", choices=("ssd", "ssdlite")
-    )
+    head: str = option("ssd", "SSD heads and extra layers: plain or depthwise separable", choices=HEADS)
     batch_size: int = option(16, "images per step (train, data, eval)")
     workers: int = option(-1, "threads that load images; -1 chooses a number that suits this machine")
     metric: str = option(
