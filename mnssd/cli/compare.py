@@ -1,7 +1,6 @@
-"""Compare the MobileNets: what width and resolution cost, take here, and reach according to their authors.
+"""Compare networks: parameters, multiply-adds, latency of one image and published ImageNet accuracy.
 
-A table of parameters, multiply-adds, measured milliseconds for one image and published ImageNet accuracy,
-and, with --output, an image of the trade-off curves.
+--output plots accuracy over cost and latency.
 """
 
 from __future__ import annotations
@@ -13,65 +12,65 @@ from typing import List, Optional, Tuple
 from ..errors import MnssdError
 from ..files import write_json
 from ..nn.backbones import backbones
-from ..options import FLOATS, INTS, NAMES, from_mapping, given, option
+from ..options import FLOATS, INTS, NAMES, from_mapping, given, option, require, unknown_name
 from ..options import add_arguments as add_options
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Comparing."""
+    """Comparison."""
 
     networks: Optional[List[str]] = option(
-        None, "names (default: both)", type=NAMES, metavar="NAME,..."
+        None, "networks to compare", type=NAMES, metavar="NAME,...", shown="all"
     )
-    widths: Optional[Tuple[float, ...]] = option(
-        None, "width multipliers (default: 1,0.75,0.5,0.25)", type=FLOATS, metavar="W,..."
+    widths: Tuple[float, ...] = option(
+        (1.0, 0.75, 0.5, 0.25), "width multipliers", type=FLOATS, metavar="W,..."
     )
-    sizes: Optional[Tuple[int, ...]] = option(
-        None, "resolutions (default: 224,192,160,128,96)", type=INTS, metavar="N,..."
+    sizes: Tuple[int, ...] = option(
+        (224, 192, 160, 128, 96), "input sizes in pixels", type=INTS, metavar="N,..."
     )
-    seconds: float = option(0.5, "about so long is each network timed; 0 not to time")
-    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
-    output: Optional[str] = option(None, "draw the trade-off curves into this image", metavar="FILE.png")
-    json: Optional[str] = option(None, "write the figures to this file too", metavar="FILE")
+    seconds: float = option(0.5, "approximate duration of each measurement; 0 skips it")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
+    output: Optional[str] = option(None, "plot the results to this file", metavar="FILE.png")
+    json: Optional[str] = option(None, "also write the results to this file", metavar="FILE")
     markdown: bool = option(False, "print a Markdown table")
 
     def __post_init__(self) -> None:
         for name in self.networks or ():
             if name not in backbones:
-                raise ValueError(f"networks are {' and '.join(backbones.names())}, not {name}")
-        if any(width <= 0 for width in self.widths or ()) or any(size < 32 for size in self.sizes or ()):
-            raise ValueError("widths are above 0 and sizes at least 32")
-        if not 0 <= self.seconds < float("inf"):
-            raise ValueError(f"seconds must not be negative, not {self.seconds}")
+                raise ValueError(f"networks: {unknown_name('network', name, backbones.names())}")
+        require(self, "values above 0", lambda widths: widths and min(widths) > 0, "widths")
+        require(self, "values of at least 32", lambda sizes: sizes and min(sizes) >= 32, "sizes")
+        require(self, "a finite number of at least 0", lambda value: 0 <= value < float("inf"), "seconds")
         if self.output and not self.output.lower().endswith((".png", ".svg", ".pdf")):
-            raise ValueError(f"output ends in .png, .svg or .pdf, not {self.output!r}")
+            raise ValueError(f"output: expected a .png, .svg or .pdf file, got {self.output!r}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of comparing."""
+    """Add the options."""
     add_options(parser, CompareOptions)
+    parser.epilog = f"networks: {', '.join(backbones.names())}"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count, time and print; returns the exit status."""
+    """Count, measure and print; returns the exit status."""
     options = from_mapping(CompareOptions, given(args, CompareOptions))
 
     from ..runtime import settings
 
-    settings.suit_single_images()
-    # These load MXNet, which chooses its engine while it is loaded.
+    settings.use_synchronous_engine()
+    # Loads MXNet, which reads its settings when it is imported.
     from ..bench.measure import format_table
     from ..bench.tradeoff import draw, points
 
-    found = []
+    results = []
     head = ("network", "width", "size", "parameters", "multiply-adds", "ms", "published top-1")
     rows = []
     for point in points(
-        options.networks or backbones.names(), options.widths or [1.0, 0.75, 0.5, 0.25],
-        options.sizes or [224, 192, 160, 128, 96], options.seconds, settings.pick_context(options.ctx),
+        options.networks or backbones.names(), options.widths, options.sizes, options.seconds,
+        settings.pick_context(options.ctx),
     ):  # fmt: skip
-        found.append(point)
+        results.append(point)
         rows.append((
             point.network, f"{point.width:g}", str(point.size), f"{point.parameters / 1e6:.3f} M",
             f"{point.multiply_adds / 1e6:.1f} M",
@@ -82,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
     print(f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores\n")
     print(format_table(head, rows, options.markdown))
     if options.json:
-        report = {"machine": machine, "points": [point.as_dict() for point in found]}
+        report = {"machine": machine, "points": [point.as_dict() for point in results]}
         write_json(options.json, report)
     if options.output:
         try:
-            draw(found, options.output)
+            draw(results, options.output)
         except OSError as error:
-            raise MnssdError(f"{options.output}: cannot be written ({error.strerror})") from error
-        print(f"\ncurves: {options.output}")
+            raise MnssdError(f"{options.output}: cannot write ({error.strerror})") from error
+        print(f"\nplot: {options.output}")
     return 0

@@ -1,8 +1,7 @@
-"""Take channels out of a trained network where it misses them least, and train what is left.
+"""Prune channels of a trained network, then fine-tune it.
 
-RUN is the run folder of a detector or a classifier. The result is a run like any other, of a smaller dense
-network: it is measured, exported and trained on like any other. Beside it, OUTPUT-start holds the network
-as it was cut.
+RUN is the run of a detector or classifier. The result is a run of a smaller dense network, which can be
+evaluated, exported and trained as usual. OUTPUT-start is a run of the network before fine-tuning.
 """
 
 from __future__ import annotations
@@ -14,67 +13,65 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
 from ..errors import MnssdError, OptionError
 from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import from_mapping, given, option, require
 
 if TYPE_CHECKING:
     from ..train.run_folder import RunConfig
 
 GRADIENT_BATCHES = 64
-"""On so many training batches the loss is asked which channels it would miss."""
+"""Training batches whose gradients measure the importance of channels."""
 
 LR_SHARE = {"sgd": 0.1, "adamw": 0.6}
-"""Of the run's learning rate, for training what is left: benchmarks/PRUNING.md."""
+"""Learning rate of fine-tuning as a share of the run's, see benchmarks/PRUNING.md."""
 
 
 @dataclass(frozen=True)
 class PruneOptions:
     """Pruning."""
 
-    keep: float = option(0.7, "share of the multiply-adds that is kept")
+    keep: float = option(0.7, "share of the multiply-adds to keep")
     importance: str = option(
         "gradients",
-        "what tells how much a channel matters: the loss on training images, or weights and gammas alone",
+        "importance of channels: gradients of the loss on training images, or magnitude of weights and gammas",
         choices=("gradients", "magnitude"),
     )
-    epochs: int = option(5, "epochs of training afterwards; 0 for none")
+    epochs: int = option(5, "epochs of fine-tuning; 0 for none")
     lr: float = option(
-        0.0, "highest learning rate of these (default: a tenth of the run's, with AdamW six tenths)"
+        0.0, "peak learning rate of fine-tuning", shown="0.1 of the run's, with AdamW 0.6 of it"
     )
-    data_root: Optional[str] = option(None, "where the dataset lies (default: as in the run)", metavar="DIR")
-    output: Optional[str] = option(None, "new run folder (default: RUN-pruned)", metavar="DIR")
-    ctx: str = option("auto", "where to compute: auto, cpu, gpu or gpu:N")
+    data_root: Optional[str] = option(None, "folder of the dataset", metavar="DIR", shown="that of the run")
+    output: Optional[str] = option(None, "new run folder", metavar="DIR", shown="RUN-pruned")
+    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep < 1:
-            raise ValueError(f"keep is above 0 and below 1, not {self.keep}")
-        if self.importance not in ("gradients", "magnitude"):
-            raise ValueError(f"importance is gradients or magnitude, not {self.importance!r}")
-        if self.epochs < 0 or not 0 <= self.lr < float("inf"):
-            raise ValueError("epochs and lr must not be negative")
+        require(self, "a number above 0 and below 1", lambda value: 0 < value < 1, "keep")
+        require(
+            self, "a finite number of at least 0", lambda value: 0 <= value < float("inf"), "epochs", "lr"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run and the options of pruning."""
-    parser.add_argument("run", metavar="RUN", help="run folder of a detector or a classifier")
+    """Add the run and the options."""
+    parser.add_argument("run", metavar="RUN", help="run folder of a detector or classifier")
     add_options(parser, PruneOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prune, train, say what it gave; returns the exit status."""
+    """Prune, fine-tune and print the result; returns the exit status."""
     options = from_mapping(PruneOptions, given(args, PruneOptions))
     source = Path(args.run)
     output = Path(options.output or f"{source}-pruned")
     start = output.with_name(f"{output.name}-start")
     for folder in (output, start):
         if folder.exists() and any(folder.iterdir()):
-            raise OptionError(f"{folder}: exists already; choose another --output")
+            raise OptionError(f"{folder}: already exists; choose another --output")
 
     from ..train.run_folder import RunFolder
 
     config = RunFolder(source).read_config()
     if options.data_root:
         config = replace(config, options=config.options.replace(data_root=options.data_root))
-    _cut(source, start, config, options)
+    _prune(source, start, config, options)
     if not options.epochs:
         return 0
     loop = config.options.loop
@@ -99,14 +96,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cut(source: Path, start: Path, config: RunConfig, options: PruneOptions) -> None:
-    """Write the pruned network as a run of its own."""
+def _prune(source: Path, start: Path, config: RunConfig, options: PruneOptions) -> None:
+    """Prune the network and write it as a run."""
     by_loss = options.importance == "gradients"
-    block, ctx, (width, height), gradients = (_learner if by_loss else _answerer)(source, config, options)
-    import mxnet as mx
+    load = _load_for_training if by_loss else _load_for_inference
+    block, ctx, (width, height), gradients = load(source, config, options)
 
     from .. import zoo
     from ..compress.prune import prune
+    from ..runtime.settings import wait_all
     from ..train.checkpoint import save_weights
     from ..train.run_folder import RunFolder
     from ..weights import assign, infer_shapes
@@ -123,16 +121,16 @@ def _cut(source: Path, start: Path, config: RunConfig, options: PruneOptions) ->
     infer_shapes(smaller)
     report = assign(smaller, pruned.arrays, str(source), ctx)
     if report.missing or report.mismatched or report.unused:
-        raise MnssdError("the pruned arrays do not fit the pruned network:\n" + "\n".join(report.lines()))
-    mx.nd.waitall()
+        raise MnssdError("the pruned arrays do not match the pruned network:\n" + "\n".join(report.lines()))
+    wait_all()
     folder = RunFolder.create(str(start), start.name)
     folder.write_config(replace(config, spec=spec))
     save_weights(folder.best, smaller)
     folder.unlock()
     share = pruned.after / pruned.before
     print(
-        f"{len(pruned.channels)} convolutions with fewer channels: {pruned.after / 1e6:.1f} of "
-        f"{pruned.before / 1e6:.1f} million multiply-adds ({share:.3f}); as it was cut: {start}"
+        f"pruned {len(pruned.channels)} convolutions: {pruned.after / 1e6:.1f} of {pruned.before / 1e6:.1f} "
+        f"million multiply-adds ({share:.3f}); before fine-tuning: {start}"
     )
 
 
@@ -140,8 +138,8 @@ _Block = Tuple[Any, Any, Tuple[int, int], Optional[Iterable[object]]]
 """A block, its context, the (width, height) of its input, and gradients for `compress.prune.prune`."""
 
 
-def _answerer(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
-    """The network of a run as it answers; no dataset is needed."""
+def _load_for_inference(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
+    """The trained network of a run; needs no dataset."""
     from .. import zoo
     from ..runtime import settings
 
@@ -153,8 +151,8 @@ def _answerer(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
     return block, ctx, spec.size, None
 
 
-def _learner(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
-    """The network of a run as it trains, on its own images and with its own loss."""
+def _load_for_training(source: Path, config: RunConfig, options: PruneOptions) -> _Block:
+    """The network of a run with its training images and loss."""
     from ..tasks.run import make_task
     from ..train.run_folder import RunFolder
     from ..train.step import gradients

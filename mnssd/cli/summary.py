@@ -1,8 +1,8 @@
-"""What a network costs: parameters and multiply-adds of every layer, and the size of every feature map.
+"""Print parameters and multiply-adds of every layer of a network, and the anchors of a detector.
 
-NETWORK is a name (mobilenet_v1, mobilenet_v2, ssd_300_mobilenet_v2, ssdlite_320_mobilenet_v2, ...), the
-folder of a run or of an export, or any -symbol.json file. Multiply-adds as the papers count them, of
-convolutions and dense layers. Nothing is computed and no weights are needed.
+NETWORK is a name (mobilenet_v2, mobilenet_v2_0.5, ssd_300_mobilenet_v2, ssdlite_320_mobilenet_v2, ...), a
+run, an export, or any -symbol.json file. Multiply-adds are counted as in the papers, in convolutions and
+dense layers. Nothing is computed and no weights are needed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from ..bench.measure import format_table
 from ..errors import MnssdError, OptionError
+from ..nn.backbones import backbones
 from ..options import FLOAT, SIZE, Size, ValueType, from_mapping, given, option
 from ..options import add_arguments as add_options
 
@@ -28,7 +29,7 @@ def parse_shape(text: str) -> Tuple[str, Tuple[int, ...]]:
     """Parse ``data=1x3x224x224`` into a name and a shape."""
     name, sign, sides = text.partition("=")
     if not name or not sign or not all(side.isdigit() and int(side) > 0 for side in sides.split("x")):
-        raise ValueError(f"an input is NAME=1x3x224x224, not {text!r}")
+        raise ValueError(f"expected NAME=1x3x224x224, got {text!r}")
     return name, tuple(map(int, sides.split("x")))
 
 
@@ -41,13 +42,16 @@ def format_shape(shape: Tuple[str, Tuple[int, ...]]) -> str:
 class SummaryOptions:
     """Summary."""
 
-    width: Optional[float] = option(None, "width multiplier, for a network by name", type=FLOAT)
-    size: Optional[Size] = option(
-        None, "input in pixels, also WIDTHxHEIGHT (default: 224, or what the network says)", type=SIZE
+    width: Optional[float] = option(
+        None, "width multiplier of a network by name", type=FLOAT, shown="that of the name, else 1.0"
     )
-    classes: int = option(0, "classes of a network by name (default: 1000, detectors 20)")
+    size: Optional[Size] = option(
+        None, "input in pixels, also WIDTHxHEIGHT", type=SIZE, shown="that of the network, else 224"
+    )
+    classes: int = option(0, "number of classes of a network by name", shown="1000, detectors 20")
     input: Optional[Tuple[str, Tuple[int, ...]]] = option(
-        None, "name and shape of a symbol file's input, such as data=1x3x224x224",
+        None,
+        "input name and shape of a symbol file, such as data=1x3x224x224",
         type=ValueType(parse_shape, format_shape),
     )
     json: bool = option(False, "print JSON")
@@ -55,15 +59,18 @@ class SummaryOptions:
 
     def __post_init__(self) -> None:
         if self.classes < 0:
-            raise ValueError(f"classes must be at least 1, not {self.classes}")
+            raise ValueError(f"classes: expected at least 1, got {self.classes}")
         if self.json and self.markdown:
-            raise ValueError("json and markdown exclude one another")
+            raise ValueError("json and markdown: choose one")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the network and the options."""
     parser.add_argument("network", metavar="NETWORK", help="name, run, export or -symbol.json file")
     add_options(parser, SummaryOptions)
+    parser.epilog = (
+        f"networks: {', '.join(backbones.names())}; SSD detectors: ssd_SIZE_NAME, ssdlite_SIZE_NAME"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     tables = [
         ("layers", *_layers(costs)),
-        ("depthwise separable against standard convolutions", *_separable(costs)),
+        ("depthwise separable and standard convolutions", *_separable(costs)),
     ]
     if maps:
         tables.append(("anchors", *_anchors(maps)))
@@ -91,17 +98,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _count(network: str, options: SummaryOptions) -> Tuple[str, Costs, List[Dict[str, Any]]]:
-    """A title, the costs, and of a detector its maps with their anchors."""
+    """A title, the costs, and the feature maps of a detector with their anchors."""
     path = Path(network)
     if network.endswith(".json") or path.exists():
         if options.width is not None or options.classes:
-            raise OptionError(f"--width and --classes are for a network by name; {network} has its own")
+            raise OptionError(f"{network}: --width and --classes apply only to a network by name")
         return _count_path(path, options)
     from .. import zoo
     from ..compress.cost import count_block
 
     name = zoo.canonical_name(network, options.width, options.size)
-    detector = name.startswith("ssd")
+    detector = bool(zoo.parse_name(name).head)
     classes: Any = [str(i) for i in range(options.classes)] if detector else options.classes
     net = zoo.get_model(name, classes=classes or None)
     if detector:
@@ -123,7 +130,7 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
     params: Optional[Path] = None
     if path.is_dir():
         if not find_sidecars(path):
-            raise MnssdError(f"{path}: holds neither an export nor a run; give a -symbol.json file")
+            raise MnssdError(f"{path}: neither a run nor an export; give a -symbol.json file")
         _, sidecar = read_export(path)
         width, height = sidecar["input"]["size"]
         inputs = {sidecar["input"]["name"]: (1, 3, height, width)}
@@ -138,7 +145,7 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
         arrays = {name: value.shape for name, value in read_params(str(params)).items()} if params else {}
         costs = count_json(text, inputs, arrays)
     except OSError as error:
-        raise MnssdError(f"{path}: cannot be read ({error.strerror})") from error
+        raise MnssdError(f"{path}: cannot read ({error.strerror})") from error
     except ValueError as error:
         raise MnssdError(f"{path}: {error}") from error
     shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
@@ -167,7 +174,7 @@ def _count_detector(title: str, net: Any) -> Tuple[str, Costs, List[Dict[str, An
     maps = [
         {
             "map": [w, h],
-            "anchors_per_place": anchors_per_position(i),
+            "anchors_per_position": anchors_per_position(i),
             "anchors": w * h * anchors_per_position(i),
         }
         for i, (w, h) in enumerate(net.map_sizes())
@@ -220,10 +227,13 @@ def _separable(costs: Costs) -> Tuple[Row, List[Row]]:
 
 def _anchors(maps: Sequence[Dict[str, Any]]) -> Tuple[Row, List[Row]]:
     rows: List[Row] = [
-        ("x".join(map(str, row["map"])), str(row["anchors_per_place"]), _number(row["anchors"]))
+        ("x".join(map(str, row["map"])), str(row["anchors_per_position"]), _number(row["anchors"]))
         for row in maps
     ]
-    return ("map", "a place", "anchors"), [*rows, ("all", "", _number(sum(row["anchors"] for row in maps)))]
+    return ("map", "per position", "anchors"), [
+        *rows,
+        ("all", "", _number(sum(row["anchors"] for row in maps))),
+    ]
 
 
 def _totals(costs: Costs) -> str:
@@ -235,12 +245,14 @@ def _totals(costs: Costs) -> str:
     if costs.separable:
         ours = sum(pair.multiply_adds for pair in costs.separable)
         standard = sum(pair.standard_multiply_adds for pair in costs.separable)
-        text += f"\ndepthwise separable layers: {ours / standard:.3f} of the multiply-adds of standard ones"
+        text += (
+            f"\ndepthwise separable layers: {ours / standard:.3f} of the standard convolutions' multiply-adds"
+        )
     return text
 
 
 def _map(shape: Optional[Sequence[int]]) -> str:
-    """``150x150x32`` for (32, 150, 150), as the papers write it."""
+    """``150x150x32`` for (32, 150, 150), as in the papers."""
     if shape is None:
         return "?"
     return "x".join(map(str, [*shape[1:], shape[0]])) if shape else "1"

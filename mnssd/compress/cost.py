@@ -1,8 +1,8 @@
-"""What a network costs: parameters and multiply-adds of every layer, counted from its Symbol graph.
+"""Parameters and multiply-adds of every layer, counted from a Symbol graph.
 
-As the papers count (Howard et al. 2017, section 3.1): one multiply-add is one multiplication and one addition
-of a convolution or a dense layer; normalisation, activations, pooling and additions count nothing. Parameters
-are what is learned: weights, biases, gammas and betas, not the running statistics.
+Counted as in the papers (Howard et al. 2017, section 3.1): one multiply-add is one multiplication and one
+addition in a convolution or dense layer; normalization, activations, pooling and additions are free.
+Parameters are weights, biases, gammas and betas, not running statistics.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 
+from ..graph.symbol_graph import trace
 from .cost_operators import FORMULAS, FREE, Item, Shape, channels_last, kind_of
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator, with the normalisation and the activation behind it that nobody else reads.
+    """An operator, with the normalization and activation after it that have no other reader.
 
     Attributes
     ----------
     name : str
-        Of the operator in the graph.
+        Name of the operator in the graph.
     kind : str
-        For people: ``depthwise 3x3 s2, BatchNorm, ReLU6``.
+        Description: ``depthwise 3x3 s2, BatchNorm, ReLU6``.
     input, output : tuple of int, optional
-        Shapes of one image's tensors, without the batch: ``(C, H, W)``. None where they cannot be inferred.
+        Shapes without the batch: ``(C, H, W)``. None if they cannot be inferred.
     parameters, multiply_adds : int, optional
-        None where they cannot be counted; `Costs.not_counted` says why.
+        None if they cannot be counted; `Costs.not_counted` has the reason.
     """
 
     name: str
@@ -43,10 +44,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Separable:
-    """A depthwise convolution and the pointwise one behind it, against the standard one in their place.
+    """Costs of a depthwise separable convolution and of the standard convolution it replaces.
 
-    The standard one has ``kernel * M * N`` weights; they have ``kernel * M + M * N``, a share of
-    ``1 / N + 1 / kernel`` (paper, section 3.1).
+    ``kernel * M + M * N`` weights instead of ``kernel * M * N``, a ratio of ``1 / N + 1 / kernel`` (paper,
+    section 3.1).
     """
 
     name: str
@@ -59,22 +60,22 @@ class Separable:
 
     @property
     def ratio(self) -> float:
-        """Of the multiply-adds."""
+        """Ratio of the multiply-adds."""
         return self.multiply_adds / self.standard_multiply_adds
 
 
 @dataclass(frozen=True)
 class Costs:
-    """A whole network's.
+    """Costs of a network.
 
     Attributes
     ----------
     layers : list of Layer
     separable : list of Separable
     parameters, multiply_adds : int
-        Of all that can be counted.
+        Sums over the layers.
     not_counted : list of str
-        A line for each layer that could not be; when there are any, the sums are lower bounds.
+        A line for each layer that could not be counted; if there are any, the sums are lower bounds.
     """
 
     layers: List[Layer]
@@ -85,35 +86,33 @@ class Costs:
 
 
 def count_block(block: Any, shape: Shape) -> Costs:
-    """Count a Gluon block of one input; nothing is computed and no array is needed.
+    """Costs of a Gluon block with one input, which need not be initialized.
 
     Parameters
     ----------
     block : mxnet.gluon.HybridBlock
     shape : tuple of int
-        Of the input, with a batch of 1: ``(1, 3, 224, 224)``.
+        Input shape with a batch of 1: ``(1, 3, 224, 224)``.
     """
-    outputs = block(mx.sym.var("data"))
-    symbol = outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
-    return count_json(symbol.tojson(), {"data": shape})
+    return count_json(trace(block).tojson(), {"data": shape})
 
 
 def count_json(text: str, inputs: Mapping[str, Shape], arrays: Optional[Mapping[str, Shape]] = None) -> Costs:
-    """Count a graph in MXNet's JSON, even one with operators that this MXNet does not have.
+    """Costs of a graph in MXNet's JSON, which may contain unknown operators.
 
     Parameters
     ----------
     text : str
-        As in a ``-symbol.json`` file.
+        Content of a ``-symbol.json`` file.
     inputs : mapping of str to tuple of int
-        Shapes of the inputs, with a batch of 1.
+        Input shapes with a batch of 1.
     arrays : mapping of str to tuple of int, optional
-        Shapes of the parameters, as from a parameter file; others' are inferred.
+        Shapes of parameters; others are inferred.
 
     Raises
     ------
     ValueError
-        When it is no such JSON.
+        If it is not such JSON.
     """
     return _Counter(text, inputs, arrays or {}).costs()
 
@@ -136,41 +135,39 @@ class _Counter:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a graph in MXNet's JSON ({error!r})") from error
         self.registered: Set[str] = set(mx.operator.get_all_registered_operators())
-        # Without its version, MXNet takes a graph for one of long ago, and says so on stderr.
+        # Without a version MXNet assumes an old graph, with a warning on stderr.
         self.version: Any = json.loads(mx.sym.var("data").tojson())["attrs"]
         self.not_counted: List[str] = []
         self.inputs, self.arrays = set(inputs), set(arrays)
-        known = {**arrays, **inputs}
+        shapes = {**arrays, **inputs}
         for item in self.items:
             if item.op == "null":
-                item.shapes = [tuple(known[item.name]) if item.name in known else None]
+                item.shapes = [tuple(shapes[item.name]) if item.name in shapes else None]
             else:
                 self._infer(item)
 
     def shape(self, edge: Tuple[int, int]) -> Optional[Shape]:
-        """Of a tensor, batch included; None if unknown."""
+        """Shape of a tensor including the batch; None if unknown."""
         shapes = self.items[edge[0]].shapes
         return shapes[edge[1]] if edge[1] < len(shapes) else None
 
     def _infer(self, item: Item) -> None:
-        """The shapes of its outputs, and of the parameters that it reads: by MXNet, from this node alone."""
+        """Let MXNet infer the shapes of the outputs and parameters, from this node alone."""
         if item.op not in self.registered or item.op == "Custom" or "subgraph" in item.attrs:
             return
         names = [f"in{i}" for i in range(len(item.inputs))]
         nodes: List[Dict[str, Any]] = [{"op": "null", "name": name, "inputs": []} for name in names]
         own = [[i, 0, 0] for i in range(len(names))]
         nodes.append({"op": item.op, "name": "node", "attrs": item.attrs, "inputs": own})
-        one: Dict[str, Any] = {
-            "nodes": nodes,
-            "arg_nodes": list(range(len(names))),
-            "heads": [[len(names), 0, 0]],
-        }
-        one["attrs"] = self.version
-        known = {name: self.shape(edge) for name, edge in zip(names, item.inputs)}
+        graph = {
+            "nodes": nodes, "arg_nodes": list(range(len(names))), "heads": [[len(names), 0, 0]],
+            "attrs": self.version,
+        }  # fmt: skip
+        shapes = {name: self.shape(edge) for name, edge in zip(names, item.inputs)}
         try:
-            symbol = mx.sym.load_json(json.dumps(one)).get_internals()
+            symbol = mx.sym.load_json(json.dumps(graph)).get_internals()
             arguments, outputs, states = symbol.infer_shape_partial(
-                **{name: shape for name, shape in known.items() if shape}
+                **{name: shape for name, shape in shapes.items() if shape}
             )
         except (mx.MXNetError, ValueError, TypeError):
             return
@@ -181,14 +178,12 @@ class _Counter:
         for name, (source, index) in zip(names, item.inputs):
             variable = self.items[source]
             if variable.op == "null" and variable.shapes[index] is None:
-                variable.shapes = [_whole(inferred.get(name))]
-        outside = set(names)
-        item.shapes = [
-            _whole(shape) for name, shape in zip(symbol.list_outputs(), outputs) if name not in outside
-        ]
+                variable.shapes = [_if_known(inferred.get(name))]
+        own_outputs = zip(symbol.list_outputs(), outputs)
+        item.shapes = [_if_known(shape) for name, shape in own_outputs if name not in names]
 
     def costs(self) -> Costs:
-        """The layers, each with what belongs to it."""
+        """The layers and their sums."""
         by_id = {id(item): item for item in self.items}
         absorbed: Set[int] = set()
         layers: List[Layer] = []
@@ -198,9 +193,13 @@ class _Counter:
             if item.op == "null" or id(item) in absorbed:
                 continue
             chain = [item]
-            while _takes_in(item) and len(chain[-1].readers) == 1:
+            while _absorbs(item) and len(chain[-1].readers) == 1:
                 following = by_id.get(chain[-1].readers[0])
-                if following is None or not _may_follow(following) or self._first(following) is not chain[-1]:
+                if (
+                    following is None
+                    or not _is_absorbed(following)
+                    or self._first(following) is not chain[-1]
+                ):
                     break
                 chain.append(following)
                 absorbed.add(id(following))
@@ -223,13 +222,13 @@ class _Counter:
         parameters: Optional[int] = 0
         for item in chain:
             for edge in self._parameters(item):
-                if edge[0] in seen:  # shared with a layer before
+                if edge[0] in seen:  # shared with another layer
                     continue
                 seen.add(edge[0])
                 shape = self.shape(edge)
                 if shape is None:
                     self.not_counted.append(
-                        f"{self.items[edge[0]].name}: the shape of this parameter of {head.name} is unknown"
+                        f"{self.items[edge[0]].name}: parameter of {head.name} with unknown shape"
                     )
                 parameters = None if shape is None or parameters is None else parameters + prod(shape)
         inputs = self.shape(head.inputs[0]) if head.inputs else None
@@ -244,39 +243,36 @@ class _Counter:
         )
 
     def _parameters(self, item: Item) -> List[Tuple[int, int]]:
-        """Edges to the variables that `item` reads and somebody learns."""
+        """Edges to the trainable variables that `item` reads."""
         statistics = (
             (3, 4) if item.op in ("BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm") else ()
         )
-        found = []
+        edges = []
         for position, edge in enumerate(item.inputs):
             source = self.items[edge[0]]
             if source.op != "null" or source.name in self.inputs or position in statistics:
                 continue
-            if position > 0 or source.name in self.arrays:  # what stands first is data, unless it is known
-                found.append(edge)
-        return found
+            if position > 0 or source.name in self.arrays:  # the first input is data unless it is in `arrays`
+                edges.append(edge)
+        return edges
 
     def _multiply_adds(self, item: Item) -> Optional[int]:
         if item.op in FREE:
             return 0
         if item.op not in FORMULAS:
-            why = (
-                "this MXNet does not have it" if item.op not in self.registered
-                else "its cost is not known to mnssd"
-            )  # fmt: skip
+            why = "missing in this MXNet" if item.op not in self.registered else "cost unknown"
             self.not_counted.append(f"{item.name}: operator {item.op}, {why}")
             return None
         count = FORMULAS[item.op](item, [self.shape(edge) for edge in item.inputs])
         if count is None:
-            self.not_counted.append(f"{item.name}: {item.op} of an input whose shape cannot be inferred")
+            self.not_counted.append(f"{item.name}: {item.op} with an input of unknown shape")
         return count
 
     def _kind(self, item: Item) -> str:
         return kind_of(item, [self.shape(edge) for edge in item.inputs])
 
     def _separable(self, item: Item, ends: Mapping[int, Item], by_id: Mapping[int, Item]) -> List[Separable]:
-        """The pair that begins with `item`, if it is a depthwise convolution followed by a pointwise one."""
+        """The pair starting at `item`, if it is a depthwise convolution followed by a pointwise one."""
         if item.op != "Convolution" or id(item) not in ends:
             return []
         end = ends[id(item)]
@@ -291,20 +287,22 @@ class _Counter:
         plain = int(pointwise.attrs.get("num_group", 1)) == 1
         if not depthwise or not plain or prod(pointwise.ints("kernel", (0,))) != 1 or channels_last(item):
             return []
-        kernel, places = item.ints("kernel", ()), prod(item.shapes[0][2:])
+        kernel, positions = item.ints("kernel", ()), prod(item.shapes[0][2:])
         m, n = first[0], second[0]
         weights, standard = prod(kernel) * m + m * n, prod(kernel) * m * n
-        return [Separable(item.name, kernel, (m, n), weights, standard, weights * places, standard * places)]
+        return [
+            Separable(item.name, kernel, (m, n), weights, standard, weights * positions, standard * positions)
+        ]
 
 
-def _whole(shape: Optional[Shape]) -> Optional[Shape]:
-    """The shape if all of it is known: MXNet writes 0 or -1 for what is not."""
+def _if_known(shape: Optional[Shape]) -> Optional[Shape]:
+    """The shape, or None if a side is unknown, for which MXNet writes 0 or -1."""
     return tuple(shape) if shape and all(side > 0 for side in shape) else None
 
 
-def _takes_in(item: Item) -> bool:
+def _absorbs(item: Item) -> bool:
     return item.op in ("Convolution", "Deconvolution", "FullyConnected")
 
 
-def _may_follow(item: Item) -> bool:
+def _is_absorbed(item: Item) -> bool:
     return item.op in ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "_contrib_BatchNormWithReLU")

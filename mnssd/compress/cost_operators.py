@@ -1,4 +1,4 @@
-"""Operators as `cost` sees them: what each costs, and what people call it."""
+"""Cost formulas and descriptions of operators, for `cost`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FREE = frozenset({
     "slice_axis", "slice_like", "softmax", "softsign", "space_to_depth", "sqrt", "square", "squeeze",
     "stack", "sum", "take", "tanh", "tile", "topk", "transpose", "where", "zeros_like",
 })  # fmt: skip
-"""Operators without a multiply-add, as papers count. One that stands neither here nor below is reported."""
+"""Operators without multiply-adds, as papers count. Those neither here nor in `FORMULAS` are reported."""
 
 
 @dataclass
 class Item:
-    """A node of the JSON, and what is known of it."""
+    """A node of the graph's JSON, with the shapes of its outputs."""
 
     op: str
     name: str
@@ -44,7 +44,7 @@ class Item:
     readers: List[int] = field(default_factory=list)
 
     def ints(self, name: str, default: Shape) -> Shape:
-        """An attribute such as ``(3, 3)``."""
+        """A tuple attribute, such as ``(3, 3)``."""
         value = ast.literal_eval(self.attrs.get(name, "()"))
         return (value,) if isinstance(value, int) else tuple(value) or default
 
@@ -68,26 +68,27 @@ def _dense(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
     return weight[1] * prod(output[1:]) if weight and output else None
 
 
-def _product(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    """Of matrices: each element of the result is a sum over the side that both have."""
+def _matrix_product(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+    """Each output element is a sum over the shared side."""
     left, output = shapes[0], item.shapes[0] if item.shapes else None
     if not left or not output:
         return None
-    turned = item.attrs.get("transpose_a", "False") in ("True", "true", "1")
-    return prod(output) * (left[-2] if turned and len(left) > 1 else left[-1])
+    transposed = item.attrs.get("transpose_a", "False") in ("True", "true", "1")
+    return prod(output) * (left[-2] if transposed and len(left) > 1 else left[-1])
 
 
 FORMULAS = {
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,
     "FullyConnected": _dense,
-    "dot": _product,
-    "batch_dot": _product,
-    "_linalg_gemm2": _product,
+    "dot": _matrix_product,
+    "batch_dot": _matrix_product,
+    "_linalg_gemm2": _matrix_product,
 }
 
 
 def kind_of(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
+    """Description of an operator, such as ``depthwise 3x3 s2``."""
     if item.op in ("Convolution", "Deconvolution"):
         return _convolution_kind(item, shapes)
     if item.op == "FullyConnected":

@@ -1,4 +1,4 @@
-"""Rewriting of Symbol graphs: one small pass a file, one way to run them."""
+"""Passes over Symbol graphs, one per file, and blocks that run the rewritten graphs."""
 
 from .fast import TRAINING_PASSES, FastBlock, Pass, fast_block
 from .symbol_graph import Edge, Graph, Node

@@ -1,12 +1,7 @@
-"""Training passes: BatchNorm and the activation after it as one oneDNN operator.
+"""Training passes: fuse BatchNorm and the activation after it into one oneDNN operator.
 
-`clip` is not a oneDNN operator: each one costs two layout changes and a scalar kernel, 70 % of a
-MobileNetV2 training step. MXNet has ``_contrib_BatchNormWithReLU``; ReLU6 is made of two of them.
-
-MXNet 1.9.1 has a fault there. The forward pass keeps which values were cut to zero, in the layout of
-its data; when the data are in the plain layout and the gradient comes in a blocked one, the backward
-pass applies that record in the wrong order, and the gradient is wrong without a word. So only
-BatchNorms are fused whose data surely are blocked: see `_reads_whole_vectors`.
+`clip` is not a oneDNN operator: each one costs two layout changes and a scalar kernel, in all 70 % of a
+MobileNetV2 training step. MXNet has ``_contrib_BatchNormWithReLU``; two of them make a ReLU6.
 """
 
 from __future__ import annotations
@@ -18,14 +13,14 @@ import numpy as np
 from .symbol_graph import Edge, Graph, Node
 
 FUSED = "_contrib_BatchNormWithReLU"
-"""In oneDNN only: MXNet has no other implementation of it."""
+"""Fused operator, which exists for oneDNN only."""
 
 AFFINE = {"eps": "1e-12", "momentum": "0.9", "fix_gamma": "False", "use_global_stats": "True", "axis": "1"}
-"""A BatchNorm that only scales and shifts; 1 + 1e-12 is 1 in float32."""
+"""Attributes of a BatchNorm that only scales and shifts; 1 + 1e-12 is 1 in float32."""
 
 
 def fuse_batchnorm_relu(graph: Graph) -> int:
-    """Rewrite ``BatchNorm -> Activation(relu)`` into one operator. Returns how many were rewritten."""
+    """Rewrite ``BatchNorm -> Activation(relu)`` into one operator; returns the number of rewritten pairs."""
 
     def matches(node: Node) -> bool:
         return node.op == "Activation" and node.attrs.get("act_type") == "relu"
@@ -37,16 +32,14 @@ def fuse_batchnorm_relu(graph: Graph) -> int:
 
 
 def fuse_batchnorm_relu6(graph: Graph) -> int:
-    """Rewrite ``BatchNorm -> clip(0, 6)`` into two fused operators. Returns how many were rewritten.
+    """Rewrite ``BatchNorm -> clip(0, 6)`` into two fused operators; returns the number of rewritten pairs.
 
-    ``relu6(b) = relu(6 - relu(6 - b))``. The inner ``6 - b`` is the BatchNorm itself with gamma
-    negated and ``6 - beta``; the outer one is a BatchNorm with frozen statistics (gamma -1, beta 6,
-    mean 0, variance 1), that is ``6 - x`` in oneDNN's own layout. The block's parameters and running
-    statistics keep their meaning: the statistics describe the input.
+    ``relu6(b) = relu(6 - relu(6 - b))``. The inner ``6 - b`` is the BatchNorm with negated gamma and
+    ``6 - beta``; the outer one is a BatchNorm with fixed statistics (gamma -1, beta 6, mean 0, variance 1),
+    that is ``6 - x`` in oneDNN's own layout. The block's parameters and running statistics are unchanged.
 
-    A NaN does not pass: oneDNN's ReLU makes 0 of it, so the fused pair gives a number between 0 and 6 where
-    `clip` gives NaN. The running statistics do become NaN, and whoever watches for a failed training
-    must look at them, too.
+    A NaN does not propagate: oneDNN's ReLU returns 0 for it, `clip` returns NaN. The running statistics do
+    become NaN, so a check for failed training must look at them.
     """
 
     def matches(node: Node) -> bool:
@@ -70,7 +63,7 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
 
 
 def _pairs(graph: Graph, is_activation: Any) -> List[Tuple[Node, Node]]:
-    """(BatchNorm, activation) where the activation is the BatchNorm's only reader, and the fusion is safe."""
+    """(BatchNorm, activation) pairs without other readers in which the fused gradient is right."""
     readers = graph.readers()
     pairs = []
     for node in graph.nodes():
@@ -80,33 +73,36 @@ def _pairs(graph: Graph, is_activation: Any) -> List[Tuple[Node, Node]]:
         if norm.op != "BatchNorm" or index != 0 or norm.attrs.get("axis", "1") != "1":
             continue
         convolution = norm.inputs[0][0]
-        alone = len(readers[id(norm)]) == 1 and len(readers[id(convolution)]) == 1
-        if alone and _reads_whole_vectors(graph, convolution):
+        is_only_reader = len(readers[id(norm)]) == 1 and len(readers[id(convolution)]) == 1
+        if is_only_reader and _is_blocked(graph, convolution):
             pairs.append((norm, node))
     return pairs
 
 
-def _reads_whole_vectors(graph: Graph, source: Node) -> bool:
-    """Whether `source` is a convolution whose output oneDNN makes in blocks of channels.
+def _is_blocked(graph: Graph, source: Node) -> bool:
+    """Whether `source` is a convolution whose output oneDNN writes in blocks of channels.
 
-    It does so for whole vectors of channels in and out, and for the three channels of an image.
+    That is so for multiples of the block in and out, and for the three channels of an image. MXNet 1.9.1: the
+    fused operator records which values it set to zero in the layout of its input. If that is plain and the
+    gradient arrives in blocks, the backward pass applies the record in the wrong order: the gradient is
+    wrong, without an error. To see it, return True here: `tests/graph/test_passes.py` fails.
     """
     if source.op != "Convolution" or not graph.has_shape(source.inputs[1][0]):
         return False
     groups = int(source.attrs.get("num_group", "1"))
     channels = graph.shape(source.inputs[1][0])[1] * groups
-    whole_in = channels % graph.channel_block == 0 or channels == 3
-    return whole_in and int(source.attrs["num_filter"]) % graph.channel_block == 0
+    blocked_in = channels % graph.channel_block == 0 or channels == 3
+    return blocked_in and int(source.attrs["num_filter"]) % graph.channel_block == 0
 
 
 def _substitute(graph: Graph, new: Dict[int, Node]) -> None:
-    """Let everybody who read a node (by ``id``) read its substitute."""
+    """Replace nodes (by ``id``) in the inputs of all their readers."""
 
     def substitute(edge: Edge) -> Edge:
         node, index = edge
         return (new[id(node)], index) if id(node) in new else edge
 
-    # Substitutes read what their originals read, which may itself have been substituted.
+    # The inputs of the substitutes may themselves have been substituted.
     for node in new.values():
         node.inputs = [substitute(edge) for edge in node.inputs]
     for _ in range(2):

@@ -1,11 +1,10 @@
-"""Channel counts that fill whole vectors.
+"""Passes that pad channel counts to multiples of oneDNN's block.
 
-oneDNN keeps a tensor in blocks of 16 channels where the processor has AVX-512, and in blocks of 8
-elsewhere (`processor.channel_block`). Where 16 does not go into the channels, AVX-512 makes do with blocks
-of 8; in the backward pass the data and its gradient then meet in different layouts, and BatchNorm falls
-into its reference loop (or finds no implementation at all: "could not create a primitive descriptor
-iterator"). ``DNNL_VERBOSE=1`` shows it. With zero weights, gammas and betas up to the next whole block the
-added channels are exactly zero everywhere and everything stays in one layout.
+oneDNN stores tensors in blocks of 16 channels on processors with AVX-512, otherwise in blocks of 8
+(`processor.channel_block`). With AVX-512 and channels that are not a multiple of 16 it uses blocks of 8; in
+the backward pass data and gradient then have different layouts, and BatchNorm runs its reference loop, or
+fails with "could not create a primitive descriptor iterator". ``DNNL_VERBOSE=1`` shows it. Padded with zero
+weights, gammas and betas, the added channels are exactly zero and all tensors have the same layout.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import numpy as np
 from .symbol_graph import Edge, Graph, Node
 
 CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
-"""Operators without parameters whose output has its input's channels, each computed from its own."""
+"""Operators without parameters that compute each output channel from the same input channel."""
 
 
 class ChannelGroups:
-    """Tensors tied to one channel count: a union-find over edges."""
+    """Sets of tensors that must have the same channel count: a union-find over edges."""
 
     def __init__(self, block: int) -> None:
         self.block = block
@@ -45,25 +44,26 @@ class ChannelGroups:
                 self.fixed.add(first)
 
     def padded_count(self, edge: Edge) -> int:
-        """The count this tensor is to have, 0 when it stays as it is."""
+        """Padded channel count of a tensor, 0 if it is not padded."""
         root = self.find(edge)
         counts = self.sources.get(root, set())
         if root in self.fixed or len(counts) != 1:
             return 0
         (count,) = counts
-        return _whole(count, self.block) if count % self.block else 0
+        return _round_up(count, self.block) if count % self.block else 0
 
 
 def pad_channels(graph: Graph) -> int:
-    """Pad channel counts to multiples of ``graph.channel_block`` wherever it cannot be seen from outside.
+    """Pad channel counts to multiples of ``graph.channel_block``, except those of the graph's inputs and
+    outputs.
 
-    Parameters keep their arrays: the graph appends constant zeros to them. Running statistics cannot
-    be computed, so they become variables of their own, listed in ``graph.lengthened``.
+    Parameters keep their arrays: the graph appends constant zeros to them. Running statistics are written, so
+    they become variables of their own, see ``graph.padded_statistics``.
 
     Returns
     -------
     int
-        How many convolutions changed.
+        Number of padded convolutions.
     """
     groups = tie_channels(graph)
     changed = 0
@@ -79,23 +79,23 @@ def pad_channels(graph: Graph) -> int:
 
 
 def pad_outputs(graph: Graph) -> int:
-    """Pad convolutions whose channels are seen from outside, and cut the added ones off behind them.
+    """Pad the remaining convolutions, such as a detector's predictors, and slice the added channels off.
 
-    A detector's predictors have odd channel counts; oneDNN computes those by matrix products on copies
-    (``gemm``), several times slower than its own convolutions. Run it after `pad_channels`, and before a
-    pass that relies on oneDNN's layouts: what is cut is in the plain one.
+    oneDNN computes odd channel counts by matrix products on copies (``gemm``), several times slower than its
+    own convolutions. Run it after `pad_channels`, and before passes that rely on oneDNN's layouts, as a slice
+    has the plain one.
 
     Returns
     -------
     int
-        How many convolutions changed.
+        Number of padded convolutions.
     """
     zeros = _Zeros(graph, "output_zeros")
     cut: Dict[int, Node] = {}
     for node in graph.nodes():
         count = int(node.attrs["num_filter"]) if is_predictor(graph, node) else 0
         if count % graph.channel_block:
-            _pad_outputs(node, _whole(count, graph.channel_block), zeros)
+            _pad_outputs(node, _round_up(count, graph.channel_block), zeros)
             attrs = {"axis": "1", "begin": "0", "end": str(count)}
             cut[id(node)] = Node("slice_axis", f"{node.name}_cut", [(node, 0)], attrs)
     cutters = {id(node) for node in cut.values()}
@@ -106,25 +106,24 @@ def pad_outputs(graph: Graph) -> int:
     return len(cut)
 
 
-def _whole(count: int, block: int) -> int:
-    """The next multiple of `block`."""
+def _round_up(count: int, block: int) -> int:
     return -(-count // block) * block
 
 
 def is_predictor(graph: Graph, node: Node) -> bool:
-    """A convolution in which every output sees every input, of parameters whose shapes are known."""
+    """Whether a node is a convolution with one group whose parameter shapes are known."""
     if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1" or not _channels_first(node):
         return False
     return all(graph.has_shape(source) for source, _ in node.inputs[1:])
 
 
 def is_plain(node: Node) -> bool:
-    """A convolution in which every output sees every input."""
+    """Whether a node is a convolution with one group and parameters of its own."""
     return _is_convolution(node) and node.attrs.get("num_group", "1") == "1"
 
 
 def is_depthwise(graph: Graph, node: Node) -> bool:
-    """A convolution of each channel with one filter of its own."""
+    """Whether a node is a depthwise convolution, one filter per channel."""
     groups = node.attrs.get("num_group", "1")
     if not _is_convolution(node) or groups == "1" or groups != node.attrs["num_filter"]:
         return False
@@ -140,18 +139,19 @@ def _channels_first(node: Node) -> bool:
 
 
 def is_norm(node: Node) -> bool:
-    """A BatchNorm over channels whose statistics nobody else reads."""
+    """Whether a node is a BatchNorm over channels that outputs no statistics."""
     if node.op != "BatchNorm" or node.attrs.get("axis", "1") != "1" or node.flag("output_mean_var"):
         return False
     return _has_own_parameters(node)
 
 
 def _has_own_parameters(node: Node) -> bool:
-    """Whether all but the data are variables, to which zeros can be appended."""
+    """Whether all inputs but the data are variables, to which zeros can be appended."""
     return all(source.op == "null" for source, _ in node.inputs[1:])
 
 
 def tie_channels(graph: Graph) -> ChannelGroups:
+    """Group the tensors of a graph by shared channel counts; unknown operators fix theirs."""
     groups = ChannelGroups(graph.channel_block)
     for node in graph.nodes():
         if node.op == "null":
@@ -165,35 +165,35 @@ def tie_channels(graph: Graph) -> ChannelGroups:
         elif node.op in CHANNELWISE:
             for edge in node.inputs:
                 groups.tie(edge, (node, 0))
-        else:  # it may look at the channels in any way: nothing it reads or makes is touched
+        else:  # may use channels in any way
             for edge in [*node.inputs, (node, 0)]:
                 groups.fixed.add(groups.find(edge))
     for edge in graph.outputs:
         groups.fixed.add(groups.find(edge))
-    for node in graph.nodes():  # inputs of the whole graph come from outside
+    for node in graph.nodes():  # inputs of the graph
         if node.op == "null":
             groups.fixed.add(groups.find((node, 0)))
     return groups
 
 
 class _Zeros:
-    """Appends zeros to parameters, each constant made once."""
+    """Appends zeros to parameters, with one constant per shape."""
 
     def __init__(self, graph: Graph, name: str) -> None:
         self.graph, self.name = graph, name
-        self.made: Dict[Tuple[int, ...], Node] = {}
+        self.constants: Dict[Tuple[int, ...], Node] = {}
 
     def append(self, edge: Edge, axis: int, count: int) -> Edge:
-        """`edge`, a parameter, with zeros after its end along `axis`, `count` long in all."""
+        """Pad the parameter `edge` with zeros to `count` along `axis`."""
         shape = list(self.graph.shape(edge[0]))
         missing = count - shape[axis]
         shape[axis] = missing
         key = tuple(shape)
-        if key not in self.made:
+        if key not in self.constants:
             name = f"{self.name}_{'x'.join(map(str, key))}"
-            self.made[key] = self.graph.constant(name, np.zeros(key, np.float32))
+            self.constants[key] = self.graph.constant(name, np.zeros(key, np.float32))
         attrs = {"dim": str(axis), "num_args": "2"}
-        node = Node("Concat", f"{edge[0].name}_to_{count}_{axis}", [edge, (self.made[key], 0)], attrs)
+        node = Node("Concat", f"{edge[0].name}_to_{count}_{axis}", [edge, (self.constants[key], 0)], attrs)
         return node, 0
 
 
@@ -222,4 +222,4 @@ def _pad_norm(graph: Graph, node: Node, count: int, zeros: _Zeros) -> None:
         node.inputs[position] = zeros.append(node.inputs[position], 0, count)
     for position in (3, 4):
         statistic = node.inputs[position][0]
-        node.inputs[position] = (graph.lengthen(statistic.name, count), 0)
+        node.inputs[position] = (graph.pad_statistic(statistic.name, count), 0)

@@ -1,4 +1,4 @@
-"""Inference pass: BatchNorm with fixed statistics scales and shifts; the convolution before it can do that.
+"""Inference pass: fold BatchNorm into the convolution before it.
 
 Jacob et al. 2018 ("Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference"), section 3.2.
@@ -13,14 +13,14 @@ import numpy as np
 from .symbol_graph import Edge, Graph, Node
 
 DEFAULT_EPS = "0.001"
-"""BatchNorm's epsilon where the graph states none (src/operator/nn/batch_norm-inl.h of MXNet 1.9.1)."""
+"""BatchNorm's epsilon if the graph has none (src/operator/nn/batch_norm-inl.h in MXNet 1.9.1)."""
 
 
 def fold_batchnorm(graph: Graph, arrays: Mapping[str, np.ndarray]) -> int:
-    """Put each BatchNorm that is the only reader of a Convolution into that convolution.
+    """Fold each BatchNorm that is the only reader of a Convolution into that convolution.
 
-    The new weights and biases become constants of the graph; what they were computed from is read no
-    more. Every other BatchNorm stays. The graph answers as before in inference, and cannot be trained.
+    The new weights and biases become constants of the graph; other BatchNorms stay. Inference outputs are the
+    same; the graph cannot be trained.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def fold_batchnorm(graph: Graph, arrays: Mapping[str, np.ndarray]) -> int:
     Returns
     -------
     int
-        How many BatchNorms were folded.
+        Number of folded BatchNorms.
     """
     readers = graph.readers()
     read = {(id(node), index) for reader in graph.nodes() for node, index in reader.inputs}
@@ -42,7 +42,7 @@ def fold_batchnorm(graph: Graph, arrays: Mapping[str, np.ndarray]) -> int:
         conv = _convolution_before(norm, arrays)
         if conv is None or len(readers[id(conv)]) > 1:
             continue
-        if not {(id(norm), 1), (id(norm), 2)} & read:  # its mean and variance, which nobody else could give
+        if not {(id(norm), 1), (id(norm), 2)} & read:  # output statistics
             weight, bias = _folded_parameters(conv, norm, arrays)
             inputs = [
                 conv.inputs[0],
@@ -54,14 +54,14 @@ def fold_batchnorm(graph: Graph, arrays: Mapping[str, np.ndarray]) -> int:
     def substitute(edge: Edge) -> Edge:
         return folded.get(id(edge[0]), edge[0]), edge[1]
 
-    for node in folded.values():  # what it reads may have been folded too
+    for node in folded.values():  # the node before may be folded, too
         node.inputs[0] = substitute(node.inputs[0])
     graph.replace(substitute)
     return len(folded)
 
 
 def _convolution_before(norm: Node, arrays: Mapping[str, np.ndarray]) -> Optional[Node]:
-    """The convolution that `norm` could be folded into, None where there is none."""
+    """The convolution that `norm` can be folded into, or None."""
     if norm.op != "BatchNorm" or norm.attrs.get("axis", "1") != "1":
         return None
     conv = norm.inputs[0][0]
@@ -74,13 +74,13 @@ def _convolution_before(norm: Node, arrays: Mapping[str, np.ndarray]) -> Optiona
 def _folded_parameters(
     conv: Node, norm: Node, arrays: Mapping[str, np.ndarray]
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of the convolution that does both; computed in float64, kept in the weight's type."""
+    """Weight and bias of the folded convolution, computed in float64, in the weight's type."""
     weight, *biases = (arrays[node.name].astype(np.float64) for node, _ in conv.inputs[1:])
     gamma, beta, mean, variance = (arrays[node.name].astype(np.float64) for node, _ in norm.inputs[1:])
-    if norm.flag("fix_gamma", True):  # MXNet then takes it for 1, whatever it holds
+    if norm.flag("fix_gamma", True):  # MXNet then uses 1
         gamma = np.ones_like(gamma)
     scale = gamma / np.sqrt(variance + float(norm.attrs.get("eps", DEFAULT_EPS)))  # (channels,)
     bias = beta + scale * ((biases[0] if biases else 0.0) - mean)
     dtype = arrays[conv.inputs[1][0].name].dtype
-    # The first axis of the weight is the output channel, with groups too.
+    # Output channels are the first axis of the weight, also with groups.
     return (weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1))).astype(dtype), bias.astype(dtype)

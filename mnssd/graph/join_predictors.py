@@ -1,4 +1,4 @@
-"""Pass for training and inference: several convolutions of one tensor are one convolution, cut in parts."""
+"""Training and inference pass: join convolutions that read the same tensor, and slice the output."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import Any, Dict, List
 from .channels import is_predictor
 from .symbol_graph import Edge, Graph, Node
 
-NOT_COMMON = ("num_filter", "workspace")
-"""Attributes in which convolutions that are joined may differ; the second is memory for GPUs."""
+MAY_DIFFER = ("num_filter", "workspace")
+"""Attributes in which joined convolutions may differ; `workspace` is memory on GPUs."""
 
 FOLLOWED_BY = "transpose"
-"""What reads a predictor. Any other convolution is followed by what oneDNN computes together with it (an
-activation, a sum), which a cut between the two would prevent."""
+"""The operator after a predictor. Other convolutions are followed by operators that oneDNN fuses with them
+(an activation, a sum), which a slice would prevent."""
 
 
 def join_predictors(graph: Graph) -> int:
-    """Let one convolution do what several of the same kind do with the same tensor.
+    """Join convolutions of the same kind that read the same tensor.
 
-    A detector's predictors of classes and of boxes read each map once then, not twice, and their channels
-    fill whole vectors together. Parameters keep their arrays: the graph concatenates them. Run it after
-    `pad_channels`, which takes what it does not know for fixed, and before `pad_outputs`.
+    A detector's class and box predictors then read each feature map once, and need less padding. Parameters
+    keep their arrays: the graph concatenates them. Run it after `pad_channels` and before `pad_outputs`.
 
     Returns
     -------
     int
-        How many convolutions are left of those that were joined.
+        Number of joined convolutions.
     """
     siblings: Dict[Any, List[Node]] = {}
     readers = graph.readers()
@@ -33,7 +32,7 @@ def join_predictors(graph: Graph) -> int:
         followed = all(reader and reader.op == FOLLOWED_BY for reader, _ in readers[id(node)])
         if followed and is_predictor(graph, node):
             source, index = node.inputs[0]
-            common = sorted(item for item in node.attrs.items() if item[0] not in NOT_COMMON)
+            common = sorted(item for item in node.attrs.items() if item[0] not in MAY_DIFFER)
             siblings.setdefault((id(source), index, tuple(common)), []).append(node)
     joined = [nodes for nodes in siblings.values() if len(nodes) > 1]
     parts: Dict[int, Edge] = {}
@@ -44,7 +43,7 @@ def join_predictors(graph: Graph) -> int:
 
 
 def _join(nodes: List[Node]) -> Dict[int, Edge]:
-    """For each of the convolutions (by ``id``) its part of one that does the work of all."""
+    """For each convolution (by ``id``) its slice of the joined one."""
     counts = [int(node.attrs["num_filter"]) for node in nodes]
     attrs = {**nodes[0].attrs, "num_filter": str(sum(counts))}
     whole = Node("Convolution", f"{nodes[0].name}_joined", [nodes[0].inputs[0]], attrs)

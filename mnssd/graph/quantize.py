@@ -1,4 +1,4 @@
-"""A graph whose convolutions compute with 8-bit integers, through oneDNN."""
+"""8-bit quantization of convolutions, for oneDNN."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from mxnet.contrib import quantization
 from .symbol_graph import Graph
 
 BACKEND = "MKLDNN_QUANTIZE"
-"""The partitioning that MXNet 1.9.1 fuses with before, and after, the translation to integers."""
+"""Backend of MXNet 1.9.1 that fuses operators before and after quantization."""
 
 CONVOLUTION = "_sg_mkldnn_conv"
-"""A fused convolution."""
+"""Operator of a fused convolution."""
 
 PREFIX = "quantized_"
-"""What MXNet puts before the name of a node that it translates."""
+"""Prefix that MXNet gives the names of quantized nodes."""
 
 LARGEST = {"uint8": 255.5, "int8": 127.5}
-"""By what MXNet 1.9.1 divides a range to get the step of its integers: ``kUint8Range`` and ``kInt8Range`` in
+"""Divisors of a range that give the quantization step in MXNet 1.9.1: ``kUint8Range`` and ``kInt8Range`` in
 src/operator/quantization."""
 
 IN_FLOATS = (
     "_sg_mkldnn_fully_connected", "Pooling", "Concat", "Flatten", "Activation", "elemwise_add",
     "elemwise_mul", "Embedding", "BatchNorm",
 )  # fmt: skip
-"""Operators that could be translated and are not: they take little time, or none, and a rounding each. A
-FullyConnected of several inputs' widths fails to bind in 1.9.1 (to see it: MobileNetV1 classifiers)."""
+"""Operators that are not quantized: they take little time and would each add a rounding. FullyConnected fails
+to bind in MXNet 1.9.1 for some input widths; to see it, remove it here and export a MobileNetV1 classifier.
+"""
 
 
 def fuse_for_int8(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """The graph with convolutions, activations and additions in the nodes that `quantize` translates.
+    """Fuse convolutions, activations and additions into the nodes that `quantize` quantizes.
 
     Parameters
     ----------
@@ -42,41 +43,40 @@ def fuse_for_int8(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 
 
 def quantize(fused: mx.sym.Symbol, ranges: Mapping[str, Tuple[float, float]]) -> mx.sym.Symbol:
-    """The graph in 8 bits.
+    """Quantize a fused graph to 8 bits.
 
-    Its parameters are those of `fused`: oneDNN makes integers of the weights of each output channel when it
-    first runs them.
+    Parameters stay those of `fused`: oneDNN quantizes weights per output channel at the first run.
 
     Parameters
     ----------
     fused : mxnet.symbol.Symbol
         From `fuse_for_int8`.
     ranges : mapping of str to (float, float)
-        Of the tensors that `tensors_to_calibrate` names.
+        Minimum and maximum of each tensor in `tensors_to_calibrate`.
     """
-    quantized, _ = _translate(fused)
+    quantized, _ = _quantize(fused)
     return quantization._calibrate_quantized_sym(quantized, dict(ranges)).get_backend_symbol(BACKEND)
 
 
 def tensors_to_calibrate(fused: mx.sym.Symbol) -> List[str]:
-    """Names of the outputs in `fused` whose ranges `quantize` has to know; none without oneDNN."""
-    return _translate(fused)[1]
+    """Names of the outputs in `fused` whose ranges `quantize` needs; none without oneDNN."""
+    return _quantize(fused)[1]
 
 
 class Int8Convolution(NamedTuple):
-    """A convolution in 8 bits.
+    """An 8-bit convolution.
 
     Attributes
     ----------
     name : str
-        Of its node; of its output in the graph with the suffix ``_output``, and the range that its integers
-        stand for ``_output_min`` and ``_output_max``.
+        Name of the node. Its output is called ``NAME_output``, the range of its integers ``NAME_output_min``
+        and ``NAME_output_max``.
     before : str
-        Of the node in the graph of `fuse_for_int8` that it was made of.
+        Name of the node in the graph of `fuse_for_int8`.
     weight, bias : str
-        Of its parameters; the bias is None where it has none.
+        Names of the parameters; `bias` is None if there is none.
     level : int
-        How many such convolutions are at most between it and the input.
+        Largest number of 8-bit convolutions between it and the input.
     """
 
     name: str
@@ -87,23 +87,29 @@ class Int8Convolution(NamedTuple):
 
 
 def int8_convolutions(quantized: mx.sym.Symbol) -> List[Int8Convolution]:
-    """Those of a graph from `quantize`, in its order."""
-    found: List[Int8Convolution] = []
+    """The 8-bit convolutions of a graph from `quantize`, in topological order."""
+    convolutions: List[Int8Convolution] = []
     levels: Dict[int, int] = {}
     for node in Graph(quantized, {}).nodes():
         level = max((levels[id(source)] for source, _ in node.inputs), default=0)
         if node.op == CONVOLUTION and node.flag("quantized"):
-            bias = None if node.flag("no_bias") else node.inputs[2][0].name
+            # MXNet keeps `no_bias` in the subgraph: the third input is a bias, or the minimum of the data.
+            third = node.inputs[2][0] if len(node.inputs) > 2 else None
+            bias = third.name if third and third.op == "null" else None
             name, weight = node.name, node.inputs[1][0].name
-            found.append(Int8Convolution(name, name[len(PREFIX) :], weight, bias, level))
+            convolutions.append(Int8Convolution(name, name[len(PREFIX) :], weight, bias, level))
             level += 1
         levels[id(node)] = level
-    return found
+    return convolutions
 
 
-def _translate(fused: mx.sym.Symbol) -> Tuple[mx.sym.Symbol, List[str]]:
-    # Not `quantize_model_mkldnn`: it calibrates in batches of its own loader through a Module, where sums
-    # computed in place overwrite what is then measured (all ranges of a chain of additions come out as one).
+def _quantize(fused: mx.sym.Symbol) -> Tuple[mx.sym.Symbol, List[str]]:
+    """The quantized graph, and the names of the outputs to calibrate.
+
+    MXNet 1.9.1: `quantize_model_mkldnn` calibrates through a Module, where in-place additions overwrite
+    outputs before they are measured. To see it, use it: all tensors of a chain of additions get the same
+    range.
+    """
     symbol, tensors = quantization._quantize_symbol(
         fused, mx.cpu(), excluded_operators=list(IN_FLOATS), quantized_dtype="auto", quantize_mode="smart"
     )

@@ -1,4 +1,4 @@
-"""A Symbol as a graph that passes can change, and back."""
+"""Conversion of Symbols to graphs that passes can change, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..runtime import processor
 
 @dataclass(eq=False)
 class Node:
-    """One operator, or a variable where `op` is ``'null'``; attributes are texts as in the Symbol's JSON."""
+    """An operator, or a variable if `op` is ``'null'``; attributes are strings as in the Symbol's JSON."""
 
     op: str
     name: str
@@ -27,11 +27,17 @@ class Node:
 
 
 Edge = Tuple[Node, int]
-"""A tensor: the node that makes it and which of its outputs it is."""
+"""A tensor: the node that outputs it, and the index of the output."""
+
+
+def trace(block: Any) -> mx.sym.Symbol:
+    """Symbol of a Gluon block with one input, ``data``; several outputs are grouped."""
+    outputs = block(mx.sym.var("data"))
+    return outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
 
 
 class Graph:
-    """The nodes that the outputs need, changeable in place.
+    """Mutable graph of a Symbol.
 
     Parameters
     ----------
@@ -42,12 +48,12 @@ class Graph:
     Attributes
     ----------
     channel_block : int
-        Channels that oneDNN keeps side by side on this machine, see `processor.channel_block`.
+        Channels per block in oneDNN's layouts on this machine, see `processor.channel_block`.
     outputs : list of (Node, int)
     constants : dict of str to numpy.ndarray
-        Values of the variables that passes have added: they are no parameters of the block.
-    lengthened : dict of str to (str, int)
-        Running statistics that a pass made longer: the new variable -> the block's own array, new length.
+        Values of the variables that passes have added.
+    padded_statistics : dict of str to (str, int)
+        The block's running statistic and the padded length, by the name of the variable that replaces it.
     """
 
     def __init__(self, symbol: mx.sym.Symbol, shapes: Mapping[str, Tuple[int, ...]]) -> None:
@@ -59,16 +65,16 @@ class Graph:
             nodes.append(Node(raw["op"], raw["name"], inputs, dict(raw.get("attrs", {}))))
         self.outputs: List[Edge] = [(nodes[head[0]], head[1]) for head in parsed["heads"]]
         self.constants: Dict[str, np.ndarray] = {}
-        self.lengthened: Dict[str, Tuple[str, int]] = {}
-        self._longer: Dict[str, Node] = {}
+        self.padded_statistics: Dict[str, Tuple[str, int]] = {}
+        self._padded: Dict[str, Node] = {}
         self._shapes = dict(shapes)
         self._attrs = parsed["attrs"]
 
     def nodes(self) -> List[Node]:
-        """All nodes the outputs need, each after its inputs."""
+        """All nodes that the outputs depend on, in topological order."""
         order: List[Node] = []
         seen: Set[int] = set()
-        # An explicit stack: a deep network would exhaust Python's.
+        # Not recursive: a deep network would exceed Python's stack.
         stack: List[Tuple[Node, Iterator[Edge]]] = []
 
         def enter(node: Node) -> None:
@@ -80,32 +86,33 @@ class Graph:
             enter(output)
             while stack:
                 node, inputs = stack[-1]
-                following = next(inputs, None)
-                if following is None:
+                edge = next(inputs, None)
+                if edge is None:
                     order.append(node)
                     stack.pop()
                 else:
-                    enter(following[0])
+                    enter(edge[0])
         return order
 
     def readers(self) -> Dict[int, List[Tuple[Optional[Node], int]]]:
-        """For each node (by ``id``) its readers: ``(node, position in its inputs)``; None for an output."""
-        found: Dict[int, List[Tuple[Optional[Node], int]]] = {}
+        """Readers of each node (by ``id``): ``(node, position in its inputs)``; the node is None for an
+        output."""
+        readers: Dict[int, List[Tuple[Optional[Node], int]]] = {}
         for node in self.nodes():
             for position, (source, _) in enumerate(node.inputs):
-                found.setdefault(id(source), []).append((node, position))
+                readers.setdefault(id(source), []).append((node, position))
         for source, _ in self.outputs:
-            found.setdefault(id(source), []).append((None, 0))
-        return found
+            readers.setdefault(id(source), []).append((None, 0))
+        return readers
 
     def replace(self, substitute: Callable[[Edge], Edge]) -> None:
-        """Pass every edge of the graph, outputs included, through `substitute`."""
+        """Apply `substitute` to every edge of the graph, including outputs."""
         for node in self.nodes():
             node.inputs = [substitute(edge) for edge in node.inputs]
         self.outputs = [substitute(edge) for edge in self.outputs]
 
     def constant(self, name: str, value: np.ndarray) -> Node:
-        """A new variable that holds `value`; where `name` is taken it gets a number behind it."""
+        """Add a variable with a value; a number is appended to a name that is taken."""
         unused, number = name, 0
         while unused in self._shapes:
             number += 1
@@ -115,28 +122,28 @@ class Graph:
         self._shapes[name] = value.shape
         return Node("null", name)
 
-    def lengthen(self, statistic: str, length: int) -> Node:
-        """A variable that takes the place of the running statistic `statistic`, `length` long."""
+    def pad_statistic(self, statistic: str, length: int) -> Node:
+        """Variable that replaces a running statistic, with the given length."""
         name = f"{statistic}_to_{length}"
-        if name not in self.lengthened:
-            self.lengthened[name] = (statistic, length)
+        if name not in self.padded_statistics:
+            self.padded_statistics[name] = (statistic, length)
             self._shapes[name] = (length,)
-            self._longer[name] = Node("null", name)
-        return self._longer[name]
+            self._padded[name] = Node("null", name)
+        return self._padded[name]
 
     def has_shape(self, node: Node) -> bool:
-        """Whether `shape` knows it."""
+        """Whether `shape` returns a shape."""
         if node.op == "Concat":
             return all(self.has_shape(source) for source, _ in node.inputs)
         return node.op == "null" and node.name in self._shapes
 
     def shape(self, node: Node) -> Tuple[int, ...]:
-        """Shape of a parameter, or of what passes have made of one.
+        """Shape of a parameter, or of a Concat of parameters.
 
         Raises
         ------
         ValueError
-            When it is not known.
+            If it is unknown.
         """
         if node.op == "null" and node.name in self._shapes:
             return self._shapes[node.name]
@@ -144,7 +151,7 @@ class Graph:
             shapes = [self.shape(source) for source, _ in node.inputs]
             axis = int(node.attrs["dim"])
             return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
-        raise ValueError(f"{node.name}: shape unknown; run the block once before its graph is rewritten")
+        raise ValueError(f"{node.name}: shape unknown; run the block once before rewriting its graph")
 
     def symbol(self) -> mx.sym.Symbol:
         """The graph as a Symbol."""

@@ -10,8 +10,8 @@ import pytest
 from helpers.networks import fill, images, values
 
 from mnssd import nn, zoo
+from mnssd.graph.fold_concat import fold_concat
 from mnssd.graph.inference import inference_block
-from mnssd.graph.known_concat import join_known
 from mnssd.graph.symbol_graph import Graph
 from mnssd.train.optimizer import make_trainer
 from mnssd.train.options import LoopOptions
@@ -126,7 +126,7 @@ def test_known_arrays_are_joined_and_others_are_not() -> None:
     symbol = mx.sym.Group([mx.sym.dot(outside, twice), outside])
     known = {name: value for name, value in values.items() if name != "data"}
     graph = Graph(symbol, {name: value.shape for name, value in known.items()})
-    assert join_known(graph, known) == 2
+    assert fold_concat(graph, known) == 2
     assert [node.name for node in graph.nodes() if node.op == "Concat"] == ["outside"]
 
     def run(what: mx.sym.Symbol, arrays: Any) -> Any:
@@ -135,4 +135,4 @@ def test_known_arrays_are_joined_and_others_are_not() -> None:
 
     for after, before in zip(run(graph.symbol(), {**values, **graph.constants}), run(symbol, values)):
         np.testing.assert_array_equal(after, before)
-    assert join_known(graph, known) == 0
+    assert fold_concat(graph, known) == 0

@@ -249,7 +249,7 @@ def test_passes_leave_a_graph_without_their_pattern_untouched() -> None:
     assert [rewrite(graph) for _, rewrite in TRAINING_PASSES] == [0] * len(TRAINING_PASSES)
     assert graph.symbol().tojson() == before
     assert not graph.constants
-    assert not graph.lengthened
+    assert not graph.padded_statistics
 
 
 def test_padded_channels_fill_whole_vectors() -> None:
