@@ -17,7 +17,7 @@ import numpy as np
 
 from mnssd.data.classification.datasets import open_classification_dataset
 from mnssd.data.classification.options import ClassAugmentOptions
-from mnssd.data.classification.transforms import ClassTransform, val_transform
+from mnssd.data.classification.transforms import ClassificationTransform, val_transform
 from mnssd.data.image import to_network_input
 from mnssd.runtime import processor
 from mnssd.tasks.classification import mix, soften
@@ -51,7 +51,7 @@ def main() -> None:
             val_transform(image, size, 1.0)
         clock("resizing alone, as for measuring", start, IMAGES)
         for operations in (0, 1, 2, 3):
-            transform = ClassTransform(size, ClassAugmentOptions(operations=operations))
+            transform = ClassificationTransform(size, ClassAugmentOptions(operations=operations))
             rng = np.random.default_rng(0)
             start = time.perf_counter()
             for image in images:

@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table; returns the exit status."""
-    from ..metrics.classification import format_classes
+    from ..metrics.table import format_classification
 
     options = from_mapping(EvalClassOptions, given(args, EvalClassOptions))
     result = evaluate_classifier_run(args.run, options)
-    print(f"{args.run}\n\n{format_classes(result)}")
+    print(f"{args.run}\n\n{format_classification(result)}")
     for path, reason in result.skipped[:3]:
         print(f"skipped: {path}: {reason}")
     if len(result.skipped) > 3:

@@ -90,7 +90,7 @@ class Dataset(Sequence[Sample]):
             f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes), list(self.findings)
         )
 
-    def relabelled(self, classes: Tuple[str, ...]) -> Dataset:
+    def with_classes(self, classes: Tuple[str, ...]) -> Dataset:
         """The same with other classes, its own among them."""
         if classes == self.classes:
             return self

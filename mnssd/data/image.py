@@ -1,7 +1,7 @@
-"""Image files to pixels and pixels to network input.
+"""Reading of image files, and conversion of pixels to network input.
 
-Files are decoded by OpenCV. What it would pass over in silence is looked for first: an image cut
-short, a header that asks for more memory than is reasonable, an orientation in the EXIF block.
+OpenCV decodes the files. What it ignores silently is checked first: truncated files, headers that demand
+unreasonable memory, the EXIF orientation.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ import stat
 import struct
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple, NoReturn, Optional, Sequence, Union
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .annotations.record_file import place_of
+from ..options import Size
+from .annotations.record_file import parse_record_image_path
 
-Size = Tuple[int, int]
 PathLike = Union[str, Path]
 
-# Of RGB values in 0..1, over the ImageNet training images, as the Gluon and torchvision model zoos use them
-# (https://pytorch.org/vision/stable/models.html; GluonCV's SSD presets hold the same numbers).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation of the ImageNet training images, RGB in 0 to 1, as in the Gluon and torchvision
+model zoos (https://pytorch.org/vision/stable/models.html) and GluonCV's SSD presets."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
-"""File name endings of images, the preferred ones first."""
+"""File name endings of images, in order of preference."""
 
 REDUCTIONS = (1, 2, 4, 8)
 
-# What Pillow refuses as a decompression bomb (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.
+# Pillow's limit for decompression bombs (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.
 MAX_PIXELS = 2 * 89_478_485
 MAX_FILE_BYTES = 1 << 30
 
 _EXIF_ORIENTATION = 0x0112
 _HEADER_BYTES = 1 << 16
 
-# A marker is FF and a code. FF 00 is a stuffed FF in the coded pixels, FF FF is padding, and 01 and
-# D0..D7 (restart) carry no segment (ITU-T T.81, section B.1.1).
+# A marker is FF and a code. FF 00 is a stuffed FF in the entropy-coded data, FF FF is padding, and 01 and D0
+# to D7 (restart) have no segment (ITU-T T.81, section B.1.1).
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _JPEG_START = b"\xff\xd8\xff"
 _END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"  # the type and the checksum of the last chunk, which is always empty
+_PNG_END = b"IEND\xaeB`\x82"  # type and checksum of the last chunk, which is always empty
 
 _REDUCED_COLOR = {
     1: cv2.IMREAD_COLOR,
@@ -60,8 +60,7 @@ _REDUCED_COLOR = {
 
 
 class Header(NamedTuple):
-    """What is known before decoding: the size as stored, the turn that is left to us, and, for JPEG only,
-    where the first scan starts."""
+    """Header of an image file: stored size, EXIF orientation, and for JPEG the position of the first scan."""
 
     width: int
     height: int
@@ -70,25 +69,23 @@ class Header(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """``(width, height)`` as shown."""
+        """``(width, height)`` after applying the orientation."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
     """Read an image file: JPEG, PNG, BMP, WebP, TIFF or JPEG 2000.
 
-    It is turned as its EXIF orientation says, as viewers and the web show it. 16-bit images keep the
-    upper 8 bits; grey and palette images become RGB; transparency is dropped.
+    The EXIF orientation is applied. 16-bit images keep their upper 8 bits; gray and palette images become
+    RGB; transparency is dropped.
 
     Parameters
     ----------
     path : str or Path
-        The file.
     reduction : int
-        1, 2, 4 or 8: both sides come out divided by it, rounded up. Each pixel stands for a square of
-        that many pixels, so coordinates are divided by just `reduction`; the last row and column (in
-        a turned image perhaps the first) may reach over the edge. JPEG files are decoded at that size
-        directly, which is much cheaper.
+        1, 2, 4 or 8: divides both sides, rounded up; coordinates are divided by exactly `reduction`. The last
+        row and column (in a rotated image perhaps the first) may extend over the edge. JPEG files are decoded
+        at the reduced size, which is much cheaper.
 
     Returns
     -------
@@ -98,83 +95,75 @@ def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
     Raises
     ------
     ImageError
-        When the file is missing, empty, no image, of more than `MAX_PIXELS`, or cut short. A JPEG whose
-        end marker is missing counts as cut short even if all its pixels should be there.
+        If the file is missing, empty, not an image, larger than `MAX_PIXELS`, or truncated. A JPEG without an
+        end marker counts as truncated.
     """
     return decode_image(read_bytes(path), str(path), reduction)
 
 
 def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
-    """Decode the content of an image file; as `read_image`, with `name` for the messages."""
+    """Decode the content of an image file as `read_image` does; `name` is for messages."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction}")
     header = read_header(data, name)
     if header.width * header.height > MAX_PIXELS:
-        _refuse(name, f"is said to have {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
+        _refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
     jpeg = header.scan is not None
     if header.scan is not None and not _jpeg_ends(data, header.scan):
-        _refuse(name, "is cut short or damaged: the JPEG's end marker is missing")
+        _refuse(name, "truncated or damaged JPEG: the end marker is missing")
     if data.startswith(_PNG_START) and _PNG_END not in data:
-        _refuse(name, "is cut short: the PNG's last chunk is missing")
+        _refuse(name, "truncated PNG: the last chunk is missing")
     flags = _REDUCED_COLOR[reduction if jpeg else 1] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         _refuse(name, f"cannot be decoded ({error.err})")
     if image is None:
-        _refuse(name, "cannot be decoded: it is damaged, cut short or of a kind that OpenCV does not read")
+        _refuse(name, "cannot be decoded: damaged, truncated, or of a format that OpenCV does not support")
     reduced = (-(-header.width // reduction), -(-header.height // reduction))
     if not jpeg and reduction > 1:
         below, right = reduced[1] * reduction - image.shape[0], reduced[0] * reduction - image.shape[1]
         image = cv2.copyMakeBorder(image, 0, max(0, below), 0, max(0, right), cv2.BORDER_REPLICATE)
         image = cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
     if (image.shape[1], image.shape[0]) != reduced:
-        _refuse(name, f"holds another image than the {header.width} x {header.height} pixels of its header")
-    return _turn(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), header.orientation)
+        _refuse(name, f"decodes to another size than the header's {header.width} x {header.height} pixels")
+    return _apply_orientation(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), header.orientation)
 
 
 def image_size(path: PathLike) -> Size:
-    """The ``(width, height)`` that `read_image` would give, from the file's header alone.
+    """``(width, height)`` of the image that `read_image` returns, from the header only.
 
     Raises
     ------
     ImageError
-        When the file is missing, empty or no image. That the pixels can be decoded is not checked.
+        If the file is missing, empty or not an image. The pixels are not checked.
     """
     data = read_bytes(path, _HEADER_BYTES)
     try:
         return read_header(data, str(path)).size
-    except ImageError:  # the blocks before the size, a colour profile perhaps, can be longer than that
+    except ImageError:  # segments before the size, such as a color profile, can be longer
         return read_header(read_bytes(path), str(path)).size
 
 
 def encoded_size(data: bytes, name: str) -> Size:
-    """`image_size` of the content of an image file, with `name` for the messages."""
+    """`image_size` of the content of an image file; `name` is for messages."""
     return read_header(data, name).size
 
 
 def choose_reduction(size: Size, target: Size) -> int:
-    """The largest reduction at which an image still has at least the `target` size in both directions.
+    """Largest reduction, 1, 2, 4 or 8, that leaves an image of `size` at least as large as `target`.
 
-    Parameters
-    ----------
-    size, target : tuple of int
-        ``(width, height)`` of the image and of what is needed of it.
-
-    Returns
-    -------
-    int
-        1, 2, 4 or 8; 1 also for an image that is smaller than the target.
+    Sizes are ``(width, height)``; 1 if the image is smaller than the target.
     """
     fits = [r for r in REDUCTIONS if -(-size[0] // r) >= target[0] and -(-size[1] // r) >= target[1]]
     return max(fits, default=1)
 
 
 def resize_for_network(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resize to `size` = ``(width, height)``, whatever that does to the proportions.
+    """Resize to `size` = ``(width, height)`` without keeping the aspect ratio.
 
-    Bilinear at any scale, as SSD is evaluated (the authors' Caffe ``resize_param`` with LINEAR,
-    GluonCV's ``SSDDefaultValTransform``); boxes scale with the sides.
+    Bilinear at any scale, as SSD is evaluated (``resize_param`` LINEAR of the authors' Caffe code, GluonCV's
+    ``SSDDefaultValTransform``).
     """
     if (image.shape[1], image.shape[0]) == tuple(size):
         return image
@@ -182,7 +171,7 @@ def resize_for_network(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def to_network_input(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Normalise images of one size and lay them out as the networks expect.
+    """Normalize images of one size and stack them into a batch.
 
     Parameters
     ----------
@@ -200,14 +189,17 @@ def to_network_input(images: Sequence[np.ndarray]) -> np.ndarray:
     batch = np.empty((len(images), 3, shape[0], shape[1]), np.float32)
     for image, planes in zip(images, batch):
         if image.dtype != np.uint8 or image.shape != shape[:2] + (3,):
-            raise ValueError(f"an image of {image.dtype} {image.shape} where uint8 {shape[:2]} x 3 is wanted")
-        for channel, plane, table in zip(cv2.split(image), planes, _NORMALISED):
+            raise ValueError(
+                f"expected uint8 images of shape {shape[:2] + (3,)}, got {image.dtype} {image.shape}"
+            )
+        for channel, plane, table in zip(cv2.split(image), planes, _NORMALIZED):
             cv2.LUT(channel, table, dst=plane)
     return batch
 
 
 def from_network_input(batch: np.ndarray) -> np.ndarray:
-    """The pixels ``(B, height, width, 3)`` uint8 RGB of what `to_network_input` gives; 0 where not finite."""
+    """Inverse of `to_network_input`: ``(B, height, width, 3)`` uint8 RGB; 0 for values that are not
+    finite."""
     std, mean = np.array(IMAGENET_STD, np.float32), np.array(IMAGENET_MEAN, np.float32)
     levels = (batch.transpose(0, 2, 3, 1) * std + mean) * 255
     return np.rint(np.clip(np.where(np.isfinite(levels), levels, 0), 0, 255)).astype(np.uint8)
@@ -215,43 +207,44 @@ def from_network_input(batch: np.ndarray) -> np.ndarray:
 
 # The 256 normalised values of each channel: one look-up a pixel, 0.2 ms for 300 x 300 x 3, is faster than
 # the arithmetic, and exact.
-_NORMALISED = (
+_NORMALIZED = (
     (np.arange(256)[None] / 255 - np.array(IMAGENET_MEAN)[:, None]) / np.array(IMAGENET_STD)[:, None]
 ).astype(np.float32)
 
 
-def _refuse(name: str, why: str) -> NoReturn:
-    raise ImageError(f"{name} {why}; replace the file or take it out of the dataset")
+def _refuse(name: str, problem: str) -> NoReturn:
+    raise ImageError(f"{name}: {problem}; replace the file or remove it from the dataset")
 
 
 def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The file's content, or its first `limit` bytes; also of an image in a record file (`record_files`)."""
-    part = place_of(str(path))
-    if part:
-        return read_part(*part[:2], min(part[2], limit))
+    """The first `limit` bytes of an image file, or of an image in a record file (see `record_file`)."""
+    in_record = parse_record_image_path(str(path))
+    if in_record:
+        file_name, start, length = in_record
+        return read_part(file_name, start, min(length, limit))
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which would be waited for
-            _refuse(str(path), "is no file")
+        if not stat.S_ISREG(status.st_mode):  # a folder, or a pipe that would block
+            _refuse(str(path), "not a file")
         if not 0 < status.st_size <= MAX_FILE_BYTES:
-            _refuse(str(path), "is empty" if status.st_size == 0 else f"has {status.st_size} bytes")
+            _refuse(str(path), "empty" if status.st_size == 0 else f"too large ({status.st_size} bytes)")
         with open(path, "rb") as file:
             return file.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         _refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def read_part(file: str, start: int, length: int) -> bytes:
-    """The bytes of an image from the middle of a file.
+    """The `length` bytes of an image within a file, from byte `start` on.
 
     Raises
     ------
     ImageError
-        When they are not all there.
+        If the file ends before them.
     """
-    name = f"{file}, byte {start},"
+    name = f"{file}, byte {start}"
     if not 0 < length <= MAX_FILE_BYTES:
-        _refuse(name, f"has {length} bytes")
+        _refuse(name, f"invalid length of {length} bytes")
     try:
         with open(file, "rb") as opened:
             opened.seek(start)
@@ -259,20 +252,20 @@ def read_part(file: str, start: int, length: int) -> bytes:
     except OSError as error:
         _refuse(name, f"cannot be read ({error.strerror})")
     if len(data) < length:
-        _refuse(name, "is cut short: the file ends before it does")
+        _refuse(name, "truncated: the file ends within the image")
     return data
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """What is known of the content of an image file before it is decoded; raises ImageError."""
+    """Header of an image file's content; raises ImageError."""
     header = _jpeg_header(data) if data.startswith(_JPEG_START) else _other_header(data, name)
     if header is None or min(header.width, header.height) < 1:
-        _refuse(name, "is cut short or damaged: its header says no size")
+        _refuse(name, "truncated or damaged: no size in the header")
     return header
 
 
 def _jpeg_header(data: bytes) -> Optional[Header]:
-    """Walk the segments up to the first scan; None when it is not reached or no size was found."""
+    """Parse the segments up to the first scan; None if it is not reached."""
     width = height = 0
     orientation = 1
     exif_seen = False
@@ -298,8 +291,7 @@ def _jpeg_header(data: bytes) -> Optional[Header]:
 def _jpeg_ends(data: bytes, position: int) -> bool:
     """Whether the end marker follows the scans.
 
-    It is looked for marker by marker, since the segments between scans, and the thumbnails that
-    cameras put before the first, may hold the same two bytes; and what follows it is of no concern.
+    Found marker by marker: segments between scans and embedded thumbnails may contain the same two bytes.
     """
     while True:
         match = _JPEG_MARKER.search(data, position)
@@ -313,22 +305,21 @@ def _jpeg_ends(data: bytes, position: int) -> bool:
 def _other_header(data: bytes, name: str) -> Header:
     try:
         with Image.open(BytesIO(data)) as image:
-            if image.format == "TIFF":  # OpenCV turns these itself, whatever it is told
+            if image.format == "TIFF":  # OpenCV always applies the orientation of these
                 tags: Any = getattr(image, "tag_v2", {})
                 width, height = tags[256], tags[257]
-                turned = tags.get(_EXIF_ORIENTATION, 1) >= 5
-                return Header(height, width, 1) if turned else Header(width, height, 1)
+                rotated = tags.get(_EXIF_ORIENTATION, 1) >= 5
+                return Header(height, width, 1) if rotated else Header(width, height, 1)
             return Header(image.width, image.height, _orientation(image.info.get("exif", b"")))
-    except Exception as error:  # Pillow's readers raise whatever a bad file leads them to
-        _refuse(
-            name, f"is no image, or a damaged one ({str(error).splitlines()[0] if str(error) else error!r})"
-        )
+    except Exception as error:  # Pillow's readers raise many types for damaged files
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        _refuse(name, f"not an image, or damaged ({reason})")
 
 
 def _orientation(exif: bytes) -> int:
-    """1 to 8, as EXIF numbers them (TIFF 6.0, tag 274); 1, which is upright, when there is nothing to read.
+    """EXIF orientation, 1 to 8 (TIFF 6.0, tag 274); 1, upright, if missing.
 
-    Read here because Pillow warns, in many words, about every damage elsewhere in the block.
+    Not read by Pillow, which warns about damage anywhere in the EXIF block.
     """
     tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
@@ -341,12 +332,12 @@ def _orientation(exif: bytes) -> int:
             tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
             if (tag, kind) == (_EXIF_ORIENTATION, 3):
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # it ends before its directory does
+    except struct.error:  # truncated directory
         pass
     return 1
 
 
-def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
+def _apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (5, 6, 7, 8):
         image = cv2.transpose(image)
     if orientation in (2, 3, 6, 7):

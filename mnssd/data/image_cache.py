@@ -77,7 +77,7 @@ class ImageCache:
             self._keep(entry, image)
         return image
 
-    def refuse_if_too_large(self, samples: Iterable[Sample], target: Tuple[int, int]) -> str:
+    def check_space(self, samples: Iterable[Sample], target: Tuple[int, int]) -> str:
         """Compare what the images of `samples` will take with the space on the disk; returns a line about it.
 
         Raises

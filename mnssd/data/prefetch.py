@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Iterable, Iterator, TypeVar
+from typing import Callable, Deque, Generator, Iterable, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
+def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
     """Yield ``function(item)`` for each item, in order, computed in worker threads.
 
     Threads rather than processes: decoding, OpenCV and NumPy release the interpreter lock, and a fork after

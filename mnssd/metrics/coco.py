@@ -1,13 +1,12 @@
-"""Average precision and recall as COCO measures them, computed by pycocotools.
+"""COCO metrics of a detector, computed by pycocotools.
 
-What has to be decided on the way there:
+How samples and detections are converted:
 
-- A box of this package covers its last pixel: the columns 3 to 7 have xmin 3 and xmax 7. COCO's boxes
-  are ``x, y, width, height``, so width is ``xmax - xmin + 1``. That box becomes x 3, width 5.
-- ``Sample.difficult`` becomes ``iscrowd``: such an object is no positive, and detections lying on it
-  count neither way. A detection's overlap with it is measured against the detection's own area.
-- The area by which an object is small, medium or large is that of its box. COCO's own files state the area
-  of the outline, which a `Sample` does not hold: those six figures may differ from published ones.
+- Boxes become ``x, y, width, height`` with ``width = xmax - xmin + 1``: columns 3 to 7 become x 3, width 5.
+- ``Sample.difficult`` becomes ``iscrowd``: such an object is not a positive, and detections that match it are
+  ignored. The IoU with it is relative to the detection's area.
+- The area that makes an object small, medium or large is that of its box. COCO's annotations have the area of
+  the mask, which a `Sample` lacks: the six metrics by area may differ from published ones.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from ..data.sample import Detections, Sample
-from ..errors import DataError, OptionError
+from ..errors import DataError
+from .voc import distinct_names, none_if_nan
 
-# The figures of COCOeval.summarize, in its order.
-FIGURES = (
+COCO_METRICS = (
     "AP",
     "AP50",
     "AP75",
@@ -38,43 +37,44 @@ FIGURES = (
     "AR_medium",
     "AR_large",
 )
+"""Metrics of ``COCOeval.summarize``, in its order."""
 
 
 @dataclass(frozen=True)
 class COCOResult:
-    """What the metric found.
+    """COCO metrics of a detector.
 
     Attributes
     ----------
     classes : tuple of str
         Class names, in the order of the labels.
-    figures : dict
-        Each of `FIGURES` in 0..1, NaN where no object counts for it; and ``recall_any_class``, AR_100 when
-        detections may match objects of every class.
+    metrics : dict
+        Each of `COCO_METRICS`, 0 to 1, NaN without objects; and ``recall_any_class``, which is AR_100 if
+        detections may match objects of any class.
     ap_per_class : dict
-        Name to AP in 0..1, over IoU .50 to .95; NaN for a class without objects that count.
+        Class name to AP, 0 to 1, averaged over IoU .50 to .95; NaN for a class without objects.
     images : int
-        Images seen.
+        Number of evaluated images.
     """
 
     classes: Tuple[str, ...]
-    figures: Dict[str, float]
+    metrics: Dict[str, float]
     ap_per_class: Dict[str, float]
     images: int
 
     def as_dict(self) -> Dict[str, Any]:
-        """The figures as plain values for JSON, NaN as None."""
+        """Plain values for JSON, with NaN as None."""
         return {
             "metric": "coco",
-            **{name: _none_for_nan(value) for name, value in self.figures.items()},
-            "ap_per_class": {name: _none_for_nan(ap) for name, ap in self.ap_per_class.items()},
+            **{name: none_if_nan(value) for name, value in self.metrics.items()},
+            "ap_per_class": {name: none_if_nan(ap) for name, ap in self.ap_per_class.items()},
             "images": self.images,
             "classes": list(self.classes),
         }
 
 
 class COCOMetric:
-    """Collects detections and ground truth image by image, then has pycocotools measure them.
+    """Accumulates detections and ground truth image by image, then evaluates them with pycocotools.
 
     Parameters
     ----------
@@ -84,51 +84,49 @@ class COCOMetric:
     Raises
     ------
     OptionError
-        For no or repeated class names.
+        If there are no class names, or duplicate ones.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
-        if not classes or len(set(classes)) < len(classes):
-            raise OptionError(f"the metric needs class names, each one once, not {list(classes)}")
-        self.classes = tuple(classes)
+        self.classes = distinct_names(classes)
         self._image_ids: Dict[str, int] = {}
         self._objects: List[Dict[str, Any]] = []
-        self._found: List[Dict[str, Any]] = []
+        self._detections: List[Dict[str, Any]] = []
 
     def add(self, detections: Detections, sample: Sample) -> None:
-        """Add one image: what was found in it, and what is there. Once for each image.
+        """Add one image: its detections and its ground truth.
 
         Raises
         ------
         DataError
-            Naming the image: seen before, arrays that do not fit each other, a label out of range, or a
-            score or box that is not finite.
+            If the image was added before, arrays differ in length, a label is out of range, or a score or
+            box is not finite. The message has the image id.
         """
         if sample.image_id in self._image_ids:
-            raise DataError(f"image {sample.image_id!r} was measured twice; each image counts once")
+            raise DataError(f"image {sample.image_id!r} was added twice; add each image once")
         image = len(self._image_ids) + 1
         objects = self._rows(image, sample.image_id, sample.boxes, sample.labels, "iscrowd", sample.difficult)
-        found = self._rows(
+        detected = self._rows(
             image, sample.image_id, detections.boxes, detections.labels, "score", detections.scores
         )
         self._image_ids[sample.image_id] = image
         self._objects += objects
-        self._found += found
+        self._detections += detected
 
     def result(self) -> COCOResult:
-        """The figures of everything added so far. More may be added afterwards."""
-        measured = self._measure(by_class=True)
-        figures = {name: _nan_for_absent(value) for name, value in zip(FIGURES, measured.stats)}
-        any_class = self._measure(by_class=False).stats[FIGURES.index("AR_100")]
-        figures["recall_any_class"] = _nan_for_absent(any_class)
-        # (overlap, recall, class, area, detections an image): all areas, 100 detections.
-        precision = measured.eval["precision"][:, :, :, 0, 2]
+        """Metrics of the images added so far."""
+        evaluation = self._evaluate(by_class=True)
+        metrics = {name: _nan_if_absent(value) for name, value in zip(COCO_METRICS, evaluation.stats)}
+        any_class = self._evaluate(by_class=False).stats[COCO_METRICS.index("AR_100")]
+        metrics["recall_any_class"] = _nan_if_absent(any_class)
+        # Axes: IoU, recall, class, area, detections per image; here all areas and 100 detections.
+        precision = evaluation.eval["precision"][:, :, :, 0, 2]
         aps = {}
         for label, name in enumerate(self.classes):
             points = precision[:, :, label]
             points = points[points > -1]
             aps[name] = float(points.mean()) if points.size else math.nan
-        return COCOResult(self.classes, figures, aps, len(self._image_ids))
+        return COCOResult(self.classes, metrics, aps, len(self._image_ids))
 
     def _rows(
         self,
@@ -139,19 +137,19 @@ class COCOMetric:
         column: str,
         values: np.ndarray,
     ) -> List[Dict[str, Any]]:
-        """COCO's annotations of one image, without ids; `column` is 'score' or 'iscrowd'."""
-        whose = f"the {'detections' if column == 'score' else 'ground truth'} of image {image_id!r}"
+        """COCO annotations of one image, without ids; `column` is 'score' or 'iscrowd'."""
+        source = f"image {image_id!r}, {'detections' if column == 'score' else 'ground truth'}"
         boxes = np.asarray(boxes, np.float64)
         boxes = boxes if boxes.size else boxes.reshape(0, 4)
         values = np.asarray(values, np.float64)
         if boxes.shape != (len(labels), 4) or values.shape != (len(labels),):
-            raise DataError(f"{whose}: {len(labels)} labels, boxes {boxes.shape}, {column} {values.shape}")
+            raise DataError(f"{source}: {len(labels)} labels, boxes {boxes.shape}, {column} {values.shape}")
         if not (np.isfinite(boxes).all() and np.isfinite(values).all()):
-            raise DataError(f"{whose} hold a number that is not finite")
+            raise DataError(f"{source}: a number is not finite")
         rows = []
         for (xmin, ymin, xmax, ymax), label, value in zip(boxes.tolist(), labels, values.tolist()):
             if not 0 <= label < len(self.classes):
-                raise DataError(f"{whose} hold the label {label}, but there are {len(self.classes)} classes")
+                raise DataError(f"{source}: label {label} is out of range for {len(self.classes)} classes")
             width, height = xmax - xmin + 1, ymax - ymin + 1
             row = {"image_id": image, "category_id": int(label) + 1, "bbox": [xmin, ymin, width, height]}
             row.update({"area": width * height, "iscrowd": 0})
@@ -159,36 +157,32 @@ class COCOMetric:
             rows.append(row)
         return rows
 
-    def _measure(self, by_class: bool) -> Any:
+    def _evaluate(self, by_class: bool) -> Any:
         from pycocotools.cocoeval import COCOeval
 
-        # pycocotools reports progress with print.
+        # pycocotools prints its progress.
         with contextlib.redirect_stdout(io.StringIO()):
-            measuring = COCOeval(self._coco(self._objects), self._coco(self._found), "bbox")
-            measuring.params.useCats = int(by_class)
-            measuring.evaluate()
-            measuring.accumulate()
-            measuring.summarize()
-        return measuring
+            evaluation = COCOeval(self._coco(self._objects), self._coco(self._detections), "bbox")
+            evaluation.params.useCats = int(by_class)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
 
     def _coco(self, rows: List[Dict[str, Any]]) -> Any:
-        """A COCO object of these rows. Its own loadRes cannot read an empty list."""
+        """A COCO object of these rows; its own ``loadRes`` cannot read an empty list."""
         from pycocotools.coco import COCO
 
         coco = COCO()
         coco.dataset = {
             "images": [{"id": image} for image in self._image_ids.values()],
             "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self.classes)],
-            # Ids begin at 1: COCOeval takes the id 0 for "no match". It writes into the rows it is given.
+            # Ids start at 1: 0 means "no match" to COCOeval. Rows are copied: COCOeval modifies them.
             "annotations": [{**row, "id": number} for number, row in enumerate(rows, 1)],
         }
         coco.createIndex()
         return coco
 
 
-def _nan_for_absent(value: float) -> float:
+def _nan_if_absent(value: float) -> float:
     return math.nan if value < 0 else float(value)
-
-
-def _none_for_nan(value: float) -> Any:
-    return None if math.isnan(value) else value

@@ -1,8 +1,7 @@
-"""Detections in the devkit's text format: one file a class, ``comp4_det_SPLIT_CLASS.txt``.
+"""Detection files of the Pascal VOC devkit: one text file per class, ``comp4_det_SPLIT_CLASS.txt``.
 
-Each line is ``image_id score xmin ymin xmax ymax``; pixels are counted from 1, so 1 is added to our
-coordinates when writing and taken off when reading. Numbers are written so that they are read back
-to the last bit: scoring the files gives exactly what scoring the detections gives.
+Each line is ``image_id score xmin ymin xmax ymax`` with pixels counted from 1. Numbers are written with full
+precision: evaluating the files gives exactly the result of evaluating the detections.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from ..data.sample import Detections
 from ..errors import DataError
 from ..files import atomic_write
 
-_COMPETITIONS = ("comp4", "comp3")  # detectors trained on any data, and on VOC's alone; comp4 is written
+_COMPETITIONS = ("comp4", "comp3")  # trained on any data, and on VOC data only; comp4 is written
 
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """What detection files hold: class after class, within a class in the order of the lines.
+    """Contents of detection files: class by class, in the order of the lines.
 
     Attributes
     ----------
     image_ids : list of str
-        One for each detection.
+        One per detection.
     detections : Detections
-        Boxes ``(N, 4)`` and scores ``(N,)`` are float64 here, since files may tell apart what float32
-        cannot; boxes in pixels counted from 0.
+        Boxes ``(N, 4)``, in pixels counted from 0, and scores ``(N,)`` are float64, to keep the precision of
+        the files.
     notes : list of str
-        Lines for the user: classes without a file, boxes that no object can match.
+        Classes without a file, and counts of inverted boxes.
     """
 
     image_ids: List[str]
@@ -46,30 +45,30 @@ class DetectionTable:
 
 
 class DetectionWriter:
-    """Writes one file for each class, all of them when the ``with`` block ends well, else none.
+    """Context manager that writes one file per class, on success of the ``with`` block only.
 
     Parameters
     ----------
     folder : str or Path
-        Made if missing. Files of the same names are replaced.
+        Created if missing. Files of the same names are replaced.
     split : str
-        The SPLIT of the file names.
+        SPLIT in the file names.
     classes : sequence of str
         Class names; a class without detections gets an empty file.
 
     Raises
     ------
     DataError
-        For a split or class that cannot be part of a file name, or an image id with white space,
-        which the format cannot hold.
+        If the split or a class cannot be part of a file name, or an image id has white space, which the
+        format cannot hold.
     """
 
     def __init__(self, folder: Union[str, Path], split: str, classes: Sequence[str]) -> None:
         self._paths = [Path(folder) / detection_file_name(split, name) for name in classes]
         self._lines: List[List[str]] = [[] for _ in classes]
         if Path(folder).exists() and not Path(folder).is_dir():
-            raise DataError(f"{folder} is no folder; detections are written as one file for each class")
-        os.makedirs(folder, exist_ok=True)  # at once: a folder that cannot be made is known before the work
+            raise DataError(f"{folder}: not a folder; choose a folder for the detection files")
+        os.makedirs(folder, exist_ok=True)  # now, so that it fails before the evaluation
 
     def __enter__(self) -> DetectionWriter:
         return self
@@ -78,7 +77,7 @@ class DetectionWriter:
         """Add the detections of one image, in any order."""
         if not image_id or image_id.split() != [image_id]:
             raise DataError(
-                f"image id {image_id!r}: the devkit's format cannot hold white space; rename the image"
+                f"image id {image_id!r}: detection files cannot hold white space; rename the image"
             )
         scores = np.asarray(detections.scores, np.float64).tolist()
         boxes = (np.asarray(detections.boxes, np.float64) + 1).tolist()
@@ -101,32 +100,32 @@ class DetectionWriter:
 def read_detections(
     folder: Union[str, Path], split: str, classes: Sequence[str], image_ids: Collection[str]
 ) -> DetectionTable:
-    """Read the detection files of one split, anybody's.
+    """Read the detection files of one split, written by any program.
 
     Parameters
     ----------
     folder : str or Path
-        Where the files are.
     split : str
-        The SPLIT of the file names. For ``2007_test`` the devkit's own ``test`` is understood too.
+        SPLIT in the file names; ``2007_test`` also reads the devkit's own ``test``.
     classes : sequence of str
-        A class without a file has no detections, which the notes say.
+        Class names. A class without a file has no detections; the notes list it.
     image_ids : collection of str
-        The images of the split; a line about any other is an error.
+        Image ids of the split.
 
     Raises
     ------
     DataError
-        Naming file and line: not six fields, a number that is none or is not finite, an unknown image.
-        Or the folder is missing, holds no file of this split, or two for one class.
+        If a line does not have six fields, a number is invalid or not finite, or an image is not in the
+        split; the message has file and line. Also if the folder is missing, has no file of this split, or has
+        two for one class.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of detections")
+        raise DataError(f"{folder}: no such folder; expected a folder of detection files")
     paths = [_find_file(folder, split, name) for name in classes]
     if not any(paths):
         raise DataError(_no_files(folder, split, classes))
-    known = frozenset(image_ids)
+    split_ids = frozenset(image_ids)
     ids: List[str] = []
     rows: List[List[float]] = []
     labels: List[int] = []
@@ -135,27 +134,25 @@ def read_detections(
         if path is None:
             continue
         before = len(rows)
-        for image_id, numbers in _lines(path, known):
+        for image_id, numbers in _lines(path, split_ids):
             ids.append(image_id)
             rows.append(numbers)
         labels += [label] * (len(rows) - before)
         inverted = sum(row[3] < row[1] or row[4] < row[2] for row in rows[before:])
         if inverted:
-            notes.append(
-                f"{path}: {inverted} of {len(rows) - before} boxes end before they begin and match nothing"
-            )
+            notes.append(f"{path}: {inverted} of {len(rows) - before} boxes are inverted and match nothing")
     missing = [name for name, path in zip(classes, paths) if path is None]
     if missing:
-        notes.append(f"{folder}: no file for {', '.join(missing)}: counted as no detections")
+        notes.append(f"{folder}: no file for {', '.join(missing)}; counted as no detections")
     table = np.array(rows, np.float64).reshape(-1, 5)
     return DetectionTable(ids, Detections(table[:, 1:] - 1, np.array(labels, np.int32), table[:, 0]), notes)
 
 
 def detection_file_name(split: str, class_name: str, competition: str = "comp4") -> str:
-    """``comp4_det_SPLIT_CLASS.txt``."""
+    """File name for a class: ``comp4_det_SPLIT_CLASS.txt``."""
     name = f"{competition}_det_{split}_{class_name}.txt"
     if os.path.basename(name) != name or "\0" in name:
-        raise DataError(f"split {split!r} and class {class_name!r} cannot be made part of a file name")
+        raise DataError(f"split {split!r} and class {class_name!r}: not valid in a file name")
     return name
 
 
@@ -163,35 +160,33 @@ def _find_file(folder: Path, split: str, class_name: str) -> Optional[Path]:
     candidates = [
         folder / detection_file_name(s, class_name, c) for s in _split_names(split) for c in _COMPETITIONS
     ]
-    there = [path for path in candidates if path.is_file()]
-    if len(there) > 1:
-        raise DataError(f"{there[0]} and {there[1]} are for the same class; leave the one that is meant")
-    return there[0] if there else None
+    paths = [path for path in candidates if path.is_file()]
+    if len(paths) > 1:
+        raise DataError(f"{paths[0]} and {paths[1]} are for the same class; remove one of them")
+    return paths[0] if paths else None
 
 
 def _split_names(split: str) -> List[str]:
-    """How file names may call a split: as we do, ``2007_test``, or as that year's devkit does, ``test``."""
+    """Names of a split in file names: ours, ``2007_test``, and that of the year's devkit, ``test``."""
     with_year = re.fullmatch(r"\d{4}_(\w+)", split)
     return [split, with_year.group(1)] if with_year else [split]
 
 
 def _no_files(folder: Path, split: str, classes: Sequence[str]) -> str:
-    there = sorted(path.name for path in folder.glob("comp*_det_*.txt"))
-    shown = (
-        f"there are {', '.join(there[:3])}{', ...' if len(there) > 3 else ''}" if there else "there are none"
-    )
+    names = sorted(path.name for path in folder.glob("comp*_det_*.txt"))
+    present = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "no detection files"
     return (
-        f"{folder} holds no detections of split {split!r}: expected files such as "
-        f"{detection_file_name(split, classes[0])}; {shown}"
+        f"{folder}: no detection files of split {split!r}; expected names such as "
+        f"{detection_file_name(split, classes[0])}, got {present}"
     )
 
 
-def _lines(path: Path, known: Collection[str]) -> Iterator[Tuple[str, List[float]]]:
-    """The image id and the five numbers of each line."""
+def _lines(path: Path, split_ids: Collection[str]) -> Iterator[Tuple[str, List[float]]]:
+    """Image id and five numbers of each line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text file ({error})") from error
+        raise DataError(f"{path}: not a text file ({error})") from error
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
         if not fields:
@@ -200,10 +195,11 @@ def _lines(path: Path, known: Collection[str]) -> Iterator[Tuple[str, List[float
             raise DataError(
                 f"{path}:{number}: {len(fields)} fields, expected 6: image_id score xmin ymin xmax ymax"
             )
-        if fields[0] not in known:
-            example = f", such as {min(known)!r}" if known else ""
+        if fields[0] not in split_ids:
+            example = f", such as {min(split_ids)!r}" if split_ids else ""
             raise DataError(
-                f"{path}:{number}: image {fields[0]!r} is not among the {len(known)} of the dataset{example}"
+                f"{path}:{number}: image {fields[0]!r} is not one of the {len(split_ids)} images of the "
+                f"dataset{example}"
             )
         yield fields[0], [_number(field, path, number) for field in fields[1:]]
 
@@ -212,7 +208,7 @@ def _number(text: str, path: Path, line: int) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise DataError(f"{path}:{line}: {text!r} is no number") from None
+        raise DataError(f"{path}:{line}: expected a number, got {text!r}") from None
     if not math.isfinite(value):
-        raise DataError(f"{path}:{line}: {text!r} is not finite")
+        raise DataError(f"{path}:{line}: expected a finite number, got {text!r}")
     return value

@@ -1,41 +1,64 @@
-"""The result of a measurement as a table for people."""
+"""Text tables of evaluation results."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
 
 from .coco import COCOResult
 from .voc import VOCResult
 
+if TYPE_CHECKING:
+    from .classification import ClassificationResult
 
-def format_table(result: VOCResult) -> str:
-    """AP per class with its numbers of objects and detections, and the mean below.
+CONFUSIONS = 5
+"""Confusions shown, the most frequent ones."""
 
-    A class without objects that count shows ``-`` and is left out of the mean.
-    """
+
+def format_voc(result: VOCResult) -> str:
+    """AP, objects and detections per class, then mAP; ``-`` for classes without objects."""
     width = max(len("class"), *(len(name) for name in result.classes))
     lines = [f"{'class':{width}}       AP  positives  detections"]
     for name in result.classes:
         ap = _number(result.ap_per_class[name])
         lines.append(f"{name:{width}}  {ap:>7}  {result.positives[name]:9d}  {result.detections[name]:10d}")
-    lines.append("")
-    left_out = sum(math.isnan(ap) for ap in result.ap_per_class.values())
-    without = f", {left_out} without objects left out" if left_out else ""
-    lines.append(
+    absent = sum(math.isnan(ap) for ap in result.ap_per_class.values())
+    excluded = f" ({absent} without objects excluded)" if absent else ""
+    return "\n".join([
+        *lines,
+        "",
         f"mAP ({result.metric.upper()}, IoU {result.iou_threshold:g}): {_number(result.mean_ap)}   "
-        f"{result.images} images, {len(result.classes)} classes{without}"
-    )
-    return "\n".join(lines)
+        f"{result.images} images, {len(result.classes)} classes{excluded}",
+    ])  # fmt: skip
 
 
 def format_coco(result: COCOResult) -> str:
-    """COCO's AP per class, and its figures below; ``-`` where no object counts."""
+    """COCO AP per class, then COCO's metrics; ``-`` for those without objects."""
     width = max(len("recall_any_class"), *(len(name) for name in result.classes))
     rows = [f"{'class':{width}}  COCO AP"]
     rows += [f"{name:{width}}  {_number(ap):>7}" for name, ap in result.ap_per_class.items()]
-    rows += [""] + [f"{name:{width}}  {_number(value):>7}" for name, value in result.figures.items()]
+    rows += [""] + [f"{name:{width}}  {_number(value):>7}" for name, value in result.metrics.items()]
     return "\n".join(rows)
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def format_classification(result: ClassificationResult) -> str:
+    """Images, recall and precision per class, the most frequent confusions, then top-1 and top-5."""
+    classes, confusion = result.classes, result.confusion
+    width = max(len("class"), *(len(name) for name in classes))
+    lines = [f"{'class':{width}}  images  recall  precision"]
+    for name, count in zip(classes, confusion.sum(axis=1)):
+        recall, precision = (_number(value[name], 3) for value in (result.recall, result.precision))
+        lines.append(f"{name:{width}}  {count:6d}  {recall:>6}  {precision:>9}")
+    wrong = confusion - np.diag(np.diag(confusion))
+    worst = [divmod(int(i), len(classes)) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]]
+    confused = [f"{classes[t]} as {classes[p]} ({wrong[t, p]})" for t, p in worst if wrong[t, p]]
+    if confused:
+        lines += ["", "most confused: " + ", ".join(confused)]
+    lines += ["", f"top-1 {result.top1:.4f}   top-5 {result.top5:.4f}   {result.images} images"]
+    return "\n".join(lines)
+
+
+def _number(value: Optional[float], digits: int = 4) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

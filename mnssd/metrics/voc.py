@@ -1,26 +1,24 @@
-"""Average precision as the Pascal VOC devkit measures it (``VOCevaldet.m``, ``VOCap.m``).
+"""Average precision of the Pascal VOC devkit (``VOCevaldet.m``, ``VOCap.m``).
 
 The rules, for each class:
 
-1. Boxes are inclusive, in pixels of the original image: a box is ``xmax - xmin + 1`` wide, and
-   the same + 1 stands in the intersection.
-2. Detections of the whole set are taken by descending score. Equal scores keep the order in which
-   they were added.
-3. A detection is compared with the ground truth of its image and class that it overlaps most,
-   difficult objects included; the first in the annotation wins a draw. It matches when the
-   overlap (intersection over union) reaches the threshold.
-4. A match on a difficult object counts neither way. The first match on any other object is a true
-   positive, every later one a false positive, and so is a detection without a match. A taken
-   object is not passed over in favour of the second best.
-5. Objects that are not difficult are the positives; recall is measured against them. Without
-   positives the average precision is NaN, and the class is left out of the mean.
+1. Boxes are inclusive, in pixels of the original image: the width is ``xmax - xmin + 1``, also of an
+   intersection.
+2. All detections are processed by descending score; equal scores in the order in which they were added.
+3. A detection is compared with the object of its image and class that has the highest IoU, difficult objects
+   included; the first in the annotation among equals. It matches if the IoU reaches the threshold.
+4. A detection that matches a difficult object is ignored. The first that matches any other object is a true
+   positive; later ones are false positives, as are detections without a match. An object that is already
+   matched is not replaced by the second best.
+5. Positives are the objects that are not difficult. A class without positives has NaN as average precision
+   and is excluded from the mean.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,39 +26,34 @@ from ..boxes import iou
 from ..data.sample import Detections, Sample
 from ..errors import DataError, OptionError
 from ..options import unknown_name
+from . import VOC_METRICS
 
-METRICS = ("voc07", "voc12")
-
-# Candidate pairs (detection, object) compared at a time: bounds the memory of one class to some
-# 60 MB however many boxes an image holds.
+# (detection, object) pairs compared at once: limits the memory for one class to about 60 MB.
 _PAIRS_AT_ONCE = 1_000_000
 
-# Coordinates beyond this are no pixels of any image, and their areas would overflow.
-_FARTHEST = 1e9
+# Larger coordinates are not pixels of an image, and their areas would overflow.
+_MAX_COORDINATE = 1e9
 
-_FOUND, _THERE = "the detections", "the ground truth"  # how messages name them
+_DETECTIONS, _GROUND_TRUTH = "detections", "ground truth"  # in messages
 
-
-# The devkit's ``0:0.1:1``, as the multiples of 0.1 that floating point gives: the points 3, 6 and 7 lie
-# one bit above 0.3, 0.6 and 0.7, so that 6 true positives of 10 do not reach theirs. The widespread
-# ports of the metric use the same numbers, by ``numpy.arange(0, 1.1, 0.1)`` or ``linspace``, and so do
-# published expectations: case 1 of tests/test_voc_metric_parity.py has a recall of exactly 9 / 15.
-# (MATLAB counts the upper half of a range down from its end and so has the plain 0.6 and 0.7. For such
-# recalls alone, its answer can be higher by up to 1 / 11 for each of the two points.)
 RECALL_POINTS = np.arange(11) * 0.1
+"""The devkit's ``0:0.1:1`` in floating point. Points 3, 6 and 7 are one bit above 0.3, 0.6 and 0.7, so a
+recall of 6 / 10 does not reach them. Common ports of the metric use the same values (``numpy.arange(0, 1.1,
+0.1)``), and so do published results: case 1 of tests/metrics/test_voc_metric_parity.py has a recall of
+exactly 9 / 15. MATLAB has 0.6 and 0.7 exactly; for such recalls its AP can be higher by up to 1 / 11 for each
+of the two points."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Recall and precision of one class, one point for each detection, best score first.
+    """Precision-recall curve of one class, one point per detection, highest score first.
 
     Attributes
     ----------
     recall, precision : numpy.ndarray
-        ``(N,)`` float64. Precision before the first detection that counts (matches on difficult
-        objects do not) is 0.
+        ``(N,)`` float64. Precision is 0 until the first detection that is not ignored.
     scores : numpy.ndarray
-        ``(N,)`` float64: the score at or above which the point is reached.
+        ``(N,)`` float64 score threshold of each point.
     """
 
     recall: np.ndarray
@@ -70,28 +63,28 @@ class Curve:
 
 @dataclass(frozen=True)
 class VOCResult:
-    """What the metric found.
+    """Average precision of a detector.
 
     Attributes
     ----------
     metric : str
         ``'voc07'`` or ``'voc12'``.
     iou_threshold : float
-        The overlap a match needs.
+        IoU threshold for a match.
     classes : tuple of str
         Class names, in the order of the labels.
     mean_ap : float
-        Mean of `ap_per_class` over the classes that have positives; NaN when none has.
+        Mean of `ap_per_class` over the classes with positives; NaN if there is none.
     ap_per_class : dict
-        Name to average precision in 0..1; NaN for a class without positives.
+        Class name to average precision, 0 to 1; NaN for a class without positives.
     images : int
-        Images seen.
+        Number of evaluated images.
     positives : dict
-        Name to the number of objects that are not difficult.
+        Class name to the number of objects that are not difficult.
     detections : dict
-        Name to the number of detections.
+        Class name to the number of detections.
     curves : dict
-        Name to `Curve`, for the classes with positives.
+        Class name to `Curve`, for the classes with positives.
     """
 
     metric: str
@@ -105,11 +98,11 @@ class VOCResult:
     curves: Dict[str, Curve]
 
     def as_dict(self) -> Dict[str, Any]:
-        """The figures as plain values for JSON, NaN as None; curves are left out."""
+        """Plain values for JSON, with NaN as None; without the curves."""
         return {
             "metric": self.metric,
-            "mAP": _none_for_nan(self.mean_ap),
-            "ap_per_class": {name: _none_for_nan(ap) for name, ap in self.ap_per_class.items()},
+            "mAP": none_if_nan(self.mean_ap),
+            "ap_per_class": {name: none_if_nan(ap) for name, ap in self.ap_per_class.items()},
             "images": self.images,
             "iou_threshold": self.iou_threshold,
             "classes": list(self.classes),
@@ -119,51 +112,50 @@ class VOCResult:
 
 
 class VOCMetric:
-    """Collects detections and ground truth image by image, then computes average precision.
+    """Accumulates detections and ground truth image by image, then computes average precision.
 
     Parameters
     ----------
     classes : sequence of str
         Class names; labels of detections and samples are indices into it.
     metric : str
-        ``'voc07'``: mean of the highest precision at 11 recalls. ``'voc12'``: area under the
-        monotone envelope of the precision, as VOC 2010 to 2012.
+        ``'voc07'``: mean of the maximum precision at 11 recalls. ``'voc12'``: area under the monotone
+        envelope of the precision, as in VOC 2010 to 2012.
     iou_threshold : float
-        The overlap a match needs, in (0, 1].
+        IoU threshold for a match, in (0, 1].
 
     Raises
     ------
     OptionError
-        For an unknown metric, a threshold out of range, or no or repeated class names.
+        If the metric is unknown, the threshold is out of range, or class names are missing or duplicate.
     """
 
     def __init__(self, classes: Sequence[str], metric: str = "voc07", iou_threshold: float = 0.5) -> None:
-        if metric not in METRICS:
-            raise OptionError(unknown_name("metric", metric, METRICS))
+        if metric not in VOC_METRICS:
+            raise OptionError(unknown_name("metric", metric, VOC_METRICS))
         if not 0 < iou_threshold <= 1:
             raise OptionError(f"the IoU threshold must be above 0 and at most 1, not {iou_threshold}")
-        if not classes or len(set(classes)) < len(classes):
-            raise OptionError(f"the metric needs class names, each one once, not {list(classes)}")
-        self.classes = tuple(classes)
+        self.classes = distinct_names(classes)
         self.metric = metric
         self.iou_threshold = float(iou_threshold)
         self._index_of_image: Dict[str, int] = {}
         self._objects: List[_Rows] = []
-        self._found: List[_Rows] = []
+        self._detections: List[_Rows] = []
 
     def add(self, detections: Detections, sample: Sample) -> None:
-        """Add one image: what was found in it, and what is there. Once for each image.
+        """Add one image: its detections and its ground truth.
 
         Raises
         ------
         DataError
-            Naming the image: seen before, a label out of range, or a score or box that is not finite.
+            If the image was added before, a label is out of range, or a score or box is not finite. The
+            message has the image id.
         """
         self.add_ground_truth(sample)
         self.add_detections([sample.image_id] * len(detections.scores), detections)
 
     def add_ground_truth(self, sample: Sample) -> None:
-        """Add the objects of one image; `add_detections` may follow for it, in any order of images.
+        """Add the objects of one image; `add_detections` may follow in any order of images.
 
         Raises
         ------
@@ -171,7 +163,7 @@ class VOCMetric:
             As `add`.
         """
         if sample.image_id in self._index_of_image:
-            raise DataError(f"image {sample.image_id!r} was measured twice; each image counts once")
+            raise DataError(f"image {sample.image_id!r} was added twice; add each image once")
         image = len(self._index_of_image)
         rows = _Rows(
             images=np.full(len(sample.labels), image, np.int32),
@@ -179,7 +171,7 @@ class VOCMetric:
             values=np.array(sample.difficult, np.float64),
             boxes=_devkit_boxes(sample.boxes),
         )
-        self._check(rows, [sample.image_id] * len(sample.labels), _THERE)
+        self._check(rows, [sample.image_id] * len(sample.labels), _GROUND_TRUTH)
         self._index_of_image[sample.image_id] = image
         self._objects.append(rows)
 
@@ -189,33 +181,33 @@ class VOCMetric:
         Parameters
         ----------
         image_ids : sequence of str
-            One for each detection.
+            One per detection.
         detections : Detections
             float64 boxes and scores keep their precision.
 
         Raises
         ------
         DataError
-            Naming the image: no ground truth, a label out of range, or a score or box that is not finite.
+            As `add`, or if the ground truth of an image was not added.
         """
         try:
             images = [self._index_of_image[image_id] for image_id in image_ids]
         except KeyError as error:
-            raise DataError(f"detections of image {error.args[0]!r}, which is not in the dataset") from None
+            raise DataError(f"image {error.args[0]!r} has detections but is not in the dataset") from None
         rows = _Rows(
             images=np.array(images, np.int32),
             labels=np.array(detections.labels, np.int32),
             values=np.array(detections.scores, np.float64),
             boxes=_devkit_boxes(detections.boxes),
         )
-        self._check(rows, image_ids, _FOUND)
-        self._found.append(rows)
+        self._check(rows, image_ids, _DETECTIONS)
+        self._detections.append(rows)
 
     def result(self) -> VOCResult:
-        """Average precision of everything added so far. More may be added afterwards."""
-        # Joined once and kept so: a validation that asks twice pays once.
-        self._objects, self._found = [_join(self._objects)], [_join(self._found)]
-        objects, found = self._objects[0], self._found[0]
+        """Average precision of the images added so far."""
+        # Kept concatenated, for further calls.
+        self._objects, self._detections = [_concatenate(self._objects)], [_concatenate(self._detections)]
+        objects, detections = self._objects[0], self._detections[0]
         aps: Dict[str, float] = {}
         curves: Dict[str, Curve] = {}
         positives: Dict[str, int] = {}
@@ -224,16 +216,16 @@ class VOCMetric:
             positives[name] = int(np.count_nonzero(of_class.values == 0))
             aps[name] = math.nan
             if positives[name]:
-                curve = _curve(found.of_label(label), of_class, positives[name], self.iou_threshold)
+                curve = _curve(detections.of_label(label), of_class, positives[name], self.iou_threshold)
                 area = _average_11_points if self.metric == "voc07" else _area_under_envelope
                 curves[name], aps[name] = curve, area(curve.recall, curve.precision)
-        counts = np.bincount(found.labels, minlength=len(self.classes))
-        measured = [aps[name] for name in curves]
+        counts = np.bincount(detections.labels, minlength=len(self.classes))
+        with_positives = [aps[name] for name in curves]
         return VOCResult(
             metric=self.metric,
             iou_threshold=self.iou_threshold,
             classes=self.classes,
-            mean_ap=float(np.mean(measured)) if measured else math.nan,
+            mean_ap=float(np.mean(with_positives)) if with_positives else math.nan,
             ap_per_class=aps,
             images=len(self._index_of_image),
             positives=positives,
@@ -241,35 +233,33 @@ class VOCMetric:
             curves=curves,
         )
 
-    def _check(self, rows: _Rows, image_ids: Sequence[str], whose: str) -> None:
+    def _check(self, rows: _Rows, image_ids: Sequence[str], what: str) -> None:
         count = len(image_ids)
         for column, shape in ((rows.labels, (count,)), (rows.values, (count,)), (rows.boxes, (count, 4))):
             if column.shape != shape:
-                image = f" of image {image_ids[0]!r}" if count else ""
-                raise DataError(f"{whose}{image}: expected arrays of {count} rows, got shape {column.shape}")
-        sound = (np.abs(rows.boxes) <= _FARTHEST).all(axis=1) & np.isfinite(rows.values)
-        if not sound.all():
-            row = int(np.argmin(sound))
-            score = f"score {rows.values[row]}, " if whose == _FOUND else ""
+                image = f"image {image_ids[0]!r}, " if count else ""
+                raise DataError(f"{image}{what}: expected {count} rows, got shape {column.shape}")
+        valid = (np.abs(rows.boxes) <= _MAX_COORDINATE).all(axis=1) & np.isfinite(rows.values)
+        if not valid.all():
+            row = int(np.argmin(valid))
+            score = f"score {rows.values[row]}, " if what == _DETECTIONS else ""
+            box = (rows.boxes[row] - 1).tolist()
+            raise DataError(f"image {image_ids[row]!r}, {what}: a number is not finite: {score}box {box}")
+        in_range = (rows.labels >= 0) & (rows.labels < len(self.classes))
+        if not in_range.all():
+            row = int(np.argmin(in_range))
             raise DataError(
-                f"{whose} of image {image_ids[row]!r} hold a number that cannot be: "
-                f"{score}box {(rows.boxes[row] - 1).tolist()}"
-            )
-        known = (rows.labels >= 0) & (rows.labels < len(self.classes))
-        if not known.all():
-            row = int(np.argmin(known))
-            raise DataError(
-                f"{whose} of image {image_ids[row]!r} hold the label {rows.labels[row]}, "
-                f"but there are {len(self.classes)} classes"
+                f"image {image_ids[row]!r}, {what}: label {rows.labels[row]} is out of range for "
+                f"{len(self.classes)} classes"
             )
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Objects or detections, one row each.
+    """Objects or detections, one per row.
 
-    ``images``, ``labels`` (N,) int32; ``values`` (N,) float64, the score or 1 for difficult;
-    ``boxes`` (N, 4) float64 in the devkit's pixels.
+    ``images`` and ``labels`` are ``(N,)`` int32; ``values`` ``(N,)`` float64, scores or 1 for difficult
+    objects; ``boxes`` ``(N, 4)`` float64 in the devkit's pixels.
     """
 
     images: np.ndarray
@@ -284,56 +274,55 @@ class _Rows:
         return _Rows(self.images[rows], self.labels[rows], self.values[rows], self.boxes[rows])
 
 
-def _join(parts: List[_Rows]) -> _Rows:
-    nothing = np.zeros(0, np.int32)
-    empty = _Rows(nothing, nothing, np.zeros(0), np.zeros((0, 4)))
+def _concatenate(parts: List[_Rows]) -> _Rows:
+    none = np.zeros(0, np.int32)
+    empty = _Rows(none, none, np.zeros(0), np.zeros((0, 4)))
     columns = zip(*((part.images, part.labels, part.values, part.boxes) for part in [empty, *parts]))
     return _Rows(*(np.concatenate(column) for column in columns))
 
 
 def _devkit_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Copy 0-based boxes into the devkit's 1-based float64 pixels.
+    """Boxes counted from 0 to the devkit's float64 pixels counted from 1.
 
-    Overlaps do not depend on the origin but for rounding: computed in the devkit's own numbers, the
-    boxes of a detection file give its overlaps to the last bit.
+    IoU depends on the origin only by rounding: in these numbers it equals the devkit's to the last bit.
     """
     boxes = np.asarray(boxes, np.float64)
     return (boxes if boxes.size else boxes.reshape(0, 4)) + 1.0
 
 
-def _curve(found: _Rows, objects: _Rows, positives: int, iou_threshold: float) -> Curve:
-    """Recall and precision of the detections `found` of one class, whose `objects` are given."""
-    found = found.take(np.argsort(-found.values, kind="stable"))
-    best_object, best_overlap = _best_objects(found, objects)
-    matched = best_overlap >= iou_threshold
+def _curve(detections: _Rows, objects: _Rows, positives: int, iou_threshold: float) -> Curve:
+    """Precision-recall curve of the detections and objects of one class."""
+    detections = detections.take(np.argsort(-detections.values, kind="stable"))
+    best_object, best_iou = _best_objects(detections, objects)
+    matched = best_iou >= iou_threshold
     difficult = np.zeros(len(matched), bool)
     difficult[matched] = objects.values[best_object[matched]] != 0
-    # The first of the matches on an object, by score, is its true positive.
-    counting = np.flatnonzero(matched & ~difficult)
-    _, first = np.unique(best_object[counting], return_index=True)
+    # The match of highest score is the object's true positive.
+    candidates = np.flatnonzero(matched & ~difficult)
+    _, first = np.unique(best_object[candidates], return_index=True)
     is_true = np.zeros(len(matched), bool)
-    is_true[counting[first]] = True
+    is_true[candidates[first]] = True
     true = np.cumsum(is_true)
     false = np.cumsum(~is_true & ~difficult)
-    # 0 / 0 before the first detection that counts: MATLAB's NaN there never wins the maximum.
+    # 0 / 0 while all detections are ignored; MATLAB's NaN there never is the maximum.
     precision = true / np.maximum(true + false, 1)
-    return Curve(recall=true / positives, precision=precision, scores=found.values)
+    return Curve(recall=true / positives, precision=precision, scores=detections.values)
 
 
-def _best_objects(found: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]:
-    """For each detection the object of its image it overlaps most, and how much.
+def _best_objects(detections: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]:
+    """The object of highest IoU in the image of each detection.
 
     Returns
     -------
     best : numpy.ndarray
-        (N,) int64, row in `objects`; meaningless where `overlap` is 0.
-    overlap : numpy.ndarray
-        (N,) float64; 0 where nothing in the image is touched.
+        ``(N,)`` int64 row in `objects`; arbitrary if the IoU is 0.
+    best_iou : numpy.ndarray
+        ``(N,)`` float64.
     """
-    best, overlap = np.zeros(len(found.images), np.int64), np.zeros(len(found.images))
-    # Objects lie in the order of their images, as they were added: those of one image are a run.
-    start = np.searchsorted(objects.images, found.images, side="left")
-    count = np.searchsorted(objects.images, found.images, side="right") - start
+    best, best_iou = np.zeros(len(detections.images), np.int64), np.zeros(len(detections.images))
+    # Objects are in the order in which their images were added: those of one image are consecutive.
+    start = np.searchsorted(objects.images, detections.images, side="left")
+    count = np.searchsorted(objects.images, detections.images, side="right") - start
     candidates = np.flatnonzero(count)
     pairs_before = np.concatenate([[0], np.cumsum(count[candidates])])
     done = 0
@@ -341,29 +330,29 @@ def _best_objects(found: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]
         upto = int(np.searchsorted(pairs_before, pairs_before[done] + _PAIRS_AT_ONCE, side="right")) - 1
         upto = max(upto, done + 1)
         rows = candidates[done:upto]
-        begin = pairs_before[done:upto] - pairs_before[done]  # of each detection's run of pairs
+        begin = pairs_before[done:upto] - pairs_before[done]  # first pair of each detection
         total = int(pairs_before[upto] - pairs_before[done])
         step = np.arange(total) - np.repeat(begin, count[rows])
         pair_object = np.repeat(start[rows], count[rows]) + step
-        found_boxes = np.repeat(found.boxes[rows], count[rows], axis=0)
-        pair_overlap = iou(found_boxes, objects.boxes[pair_object], offset=1)
-        overlap[rows] = np.maximum.reduceat(pair_overlap, begin)
-        # The first of equals: runs keep the order of the annotation.
-        is_best = pair_overlap == np.repeat(overlap[rows], count[rows])
+        boxes = np.repeat(detections.boxes[rows], count[rows], axis=0)
+        pair_iou = iou(boxes, objects.boxes[pair_object], offset=1)
+        best_iou[rows] = np.maximum.reduceat(pair_iou, begin)
+        # The first of equals, in the order of the annotation.
+        is_best = pair_iou == np.repeat(best_iou[rows], count[rows])
         best[rows] = pair_object[np.minimum.reduceat(np.where(is_best, np.arange(total), total), begin)]
         done = upto
-    return best, overlap
+    return best, best_iou
 
 
 def _average_11_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    """VOC 2007: the mean over the recalls 0, .1 ... 1 of the highest precision at or beyond each."""
+    """VOC 2007: mean over the recalls 0, 0.1, ..., 1 of the maximum precision at that recall or higher."""
     beyond = np.searchsorted(recall, RECALL_POINTS, side="left")
     highest = np.append(_envelope(precision), 0.0)
     return float(np.mean(highest[beyond]))
 
 
 def _area_under_envelope(recall: np.ndarray, precision: np.ndarray) -> float:
-    """VOC 2010 to 2012: the area under the precision made monotone from the right."""
+    """VOC 2010 to 2012: area under the monotone envelope of the precision."""
     steps = np.diff(recall, prepend=0.0)
     return float(np.sum(steps * _envelope(precision)))
 
@@ -372,5 +361,13 @@ def _envelope(precision: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
-def _none_for_nan(value: float) -> Any:
+def distinct_names(classes: Sequence[str]) -> Tuple[str, ...]:
+    """`classes` as a tuple; raises OptionError if it is empty or has duplicates."""
+    if not classes or len(set(classes)) < len(classes):
+        raise OptionError(f"classes: expected distinct names, got {list(classes)}")
+    return tuple(classes)
+
+
+def none_if_nan(value: float) -> Optional[float]:
+    """`value` for JSON, which has no NaN."""
     return None if math.isnan(value) else value

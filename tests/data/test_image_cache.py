@@ -122,10 +122,10 @@ def test_the_space_it_needs(photo: str, tmp_path: Path, monkeypatch: pytest.Monk
     nothing = np.zeros(0)
     sample = Sample("a", photo, nothing, nothing, nothing, (4001, 3000))
     cache = ImageCache(tmp_path / "cache")
-    assert "0.06 GB" in cache.refuse_if_too_large([sample] * 100, (300, 300))  # 501 x 375 each
+    assert "0.06 GB" in cache.check_space([sample] * 100, (300, 300))  # 501 x 375 each
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 10**7))
     with pytest.raises(OptionError, match=r"will take 0\.1 GB and 0\.0 GB are free"):
-        cache.refuse_if_too_large([sample] * 100, (300, 300))
+        cache.check_space([sample] * 100, (300, 300))
 
 
 def test_a_folder_that_cannot_be_made(photo: str) -> None:

@@ -1,4 +1,4 @@
-"""Images and detections to measure, in a line each."""
+"""Builders of samples and detections for tests of metrics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Box = Tuple[float, float, float, float]
 UNIT: Box = (0, 0, 9, 9)  # 10 x 10 pixels
 
 
-def sample(image_id: str, *objects: Tuple, size: Tuple[int, int] = (100, 100)) -> Sample:
-    """A sample of ``(box, label)`` or ``(box, label, difficult)``."""
+def make_sample(image_id: str, *objects: Tuple, size: Tuple[int, int] = (100, 100)) -> Sample:
+    """A sample with objects ``(box, label)`` or ``(box, label, difficult)``."""
     return Sample(
         image_id,
         f"{image_id}.jpg",
@@ -25,8 +25,8 @@ def sample(image_id: str, *objects: Tuple, size: Tuple[int, int] = (100, 100)) -
     )
 
 
-def found(*detections: Tuple) -> Detections:
-    """Detections of ``(box, label, score)``."""
+def make_detections(*detections: Tuple) -> Detections:
+    """Detections from rows ``(box, label, score)``."""
     return Detections(
         np.array([d[0] for d in detections], np.float32).reshape(-1, 4),
         np.array([d[1] for d in detections], np.int32),
@@ -34,13 +34,14 @@ def found(*detections: Tuple) -> Detections:
     )
 
 
-def measure(
+def evaluate(
     images: Sequence[Tuple[Detections, Sample]],
     metric: str = "voc12",
     iou: float = 0.5,
     classes: Sequence[str] = ("a", "b"),
 ) -> VOCResult:
-    measuring = VOCMetric(classes, metric, iou)
-    for detections, image in images:
-        measuring.add(detections, image)
-    return measuring.result()
+    """The VOC metric of detections and samples."""
+    voc = VOCMetric(classes, metric, iou)
+    for detections, sample in images:
+        voc.add(detections, sample)
+    return voc.result()

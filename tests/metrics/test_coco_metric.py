@@ -1,4 +1,4 @@
-"""The COCO metric against pycocotools called by itself on a COCO file, and cases with known answers."""
+"""COCO metric compared with pycocotools on a COCO file, and cases with known results."""
 
 from __future__ import annotations
 
@@ -13,178 +13,183 @@ from hypothesis import strategies as st
 
 from mnssd.data.sample import Detections, Sample
 from mnssd.errors import DataError, OptionError
-from mnssd.metrics.coco import FIGURES, COCOMetric
+from mnssd.metrics.coco import COCO_METRICS, COCOMetric
 
 CLASSES = ("cat", "dog")
 
 
-def sample(name, boxes=(), labels=(), difficult=None):
+def make_sample(name, boxes=(), labels=(), difficult=None):
     flags = np.zeros(len(labels), bool) if difficult is None else np.array(difficult, bool)
     return Sample(
         name, "", np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32), flags, (400, 400)
     )
 
 
-def found(boxes=(), labels=(), scores=()):
+def make_detections(boxes=(), labels=(), scores=()):
     return Detections(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32), np.array(scores, np.float32)
     )
 
 
-# x, y, width, height as COCO has them, class, crowd; small, medium and large ones.
-places = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 150), st.integers(1, 150))
-objects = st.lists(st.tuples(places, st.integers(0, 1), st.booleans()), max_size=5)
-finds = st.lists(st.tuples(places, st.integers(0, 1), st.integers(0, 64)), min_size=1, max_size=6)
+# COCO's x, y, width, height; class; crowd. Small, medium and large boxes.
+coco_boxes = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 150), st.integers(1, 150))
+objects = st.lists(st.tuples(coco_boxes, st.integers(0, 1), st.booleans()), max_size=5)
+detection_rows = st.lists(
+    st.tuples(coco_boxes, st.integers(0, 1), st.integers(0, 64)), min_size=1, max_size=6
+)
+
+
+def corners(rows):
+    return [(x, y, x + w - 1, y + h - 1) for (x, y, w, h), _, _ in rows]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(objects, finds), min_size=1, max_size=4))
-def test_equals_pycocotools_on_a_file(tmp_path_factory, images):
+@given(st.lists(st.tuples(objects, detection_rows), min_size=1, max_size=4))
+def test_metrics_match_pycocotools(tmp_path_factory, images):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     metric, annotations, results = COCOMetric(CLASSES), [], []
-    for index, (there, seen) in enumerate(images):
-        # Each image has an exact match, so that high precision occurs.
-        seen = seen + [(there[0][0], there[0][1], 50)] if there else seen
-
-        def corners(rows):
-            return [(x, y, x + w - 1, y + h - 1) for (x, y, w, h), _, _ in rows]
+    for index, (truth_rows, rows) in enumerate(images):
+        # One exact match per image, for some high precision.
+        rows = rows + [(truth_rows[0][0], truth_rows[0][1], 50)] if truth_rows else rows
 
         metric.add(
-            found(corners(seen), [row[1] for row in seen], [row[2] / 64 for row in seen]),
-            sample(str(index), corners(there), [row[1] for row in there], [row[2] for row in there]),
+            make_detections(corners(rows), [row[1] for row in rows], [row[2] / 64 for row in rows]),
+            make_sample(str(index), corners(truth_rows), *([row[i] for row in truth_rows] for i in (1, 2))),
         )
-        for box, label, crowd in there:
+        for box, label, crowd in truth_rows:
             annotations.append({"id": len(annotations) + 1, "image_id": index + 10, "category_id": label + 5})
             annotations[-1].update(bbox=box, area=box[2] * box[3], iscrowd=int(crowd))
         results += [
             {"image_id": index + 10, "category_id": label + 5, "bbox": box, "score": score / 64}
-            for box, label, score in seen
+            for box, label, score in rows
         ]
     folder: Path = tmp_path_factory.mktemp("coco")
     categories = [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}]
     image_list = [{"id": index + 10} for index in range(len(images))]
     truth = {"images": image_list, "categories": categories, "annotations": annotations}
     (folder / "truth.json").write_text(json.dumps(truth))
-    (folder / "found.json").write_text(json.dumps(results))
+    (folder / "detections.json").write_text(json.dumps(results))
     coco = COCO(str(folder / "truth.json"))
-    figures = metric.result().figures
+    values = metric.result().metrics
     for use_cats in (1, 0):
-        theirs = COCOeval(coco, coco.loadRes(str(folder / "found.json")), "bbox")
+        theirs = COCOeval(coco, coco.loadRes(str(folder / "detections.json")), "bbox")
         theirs.params.useCats = use_cats
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
         if use_cats:
-            ours = [figures[name] for name in FIGURES]
+            ours = [values[name] for name in COCO_METRICS]
             np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), theirs.stats, atol=1e-12)
         else:
-            any_class = np.nan_to_num(figures["recall_any_class"], nan=-1)
+            any_class = np.nan_to_num(values["recall_any_class"], nan=-1)
             np.testing.assert_allclose(any_class, theirs.stats[8], atol=1e-12)
 
 
-def test_a_box_covers_its_last_pixel():
-    # 10 of 20 columns: IoU is exactly .5 with the + 1 and 9 / 19 without.
+def test_boxes_are_inclusive():
+    # 10 of 20 columns: IoU 0.5; continuous corners would give 9 / 19.
     metric = COCOMetric(["cat"])
-    metric.add(found([[0, 0, 9, 9]], [0], [0.9]), sample("a", [[0, 0, 19, 9]], [0]))
+    metric.add(make_detections([[0, 0, 9, 9]], [0], [0.9]), make_sample("a", [[0, 0, 19, 9]], [0]))
     result = metric.result()
-    assert result.figures["AP50"] == pytest.approx(1.0)
-    assert result.figures["AP"] == pytest.approx(0.1)  # at the first of ten overlaps alone
+    assert result.metrics["AP50"] == pytest.approx(1.0)
+    assert result.metrics["AP"] == pytest.approx(0.1)  # at the first of ten IoU thresholds
 
 
-def test_crowd_counts_neither_way():
+def test_crowd_is_ignored():
     metric = COCOMetric(["cat"])
     boxes = [[0, 0, 99, 99], [200, 200, 299, 299]]
     inside_crowd = [[200, 200, 219, 219], [240, 240, 259, 259]]
     metric.add(
-        found([*inside_crowd, boxes[0]], [0, 0, 0], [0.9, 0.8, 0.7]),
-        sample("a", boxes, [0, 0], [False, True]),
+        make_detections([*inside_crowd, boxes[0]], [0, 0, 0], [0.9, 0.8, 0.7]),
+        make_sample("a", boxes, [0, 0], [False, True]),
     )
-    assert metric.result().figures["AP"] == pytest.approx(1.0)
+    assert metric.result().metrics["AP"] == pytest.approx(1.0)
 
 
-def test_class_agnostic_recall_sees_what_the_wrong_class_hides():
+def test_recall_of_any_class_ignores_the_predicted_class():
     metric = COCOMetric(CLASSES)
-    metric.add(found([[0, 0, 50, 50]], [1], [0.9]), sample("a", [[0, 0, 50, 50]], [0]))
+    metric.add(make_detections([[0, 0, 50, 50]], [1], [0.9]), make_sample("a", [[0, 0, 50, 50]], [0]))
     result = metric.result()
-    assert result.figures["AR_100"] == 0
-    assert result.figures["recall_any_class"] == pytest.approx(1.0)
+    assert result.metrics["AR_100"] == 0
+    assert result.metrics["recall_any_class"] == pytest.approx(1.0)
     assert result.ap_per_class["cat"] == 0
     assert math.isnan(result.ap_per_class["dog"])
     assert result.as_dict()["ap_per_class"]["dog"] is None
 
 
-def test_nothing_found_nothing_there_nothing_at_all(capsys):
+def test_metrics_without_detections_or_objects(capsys):
     metric = COCOMetric(CLASSES)
-    assert all(math.isnan(value) for value in metric.result().figures.values())
-    metric.add(found([[0, 0, 5, 5]], [0], [0.5]), sample("empty"))
-    assert all(math.isnan(value) for value in metric.result().figures.values())
-    metric.add(found(), sample("missed", [[0, 0, 50, 50]], [0]))
-    figures = metric.result().figures
-    assert [figures[name] for name in ("AP", "AR_100", "AP_medium")] == [0, 0, 0]
-    assert math.isnan(figures["AP_small"])
+    assert all(math.isnan(value) for value in metric.result().metrics.values())
+    metric.add(make_detections([[0, 0, 5, 5]], [0], [0.5]), make_sample("empty"))
+    assert all(math.isnan(value) for value in metric.result().metrics.values())
+    metric.add(make_detections(), make_sample("missed", [[0, 0, 50, 50]], [0]))
+    values = metric.result().metrics
+    assert [values[name] for name in ("AP", "AR_100", "AP_medium")] == [0, 0, 0]
+    assert math.isnan(values["AP_small"])
     json.dumps(metric.result().as_dict(), allow_nan=False)
     assert capsys.readouterr().out == ""
 
 
-def test_what_cannot_be_is_refused():
-    with pytest.raises(OptionError, match="each one once"):
+def test_invalid_input_is_refused():
+    with pytest.raises(OptionError, match="cat"):
         COCOMetric(["cat", "cat"])
     metric = COCOMetric(["cat"])
     with pytest.raises(DataError, match="'a'.*label 1"):
-        metric.add(found([[0, 0, 5, 5]], [1], [0.5]), sample("a"))
-    with pytest.raises(DataError, match="'a'.*not finite"):
-        metric.add(found([[0, 0, 5, math.nan]], [0], [0.5]), sample("a"))
-    with pytest.raises(DataError, match="1 labels"):
-        metric.add(found([[0, 0, 5, 5]], [0], [0.5, 0.6]), sample("a"))
-    metric.add(found(), sample("a"))  # nothing of the refused ones was kept
-    with pytest.raises(DataError, match="twice"):
-        metric.add(found(), sample("a"))
+        metric.add(make_detections([[0, 0, 5, 5]], [1], [0.5]), make_sample("a"))
+    with pytest.raises(DataError, match="'a'"):
+        metric.add(make_detections([[0, 0, 5, math.nan]], [0], [0.5]), make_sample("a"))
+    with pytest.raises(DataError, match="'a'.*2,"):
+        metric.add(make_detections([[0, 0, 5, 5]], [0], [0.5, 0.6]), make_sample("a"))
+    metric.add(make_detections(), make_sample("a"))  # still accepted: refused images leave nothing behind
+    with pytest.raises(DataError, match="'a'"):
+        metric.add(make_detections(), make_sample("a"))
 
 
-def test_the_public_toy_case(shared):
-    """Ten images of an independent evaluator, in COCO's form; pycocotools reads the files itself."""
+def test_public_toy_dataset_matches_pycocotools(shared):
+    """Ten images of an independent evaluator, in COCO format."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     folder = shared / "evaluator" / "toy"
     if not folder.is_dir():
-        pytest.skip("no public evaluator cases beside the project")
+        pytest.skip("no shared evaluator data")
     truth = json.loads(next((folder / "gts_coco_format").glob("*.JSON")).read_text())
-    seen = json.loads((folder / "dets_coco_format" / "coco_dets.json").read_text())
-    seen = seen["annotations"] if isinstance(seen, dict) else seen
+    results = json.loads((folder / "dets_coco_format" / "coco_dets.json").read_text())
+    results = results["annotations"] if isinstance(results, dict) else results
     metric = COCOMetric([category["name"] for category in truth["categories"]])
     label = {category["id"]: number for number, category in enumerate(truth["categories"])}
 
     def columns(rows, image):
         rows = [row for row in rows if row["image_id"] == image]
-        corners = [(x, y, x + w - 1, y + h - 1) for x, y, w, h in (row["bbox"] for row in rows)]
-        return corners, [label[row["category_id"]] for row in rows], rows
+        boxes = [(x, y, x + w - 1, y + h - 1) for x, y, w, h in (row["bbox"] for row in rows)]
+        return boxes, [label[row["category_id"]] for row in rows], rows
 
     for image in truth["images"]:
-        boxes, labels, rows = columns(seen, image["id"])
-        there = columns(truth["annotations"], image["id"])[:2]
-        metric.add(found(boxes, labels, [row["score"] for row in rows]), sample(str(image["id"]), *there))
+        boxes, labels, rows = columns(results, image["id"])
+        objects = columns(truth["annotations"], image["id"])[:2]
+        metric.add(
+            make_detections(boxes, labels, [row["score"] for row in rows]),
+            make_sample(str(image["id"]), *objects),
+        )
     coco = COCO()
     coco.dataset = truth
-    # Its ids begin at 0, which COCOeval takes for "no match".
+    # The ids start at 0, which means "no match" to COCOeval.
     for number, row in enumerate(truth["annotations"], 1):
         row.update(id=number, iscrowd=0, area=row["bbox"][2] * row["bbox"][3])
     coco.createIndex()
-    theirs = COCOeval(coco, coco.loadRes(seen), "bbox")
+    theirs = COCOeval(coco, coco.loadRes(results), "bbox")
     theirs.evaluate()
     theirs.accumulate()
     theirs.summarize()
-    figures = metric.result().figures
-    assert figures["AP50"] > 0.8  # published: .8958 by the area, .8864 by 11 points
-    ours = np.nan_to_num([figures[name] for name in FIGURES], nan=-1)
+    values = metric.result().metrics
+    assert values["AP50"] > 0.8  # published: 0.8958 area, 0.8864 11 points
+    ours = np.nan_to_num([values[name] for name in COCO_METRICS], nan=-1)
     np.testing.assert_allclose(ours, theirs.stats, atol=1e-9)
 
 
-# Four images of COCO's val2014 with made-up detections: ``xmin, ymin, xmax, ymax`` as edges of pixels, class
-# and score; from what the COCO API publishes (instances_val2014_fakebbox100_results.json), as the unit
-# tests of torchmetrics use it.
+# Four images of COCO val2014 with synthetic detections: continuous ``xmin, ymin, xmax, ymax``, class, score;
+# from the COCO API's instances_val2014_fakebbox100_results.json, as in the unit tests of torchmetrics.
 PUBLIC_TRUTH = [
     [(214.15, 41.29, 562.41, 285.07, 4)],
     [(13.0, 22.75, 548.98, 632.42, 2), (1.66, 3.32, 270.26, 275.23, 2)],
@@ -201,7 +206,7 @@ PUBLIC_TRUTH = [
         (58.18, 44.8, 66.42, 56.25, 5),
     ],
 ]  # fmt: skip
-PUBLIC_FOUND = [
+PUBLIC_DETECTIONS = [
     [(258.15, 41.29, 606.41, 285.07, 4, 0.236)],
     [(61.0, 22.75, 565.0, 632.42, 3, 0.318), (12.66, 3.32, 281.26, 275.23, 2, 0.726)],
     [
@@ -224,16 +229,13 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def test_the_published_figures_of_the_public_case():
+def test_published_results():
     metric = COCOMetric(tuple("abcdef"))
-    for number, (there, seen) in enumerate(zip(PUBLIC_TRUTH, PUBLIC_FOUND)):
-
-        def corners(rows):
-            return [(x, y, right - 1, bottom - 1) for x, y, right, bottom, *_ in rows]
-
-        truth = sample(str(number), corners(there), [row[4] for row in there])
-        metric.add(found(corners(seen), [row[4] for row in seen], [row[5] for row in seen]), truth)
+    for number, (truth_rows, rows) in enumerate(zip(PUBLIC_TRUTH, PUBLIC_DETECTIONS)):
+        truth, boxes = ([(x, y, r - 1, b - 1) for x, y, r, b, *_ in table] for table in (truth_rows, rows))
+        detections = make_detections(boxes, [row[4] for row in rows], [row[5] for row in rows])
+        metric.add(detections, make_sample(str(number), truth, [row[4] for row in truth_rows]))
     result = metric.result()
     for name, value in PUBLISHED.items():
-        assert result.figures[name] == pytest.approx(value, abs=0.0006), name
-    assert math.isnan(result.ap_per_class["d"])  # found, but not there
+        assert result.metrics[name] == pytest.approx(value, abs=0.0006), name
+    assert math.isnan(result.ap_per_class["d"])  # detections but no objects

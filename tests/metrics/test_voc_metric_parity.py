@@ -1,4 +1,4 @@
-"""The VOC metric against a slow reading of the devkit's rules, and published cases."""
+"""VOC metric compared with a plain loop over the devkit's rules, and with published results."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from typing import Dict, List
 
 import numpy as np
 import pytest
-from helpers.metrics import found, measure, sample
+from helpers.metrics import evaluate, make_detections, make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnssd.data.sample import Detections
 from mnssd.metrics import voc
 
-# --- against the devkit's rules, read slowly -----------------------------------------------------
+# ---- devkit's rules in loops ----
 
 
-def slow_devkit_ap(images, label: int, metric: str, minimum: float) -> float:
-    """One class, in loops, from the text of the devkit; boxes in its 1-based pixels."""
+def devkit_ap(images, label: int, metric: str, iou_threshold: float) -> float:
+    """Average precision of one class, written like the devkit, in its pixels counted from 1."""
     truth: Dict[str, list] = {}
     positives = 0
     for _, image in images:
-        here = []
-        for box, its_label, difficult in zip(image.boxes, image.labels, image.difficult):
-            if its_label == label:
-                here.append({"box": [float(v) + 1 for v in box], "difficult": bool(difficult), "det": False})
+        objects = []
+        for box, box_label, difficult in zip(image.boxes, image.labels, image.difficult):
+            if box_label == label:
+                objects.append(
+                    {"box": [float(v) + 1 for v in box], "difficult": bool(difficult), "det": False}
+                )
                 positives += not difficult
-        truth[image.image_id] = here
+        truth[image.image_id] = objects
     if positives == 0:
         return math.nan
     rows = []
     for detections, image in images:
-        for box, its_label, score in zip(detections.boxes, detections.labels, detections.scores):
-            if its_label == label:
+        for box, box_label, score in zip(detections.boxes, detections.labels, detections.scores):
+            if box_label == label:
                 rows.append((image.image_id, float(score), [float(v) + 1 for v in box]))
     rows.sort(key=lambda row: -row[1])  # Python's sort is stable
     tp, fp = [], []
     for image_id, _, bb in rows:
-        best_overlap, best = -math.inf, None
+        best_iou, best = -math.inf, None
         for candidate in truth[image_id]:
             gt = candidate["box"]
             iw = min(bb[2], gt[2]) - max(bb[0], gt[0]) + 1
@@ -52,10 +54,10 @@ def slow_devkit_ap(images, label: int, metric: str, minimum: float) -> float:
                     + (gt[2] - gt[0] + 1) * (gt[3] - gt[1] + 1)
                     - iw * ih
                 )
-                if iw * ih / union > best_overlap:
-                    best_overlap, best = iw * ih / union, candidate
+                if iw * ih / union > best_iou:
+                    best_iou, best = iw * ih / union, candidate
         is_tp = is_fp = 0
-        if best is not None and best_overlap >= minimum:
+        if best is not None and best_iou >= iou_threshold:
             if not best["difficult"]:
                 if not best["det"]:
                     is_tp, best["det"] = 1, True
@@ -67,9 +69,9 @@ def slow_devkit_ap(images, label: int, metric: str, minimum: float) -> float:
         fp.append(is_fp)
     recall, precision = [], []
     for i in range(len(rows)):
-        hits, counted = sum(tp[: i + 1]), sum(tp[: i + 1]) + sum(fp[: i + 1])
-        recall.append(hits / positives)
-        precision.append(hits / counted if counted else 0.0)
+        true, total = sum(tp[: i + 1]), sum(tp[: i + 1]) + sum(fp[: i + 1])
+        recall.append(true / positives)
+        precision.append(true / total if total else 0.0)
     if metric == "voc07":
         points = [0.1 * k for k in range(11)]
         return sum(max([p for r, p in zip(recall, precision) if r >= t], default=0) / 11 for t in points)
@@ -79,7 +81,7 @@ def slow_devkit_ap(images, label: int, metric: str, minimum: float) -> float:
     return sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
 
 
-# Few places and sizes, so that draws, duplicates and overlaps of exactly a half are common.
+# Few positions and sizes, so that ties, duplicates and IoUs of exactly 0.5 are common.
 _boxes = st.builds(
     lambda x, y, w, h: (x, y, x + w, y + h),
     st.sampled_from([0, 1, 2, 4.5, 8]),
@@ -89,27 +91,27 @@ _boxes = st.builds(
 )
 _labels = st.sampled_from([0, 0, 1])
 _objects = st.lists(st.tuples(_boxes, _labels, st.booleans()), max_size=5)
-_found = st.lists(st.tuples(_boxes, _labels, st.sampled_from([0.1, 0.5, 0.5, 0.7, 0.9])), max_size=8)
+_detections = st.lists(st.tuples(_boxes, _labels, st.sampled_from([0.1, 0.5, 0.5, 0.7, 0.9])), max_size=8)
 
 
 @st.composite
 def image_sets(draw):
-    contents = draw(st.lists(st.tuples(_found, _objects), max_size=6))
-    return [(found(*f), sample(f"{i}", *o)) for i, (f, o) in enumerate(contents)]
+    contents = draw(st.lists(st.tuples(_detections, _objects), max_size=6))
+    return [(make_detections(*d), make_sample(f"{i}", *o)) for i, (d, o) in enumerate(contents)]
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     image_sets(),
-    st.sampled_from(voc.METRICS),
+    st.sampled_from(voc.VOC_METRICS),
     st.sampled_from([0.1, 0.5, 0.75]),
     st.sampled_from([1, 3, 10**6]),
 )
-def test_equals_the_devkit_read_slowly(images, metric, iou, pairs_at_once):
-    with pytest.MonkeyPatch.context() as patch:  # blocks of any size give the same
+def test_random_images_match_the_devkit(images, metric, iou, pairs_at_once):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(voc, "_PAIRS_AT_ONCE", pairs_at_once)
-        result = measure(images, metric, iou)
-    expected = [slow_devkit_ap(images, label, metric, iou) for label in (0, 1)]
+        result = evaluate(images, metric, iou)
+    expected = [devkit_ap(images, label, metric, iou) for label in (0, 1)]
     np.testing.assert_allclose(
         [result.ap_per_class["a"], result.ap_per_class["b"]], expected, rtol=0, atol=1e-12
     )
@@ -123,7 +125,7 @@ def test_equals_the_devkit_read_slowly(images, metric, iou, pairs_at_once):
 
 @settings(max_examples=50, deadline=None)
 @given(image_sets(), st.randoms(use_true_random=False))
-def test_without_ties_the_order_of_images_does_not_matter(images, random):
+def test_image_order_does_not_matter_without_ties(images, random):
     distinct = iter(np.random.default_rng(len(images)).permutation(10**4).astype(np.float32) / 10**4)
     images = [
         (Detections(d.boxes, d.labels, np.array([next(distinct) for _ in d.scores], np.float32)), s)
@@ -131,10 +133,10 @@ def test_without_ties_the_order_of_images_does_not_matter(images, random):
     ]
     shuffled = list(images)
     random.shuffle(shuffled)
-    np.testing.assert_equal(measure(shuffled).as_dict(), measure(images).as_dict())
+    np.testing.assert_equal(evaluate(shuffled).as_dict(), evaluate(images).as_dict())
 
 
-def test_a_large_random_set_equals_the_devkit_read_slowly():
+def test_large_random_dataset_matches_the_devkit():
     rng = np.random.default_rng(7)
     images = []
     for i in range(60):
@@ -146,17 +148,19 @@ def test_a_large_random_set_equals_the_devkit_read_slowly():
             if len(boxes)
             else np.zeros((0, 4))
         )
-        detections = found(*zip(near, rng.integers(0, 2, len(near)), rng.integers(0, 50, len(near)) / 50))
-        images.append((detections, sample(f"{i}", *zip(boxes, labels, rng.random(len(boxes)) < 0.2))))
-    for metric in voc.METRICS:
-        result = measure(images, metric)
+        detections = make_detections(
+            *zip(near, rng.integers(0, 2, len(near)), rng.integers(0, 50, len(near)) / 50)
+        )
+        images.append((detections, make_sample(f"{i}", *zip(boxes, labels, rng.random(len(boxes)) < 0.2))))
+    for metric in voc.VOC_METRICS:
+        result = evaluate(images, metric)
         for label, name in enumerate(result.classes):
-            expected = slow_devkit_ap(images, label, metric, 0.5)
-            assert 0.05 < expected < 0.95  # or the comparison would show little
+            expected = devkit_ap(images, label, metric, 0.5)
+            assert 0.05 < expected < 0.95
             assert result.ap_per_class[name] == pytest.approx(expected, abs=1e-12)
 
 
-# --- published cases -----------------------------------------------------------------------------
+# ---- published results ----
 
 
 def rows_of(path: Path) -> List[List[str]]:
@@ -164,7 +168,7 @@ def rows_of(path: Path) -> List[List[str]]:
 
 
 @pytest.mark.parametrize(
-    ("iou", "eleven", "every"),
+    ("iou", "voc07", "voc12"),
     [
         (0.1, 0.3333333333, 0.3371980676),
         (0.3, 0.2683982683, 0.2456866804),
@@ -172,7 +176,7 @@ def rows_of(path: Path) -> List[List[str]]:
         (0.75, 0, 0),
     ],
 )
-def test_published_case_1(shared, iou, eleven, every):
+def test_published_case_1(shared, iou, voc07, voc12):
     folder = shared / "evaluator" / "case_1"
 
     def corners(x, y, width, height):
@@ -183,16 +187,16 @@ def test_published_case_1(shared, iou, eleven, every):
     for path in sorted((folder / "gts").glob("*.txt")):
         objects = [(corners(*row[1:]), 0) for row in rows_of(path)]
         detections = [(corners(*row[2:]), 0, float(row[1])) for row in rows_of(folder / "dets" / path.name)]
-        images.append((found(*detections), sample(path.stem, *objects)))
+        images.append((make_detections(*detections), make_sample(path.stem, *objects)))
     assert len(images) == 7
-    assert measure(images, "voc07", iou, ["object"]).mean_ap == pytest.approx(eleven, abs=1e-6)
-    assert measure(images, "voc12", iou, ["object"]).mean_ap == pytest.approx(every, abs=1e-6)
+    assert evaluate(images, "voc07", iou, ["object"]).mean_ap == pytest.approx(voc07, abs=1e-6)
+    assert evaluate(images, "voc12", iou, ["object"]).mean_ap == pytest.approx(voc12, abs=1e-6)
 
 
-TOY = [(0.5, 88.64, 89.58), (0.75, 49.24, 50.97)]
+TOY_RESULTS = [(0.5, 88.64, 89.58), (0.75, 49.24, 50.97)]
 
 
-def toy_in_voc_form(folder: Path):
+def read_toy_as_voc(folder: Path):
     images = []
     for path in sorted((folder / "gts_vocpascal_format").glob("*.xml")):
         objects = []
@@ -203,14 +207,14 @@ def toy_in_voc_form(folder: Path):
             objects.append((box, 0, element.find("difficult").text == "1"))
         rows = rows_of(folder / "dets_classname_abs_xyx2y2" / f"{path.stem}.txt")
         detections = [([float(v) - 1 for v in row[2:]], 0, float(row[1])) for row in rows]
-        images.append((found(*detections), sample(path.stem, *objects)))
+        images.append((make_detections(*detections), make_sample(path.stem, *objects)))
     return images
 
 
-def toy_in_coco_form(folder: Path):
+def read_toy_as_coco(folder: Path):
     truth = json.loads((folder / "gts_coco_format" / "toy_example_coco.JSON").read_text())
-    answers = json.loads((folder / "dets_coco_format" / "coco_dets.json").read_text())
-    answers = answers["annotations"] if isinstance(answers, dict) else answers
+    results = json.loads((folder / "dets_coco_format" / "coco_dets.json").read_text())
+    results = results["annotations"] if isinstance(results, dict) else results
 
     def corners(x, y, width, height):
         return (x - 1, y - 1, x + width - 1, y + height - 1)
@@ -218,15 +222,15 @@ def toy_in_coco_form(folder: Path):
     images = []
     for entry in truth["images"]:
         objects = [(corners(*a["bbox"]), 0) for a in truth["annotations"] if a["image_id"] == entry["id"]]
-        detections = [(corners(*a["bbox"]), 0, a["score"]) for a in answers if a["image_id"] == entry["id"]]
-        images.append((found(*detections), sample(entry["file_name"], *objects)))
+        detections = [(corners(*a["bbox"]), 0, a["score"]) for a in results if a["image_id"] == entry["id"]]
+        images.append((make_detections(*detections), make_sample(entry["file_name"], *objects)))
     return images
 
 
-@pytest.mark.parametrize("read", [toy_in_voc_form, toy_in_coco_form])
-@pytest.mark.parametrize(("iou", "eleven", "every"), TOY)
-def test_published_toy(shared, read, iou, eleven, every):
+@pytest.mark.parametrize("read", [read_toy_as_voc, read_toy_as_coco])
+@pytest.mark.parametrize(("iou", "voc07", "voc12"), TOY_RESULTS)
+def test_published_toy_dataset(shared, read, iou, voc07, voc12):
     images = read(shared / "evaluator" / "toy")
     assert len(images) == 10
-    assert round(100 * measure(images, "voc07", iou, ["cat"]).mean_ap, 2) == eleven
-    assert round(100 * measure(images, "voc12", iou, ["cat"]).mean_ap, 2) == every
+    assert round(100 * evaluate(images, "voc07", iou, ["cat"]).mean_ap, 2) == voc07
+    assert round(100 * evaluate(images, "voc12", iou, ["cat"]).mean_ap, 2) == voc12

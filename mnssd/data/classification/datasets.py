@@ -14,10 +14,10 @@ import numpy as np
 from ...errors import DataError, OptionError
 from ...options import unknown_name
 from ..annotations.annotation import read_classes
-from ..annotations.record_file import HEADER, records
+from ..annotations.record_file import HEADER, iter_records
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
 from ..image import IMAGE_ENDINGS, read_part
-from .image_label import ClassificationDataset, LabeledImage
+from .labeled_image import ClassificationDataset, LabeledImage
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 """Names of the folders of a split, the first that is there."""
@@ -187,7 +187,7 @@ def _open_recordio(root: Path, role: str) -> ClassificationDataset:
             f"{folder}: none of {', '.join(f'{name}.rec' for name in names)} there; see --data-root"
         )
     images, bad = [], 0
-    for number, (start, length, whole) in enumerate(records(path)):
+    for number, (start, length, whole) in enumerate(iter_records(path)):
         with_label = _label_of(path, start, length) if whole else None
         if with_label is None:
             bad += 1

@@ -26,7 +26,7 @@ FEWEST_BITS = 4  # posterize
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
-class ClassTransform:
+class ClassificationTransform:
     """One image, augmented, at the size of the network's input.
 
     Parameters
@@ -51,7 +51,7 @@ class ClassTransform:
             if name in _SHAPES:
                 onto, moved = _SHAPES[name](strength, self.size) @ onto, True
             else:
-                colours.append((_COLOURS[name], strength))
+                colours.append((_COLORS[name], strength))
         # Where the crop is far larger than the result, taking single pixels would make noise of fine
         # patterns.
         shrink = int(1 / max(np.hypot(*onto[:2, 0]), np.hypot(*onto[:2, 1]), 1e-6))
@@ -177,7 +177,7 @@ _SHAPES: Dict[str, Callable[[float, Size], np.ndarray]] = {
     "shift x": _shift_x,
     "shift y": _shift_y,
 }
-_COLOURS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+_COLORS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "brightness": _brightness,
     "contrast": _contrast,
     "colour": _colour,
@@ -187,4 +187,4 @@ _COLOURS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "autocontrast": _autocontrast,
     "equalize": _equalize,
 }
-_NAMES = np.array([*_SHAPES, *_COLOURS])
+_NAMES = np.array([*_SHAPES, *_COLORS])
