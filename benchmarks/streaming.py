@@ -30,11 +30,11 @@ def prepare(folder: Path, count: int) -> Path:
     sys.path.insert(0, str(ROOT / "tests"))
     from deploy_helpers import make_net, write_images
 
-    from mnssd.export.detector import export_detector
+    from mnssd.export.write import export_network
 
     net, spec = make_net()
     originals = write_images(folder, 4)
-    export_detector(net, folder / "export", originals, "tiny", spec)
+    export_network(net, spec, folder / "export", originals, "tiny")
     pictures = folder / "pictures"
     pictures.mkdir()
     for number in range(count):

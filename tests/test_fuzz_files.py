@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from helpers.detectors import make_net, write_images, write_run
 
-from mnssd.export.detector import export_detector
-from mnssd.export.options import Formats
+from mnssd.export.options import ExportOptions
+from mnssd.export.write import export_network
 from mnssd.train import recipes
 
 CHILD = Path(__file__).parent / "helpers" / "fuzz_child.py"
@@ -56,8 +56,8 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("originals")
     net, spec = make_net()
-    formats = Formats(("symbol", "int8", "onnx"))
-    export_detector(net, folder / "export", write_images(folder, 4), "pets", spec, formats)
+    options = ExportOptions(("symbol", "int8", "onnx"))
+    export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
     options = {"width": 0.25, "size": (96, 96), "batch_size": 8, "epochs": 1, "val_interval": 0}
     train_detector({**options, "data_root": str(folder / "shapes"), "output": str(folder / "trained")})

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..boxes import clip
 from ..errors import ImageError
+from .classification.transforms import val_transform
 from .image import PathLike, choose_reduction, decode_image, encoded_size, read_bytes, resize_for_network
 from .sample import Detections
 
@@ -67,6 +68,27 @@ def reduce_pixels(image: np.ndarray, net_size: Size) -> np.ndarray:
         return image
     reduced = (-(-width // reduction), -(-height // reduction))
     return cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
+
+
+def read_for_classifier(image: Union[PathLike, bytes, np.ndarray], size: Size, part: float) -> np.ndarray:
+    """An image as a classifier sees it: the central `part` of each side at the size of its input.
+
+    Parameters
+    ----------
+    image : str, Path, bytes or numpy.ndarray
+        A file, its content, or pixels ``(height, width, 3)`` RGB uint8.
+    size : (int, int)
+        ``(width, height)`` of the input.
+    part : float
+        See `val_transform`.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, or the array is not an image.
+    """
+    pixels = reduce_pixels(image, size) if isinstance(image, np.ndarray) else read_reduced(image, size)[0]
+    return val_transform(pixels, size, part)
 
 
 def to_detections(

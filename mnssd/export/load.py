@@ -1,26 +1,23 @@
-"""An export's files back to a network, whatever it answers."""
+"""Loading of exports."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
-
-import mxnet as mx
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from .. import zoo
 from ..errors import ExportError, OptionError
 from ..runtime import processor
-from .engines import Engine, MXNetEngine, OnnxEngine, last_line
-from .formats.symbol import block_with, import_symbol, make_fast
-from .options import ENGINES
-from .sidecar import FORMATS, PIXELS_NAME, TASKS, find_sidecars, read_export
+from .engines import Engine
+from .formats import ExportFormat, by_priority, format_of_engine
+from .sidecar import TASKS, find_sidecars, read_export
 
 _log = logging.getLogger(__name__)
 
 
 class LoadedExport(NamedTuple):
-    """A network as fast as it runs here, its sidecar, and ``(width, height)`` of its input."""
+    """A loaded export: engine, sidecar, and ``(width, height)`` of the input."""
 
     engine: Engine
     sidecar: Dict[str, Any]
@@ -28,83 +25,61 @@ class LoadedExport(NamedTuple):
 
 
 def load_export(
-    path: Path, task: str, ctx: Any, engine: str = "auto", inside: Sequence[str] = ()
+    path: Path, task: str, ctx: Any, engine: str = "auto", tensors: Sequence[str] = ()
 ) -> Optional[LoadedExport]:
-    """Load the export in a folder; None where `path` is a run, or a file in one.
+    """Load the export in a folder; None if `path` is a run folder or a file in one.
 
     Parameters
     ----------
     path : Path
     task : str
-        A key of `sidecar.TASKS`, which it must be for.
+        The task it must be for, a key of `sidecar.TASKS`.
     ctx : mxnet.Context
-        For MXNet.
+        Device for formats that MXNet runs.
     engine : str
-        ``auto``, or one of `formats.ENGINES`.
-    inside : sequence of str
-        Names of tensors inside the network that it is to answer in place of its outputs.
+        One of `formats.engine_names`.
+    tensors : sequence of str
+        Tensors that the engine returns instead of the outputs, such as the heads.
 
     Raises
     ------
     OptionError
-        For an engine that is unknown, or has no files there.
+        If the engine is unknown, or the export has no files for it.
     ExportError
-        When the export is damaged, incomplete, for another version or another task.
+        If the export is damaged, incomplete, or for another version or task.
     """
-    if engine not in ("auto", *ENGINES):
-        raise OptionError(f"engine is auto or one of {', '.join(ENGINES)}, not {engine!r}")
+    wanted = None if engine == "auto" else format_of_engine(engine)
     if not path.is_dir() or (path / zoo.CONFIG_FILE).exists():
-        if engine not in ("auto", "mxnet"):
-            raise OptionError(f"{path}: {engine} runs exports; make one with: mnssd export {_option(engine)}")
+        if wanted and wanted.name != "symbol":
+            raise OptionError(f"{path}: {engine} runs exports; make one with: mnssd export --format {wanted.name}")
         return None
     if not find_sidecars(path):
-        raise ExportError(f"{path}: holds neither an export nor a run ({zoo.CONFIG_FILE})")
-    found, sidecar = read_export(path)
-    actual, wanted = TASKS[sidecar["task"]], TASKS[task]
-    if actual != wanted:
-        raise ExportError(f"{found}: a {actual.noun}, not a {wanted.noun}; use {actual.use}")
-    width, height = sidecar["input"]["size"]
-    files = {kind: path / entry["file"] for kind, entry in sidecar["files"].items()}
-    there = [name for name, kind in ENGINES.items() if FORMATS[kind][0] in files]
-    if engine == "auto":
-        engine = there[0]
-    kind = ENGINES[engine]
-    if engine not in there:
-        raise OptionError(f"{path}: holds no files for {engine}; export it again with {_option(engine)}")
-    if kind == "int8" and not processor.has_vnni():
+        raise ExportError(f"{path}: neither an export nor a run folder (no {zoo.CONFIG_FILE})")
+    sidecar_path, sidecar = read_export(path)
+    actual, expected = TASKS[sidecar["task"]], TASKS[task]
+    if actual != expected:
+        raise ExportError(f"{sidecar_path}: a {actual.noun}, not a {expected.noun}; use {actual.use}")
+    chosen = _choose(path, sidecar, wanted)
+    if "anchors" in sidecar[chosen.section]:
+        raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
+    if chosen.needs_vnni and not processor.has_vnni():
         _log.warning(
-            "%s: this processor has no instruction for 8-bit integers (VNNI); what %s answers differs here"
-            " from elsewhere. The engines in full precision answer the same everywhere",
+            "%s: this processor has no VNNI instructions, so %s computes slightly different results than elsewhere;"
+            " the float32 engines compute the same everywhere",
             path,
-            engine,
+            chosen.engine,
         )
-    section = sidecar[kind]
-    if "anchors" in section:
-        raise ExportError(
-            f"{found}: its files answer raw heads, for other runtimes; export without --raw-heads"
-        )
-    input_name = section["input"]["name"]
-    takes_pixels = input_name == PIXELS_NAME
-    if kind in ("onnx", "onnx_int8"):
-        model: Union[Path, bytes] = files[kind]
-        if inside:
-            from .formats.onnx import answering
-
-            model = answering(files[kind], inside)
-        return LoadedExport(OnnxEngine(model, takes_pixels), sidecar, (width, height))
-    symbol_path, params_path = (files[name] for name in FORMATS[kind])
-    block = import_symbol(symbol_path, params_path, ctx, input_name)
-    if inside:
-        block = block_with(block, inside, input_name)
-    try:
-        make_fast(block, (width, height), ctx, kind == "int8", takes_pixels)
-    except mx.MXNetError as error:
-        raise ExportError(
-            f"{symbol_path}: MXNet cannot compute it ({last_line(error)}); export it again"
-        ) from error
-    return LoadedExport(MXNetEngine(block, ctx, takes_pixels, str(symbol_path)), sidecar, (width, height))
+    width, height = sidecar["input"]["size"]
+    return LoadedExport(chosen.load(path, sidecar, ctx, tensors), sidecar, (width, height))
 
 
-def _option(engine: str) -> str:
-    """How to export for an engine."""
-    return f"--format {ENGINES[engine].replace('_', '-')}"
+def formats_in(sidecar: Dict[str, Any]) -> Sequence[ExportFormat]:
+    """Formats of an export, the preferred one first."""
+    return [entry for entry in by_priority() if set(entry.files) <= set(sidecar["files"])]
+
+
+def _choose(path: Path, sidecar: Dict[str, Any], wanted: Optional[ExportFormat]) -> ExportFormat:
+    present = formats_in(sidecar)
+    if wanted and wanted not in present:
+        raise OptionError(f"{path}: no files for {wanted.engine}; export again with --format {wanted.name}")
+    return wanted or present[0]

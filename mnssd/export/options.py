@@ -1,73 +1,60 @@
-"""In which formats a network is exported. Imports nothing heavy, so that ``--help`` costs nothing."""
+"""Options of an export. Imports nothing heavy, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Tuple
+from typing import Sequence, Tuple, Union
 
-from ..errors import OptionError
-
-NAMES = ("symbol", "onnx", "int8", "onnx-int8")
-"""MXNet's files, and ONNX; and the same with 8-bit integers."""
-
-ENGINES = {
-    "mxnet": "symbol",
-    "onnxruntime": "onnx",
-    "mxnet-int8": "int8",
-    "onnxruntime-int8": "onnx_int8",
-}
-"""Names for people, and the format that each runs (a key of `export.sidecar.FORMATS`). Of those that a folder
-holds, ``auto`` is the first."""
+from ..options import ValueType, option, parse_names, unknown_name
+from .formats import by_priority, export_formats
 
 CALIBRATIONS = ("naive", "percentile", "entropy")
-"""How the ranges of an 8-bit network are found, see `export.calibrate.find_ranges`."""
+"""Methods that choose the ranges of 8-bit integers; see `export.calibrate.find_ranges`."""
+
+
+def parse_formats(formats: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+    """Names of export formats, from a sequence or from text such as ``'symbol,onnx'``; ``'all'`` means all.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown; the message lists near names.
+    """
+    names = parse_names(formats) if isinstance(formats, str) else list(dict.fromkeys(formats))
+    if names == ["all"]:
+        return tuple(entry.name for entry in by_priority())
+    if not names:
+        raise ValueError(f"no export format; choose from {', '.join(export_formats.names())}")
+    for name in names:
+        if name not in export_formats:
+            raise ValueError(unknown_name("export format", name, [*export_formats.names(), "all"]))
+    return tuple(names)
 
 
 @dataclass(frozen=True)
-class Formats:
-    """What to write.
+class ExportOptions:
+    """What to write."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Of `NAMES`.
-    pixels : bool
-        The files take ``(batch, height, width, 3)`` uint8 RGB and normalise it themselves.
-    raw_heads : bool
-        A detector's files end with class scores and box offsets, without decoding and suppression, for
-        runtimes that have no such operators.
-    fp16_weights : bool
-        ``symbol`` keeps its weights in 16 bits: half the size, and the weights are rounded.
-    calibration : str
-        Of `CALIBRATIONS`.
-    """
+    format: Tuple[str, ...] = option(
+        ("symbol",), "export formats, separated by commas, or all; see below", type=ValueType(parse_formats)
+    )
+    pixels: bool = option(False, "the exported network takes uint8 RGB pixels and normalizes them itself")
+    raw_heads: bool = option(
+        False, "end a detector before decoding and suppression, for runtimes such as OpenCV's DNN module"
+    )
+    fp16_weights: bool = option(False, "store the weights of symbol files as float16, in half the space")
+    calibration: str = option(
+        "naive", "method that chooses the ranges of 8-bit integers", choices=CALIBRATIONS
+    )
 
-    names: Tuple[str, ...] = ("symbol",)
-    pixels: bool = False
-    raw_heads: bool = False
-    fp16_weights: bool = False
-    calibration: str = "naive"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "format", parse_formats(self.format))
+        if self.calibration not in CALIBRATIONS:
+            raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}")
+        if self.fp16_weights and "symbol" not in self.format:
+            raise ValueError("fp16_weights applies to symbol files; add --format symbol")
 
     @property
-    def int8(self) -> bool:
-        """Whether there is anything to calibrate."""
-        return bool({"int8", "onnx-int8"} & set(self.names))
-
-
-SYMBOL = Formats()
-
-
-def check_installed(formats: Formats) -> None:
-    """Raise OptionError where a package that a format needs is missing."""
-    needed = {"onnx": "onnx", "onnxruntime": "onnxruntime", "ml_dtypes": "ml-dtypes"}
-    if "onnx-int8" not in formats.names:
-        del needed["ml_dtypes"]
-        if "onnx" not in formats.names:
-            return
-    missing = [package for module, package in needed.items() if find_spec(module) is None]
-    if missing:
-        raise OptionError(
-            f"ONNX needs {' and '.join(missing)}; install with: pip install 'onnx>=1.16,<1.17' onnxruntime"
-            " 'ml-dtypes<0.5'"
-        )
+    def needs_calibration(self) -> bool:
+        """Whether a format needs calibration images."""
+        return any(export_formats[name].needs_calibration for name in self.format)

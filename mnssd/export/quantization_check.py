@@ -1,152 +1,149 @@
-"""How nearly an export with rounded weights answers as the network does.
+"""Parity check of exports with rounded weights or activations.
 
-8 bits do not answer the same to a tolerance, so `export.parity` cannot judge them. Here the difference is
-measured and told; and what is beyond any rounding, a scale that is wrong, a layer that is lost, is refused.
+Their outputs cannot equal the network's, so the differences are measured. What exceeds any rounding, such as a wrong
+scale or a lost layer, is refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, NamedTuple, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
+from ..boxes import iou
 from ..errors import ExportError
-from .parity import box_iou
+from .formats import Tolerance
+from .parity import Arrays
 
 CONFIDENT = 0.5
-"""Score from which a detection of one side should be known to the other, at half of it at least."""
+"""Lowest score of the predictions that the other side should share, with at least half of this score."""
 
-ALIKE_IOU = 0.5
-"""Two boxes of one class that overlap by this much are the same object, as the VOC metric takes it."""
+SAME_OBJECT_IOU = 0.5
+"""IoU from which two boxes of one class are the same object, as in the VOC metric."""
 
-ENOUGH = 20
-"""With fewer confident answers on both sides together, their agreement is told and judges nothing."""
-
-
-class Floor(NamedTuple):
-    """What is refused below: the cosine of what both say before any decision, and the share agreed on."""
-
-    cosine: float
-    agreed: float
-
-
-INT8, FLOAT16 = Floor(0.9, 0.7), Floor(0.999, 0.97)
+MIN_CONFIDENT = 20
+"""With fewer confident predictions, their agreement is reported but not judged."""
 
 
 @dataclass
 class QuantizationCheck:
-    """What was compared, and how much of it is alike.
+    """Parity check within a tolerance.
 
     Attributes
     ----------
-    floor : Floor
+    tolerance : Tolerance
+    heads : int
+        How many of the arrays are heads; the others are ids, scores and boxes of a detector, or a classifier's
+        probabilities.
     images : int
     confident, agreed : int
-        Answers of either side with at least `CONFIDENT`, and those that the other side gives as well.
+        Predictions of either side with a score of at least `CONFIDENT`, and those that the other side shares.
     cosine : float
-        Smallest of all images, between what the two say before any decision (class scores before the
-        softmax, offsets), as one vector.
+        Lowest cosine similarity, over the images, of the two sides' heads as one vector.
     """
 
-    floor: Floor
+    tolerance: Tolerance
+    heads: int = 1
     images: int = 0
     confident: int = 0
     agreed: int = 0
     cosine: float = 1.0
-    _differences: List[float] = field(default_factory=list)
+    _score_differences: List[float] = field(default_factory=list)
 
     @property
     def score_mean_difference(self) -> float:
-        """Of the answers agreed on."""
-        return float(np.mean(self._differences)) if self._differences else 0.0
+        """Mean score difference of the predictions that both sides share."""
+        return float(np.mean(self._score_differences)) if self._score_differences else 0.0
 
     def as_dict(self) -> Dict[str, Any]:
-        """For the sidecar."""
-        values = {key: value for key, value in asdict(self).items() if not key.startswith("_")}
-        return {**values, "floor": self.floor._asdict(), "score_mean_difference": self.score_mean_difference}
+        """See `ParityResult`."""
+        return {
+            "tolerances": self.tolerance._asdict(),
+            "images": self.images,
+            "confident": self.confident,
+            "agreed": self.agreed,
+            "cosine": self.cosine,
+            "score_mean_difference": self.score_mean_difference,
+        }
 
-    def line(self) -> str:
-        """For the user."""
-        share = (
-            f"{self.agreed} of {self.confident} sure answers are the same"
-            if self.confident
-            else "none is sure"
-        )
+    def summary(self) -> str:
+        """See `ParityResult`."""
+        shared = f"{self.agreed} of {self.confident}" if self.confident else "no"
         return (
-            f"{self.images} images: {share}; scores differ by {self.score_mean_difference:.3f} on average;"
-            f" cosine of the heads at least {self.cosine:.4f}"
+            f"{self.images} images: {shared} confident predictions match; mean score difference"
+            f" {self.score_mean_difference:.3f}, lowest cosine similarity of the heads {self.cosine:.4f}"
         )
 
-    def add_heads(
-        self, network: Sequence[np.ndarray], export: Sequence[np.ndarray], images: Sequence[str]
-    ) -> None:
-        """Compare what both say before any decision, arrays ``(B, ...)``.
+    def add(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
+        """Compare a batch; see `ParityCheck.add`. Only broken arrays are refused here."""
+        self.add_heads(expected[: self.heads], actual[: self.heads], images)
+        outputs, actual_outputs = expected[self.heads :], actual[self.heads :]
+        if len(actual_outputs) == 3:
+            self.add_detections(outputs, actual_outputs)
+        elif actual_outputs:
+            self.add_probabilities(outputs[0], actual_outputs[0])
+
+    def add_heads(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
+        """Compare arrays ``(B, ...)`` before decoding.
 
         Raises
         ------
         ExportError
-            Where shapes differ, or for numbers that are not finite.
+            If shapes differ or values are not finite.
         """
         for index, image in enumerate(images):
-            ours, theirs = (np.concatenate([a[index].ravel() for a in side]) for side in (network, export))
+            ours, theirs = (np.concatenate([a[index].ravel() for a in side]) for side in (expected, actual))
             if ours.shape != theirs.shape:
-                raise ExportError(
-                    f"{image}: the export answers {theirs.size} numbers, the network {ours.size}"
-                )
+                raise ExportError(f"{image}: the export has {theirs.size} outputs, the network {ours.size}")
             if not np.isfinite(ours).all():
-                raise ExportError(f"{image}: the network's own answer is not finite: its weights are broken")
+                raise ExportError(f"{image}: the network's own outputs are not finite; its weights are broken")
             if not np.isfinite(theirs).all():
-                raise ExportError(f"{image}: the export's answer is not finite")
+                raise ExportError(f"{image}: the export's outputs are not finite")
             length = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
             self.cosine = min(self.cosine, float(ours @ theirs) / length if length > 0 else 0.0)
             self.images += 1
 
-    def add_detections(self, network: Sequence[np.ndarray], export: Sequence[np.ndarray]) -> None:
+    def add_detections(self, expected: Arrays, actual: Arrays) -> None:
         """Compare ids and scores ``(B, K, 1)`` and boxes ``(B, K, 4)``."""
-        for ours, theirs in zip(zip(*network), zip(*export)):
-            for one, other in ((ours, theirs), (theirs, ours)):
-                self._count(_rows(one, CONFIDENT), _rows(other, CONFIDENT / 2))
+        for ours, theirs in zip(zip(*expected), zip(*actual)):
+            for side, other in ((ours, theirs), (theirs, ours)):
+                self._count_detections(_above(side, CONFIDENT), _above(other, CONFIDENT / 2))
 
-    def add_probabilities(self, network: np.ndarray, export: np.ndarray) -> None:
-        """Compare what classifiers answer, ``(B, C)``."""
-        for ours, theirs in zip(network, export):
-            for one, other in ((ours, theirs), (theirs, ours)):
-                if one.max() >= CONFIDENT:
+    def add_probabilities(self, expected: np.ndarray, actual: np.ndarray) -> None:
+        """Compare a classifier's probabilities ``(B, C)`` by the most probable class."""
+        for ours, theirs in zip(expected, actual):
+            for side, other in ((ours, theirs), (theirs, ours)):
+                if side.max() >= CONFIDENT:
                     self.confident += 1
-                    self.agreed += int(one.argmax() == other.argmax())
-                    self._differences.append(abs(float(one.max() - other[one.argmax()])))
+                    self.agreed += int(side.argmax() == other.argmax())
+                    self._score_differences.append(abs(float(side.max() - other[side.argmax()])))
 
-    def check(self) -> None:
-        """Refuse what is too different.
-
-        Raises
-        ------
-        ExportError
-        """
-        share = self.agreed / self.confident if self.confident >= ENOUGH else 1.0
-        if self.cosine < self.floor.cosine or share < self.floor.agreed:
+    def finish(self) -> None:
+        """See `ParityCheck`."""
+        agreement = self.agreed / self.confident if self.confident >= MIN_CONFIDENT else 1.0
+        if self.cosine < self.tolerance.cosine or agreement < self.tolerance.agreement:
             raise ExportError(
-                f"the export answers too differently ({self.line()}); calibrate on images like those that it"
-                " will see (--images), on more of them (--calibrate), or by another --calibration"
+                f"the export differs too much from the network ({self.summary()}); calibrate on images like those"
+                " it will run on (--images), on more of them (--calibration-images), or with another --calibration"
             )
 
-    def _count(self, sure: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> None:
-        for label, score, box in zip(*sure):
-            alike = [
-                (box_iou(box, other), float(other_score))
-                for other_label, other_score, other in zip(*known)
+    def _count_detections(self, confident: Arrays, others: Arrays) -> None:
+        for label, score, box in zip(*confident):
+            same_class = [
+                (float(iou(box, other_box)), float(other_score))
+                for other_label, other_score, other_box in zip(*others)
                 if other_label == label
             ]
-            iou, its_score = max(alike, default=(0.0, 0.0))
+            best_iou, other_score = max(same_class, default=(0.0, 0.0))
             self.confident += 1
-            if iou >= ALIKE_IOU:
+            if best_iou >= SAME_OBJECT_IOU:
                 self.agreed += 1
-                self._differences.append(abs(float(score) - its_score))
+                self._score_differences.append(abs(float(score) - other_score))
 
 
-def _rows(answer: Sequence[np.ndarray], floor: float) -> List[np.ndarray]:
+def _above(outputs: Arrays, score: float) -> List[np.ndarray]:
     """Labels, scores and boxes of one image with at least this score."""
-    ids, scores, boxes = answer
-    kept = (ids[:, 0] >= 0) & (scores[:, 0] >= floor)
+    ids, scores, boxes = outputs
+    kept = (ids[:, 0] >= 0) & (scores[:, 0] >= score)
     return [ids[kept, 0], scores[kept, 0], boxes[kept]]

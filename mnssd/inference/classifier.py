@@ -1,30 +1,29 @@
-"""A trained or exported classifier, ready to be called with images."""
+"""`Classifier`: a trained or exported classifier that is called with images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence, Tuple, Union, overload
+from typing import Any, List, NamedTuple, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
 
 from .. import zoo
-from ..data.classification.transforms import val_transform
-from ..data.preprocess import read_reduced, reduce_pixels
+from ..data.preprocess import read_for_classifier
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
 from ..graph.inference import inference_block
+from ..options import Size
 from ..runtime import settings
 
 Image = Union[str, Path, bytes, np.ndarray]
-Size = Tuple[int, int]
 
 BATCH = 32
-"""Images of a list that are computed together."""
+"""Images per batch, if a sequence is given."""
 
 
 class Prediction(NamedTuple):
-    """What an image may show: index into the classes, its name, and how probable it is, 0 to 1."""
+    """A class that an image may show: its index, its name and its probability."""
 
     label: int
     name: str
@@ -32,9 +31,9 @@ class Prediction(NamedTuple):
 
 
 class Classifier:
-    """Says what images show; from `Classifier.load`.
+    """A classifier, made by `Classifier.load`.
 
-    May be called from several threads: images are prepared in parallel, and take turns in MXNet's network.
+    Several threads may call it: they prepare images in parallel and take turns in the network.
 
     Attributes
     ----------
@@ -49,34 +48,33 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Classifier:
-        """Load an export, or the network of a run.
+        """Load an export or the network of a run.
 
         Parameters
         ----------
         path : str or Path
-            The folder of an export, the folder of a run, or a parameter file in one.
+            Export folder, run folder, or a parameter file in a run folder.
         ctx : str
-            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``; for MXNet.
+            Device for MXNet: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
         engine : str
-            ``mxnet``, ``onnxruntime``, ``mxnet-int8``, ``onnxruntime-int8``, or ``auto``: the first of these
-            whose files are there.
+            Engine for an export, such as ``onnxruntime``; ``auto`` chooses the first one with files.
 
         Raises
         ------
         OptionError
-            For an engine that is unknown, or has no files there.
+            If the engine is unknown, or the export has no files for it.
         ExportError
-            When an export is damaged, incomplete, not for this version, or a detector's.
+            If the export is damaged, incomplete, of another version, or a detector.
         WeightsError
-            When a run is, or `path` is neither.
+            If the run is damaged, or `path` is neither an export nor a run.
         """
         context = settings.pick_context(ctx)
-        exported = load_export(Path(path), "classification", context, engine)
-        if exported:
-            part = exported.sidecar["input"]["central_part"]
-            return cls(exported.engine, exported.sidecar["classes"], exported.size, part)
+        export = load_export(Path(path), "classification", context, engine)
+        if export:
+            part = export.sidecar["input"]["central_part"]
+            return cls(export.engine, export.sidecar["classes"], export.size, part)
         net, spec = zoo.load_classifier(str(path), context)
-        block = inference_block(with_softmax(net), spec.size, context)
+        block = inference_block(_Softmax(net), spec.size, context)
         return cls(MXNetEngine(block, context), spec.classes, spec.size, spec.val_crop)
 
     @overload
@@ -90,14 +88,14 @@ class Classifier:
     def __call__(
         self, images: Union[Image, Sequence[Image]], top: int = 5
     ) -> Union[List[Prediction], List[List[Prediction]]]:
-        """Classify.
+        """Classify one image or several.
 
         Parameters
         ----------
         images : str, Path, bytes or numpy.ndarray, or a sequence of them
-            Image files, what is in them, or pixels as ``(height, width, 3)`` uint8 RGB.
+            Image files, their content, or pixels as ``(height, width, 3)`` uint8 RGB.
         top : int
-            Guesses given for each, at most.
+            Most predictions per image.
 
         Returns
         -------
@@ -107,15 +105,22 @@ class Classifier:
         Raises
         ------
         ImageError
-            For a file that cannot be read, or pixels in another form.
+            If a file cannot be read, or an array is not an image.
+
+        Examples
+        --------
+        >>> classifier = mnssd.Classifier.load("runs/flowers")      # doctest: +SKIP
+        >>> [(p.name, p.probability) for p in classifier("photo.jpg", top=2)]   # doctest: +SKIP
+        [('daisy', 0.91), ('tulip', 0.06)]
         """
         if isinstance(images, (str, Path, bytes, np.ndarray)):
             return self._classify([images], top)[0]
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [guesses for batch in batches for guesses in self._classify(batch, top)]
+        return [predictions for batch in batches for predictions in self._classify(batch, top)]
 
     def _classify(self, images: Sequence[Image], top: int) -> List[List[Prediction]]:
-        (probabilities,) = self._engine([prepare(image, self.size, self._part) for image in images])
+        pixels = [read_for_classifier(image, self.size, self._part) for image in images]
+        (probabilities,) = self._engine(pixels)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(0, top)]
         return [
             [Prediction(int(label), self.classes[label], float(row[label])) for label in labels]
@@ -123,24 +128,12 @@ class Classifier:
         ]
 
 
-def prepare(image: Image, size: Size, central_part: float) -> np.ndarray:
-    """An image as a classifier is shown it: pixels at the size of its input, uint8 RGB."""
-    if isinstance(image, np.ndarray):
-        pixels = reduce_pixels(image, size)
-    else:
-        pixels, _ = read_reduced(image, size)
-    return val_transform(pixels, size, central_part)
-
-
 class _Softmax(mx.gluon.HybridBlock):
+    """A classifier that returns probabilities instead of logits."""
+
     def __init__(self, net: Any) -> None:
         super().__init__(prefix="")
         self.net = net
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.softmax(self.net(x))
-
-
-def with_softmax(net: Any) -> Any:
-    """A block that answers probabilities where `net` answers logits; over the same parameters."""
-    return _Softmax(net)

@@ -1,9 +1,9 @@
-"""A trained or exported detector, ready to be called with images."""
+"""`Detector`: a trained or exported detector that is called with images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union, overload
+from typing import List, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 
@@ -13,70 +13,60 @@ from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
 from ..graph.inference import inference_block
-from ..options import unknown_name
+from ..options import Size, unknown_name
 from ..runtime import settings
+from . import DISPLAY_SCORE
 from .results import DetectionResult, select
 
 Image = Union[str, Path, bytes, np.ndarray]
 
-DISPLAY_SCORE = 0.5
-"""Detections below are not shown unless asked for; the network's own floor is `nn.ssd.SCORE_FLOOR`."""
-
 BATCH = 8
-"""Images of a list that are computed together."""
-
-
-class _Input(NamedTuple):
-    """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the image."""
-
-    pixels: np.ndarray
-    size: Tuple[int, int]
+"""Images per batch, if a sequence is given."""
 
 
 class Detector:
-    """Finds objects in images; from `Detector.load`.
+    """A detector, made by `Detector.load`.
 
-    May be called from several threads: images are prepared in parallel, and take turns in MXNet's network.
+    Several threads may call it: they prepare images in parallel and take turns in the network.
 
     Attributes
     ----------
     classes : tuple of str
-        Names; a detection's label is an index into them.
+        Names; the label of a detection is an index into them.
     size : (int, int)
         ``(width, height)`` of the network's input in pixels. Images of any size may be given.
     """
 
-    def __init__(self, engine: Engine, classes: Sequence[str], size: Tuple[int, int]) -> None:
+    def __init__(self, engine: Engine, classes: Sequence[str], size: Size) -> None:
         self.classes, self.size = tuple(classes), size
         self._engine = engine
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
-        """Load an export, or the network of a run.
+        """Load an export or the network of a run.
 
         Parameters
         ----------
         path : str or Path
-            The folder of an export, the folder of a run, or a parameter file in one.
+            Export folder, run folder, or a parameter file in a run folder.
         ctx : str
-            ``auto``, ``cpu``, ``gpu`` or ``gpu:N``; for MXNet.
+            Device for MXNet: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
         engine : str
-            ``mxnet``, ``onnxruntime``, ``mxnet-int8``, ``onnxruntime-int8``, or ``auto``: the first of these
-            whose files are there.
+            Engine for an export, such as ``onnxruntime``; ``auto`` chooses the first one with files.
 
         Raises
         ------
         OptionError
-            For an engine that is unknown, or has no files there.
+            If the engine is unknown, or the export has no files for it.
         ExportError
-            When an export is damaged, incomplete, not for this version, or a classifier's.
+            If the export is damaged, incomplete, of another version, or a classifier.
         WeightsError
-            When a run is, or `path` is neither.
+            If the run is damaged, or `path` is neither an export nor a run.
         """
         context = settings.pick_context(ctx)
-        exported = load_export(Path(path), "detection", context, engine)
-        if exported:
-            return cls(exported.engine, exported.sidecar["classes"], exported.size)
+        export = load_export(Path(path), "detection", context, engine)
+        if export:
+            return cls(export.engine, export.sidecar["classes"], export.size)
         net = zoo.load_detector(str(path), context)
         block = inference_block(net, net.size, context)
         return cls(MXNetEngine(block, context), net.classes, net.size)
@@ -109,21 +99,21 @@ class Detector:
         max_detections: int = -1,
         classes: Optional[Sequence[str]] = None,
     ) -> Union[DetectionResult, List[DetectionResult]]:
-        """Detect.
+        """Detect objects in one image or several.
 
         Parameters
         ----------
         images : str, Path, bytes or numpy.ndarray, or a sequence of them
-            Image files, what is in them, or pixels as ``(height, width, 3)`` uint8 RGB.
+            Image files, their content, or pixels as ``(height, width, 3)`` uint8 RGB.
         score : float
-            Detections with a lower score are left out.
+            Lowest score of a detection.
         iou : float, optional
-            Of two boxes of one class that overlap by more than this, only the better stays. Only lower values
-            than the network's own threshold (0.45 unless it was exported with another) change anything.
+            IoU threshold of a further non-maximum suppression within each class. Only values below the network's own
+            threshold (0.45 by default) have an effect.
         max_detections : int
-            The best of each image, at most so many; negative for all.
+            Most detections per image; negative for all.
         classes : sequence of str, optional
-            Names of those that are wanted; by default all.
+            Names of the classes to detect. Defaults to all.
 
         Returns
         -------
@@ -133,9 +123,16 @@ class Detector:
         Raises
         ------
         OptionError
-            For a class that the detector does not know.
+            If the detector does not have a class of `classes`.
         ImageError
-            For a file that cannot be read, or pixels in another form.
+            If a file cannot be read, or an array is not an image.
+
+        Examples
+        --------
+        >>> detector = mnssd.Detector.load("exports/shapes")        # doctest: +SKIP
+        >>> for detection in detector("photo.jpg", score=0.4):      # doctest: +SKIP
+        ...     print(detection.name, detection.score, detection.box)
+        star 0.98 (103.2, 41.0, 161.7, 99.4)
         """
         if isinstance(images, (str, Path, bytes, np.ndarray)):
             return self([images], score, iou, max_detections, classes)[0]
@@ -143,24 +140,24 @@ class Detector:
             if name not in self.classes:
                 raise OptionError(unknown_name("class", name, self.classes))
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        found = [one for batch in batches for one in self._detect(batch, score)]
+        results = [result for batch in batches for result in self._detect(batch, score)]
         if iou is None and max_detections < 0 and classes is None:
-            return found
-        return [select(one, classes, iou, max_detections) for one in found]
+            return results
+        return [select(result, classes, iou, max_detections) for result in results]
 
     def _detect(self, images: Sequence[Image], score: float) -> List[DetectionResult]:
-        inputs = [self._prepare(image) for image in images]
-        ids, scores, boxes = self._engine([prepared.pixels for prepared in inputs])
-        detections = [
-            to_detections(ids[i], scores[i], boxes[i], self.size, prepared.size, score)
-            for i, prepared in enumerate(inputs)
-        ]
-        return [
-            DetectionResult(one.boxes, one.labels, one.scores, self.classes, prepared.size)
-            for one, prepared in zip(detections, inputs)
-        ]
+        inputs = [self._read(image) for image in images]
+        outputs = self._engine([pixels for pixels, _ in inputs])
+        results = []
+        for (_, size), ids, scores, boxes in zip(inputs, *outputs):
+            detections = to_detections(ids, scores, boxes, self.size, size, score)
+            results.append(
+                DetectionResult(detections.boxes, detections.labels, detections.scores, self.classes, size)
+            )
+        return results
 
-    def _prepare(self, image: Image) -> _Input:
-        if not isinstance(image, np.ndarray):
-            return _Input(*read_for_network(image, self.size))
-        return _Input(shrink_for_network(image, self.size), (image.shape[1], image.shape[0]))
+    def _read(self, image: Image) -> Tuple[np.ndarray, Size]:
+        """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the image."""
+        if isinstance(image, np.ndarray):
+            return shrink_for_network(image, self.size), (image.shape[1], image.shape[0])
+        return read_for_network(image, self.size)

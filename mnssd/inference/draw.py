@@ -1,4 +1,4 @@
-"""Labelled boxes on an image."""
+"""Drawing of labeled boxes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Color = Tuple[int, int, int]
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-# In pixels, of images by the geometric mean of their sides.
 LINE_SHARE, TEXT_SHARE = 1 / 200, 1 / 34
-LEAST_TEXT = 8
-"""Smaller text cannot be read, and is left out."""
+"""Line width and text height relative to the geometric mean of the image's sides."""
+
+MIN_TEXT = 8
+"""Text height in pixels below which labels are omitted as illegible."""
 
 
 class _Label(NamedTuple):
-    """Text in a filled rectangle; all in pixels but the font's scale. `margin` goes round the text."""
+    """Text in a filled rectangle with a `margin` around it; in pixels, except for the font's `scale`."""
 
     left: int
     top: int
@@ -32,7 +33,7 @@ class _Label(NamedTuple):
     scale: float
     color: Color
 
-    def covers(self, other: _Label) -> bool:
+    def overlaps(self, other: _Label) -> bool:
         """Whether the rectangles overlap."""
         return (
             abs(2 * (self.left - other.left) + self.width - other.width) < self.width + other.width
@@ -46,11 +47,11 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
     Parameters
     ----------
     image : numpy.ndarray
-        ``(height, width, 3)`` RGB uint8; it is not changed.
+        ``(height, width, 3)`` RGB uint8; not modified.
     detections : Detections
-        Boxes in pixels of `image`. The best are drawn last, over the others.
+        Boxes in pixels of `image`. Detections with higher scores are drawn over others.
     classes : sequence of str
-        Names. Letters beyond ASCII come out as ``?``: OpenCV's fonts have none.
+        Names. OpenCV's fonts draw characters outside ASCII as ``?``.
 
     Returns
     -------
@@ -67,21 +68,21 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
     for i in best_first[::-1]:
         cv2.rectangle(canvas, boxes[i][0], boxes[i][1], colors[i], line)
     labels: List[_Label] = []
-    for i in best_first:  # the best choose their place first
+    for i in best_first:  # the best detections choose their place first
         text = f"{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
-        scale = _text_scale(text, max(LEAST_TEXT + 4, mean_side * TEXT_SHARE), width, height)
+        scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
         if scale:
             labels.append(_place(text, scale, colors[i], boxes[i], (width, height), line, labels))
     for label in labels[::-1]:
-        _write(canvas, label)
+        _draw_label(canvas, label)
     return canvas
 
 
 def class_color(label: int) -> Color:
-    """The RGB colour of a class.
+    """RGB color of a class.
 
-    Hues go round the colour circle in steps of the golden section, which sets neighbouring labels far apart
-    and never comes back to a hue; brightness takes turns, since the eye tells few hues apart.
+    Steps of the golden section around the color circle put neighboring labels far apart and never repeat a hue; the
+    brightness alternates because the eye distinguishes few hues.
     """
     saturation, value = ((0.85, 0.95), (0.65, 1.0), (0.9, 0.82))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb((0.36 + label * 0.618034) % 1, saturation, value)
@@ -89,18 +90,18 @@ def class_color(label: int) -> Color:
 
 
 def _corners(box: np.ndarray, width: int, height: int) -> Tuple[Tuple[int, int], Tuple[int, int]]:
-    """Top left and bottom right pixel, inside the image."""
+    """Top left and bottom right pixel, clipped to the image."""
     x = np.clip(np.rint(box[0::2]), 0, width - 1).astype(int)
     y = np.clip(np.rint(box[1::2]), 0, height - 1).astype(int)
     return (int(x[0]), int(y[0])), (int(x[1]), int(y[1]))
 
 
 def _text_scale(text: str, wanted: float, width: int, height: int) -> float:
-    """OpenCV's font scale for letters of `wanted` pixels, or as many as fit; 0 when too few do."""
+    """OpenCV's font scale for text `wanted` pixels high, or as high as fits; 0 if that is illegible."""
     (full_width, full_height), _ = cv2.getTextSize(text, FONT, 1.0, 1)
-    # Beside the text stand margins of a third of its height.
-    letters = min(wanted, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
-    return letters / full_height if letters >= LEAST_TEXT else 0.0
+    # The margins are a third of the text height.
+    text_height = min(wanted, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
+    return text_height / full_height if text_height >= MIN_TEXT else 0.0
 
 
 def _place(
@@ -112,29 +113,29 @@ def _place(
     line: int,
     placed: Sequence[_Label],
 ) -> _Label:
-    """The label above the box, inside at its top, below, or inside at its bottom; flush left or flush right.
+    """The label above the box, inside at its top, below, or inside at its bottom; flush left or right.
 
-    The first place that is in the image and that no other label covers; else the first in the image.
+    The first of these places that is in the image and free of other labels; else the first in the image.
     """
     (left, top), (right, bottom) = corners
     (text_width, text_height), descent = cv2.getTextSize(text, FONT, scale, _stroke(scale))
     margin = max(1, text_height // 3)
     width, height = text_width + 2 * margin, text_height + max(descent, margin) + margin
-    half = line // 2  # the box's line is drawn around its edge
+    half = line // 2  # the line is centered on the edge of the box
     places = []
     for x in (left - half, right + half + 1 - width):
         for y in (top - half - height, top - half, bottom + half + 1, bottom + half + 1 - height):
             if 0 <= y <= size[1] - height:
                 x = max(0, min(x, size[0] - width))
                 places.append(_Label(x, y, width, height, margin, text, scale, color))
-    if not places:  # a box as high as the image, nearly
+    if not places:  # the box is nearly as high as the image
         x, y = max(0, min(left, size[0] - width)), max(0, min(top, size[1] - height))
         places.append(_Label(x, y, width, height, margin, text, scale, color))
-    return next((a for a in places if not any(a.covers(b) for b in placed)), places[0])
+    return next((a for a in places if not any(a.overlaps(b) for b in placed)), places[0])
 
 
-def _write(canvas: np.ndarray, label: _Label) -> None:
-    """The text in black or white, whichever is seen better, on the class's colour."""
+def _draw_label(canvas: np.ndarray, label: _Label) -> None:
+    """Text in black or white, whichever contrasts with the color of the class."""
     left, top, margin, color = label.left, label.top, label.margin, label.color
     cv2.rectangle(canvas, (left, top), (left + label.width - 1, top + label.height - 1), color, cv2.FILLED)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140  # luma of ITU-R BT.601

@@ -1,7 +1,7 @@
 """Running a detector over a dataset.
 
-Images are read in threads while the network computes: MXNet returns at once from launching a batch, so
-the next one is launched before the results of the last are fetched.
+Worker threads read images while the network computes. MXNet launches a batch asynchronously, so the next batch is
+launched before the results of the last are fetched.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..metrics.voc import VOCMetric, VOCResult
+from ..options import Size
 
-Size = Tuple[int, int]
-
-# Images read ahead of the network, in batches: one that computes, one that is ready.
 _BATCHES_AHEAD = 2
+"""Batches of images read ahead of the network: one that it computes, one that is ready."""
 
 
 class Skipped(NamedTuple):
-    """A sample whose image could not be read, and why."""
+    """A sample whose image could not be read, and the reason."""
 
     sample: Sample
     reason: str
 
 
-class _Prepared(NamedTuple):
-    """An image at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of its file."""
+class _Image(NamedTuple):
+    """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the file."""
 
     sample: Sample
     pixels: np.ndarray
     size: Size
 
 
-class _Failed(NamedTuple):
+class _Unreadable(NamedTuple):
     sample: Sample
     error: ImageError
 
 
-class _Launched(NamedTuple):
-    """A batch and the network's answer to come: ``(B, K, 1)``, ``(B, K, 1)`` and ``(B, K, 4)``."""
+class _Batch(NamedTuple):
+    """A launched batch and its outputs, still computing: ``(B, K, 1)``, ``(B, K, 1)`` and ``(B, K, 4)``."""
 
-    batch: List[_Prepared]
+    images: List[_Image]
     ids: mx.nd.NDArray
     scores: mx.nd.NDArray
     boxes: mx.nd.NDArray
@@ -66,58 +65,62 @@ def predict(
     on_bad_image: str = "raise",
     skipped: Optional[List[Skipped]] = None,
 ) -> Iterator[Tuple[Sample, Detections]]:
-    """Detect in each sample's image.
+    """Detect objects in the image of each sample.
 
     Parameters
     ----------
     net : mnssd.nn.SSD
-        It is fused for inference first, with the weights it then has. Anything else with its ``size`` and
-        its answer to a batch is run as it is.
+        Optimized for inference with its current weights. Any other callable with a ``size`` and the same outputs is
+        called unchanged.
     samples : iterable of Sample
         Only their image files are used.
     batch_size : int
-        Images computed together; it does not change the result. The last batch may be smaller.
+        Images per batch; does not change the result.
     workers : int
-        Threads that read images; 0 reads in this one.
+        Threads that read images; 0 reads in the calling thread.
     ctx : mxnet.Context, optional
-        Where `net` lives; by default where its parameters are.
+        Device of `net`. Defaults to that of its parameters.
     on_bad_image : str
-        ``'raise'``, or ``'skip'`` images that cannot be read: they are then missing from what comes out.
+        ``'raise'``, or ``'skip'`` to omit images that cannot be read.
     skipped : list, optional
-        `Skipped` ones are appended here.
+        Receives a `Skipped` for each omitted sample.
 
     Yields
     ------
     (Sample, Detections)
-        In the order of `samples`. Boxes are float32 in pixels of the image as it was read, whatever size
-        its annotation states, counted from 0 and clipped to the image; best score first.
+        In the order of `samples`. Boxes are float32 in pixels of the image file, whatever size its annotation states,
+        counted from 0 and clipped to the image; best score first.
 
     Raises
     ------
     ImageError
-        Naming the image that cannot be read, unless `on_bad_image` is ``'skip'``.
+        If an image cannot be read, unless `on_bad_image` is ``'skip'``.
+    OptionError
+        If an argument is out of range.
     """
     if batch_size < 1 or workers < 0:
-        raise OptionError(f"batch size is at least 1 and workers at least 0, not {batch_size} and {workers}")
+        raise OptionError(
+            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
+        )
     if on_bad_image not in ("raise", "skip"):
-        raise OptionError(f"on_bad_image is 'raise' or 'skip', not {on_bad_image!r}")
-    ctx = ctx or _context_of(net)
-    prepare = partial(_prepare, size=net.size)
-    images = prefetch(prepare, samples, workers, _BATCHES_AHEAD * batch_size)
-    good = _without_bad(images, on_bad_image == "raise", [] if skipped is None else skipped)
-    answer = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
-    launched: Optional[_Launched] = None
+        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
+    ctx = ctx or _context(net)
+    read = prefetch(partial(_read, size=net.size), samples, workers, _BATCHES_AHEAD * batch_size)
+    images = _readable(read, on_bad_image == "raise", [] if skipped is None else skipped)
+    block = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
+    previous: Optional[_Batch] = None
     try:
         while True:
-            batch = list(islice(good, batch_size))
-            launching = _launch(answer, batch, ctx) if batch else None
-            if launched:
-                yield from _fetch(launched, net.size)
-            if launching is None:
+            batch = list(islice(images, batch_size))
+            launched = _launch(block, batch, ctx) if batch else None
+            if previous:
+                yield from _fetch(previous, net.size)
+            if launched is None:
                 return
-            launched = launching
+            previous = launched
     finally:
-        del answer
+        read.close()
+        del block
         free_dropped_blocks()
 
 
@@ -133,7 +136,7 @@ def evaluate(
     skipped: Optional[List[Skipped]] = None,
     watch: Optional[Callable[[Sample, Detections], object]] = None,
 ) -> VOCResult:
-    """Measure a detector on a dataset.
+    """Evaluate a detector on a dataset.
 
     Parameters
     ----------
@@ -141,47 +144,47 @@ def evaluate(
         Its ``classes`` must be those of the dataset.
     dataset : Dataset
     metric, iou_threshold
-        As for `VOCMetric`.
+        See `VOCMetric`.
     batch_size, workers, ctx, on_bad_image, skipped
-        As for `predict`. Skipped images are not measured, neither their objects.
+        See `predict`. Objects of skipped images do not count.
     watch : callable, optional
-        Called with each sample and its detections, as for a progress bar or to store them.
+        Called with each sample and its detections, for example to update a progress bar.
 
     Raises
     ------
     DataError
-        When the classes differ; and as `predict` and `VOCMetric.add`.
+        If the classes differ; further errors as `predict` and `VOCMetric.add`.
     """
     if tuple(net.classes) != tuple(dataset.classes):
         raise DataError(
-            f"{dataset.name} was opened with the classes {', '.join(dataset.classes)}, but the detector "
-            f"knows {', '.join(net.classes)}; open the dataset with those of the detector"
+            f"{dataset.name}: opened with the classes {', '.join(dataset.classes)}, but those of the detector are "
+            f"{', '.join(net.classes)}; open the dataset with the detector's classes"
         )
-    measuring = VOCMetric(dataset.classes, metric, iou_threshold)
+    voc = VOCMetric(dataset.classes, metric, iou_threshold)
     for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped):
-        measuring.add(detections, sample)
+        voc.add(detections, sample)
         if watch:
             watch(sample, detections)
-    return measuring.result()
+    return voc.result()
 
 
-def _context_of(net: Any) -> mx.Context:
+def _context(net: Any) -> mx.Context:
     parameters = net.collect_params().values()
     return next((parameter.list_ctx()[0] for parameter in parameters), mx.cpu())
 
 
-def _prepare(sample: Sample, size: Size) -> Union[_Prepared, _Failed]:
+def _read(sample: Sample, size: Size) -> Union[_Image, _Unreadable]:
     try:
-        return _Prepared(sample, *read_for_network(sample.image_path, size))
+        return _Image(sample, *read_for_network(sample.image_path, size))
     except ImageError as error:
-        return _Failed(sample, error)
+        return _Unreadable(sample, error)
 
 
-def _without_bad(
-    images: Iterable[Union[_Prepared, _Failed]], refuse: bool, skipped: List[Skipped]
-) -> Iterator[_Prepared]:
+def _readable(
+    images: Iterable[Union[_Image, _Unreadable]], refuse: bool, skipped: List[Skipped]
+) -> Iterator[_Image]:
     for image in images:
-        if isinstance(image, _Prepared):
+        if isinstance(image, _Image):
             yield image
         elif refuse:
             raise image.error
@@ -189,15 +192,15 @@ def _without_bad(
             skipped.append(Skipped(image.sample, str(image.error)))
 
 
-def _launch(answer: Any, batch: List[_Prepared], ctx: mx.Context) -> _Launched:
+def _launch(block: Any, images: List[_Image], ctx: mx.Context) -> _Batch:
     """Start the network on a batch, without waiting for it."""
-    data = mx.nd.array(to_network_input([image.pixels for image in batch]), ctx=ctx)
-    ids, scores, boxes = answer(data)
-    return _Launched(batch, ids, scores, boxes)
+    x = mx.nd.array(to_network_input([image.pixels for image in images]), ctx=ctx)
+    ids, scores, boxes = block(x)
+    return _Batch(images, ids, scores, boxes)
 
 
-def _fetch(launched: _Launched, net_size: Size) -> Iterator[Tuple[Sample, Detections]]:
-    """Wait for a batch and bring its boxes to the pixels of their images."""
-    ids, scores, boxes = (array.asnumpy() for array in (launched.ids, launched.scores, launched.boxes))
-    for image, its_ids, its_scores, its_boxes in zip(launched.batch, ids, scores, boxes):
-        yield image.sample, to_detections(its_ids, its_scores, its_boxes, net_size, image.size)
+def _fetch(batch: _Batch, net_size: Size) -> Iterator[Tuple[Sample, Detections]]:
+    """Wait for a batch and scale its boxes to the pixels of their images."""
+    outputs = (array.asnumpy() for array in (batch.ids, batch.scores, batch.boxes))
+    for image, ids, scores, boxes in zip(batch.images, *outputs):
+        yield image.sample, to_detections(ids, scores, boxes, net_size, image.size)

@@ -1,4 +1,4 @@
-"""What a `Detector` gives back: detections that know their image, their names, and their formats."""
+"""Results of a `Detector`: detections with class names, and their conversion to other formats."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 from ..boxes import iou as box_iou
 from ..data.annotations.voc_xml import annotation_text
 from ..data.sample import Detections
-
-Size = Tuple[int, int]
+from ..options import Size
 
 
 class Detection(NamedTuple):
-    """One detection: class name, score 0 to 1, and xmin, ymin, xmax, ymax as in `DetectionResult.boxes`."""
+    """A detection: class name, score from 0 to 1, and xmin, ymin, xmax, ymax as in `DetectionResult.boxes`."""
 
     name: str
     score: float
@@ -24,16 +23,23 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult(Detections):
-    """What a detector found in one image, best score first; going over it gives each `Detection`.
+    """Detections in one image, best score first. Iterating yields each `Detection`.
 
     Attributes
     ----------
     boxes, labels, scores : numpy.ndarray
-        As in `Detections`: boxes ``(N, 4)`` xmin, ymin, xmax, ymax in pixels of the image, from 0.
+        See `Detections`: boxes ``(N, 4)`` xmin, ymin, xmax, ymax in pixels of the image, counted from 0.
     classes : tuple of str
-        All that the detector knows; a label is an index into them.
+        All classes of the detector; a label is an index into them.
     size : (int, int)
         ``(width, height)`` of the image.
+
+    Examples
+    --------
+    >>> result = detector("photo.jpg")             # doctest: +SKIP
+    >>> result                                     # doctest: +SKIP
+    2 detections: star 0.98, ring 0.71
+    >>> result.draw(image)                         # doctest: +SKIP
     """
 
     classes: Tuple[str, ...]
@@ -50,12 +56,13 @@ class DetectionResult(Detections):
             yield Detection(name, float(score), (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {score:.2f}" for name, score, _ in self)
-        return f"{len(self)} found" + (f": {shown}" if shown else "")
+        listed = ", ".join(f"{name} {score:.2f}" for name, score, _ in self)
+        count = f"{len(self)} detection{'' if len(self) == 1 else 's'}"
+        return f"{count}: {listed}" if listed else count
 
     @property
     def names(self) -> List[str]:
-        """The class of each."""
+        """Class name of each detection."""
         return [self.classes[label] for label in self.labels]
 
     def to_dict(self) -> Dict[str, Any]:
@@ -67,20 +74,19 @@ class DetectionResult(Detections):
         return {"width": self.size[0], "height": self.size[1], "detections": detections}
 
     def to_coco(self, image_id: Any, categories: Optional[Mapping[str, int]] = None) -> List[Dict[str, Any]]:
-        """Rows of a COCO results file.
+        """Entries of a COCO results file.
 
         Parameters
         ----------
         image_id : int or str
-            The image's in the COCO file.
+            Id of the image in the COCO file.
         categories : mapping of str to int, optional
-            Ids of the classes there; by default 1 for the first class, and so on.
+            Ids of the classes in the COCO file. Defaults to 1 for the first class, and so on.
 
         Returns
         -------
         list of dict
-            ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. A box of the columns 3
-            to 7 is 5 pixels wide.
+            ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``; see `coco_box`.
         """
         ids = categories or {name: index + 1 for index, name in enumerate(self.classes)}
         return [
@@ -94,35 +100,36 @@ class DetectionResult(Detections):
         ]
 
     def to_voc(self, file_name: str) -> str:
-        """An annotation in Pascal VOC's XML, to be corrected by hand: whole pixels, counted from 1."""
+        """Pascal VOC annotation (XML) as a start for manual labeling: whole pixels, counted from 1."""
         return annotation_text(file_name, self.size, self.names, np.rint(self.boxes))
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the image's pixels, ``(height, width, 3)`` RGB uint8, with the labelled boxes."""
+        """A copy of the image, ``(height, width, 3)`` RGB uint8, with labeled boxes."""
         from .draw import draw
 
         return draw(image, self, self.classes)
 
 
 def coco_box(box: Sequence[float]) -> List[float]:
-    """xmin, ymin, xmax, ymax as x, y, width, height: the columns 3 to 7 are 5 pixels wide."""
+    """x, y, width, height of a box xmin, ymin, xmax, ymax; a box of columns 3 to 7 is 5 pixels wide."""
     left, top, right, bottom = (round(edge, 3) for edge in box)
     return [left, top, round(right - left + 1, 3), round(bottom - top + 1, 3)]
 
 
 def select(
-    found: DetectionResult, wanted: Optional[Sequence[str]], iou: Optional[float], most: int
+    result: DetectionResult, classes: Optional[Sequence[str]], iou: Optional[float], max_detections: int
 ) -> DetectionResult:
-    """Those of the `wanted` classes, with fewer overlaps, and at most so many; see `Detector.__call__`."""
-    rows = np.arange(len(found))
-    if wanted is not None:
-        rows = rows[[name in wanted for name in found.names]]
+    """The result with some detections dropped; arguments as of `Detector.__call__`."""
+    rows = np.arange(len(result))
+    if classes is not None:
+        rows = rows[[name in classes for name in result.names]]
     if iou is not None:
         kept: List[int] = []
         for row in rows:
-            rivals = found.boxes[[k for k in kept if found.labels[k] == found.labels[row]]]
-            if (box_iou(found.boxes[row], rivals) <= iou).all():
+            rivals = result.boxes[[k for k in kept if result.labels[k] == result.labels[row]]]
+            if (box_iou(result.boxes[row], rivals) <= iou).all():
                 kept.append(int(row))
         rows = np.array(kept, int)
-    rows = rows[:most] if most >= 0 else rows
-    return replace(found, boxes=found.boxes[rows], labels=found.labels[rows], scores=found.scores[rows])
+    rows = rows[:max_detections] if max_detections >= 0 else rows
+    boxes, labels, scores = result.boxes[rows], result.labels[rows], result.scores[rows]
+    return replace(result, boxes=boxes, labels=labels, scores=scores)

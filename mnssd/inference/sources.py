@@ -1,6 +1,6 @@
-"""What is to be looked at: image files, folders of them, patterns, video files, cameras; one by one.
+"""Inputs of `mnssd detect`: image files, folders, patterns, videos and cameras, as a stream of frames.
 
-Nothing is opened before its turn, and nothing is kept after it, so any number will do.
+Each is opened when its turn comes and then released, so their number is unlimited.
 """
 
 from __future__ import annotations
@@ -15,47 +15,50 @@ import numpy as np
 
 from ..data.image import IMAGE_ENDINGS
 from ..errors import MnssdError, OptionError
+from ..options import Size
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 CAMERA = "camera:"
-"""Followed by its number."""
+"""Prefix of a camera's number."""
+
+DEFAULT_FPS = 25.0
 
 
 class Frame(NamedTuple):
-    """One image, or one frame.
+    """An image file, or one frame of a video or camera.
 
     Attributes
     ----------
     name : str
-        The path as given, or found.
+        Path of the image or video, or the camera as given.
     image : str or numpy.ndarray
-        The path of an image file; or a frame's pixels, ``(height, width, 3)`` uint8 RGB.
-    frame : int or None
-        Of a video or a camera, from 0.
-    rate : float
-        Frames a second of the video; 0 where that is not known, and for images.
+        Path of an image file, or the pixels of a frame, ``(height, width, 3)`` uint8 RGB.
+    index : int or None
+        Number of the frame, from 0; None for an image file.
+    fps : float
+        Frames per second of the video; 0 if unknown, and for images.
     """
 
     name: str
-    picture: Union[str, np.ndarray]
-    frame: Optional[int] = None
-    rate: float = 0.0
+    image: Union[str, np.ndarray]
+    index: Optional[int] = None
+    fps: float = 0.0
 
-    def key(self) -> Dict[str, Union[str, int]]:
-        """What tells it from others, for a report."""
-        return {"image": self.name} if self.frame is None else {"image": self.name, "frame": self.frame}
+    def as_dict(self) -> Dict[str, Union[str, int]]:
+        """``{"image"}``, and ``"frame"`` for a frame."""
+        return {"image": self.name} if self.index is None else {"image": self.name, "frame": self.index}
 
 
-class Unreadable(NamedTuple):
-    """A video that gave nothing, and why."""
+class UnreadableVideo(NamedTuple):
+    """A video without a readable frame, and the error message."""
 
     name: str
     error: str
 
 
-def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, Unreadable]]:
-    """Every image and frame, in an order that stays the same as long as the files do.
+def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, UnreadableVideo]]:
+    """All images and frames, in an order that depends on the file names only.
 
     Parameters
     ----------
@@ -64,47 +67,47 @@ def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, Unreadable]]:
 
     Yields
     ------
-    Frame or Unreadable
-        The latter for a video that cannot be opened; the others go on.
+    Frame or UnreadableVideo
+        The latter for a video that cannot be read; the following inputs are still read.
 
     Raises
     ------
     OptionError
-        For a folder or a pattern in which there is nothing, and a camera that is not there.
+        If a folder or pattern matches nothing, or a camera does not exist.
     """
-    for path in (path for given in inputs for path in _expand(given)):
+    for path in (path for entry in inputs for path in _expand(entry)):
         if path.startswith(CAMERA):
-            yield from _frames(path, _open_camera(path))
+            yield from _video_frames(path, _open_camera(path))
         elif path.lower().endswith(VIDEO_ENDINGS):
             video = cv2.VideoCapture(path) if os.path.isfile(path) else None
             if video is None or not video.isOpened():
-                yield Unreadable(path, f"{path} cannot be opened as a video; is it one, and is it whole?")
+                yield UnreadableVideo(path, f"{path}: cannot be opened as a video; check that the file is complete")
             else:
-                yield from _frames(path, video)
+                yield from _video_frames(path, video)
         else:
             yield Frame(path, path)
 
 
-def _expand(given: str) -> Iterator[str]:
-    if os.path.isdir(given):
-        yield from _found(_walk(given), f"{given}: no image or video in this folder")
-    elif not os.path.exists(given) and glob.has_magic(given):
-        yield from _found(iter(sorted(glob.glob(given, recursive=True))), f"{given}: fits no file")
+def _expand(entry: str) -> Iterator[str]:
+    if os.path.isdir(entry):
+        yield from _require_one(_walk(entry), f"{entry}: no image or video in this folder")
+    elif not os.path.exists(entry) and glob.has_magic(entry):
+        yield from _require_one(iter(sorted(glob.glob(entry, recursive=True))), f"{entry}: matches no file")
     else:
-        yield given
+        yield entry
 
 
-def _found(paths: Iterator[str], otherwise: str) -> Iterator[str]:
+def _require_one(paths: Iterator[str], message: str) -> Iterator[str]:
     count = 0
     for path in paths:
         count += 1
         yield path
     if not count:
-        raise OptionError(otherwise)
+        raise OptionError(message)
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Folder by folder, names in order; links to folders are not followed, which might go round."""
+    """Images and videos below a folder, sorted; links to folders are not followed, as they may form loops."""
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
@@ -115,54 +118,59 @@ def _walk(folder: str) -> Iterator[str]:
 def _open_camera(path: str) -> cv2.VideoCapture:
     number = path[len(CAMERA) :]
     if not number.isdigit():
-        raise OptionError(f"{path}: a camera is called camera:0, camera:1, ...")
+        raise OptionError(f"{path}: expected camera:0, camera:1, ...")
     camera = cv2.VideoCapture(int(number))
     if not camera.isOpened():
-        raise OptionError(f"{path}: there is no such camera, or it is in use")
+        raise OptionError(f"{path}: no such camera, or it is in use")
     return camera
 
 
-def _frames(path: str, video: cv2.VideoCapture) -> Iterator[Union[Frame, Unreadable]]:
-    rate, number = float(video.get(cv2.CAP_PROP_FPS)), 0
+def _video_frames(path: str, video: cv2.VideoCapture) -> Iterator[Union[Frame, UnreadableVideo]]:
+    fps, index = float(video.get(cv2.CAP_PROP_FPS)), 0
     try:
         while True:
-            there, frame = video.read()
-            if not there:
+            success, pixels = video.read()
+            if not success:
                 break
-            yield Frame(path, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), number, rate)
-            number += 1
+            yield Frame(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), index, fps)
+            index += 1
     finally:
         video.release()
-    if not number:
-        yield Unreadable(path, f"{path} has no frame that can be read; is it whole?")
+    if not index:
+        yield UnreadableVideo(path, f"{path}: no readable frame; check that the file is complete")
 
 
-class VideoFile:
-    """A video that is written frame by frame.
+class VideoWriter:
+    """Writes a video frame by frame.
 
     Parameters
     ----------
     path : Path
         Ending in ``.mp4``.
     size : (int, int)
-        ``(width, height)`` of every frame.
-    rate : float
-        Frames a second; 25 where it is 0.
+        ``(width, height)`` of the frames.
+    fps : float
+        Frames per second; `DEFAULT_FPS` if 0.
+
+    Raises
+    ------
+    MnssdError
+        If the file cannot be written.
     """
 
-    def __init__(self, path: Path, size: Sequence[int], rate: float) -> None:
+    def __init__(self, path: Path, size: Size, fps: float) -> None:
         code = cv2.VideoWriter.fourcc(*"mp4v")
         self._size = (int(size[0]), int(size[1]))
-        self._writer = cv2.VideoWriter(str(path), code, rate or 25.0, self._size)
+        self._writer = cv2.VideoWriter(str(path), code, fps or DEFAULT_FPS, self._size)
         if not self._writer.isOpened():
-            raise MnssdError(f"{path} cannot be written; is the folder writable? Else leave --output out")
+            raise MnssdError(f"{path}: cannot be written; check that the folder is writable, or omit --output")
 
     def add(self, frame: np.ndarray) -> None:
-        """``(height, width, 3)`` uint8 RGB; of another size, as cameras may turn, it is resized."""
+        """Append ``(height, width, 3)`` uint8 RGB; a frame of another size, as from a turned camera, is resized."""
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Finish the file."""
         self._writer.release()

@@ -16,7 +16,7 @@ from mxnet.gluon.block import HybridBlock
 from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.compress.cost import count_block, count_json
-from mnssd.export.detector import export_detector
+from mnssd.export.write import export_network
 
 # The Gluon zoo's, in millions: parameters, multiply-adds at 224.
 ZOO: Dict[str, Tuple[float, float]] = {
@@ -261,7 +261,7 @@ def test_markdown(capfd: pytest.CaptureFixture) -> None:
 def test_runs_exports_and_symbol_files(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     net, spec = make_net()
     run = write_run(tmp_path / "run", net, spec)
-    exported = export_detector(net, tmp_path / "export", write_images(tmp_path, 1), "pets", spec)
+    exported = export_network(net, spec, tmp_path / "export", write_images(tmp_path, 1), "pets")
     capfd.readouterr()
     of_run = json.loads(printed(capfd, str(run), "--json"))
     of_export = json.loads(printed(capfd, str(tmp_path / "export"), "--json"))

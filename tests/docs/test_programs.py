@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from helpers.detectors import CLASSES, SIZE, make_image, make_net, write_image, write_images, write_run
 
-from mnssd.export.detector import export_detector
-from mnssd.export.options import Formats
+from mnssd.export.options import ExportOptions
+from mnssd.export.write import export_network
 from mnssd.inference.detector import Detector
 
 
@@ -30,13 +30,13 @@ def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder of exports of one network, a folder each: ``plain`` has both formats."""
     folder = tmp_path_factory.mktemp("exports")
     net, spec = make_net()
-    for name, formats in (
-        ("plain", Formats(("symbol", "onnx"))),
-        ("pixels", Formats(("onnx",), pixels=True)),
-        ("raw", Formats(("onnx",), raw_heads=True)),
-        ("small", Formats(("int8",))),
+    for name, options in (
+        ("plain", ExportOptions(("symbol", "onnx"))),
+        ("pixels", ExportOptions(("onnx",), pixels=True)),
+        ("raw", ExportOptions(("onnx",), raw_heads=True)),
+        ("small", ExportOptions(("int8",))),
     ):
-        export_detector(net, folder / name, images, name, spec, formats)
+        export_network(net, spec, folder / name, images, name, options)
     write_run(folder / "run", net, spec)
     return folder
 

@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 
 from mnssd import zoo
+from mnssd.export.detector import ExportedDetector
+from mnssd.export.options import ExportOptions
 from mnssd.runtime.settings import wait_all
 
 CLASSES = ("cat", "dog", "cow")
@@ -36,6 +38,11 @@ def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") ->
         bias[:, 0] += 2  # most of an image is background
         final.bias.set_data(mx.nd.array(bias.reshape(-1)))
     return net, spec
+
+
+def inference_graph(net: Any, spec: Any, raw_heads: bool = False) -> Tuple[Any, Any]:
+    """The folded graph of a detector and its arrays, as exports start from them."""
+    return ExportedDetector(net, spec, ExportOptions(), []).graph(raw_heads)
 
 
 def make_image(seed: int, width: int = 200, height: int = 150) -> np.ndarray:

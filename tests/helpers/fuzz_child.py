@@ -19,14 +19,14 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
     """By kind: what the product does first with such a file."""
     from mnssd.runtime import settings
 
-    settings.suit_single_images()
+    settings.use_synchronous_engine()
 
     import numpy as np
 
     from mnssd import zoo
     from mnssd.export.sidecar import describe_file
     from mnssd.inference.detector import Detector
-    from mnssd.inference.output import Lines
+    from mnssd.inference.output import JsonLines
     from mnssd.train.checkpoint import read_checkpoint
     from mnssd.train.options import DetectionTraining
     from mnssd.train.recipes import read_recipe
@@ -54,7 +54,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
         "state_dict": lambda path: read_state_dict(str(path)),
         "recipe": lambda path: read_recipe(str(path), DetectionTraining),
         "config": lambda path: zoo.load_detector(str(path.parent)),
-        "lines": lambda path: Lines(str(path), True).close(),
+        "lines": lambda path: JsonLines(str(path), True).close(),
         "sidecar": export("", "auto"),
         "symbol": export("symbol", "mxnet"),
         "symbol params": export("params", "mxnet"),

@@ -1,0 +1,154 @@
+"""Exporting a network: files in one or more formats, each checked against the network, and their description."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+
+import mxnet as mx
+
+from .. import __version__
+from ..errors import ExportError, OptionError
+from ..files import atomic_folder
+from ..zoo import ClassifierSpec, DetectorSpec
+from .classifier import ExportedClassifier
+from .detector import ExportedDetector
+from .formats import ExportFormat, export_formats
+from .network import ExportedNetwork, Image
+from .options import ExportOptions
+from .parity import ParityResult, run_checks
+from .quantization_check import QuantizationCheck
+from .sidecar import FORMAT, SCHEMA_VERSION, describe_file, find_sidecars, read_sidecar, write_sidecar
+
+PathLike = Union[str, Path]
+Progress = Optional[Callable[[int], Any]]
+
+
+class Exported(NamedTuple):
+    """Paths of the files, the content of the sidecar, and the parity check of each engine."""
+
+    paths: List[Path]
+    sidecar: Dict[str, Any]
+    parity: Mapping[str, ParityResult]
+
+
+def export_network(
+    net: Any,
+    spec: Union[DetectorSpec, ClassifierSpec],
+    folder: PathLike,
+    images: Sequence[Image],
+    name: str = "",
+    options: Optional[ExportOptions] = None,
+    calibration_images: Sequence[Image] = (),
+    progress: Progress = None,
+) -> Exported:
+    """Export a detector or classifier: one or more formats and their description, ``NAME.json``.
+
+    Every file is loaded back and compared with `net` on `images`. The folder appears only if all formats pass.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.HybridBlock
+        With its weights; a `mnssd.nn.SSD` for a `DetectorSpec`.
+    spec : DetectorSpec or ClassifierSpec
+        Structure of `net`; stored in the description.
+    folder : str or Path
+        Created; an earlier export there is replaced.
+    images : sequence of str, Path, bytes or numpy.ndarray
+        Images for the parity check: files, their content, or ``(height, width, 3)`` uint8 RGB.
+    name : str
+        Start of the file names. Defaults to ``detector`` or ``classifier``.
+    options : ExportOptions, optional
+        Formats and their options. Defaults to MXNet's symbol files.
+    calibration_images : sequence of str, Path, bytes or numpy.ndarray
+        Images that choose the ranges of 8-bit integers. Defaults to `images`.
+    progress : callable, optional
+        Called with the number of images compared, after each batch of each format.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    OptionError
+        If `name` is not a file name, an option does not apply, a package is missing, or the folder holds
+        something else.
+    ImageError
+        If an image cannot be read.
+    ExportError
+        If a format fails its parity check; no file remains.
+    """
+    options = options or ExportOptions()
+    formats = [export_formats[format_name] for format_name in options.format]
+    detects = isinstance(spec, DetectorSpec)
+    if not images:
+        raise ExportError("no images for the parity check; give images like those the network will run on")
+    if options.raw_heads and not detects:
+        raise OptionError("raw_heads applies to detectors, and this is a classifier")
+    for entry in formats:
+        entry.check_installed()
+    name = name or ("detector" if detects else "classifier")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise OptionError(f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'")
+    kind = ExportedDetector if detects else ExportedClassifier
+    network: ExportedNetwork = kind(net, spec, options, images, calibration_images)
+    folder = Path(os.path.realpath(folder))
+    _check_replaceable(folder)
+    with atomic_folder(folder, replace=True) as unfinished:
+        exported = _write(network, formats, unfinished, name, progress)
+    return exported._replace(paths=[folder / path.name for path in exported.paths])
+
+
+def _write(
+    network: ExportedNetwork, formats: Sequence[ExportFormat], folder: Path, name: str, progress: Progress
+) -> Exported:
+    files: Dict[str, Any] = {}
+    sidecar: Dict[str, Any] = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "files": files,
+        **network.describe(),
+    }
+    paths: List[Path] = []
+    parity: Dict[str, ParityResult] = {}
+    for entry in formats:
+        sidecar[entry.section] = entry.write(network, folder, name)
+        new_paths = entry.new_paths(folder, name)
+        files.update(zip(entry.files, map(describe_file, new_paths)))
+        paths += new_paths
+        engines = entry.engines_to_check(network, folder, sidecar)
+        tolerance = entry.tolerance(network.options)
+        new_check: Any = network.exact_check
+        if tolerance:
+            new_check = partial(QuantizationCheck, tolerance, len(network.heads))
+        parity.update(run_checks(network, engines, new_check, progress))
+    sidecar["versions"] = {
+        "mnssd": __version__, "mxnet": mx.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+    sidecar["parity"] = {engine: result.as_dict() for engine, result in parity.items()}
+    write_sidecar(folder / f"{name}.json", sidecar)
+    return Exported([*paths, folder / f"{name}.json"], sidecar, parity)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise OptionError unless `folder` is missing, empty, or holds only an earlier export."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OptionError(f"{folder}: is a file, and an export is a folder; choose another --output")
+    expected = set()
+    for path in find_sidecars(folder):
+        try:
+            files = read_sidecar(path)["files"].values()
+        except ExportError as error:
+            raise OptionError(f"{folder}: cannot be replaced ({error}); choose another --output") from error
+        expected |= {path.name, *(entry["file"] for entry in files)}
+    unexpected = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
+    if unexpected:
+        raise OptionError(f"{folder}: holds {unexpected[0]}, which no export wrote; choose another --output")
