@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("pruned")
     parser.add_argument("--seconds", type=float, default=60, help="for each row of the table")
     args = parser.parse_args()
-    settings.suit_single_images()  # as `mnssd detect` does
+    settings.use_synchronous_engine()  # as `mnssd detect` does
     ctx = settings.pick_context("cpu")
     import mxnet as mx
 

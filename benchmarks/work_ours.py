@@ -14,7 +14,7 @@ import worker
 from mnssd.runtime import settings  # before MXNet: it chooses the threads
 
 if sys.argv[1] in ("infer", "detect"):  # as `mnssd detect` does
-    settings.suit_single_images()
+    settings.use_synchronous_engine()
 
 # isort: split
 import mxnet as mx

@@ -1,39 +1,39 @@
-"""The errors this package raises on purpose. Their text is for the person at the keyboard.
+"""Exceptions for errors that the user can fix.
 
-Each message names the file or option at fault and what to do next. The command line prints the
-text alone and exits with `exit_code`; `--debug` adds the traceback.
+Each message names the file or option and what to do. The command line prints the message and exits with
+`exit_code`; ``--debug`` adds the traceback.
 """
 
 from __future__ import annotations
 
 
 class MnssdError(Exception):
-    """Something the user can mend: bad input, a bad option, a bad environment."""
+    """Base class: invalid input, invalid options or an unsuitable environment."""
 
     exit_code = 1
 
 
 class OptionError(MnssdError):
-    """An option, or a combination of options, that makes no sense."""
+    """An invalid option or combination of options."""
 
     exit_code = 2
 
 
 class DataError(MnssdError):
-    """A dataset, an annotation or an image that cannot be used."""
+    """An invalid dataset, annotation or image."""
 
 
 class ImageError(DataError):
-    """One image file that cannot be decoded whole."""
+    """An image file that cannot be decoded completely."""
 
 
 class WeightsError(MnssdError):
-    """A parameter file that is damaged or belongs to another network."""
+    """A weights file that is damaged or belongs to another network."""
 
 
 class ExportError(MnssdError):
-    """An export that failed, or that does not answer as the network does."""
+    """A failed export, or one whose output differs from the network's."""
 
 
 class DownloadError(MnssdError):
-    """A download that failed, or whose content is not what was expected."""
+    """A failed download, or one with unexpected content."""

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _compare_exports(folders: Sequence[str], options: BenchOptions) -> int:
     if len(folders) != 1:
         raise OptionError(f"expected one export folder: mnssd bench {EXPORT} FOLDER")
-    settings.suit_single_images()
+    settings.use_synchronous_engine()
     from ..bench.exports import format_exports, measure_exports
 
     rows = measure_exports(Path(folders[0]), options)
@@ -94,10 +94,10 @@ def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
 def _measure(workload: str, options: BenchOptions) -> Dict[str, Any]:
     """Measure in this process, with the settings of the corresponding command."""
     if workload == "infer":
-        settings.suit_single_images()
+        settings.use_synchronous_engine()
     if workload == "train":
-        settings.suit_small_steps(options.batch_size * options.width * options.size[0] * options.size[1])
-        settings.return_freed_memory()
+        settings.tune_for_small_steps(options.batch_size * options.width * options.size[0] * options.size[1])
+        settings.release_freed_memory()
     # Loads MXNet, which reads the settings above while it is imported.
     from ..bench.workloads import measure
 
@@ -115,7 +115,7 @@ def _measure_in_process(workload: str, options: BenchOptions) -> Dict[str, Any]:
         result = os.path.join(folder, "result.json")
         command = [sys.executable, "-m", "mnssd.cli.main", "bench", workload]
         command += as_arguments(dataclasses.replace(options, json=result))
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=settings.users_environment())
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=settings.original_environment())
         if done.returncode:  # it has printed the reason
             raise MnssdError(f"measuring {workload} failed with exit status {done.returncode}")
         with open(result, encoding="utf-8") as file:

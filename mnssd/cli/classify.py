@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..runtime import settings
 
-    settings.suit_single_images()
+    settings.use_synchronous_engine()
     # These load MXNet, which chooses its engine while it is loaded.
     from ..files import write_json
     from ..inference.classifier import Classifier

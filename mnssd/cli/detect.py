@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..runtime import settings
 
-    settings.suit_single_images()
+    settings.use_synchronous_engine()
     # These load MXNet, which chooses its engine while it is loaded.
     from ..inference.detector import Detector
     from ..inference.output import Lines, write_coco, write_json

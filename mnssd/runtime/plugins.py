@@ -1,8 +1,8 @@
 """Plugins: Python files of the user that register backbones, dataset formats or export formats.
 
-A plugin is named by ``--plugin FILE`` (any command, any number of times) or by the environment variable
-``MNSSD_PLUGINS``, paths separated as in ``PATH``. It is a program and runs with the user's rights: nothing in a
-run folder, an export or a dataset can name one. Standard library only.
+A plugin is loaded by ``--plugin FILE``, which can be repeated, or by the environment variable
+``MNSSD_PLUGINS``, a list of paths like ``PATH``. Plugins are code and run with the user's rights; run
+folders, exports and datasets cannot load one. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import List
 
 from ..errors import OptionError
 
 VARIABLE = "MNSSD_PLUGINS"
 
-_loaded: Dict[str, str] = {}
-"""Absolute path of each plugin that has been run, and the name of its module."""
+_loaded: List[str] = []
+"""Absolute paths of the loaded plugins."""
 
 
 def add_plugin(path: str) -> None:
-    """Load a plugin, here and in the processes that this one starts.
+    """Load a plugin in this process and in its child processes.
 
     Parameters
     ----------
@@ -32,36 +32,41 @@ def add_plugin(path: str) -> None:
     Raises
     ------
     OptionError
-        If the file does not exist, is not a Python file, or fails while it is imported.
+        If the file is missing, is not a Python file, or raises an exception.
     """
-    place = os.path.abspath(path)
-    _load(place)
-    named = [entry for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry]
-    if place not in named:
-        os.environ[VARIABLE] = os.pathsep.join([*named, place])
+    path = os.path.abspath(path)
+    _load(path)
+    listed = _listed()
+    if path not in listed:
+        os.environ[VARIABLE] = os.pathsep.join([*listed, path])
 
 
 def load_plugins() -> List[str]:
-    """Load the plugins that ``MNSSD_PLUGINS`` names, each once; returns the paths of all loaded plugins."""
-    for entry in os.environ.get(VARIABLE, "").split(os.pathsep):
-        if entry:
-            _load(os.path.abspath(entry))
+    """Load the plugins listed in ``MNSSD_PLUGINS``, each once; returns the paths of all loaded plugins."""
+    for path in _listed():
+        _load(path)
     return list(_loaded)
+
+
+def _listed() -> List[str]:
+    return [os.path.abspath(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 
 
 def _load(path: str) -> None:
     if path in _loaded:
         return
     if not path.endswith(".py") or not os.path.isfile(path):
-        raise OptionError(f"plugin {path}: not a Python file; check --plugin and {VARIABLE}")
+        raise OptionError(f"{path}: not a Python file; check --plugin and {VARIABLE}")
     name = f"mnssd_plugin_{len(_loaded)}_{Path(path).stem}"
-    _loaded[path] = name  # before it runs: what it registers may look at a registry, which loads plugins
+    _loaded.append(path)  # first, because the plugin may use a registry, which loads plugins
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        del sys.modules[name], _loaded[path]
-        raise OptionError(f"plugin {path}: {type(error).__name__}: {error}") from error
+        del sys.modules[name]
+        _loaded.remove(path)
+        raise OptionError(f"{path}: the plugin raised {type(error).__name__}: {error}") from error

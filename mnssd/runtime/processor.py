@@ -1,6 +1,6 @@
-"""The machine: cores, instruction set, name, and this process's memory. Imports no other room.
+"""The processor (cores, instruction set, name) and the memory of this process.
 
-It loads neither MXNet nor NumPy. Syntax as in `environment`.
+Imports neither MXNet nor NumPy; Python 3.6 syntax as in `environment`.
 """
 
 import math
@@ -14,10 +14,10 @@ from typing import List, Optional, Set, Tuple
 
 
 def usable_cores() -> int:
-    """The physical cores this process may use: by the scheduler's affinity and the container's CPU quota."""
+    """Number of physical cores that the scheduler affinity and the container's CPU quota allow."""
     cores = len(_physical_cores(_allowed_cpus()))
     quota = cgroup_cpu_quota()
-    # A quota of 1.5 CPUs is used up by two threads and not by one, hence the ceiling.
+    # Rounded up: one thread cannot use a quota of 1.5 CPUs, two can.
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
@@ -28,7 +28,7 @@ def _allowed_cpus() -> List[int]:
 
 
 def _physical_cores(cpus: List[int], root: str = "/") -> Set[Tuple[str, str]]:
-    """The (package, core) pairs behind logical CPUs; one a CPU where Linux does not tell."""
+    """(package, core) pairs of logical CPUs; every CPU is a core if the topology is unknown."""
     cores = set()
     for cpu in cpus:
         topology = Path(root) / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
@@ -38,9 +38,9 @@ def _physical_cores(cpus: List[int], root: str = "/") -> Set[Tuple[str, str]]:
 
 
 def cgroup_cpu_quota(root: str = "/") -> Optional[float]:
-    """The CPUs that this process's control groups allow (``docker run --cpus``), None if there is no limit.
+    """CPU limit of this process's control groups (``docker run --cpus``); None if unlimited.
 
-    Both versions of the interface are read, and each group up to the root, for the tightest limit holds:
+    Reads both versions of the interface, and every group up to the root because the tightest limit applies:
     ``cpu.max`` (https://docs.kernel.org/admin-guide/cgroup-v2.html) and ``cpu.cfs_quota_us``
     (https://docs.kernel.org/scheduler/sched-bwc.html).
     """
@@ -78,57 +78,55 @@ def _first_line(path: Path) -> str:
 
 
 def channel_block(root: str = "/") -> int:
-    """How many channels oneDNN keeps side by side: 16 float32 where the processor has AVX-512, 8 elsewhere.
+    """Channels per block in oneDNN's float32 layouts: 16 (nChw16c) with AVX-512, else 8 (nChw8c).
 
-    Its layouts are called nChw16c and nChw8c. Blocks of 16 are whole in both, so 16 is also the answer where
-    the processor does not tell; only the time of a few channels of zeros is lost then. For the same reason
-    an instruction set that is held down by DNNL_MAX_CPU_ISA is not asked for.
+    Multiples of 16 fill the blocks of both, so 16 is returned for unknown processors, and DNNL_MAX_CPU_ISA is
+    ignored; that costs at most the time for a few channels of zeros.
     """
     flags = _cpu_flags(root)
     return 8 if flags and "avx512f" not in flags else 16
 
 
 def fuses_batchnorm_relu(root: str = "/") -> bool:
-    """Whether oneDNN has machine code for a BatchNorm with its ReLU in training: from AVX2 on.
+    """Whether oneDNN has a fast kernel for training BatchNorm fused with ReLU, which needs AVX2.
 
-    Below it, it runs a reference implementation (``DNNL_VERBOSE=1`` shows ``bnorm_ref:any``): a training
-    step of MobileNetV2 at 224 pixels, batch 8, took 31 seconds in place of 4.4, and its statistics, sums of
-    all pixels in single precision, were less exact. An instruction set that is held down by DNNL_MAX_CPU_ISA
-    counts here.
+    Without AVX2, or with a lower DNNL_MAX_CPU_ISA, it runs a reference kernel (``DNNL_VERBOSE=1`` shows
+    ``bnorm_ref:any``): a training step of MobileNetV2 at 224 pixels, batch size 8, took 31 s instead of 4.4
+    s, and its single-precision statistics were less exact.
     """
-    held_down = os.environ.get("DNNL_MAX_CPU_ISA", "").upper() in ("SSE41", "AVX")
+    limited = os.environ.get("DNNL_MAX_CPU_ISA", "").upper() in ("SSE41", "AVX")
     flags = _cpu_flags(root)
-    return not held_down and (not flags or "avx2" in flags)
+    return not limited and (not flags or "avx2" in flags)
 
 
 def has_vnni(root: str = "/") -> bool:
-    """Whether the processor multiplies 8-bit integers into sums of 32 bits; True where it does not tell.
+    """Whether the processor accumulates 8-bit products in 32 bits (VNNI); True if unknown.
 
-    Elsewhere oneDNN adds pairs of products in 16 bits, which overflow, or halves the weights to avoid it: the
-    same 8-bit network gives other answers. To see it: ``tests/test_quantize.py`` without its marks.
+    Without VNNI, oneDNN adds pairs of products in 16 bits, which can overflow, or halves the weights to avoid
+    that, so that the same int8 network has other outputs.
     """
     flags = _cpu_flags(root)
     return not flags or bool({"avx512_vnni", "avx_vnni"} & set(flags))
 
 
 def _cpu_flags(root: str) -> List[str]:
-    """What the processor can do, in Linux's words; empty if unknown."""
+    """CPU flags as Linux lists them; empty if unknown."""
     return _field("flags", root).split()
 
 
 def model(root: str = "/") -> str:
-    """The processor's name."""
+    """Name of the processor."""
     return _field("model name", root) or platform.processor() or platform.machine()
 
 
 def instruction_set(root: str = "/") -> str:
-    """The widest vectors that oneDNN can use here, for people to read."""
+    """Widest vector extension that oneDNN can use, such as ``'AVX2'``."""
     flags = _cpu_flags(root)
     return next((name for name in ("avx512f", "avx2", "avx", "sse4_1") if name in flags), "unknown").upper()
 
 
 def _field(name: str, root: str) -> str:
-    """The first CPU's entry in Linux's description of the processors; empty if there is none."""
+    """Field of the first CPU in /proc/cpuinfo; empty if absent."""
     try:
         with open(str(Path(root) / "proc/cpuinfo"), encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -143,8 +141,16 @@ def _field(name: str, root: str) -> str:
 # ---- memory ------------------------------------------------------------------------------------------------
 
 
+def total_megabytes() -> Optional[int]:
+    """Memory of the machine in MB; None if unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def resident_megabytes() -> Optional[int]:
-    """Resident memory of this process in MB; None where the system does not tell."""
+    """Resident memory of this process in MB; None if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
@@ -156,7 +162,7 @@ def resident_megabytes() -> Optional[int]:
 
 
 def peak_megabytes() -> Optional[int]:
-    """The most resident memory that this process has had, in MB; None where the system does not tell."""
+    """Peak resident memory of this process in MB; None if unknown."""
     try:
         import resource
     except ImportError:  # Windows

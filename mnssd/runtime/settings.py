@@ -1,7 +1,6 @@
-"""Settings for this machine, context, seeds.
+"""Thread and engine settings, context and random seeds.
 
-Nothing here loads MXNet or NumPy at import. The functions that need them import them inside. Syntax as in
-`environment`.
+MXNet and NumPy are imported by the functions that need them only; Python 3.6 syntax as in `environment`.
 """
 
 import os
@@ -18,52 +17,55 @@ from .processor import usable_cores
 
 
 def compute_threads() -> int:
-    """OpenMP threads: three quarters of the cores, on two cores both; the others are left for images.
+    """Number of OpenMP threads: three quarters of the cores, both of two; the rest read images.
 
-    A training step is a thousand short parallel regions, and a computing thread that has lost its core to a
-    reader holds up all others in each of them. On two cores it costs less to read between the steps.
+    A training step has about a thousand short parallel regions, and in each of them all threads wait for one
+    that has lost its core to a reader. On two cores, reading between the steps costs less.
     """
     cores = usable_cores()
     return cores - cores // 4
 
 
 def image_workers() -> int:
-    """Threads that read and augment images beside the computation: the cores that computing leaves."""
+    """Number of threads that read and augment images: the cores without an OpenMP thread."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     computing = int(threads) if threads.isdigit() else compute_threads()
     return max(0, usable_cores() - computing)
 
 
-# Environment variables that MXNet's libraries read while they are loaded, and what mnssd sets them to.
-# OMP_WAIT_POLICY stays unset: with PASSIVE, threads sleep between the thousand parallel regions of a step and
-# are woken late. Measured on a two-core virtual machine: 0.65 s a step against 0.20 s (SSD 160, width 0.5).
+# Environment variables that MXNet's libraries read while they are loaded, and their values. OMP_WAIT_POLICY
+# is not set: with PASSIVE, threads sleep between the parallel regions of a step and wake late. On a two-core
+# virtual machine that took 0.65 s per step instead of 0.20 s (SSD 160, width 0.5).
 SETTINGS: Dict[str, Callable[[], str]] = {
-    # MXNet takes half of the logical CPUs, thinking of hyper-threads: on two real cores it runs one thread.
+    # MXNet's default is half of the logical CPUs, which is one thread on two physical cores.
     "OMP_NUM_THREADS": lambda: str(compute_threads()),
 }
 
 
-# Measured on two cores with `benchmarks/threads.py`, see benchmarks/THREADS.md.
 SMALL_STEP = 200_000.0
+"""Work of a training step, in the unit of `tune_for_small_steps`, below which one thread is faster.
+
+Measured on two cores with benchmarks/threads.py, see benchmarks/THREADS.md.
+"""
 
 
 def configure() -> List[str]:
-    """Set the variables of `SETTINGS` that the user has not set; to be called before MXNet is loaded.
+    """Set the variables in `SETTINGS` that the user has not set; call it before MXNet is imported.
 
     Returns
     -------
     list of str
-        The variables that were set.
+        The variables set.
 
     Warns
     -----
     RuntimeWarning
-        If MXNet is loaded already, so that variables the user has not set come too late.
+        If MXNet has been imported already.
     """
     unset = [variable for variable in SETTINGS if variable not in os.environ]
     if unset and "mxnet" in sys.modules:
         warnings.warn(
-            f"mxnet was imported before mnssd, which could not choose {', '.join(unset)} for this machine; "
+            f"mxnet was imported before mnssd, so that {', '.join(unset)} could not be set for this machine; "
             "import mnssd first",
             RuntimeWarning,
             stacklevel=3,
@@ -75,53 +77,52 @@ def configure() -> List[str]:
     return unset
 
 
-_chosen: Set[str] = set()  # what `configure` has set, so that nothing the user has set is changed
+_chosen: Set[str] = set()  # variables set by `configure`, not by the user
 
 
-def users_environment() -> Dict[str, str]:
-    """The environment as the user gave it, for a process of ours that is to choose for itself."""
+def original_environment() -> Dict[str, str]:
+    """The environment without the variables set by `configure`, for a child process that sets its own."""
     return {name: value for name, value in os.environ.items() if name not in _chosen}
 
 
-def suit_small_steps(pixels: float) -> bool:
-    """One computing thread where a training step is small; to be called before MXNet is loaded.
+def tune_for_small_steps(pixels: float) -> bool:
+    """Use one OpenMP thread if training steps are small; call it before MXNet is imported.
 
-    The parallel regions of a small step are so short that the threads spend their time waiting for one
-    another. On two cores the second thread then does more for reading images.
+    The parallel regions of a small step are so short that threads mostly wait for each other. On two cores
+    the second core is then better used to read images. More cores were not measured and keep their setting.
 
     Parameters
     ----------
     pixels : float
-        Of the network input, times the batch, times the width multiplier: what a step's work grows with.
+        Pixels of the network input times batch size times width multiplier.
 
     Returns
     -------
     bool
-        Whether the number of threads is now 1 by this choice. Never when the user has set OMP_NUM_THREADS.
+        Whether one thread was chosen; never if the user has set OMP_NUM_THREADS.
     """
-    late = "mxnet" in sys.modules
-    # On more cores it was not measured, so nothing is changed there.
-    if late or pixels >= SMALL_STEP or "OMP_NUM_THREADS" not in _chosen or usable_cores() > 2:
+    is_late = "mxnet" in sys.modules
+    if is_late or pixels >= SMALL_STEP or "OMP_NUM_THREADS" not in _chosen or usable_cores() > 2:
         return False
     os.environ["OMP_NUM_THREADS"] = "1"
     return True
 
 
 LARGE_BLOCK = 4 << 20
-"""Bytes from which on a block of memory goes back to the system as soon as it is freed."""
+"""Smallest memory block, in bytes, that is returned to the system when freed."""
 
 
-def return_freed_memory() -> bool:
-    """Let large blocks of memory go back to the system when they are freed; for processes that run for hours.
+def release_freed_memory() -> bool:
+    """Return freed memory blocks of at least `LARGE_BLOCK` bytes to the system, for long training runs.
 
-    The C library of Linux begins to keep freed blocks of up to 32 MB for itself once it has seen some, and
-    the memory of a training process grows for some epochs by what lies scattered. With `LARGE_BLOCK`, a
-    detector at 300x300 and batch 16 stayed within 11 MB from its second epoch to its tenth, and 100 MB lower.
+    By default glibc comes to keep freed blocks of up to 32 MB, and fragmentation makes the process grow for
+    some epochs. With this setting, training at 300x300 with batch size 16 stayed within 11 MB from the second
+    to the tenth epoch, at 100 MB less.
 
     Returns
     -------
     bool
-        Whether the C library has agreed. Never when the user has set MALLOC_MMAP_THRESHOLD_.
+        Whether it was set; never if the user has set MALLOC_MMAP_THRESHOLD_.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False
@@ -134,19 +135,18 @@ def return_freed_memory() -> bool:
         return False
 
 
-def suit_single_images() -> bool:
-    """No threads between the program and the operators, where images are detected one after the other.
+def use_synchronous_engine() -> bool:
+    """Run operators in the calling thread (MXNet's NaiveEngine), for inference on single images.
 
-    MXNet hands every call over to threads of its engine, and the program sleeps until they have done; a
-    program that has nothing else to do meanwhile loses half a millisecond by it, a twentieth of the time that
-    MobileNetV2 takes for 300x300 pixels. Training and evaluation prepare images meanwhile, so they keep it.
+    Handing operators over to engine threads takes about 0.5 ms per image, a twentieth of MobileNetV2's time
+    at 300x300. Training and evaluation keep the engine threads because they prepare images meanwhile.
 
-    To be called before MXNet is loaded, and loads it.
+    Call it before MXNet is imported; it imports MXNet.
 
     Returns
     -------
     bool
-        Whether it is so by this choice. Never when the user has set MXNET_ENGINE_TYPE.
+        Whether it was set; never if the user has set MXNET_ENGINE_TYPE.
     """
     if "mxnet" in sys.modules or "MXNET_ENGINE_TYPE" in os.environ:
         return False
@@ -156,26 +156,26 @@ def suit_single_images() -> bool:
 
 
 def start_engine_silently() -> None:
-    """Start MXNet's engine without the line that it writes to stderr.
+    """Start MXNet's engine without its line on stderr.
 
-    MXNet 1.9.1 announces every engine but its default ("MXNet start using engine: NaiveEngine"), and no
-    setting stops it; it writes from C++, so the file descriptor is turned away.
+    MXNet 1.9.1 announces any engine but the default ("MXNet start using engine: NaiveEngine"), and no setting
+    prevents it. It writes from C++, so the file descriptor is redirected.
     """
     import mxnet as mx
 
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         mx.nd.waitall()
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 def describe() -> Dict[str, Any]:
-    """What a log or a benchmark says about the machine: processor, cores, settings, versions."""
+    """Processor, cores, settings, system and versions, for logs, benchmarks and bug reports."""
     import mnssd
 
     packages = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python")
@@ -196,12 +196,12 @@ def describe() -> Dict[str, Any]:
 
 
 def wait_all() -> None:
-    """Wait until MXNet has done everything, before the arrays of a network are read.
+    """Wait for all MXNet operations; call it before reading the parameters of a network.
 
-    In inference, a convolution of MXNet 1.9.1 that is not hybridized moves its weights into oneDNN's layout,
-    in place, and later than the forward pass that asked for it. Who reads the array meanwhile gets a mixture
-    of both layouts, for the engine knows of no writer. To see it: make a MobileNetV2, run it once, read every
-    array, call ``mx.nd.waitall()`` and read them again. In one of sixty networks an array differed.
+    In inference, a convolution of MXNet 1.9.1 that is not hybridized converts its weights to oneDNN's layout
+    in place, unknown to the engine and possibly after the forward pass has returned. Reading them meanwhile
+    returns a mixture of both layouts. To reproduce: run a MobileNetV2 once, read all arrays, call
+    ``mx.nd.waitall()`` and read them again. In one of sixty networks an array differed.
     """
     import mxnet as mx
 
@@ -212,7 +212,7 @@ def wait_all() -> None:
 
 
 def pick_context(name: str = "auto") -> Any:
-    """The MXNet context of a name.
+    """MXNet context by name.
 
     Parameters
     ----------
@@ -226,13 +226,13 @@ def pick_context(name: str = "auto") -> Any:
     Raises
     ------
     mnssd.errors.OptionError
-        If the name is none of these, or asks for a GPU that MXNet does not see.
+        If the name is invalid, or MXNet does not find that GPU.
     """
     from ..errors import OptionError
 
     kind, colon, number = name.partition(":")
     if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdigit())):
-        raise OptionError(f"--ctx {name!r} is unknown; use auto, cpu, gpu or gpu:N")
+        raise OptionError(f"--ctx {name!r}: unknown context; use auto, cpu, gpu or gpu:N")
     import mxnet as mx
 
     if kind == "cpu":
@@ -243,11 +243,11 @@ def pick_context(name: str = "auto") -> Any:
     index = int(number or 0)
     if not gpus:
         raise OptionError(
-            f"--ctx {name}: this MXNet sees no GPU (the package `mxnet` runs on the CPU only; "
-            "the builds with CUDA are called mxnet-cu...). Use --ctx cpu"
+            f"--ctx {name}: MXNet found no GPU; use --ctx cpu, or a build with CUDA (mxnet-cu...), as the "
+            "package `mxnet` runs on the CPU only"
         )
     if index >= gpus:
-        raise OptionError(f"--ctx {name}: MXNet sees {gpus} GPU(s); the last is gpu:{gpus - 1}")
+        raise OptionError(f"--ctx {name}: MXNet found {gpus} GPU(s); the last is gpu:{gpus - 1}")
     return mx.gpu(index)
 
 
@@ -266,12 +266,12 @@ def seed_everything(seed: int) -> None:
     Raises
     ------
     mnssd.errors.OptionError
-        If the seed is not in 0 .. 2**31 - 1, the range all three accept.
+        If the seed is not in 0..2**31 - 1, the range that all three accept.
     """
     from ..errors import OptionError
 
     if not 0 <= seed < 2**31:
-        raise OptionError(f"--seed {seed}: use a whole number from 0 to {2**31 - 1}")
+        raise OptionError(f"--seed {seed}: expected an integer from 0 to {2**31 - 1}")
     import random
 
     import mxnet as mx

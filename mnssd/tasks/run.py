@@ -110,8 +110,8 @@ def make_task(options: Training) -> Task:
     """Build the network, load its weights and prepare it for `train.loop.fit`."""
     (width, height), loop = options.data.size, options.loop
     # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
-    settings.suit_small_steps(loop.batch_size * options.data.width * width * height)
-    settings.return_freed_memory()
+    settings.tune_for_small_steps(loop.batch_size * options.data.width * width * height)
+    settings.release_freed_memory()
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
@@ -187,7 +187,7 @@ def _join(loop: LoopOptions) -> Context:
 def _print_introduction(task: Task, loop: LoopOptions, run: RunFolder, context: Context) -> None:
     threads = settings.describe()["settings"]["OMP_NUM_THREADS"]
     print(f"run {run.path}", *task.introduction(), sep="\n")
-    print(f"{threads} compute threads, {task.workers} threads that load images; device {task.ctx}")
+    print(f"threads: {threads} for computing, {task.workers} for loading images; device {task.ctx}")
     if context.world_size > 1:
         images = loop.batch_size // context.world_size
         print(f"{context.world_size} processes, {images} images per step each")

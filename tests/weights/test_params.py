@@ -132,7 +132,7 @@ def test_truncated_file_is_refused(small_file: Path, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"cut\.params"):
             read_params(str(path))
     path.write_bytes(whole + b"\0")
-    with pytest.raises(WeightsError, match=r"cut\.params.* 1 "):
+    with pytest.raises(WeightsError, match=r"cut\.params.*\b1\b"):
         read_params(str(path))
 
 
@@ -194,7 +194,7 @@ def test_sparse_and_unnamed_arrays_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"odd\.params.*sparse"):
         read_params(path)
     mx.nd.save(path, [mx.nd.ones((2, 2))])
-    with pytest.raises(WeightsError, match=r"odd\.params.* 1 .* 0 "):
+    with pytest.raises(WeightsError, match=r"odd\.params.*\b1\b.*\b0\b"):
         read_params(path)
 
 
