@@ -14,8 +14,8 @@ class Server(ThreadingHTTPServer):
     """Serves `files` over https; each request takes the next of `faults`.
 
     A fault is ``('cut', BYTES)``, ``('status', CODE)``, ``('redirect', URL)``, ``'no range'``,
-    ``'wrong range'``, ``'no length'``, ``'endless'`` or None. `requests` lists the path and Range header of every
-    request.
+    ``'wrong range'``, ``'no length'``, ``'endless'`` or None. `requests` lists the path and Range header of
+    every request.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
