@@ -121,7 +121,7 @@ def _print_result(result: CheckResult, show: int) -> None:
     by_kind: Dict[Tuple[str, str], List[str]] = {}
     for finding in result.findings:
         key = (finding.level, KINDS[finding.code].headline)
-        by_kind.setdefault(key, []).append(finding.line(whole_path=True))
+        by_kind.setdefault(key, []).append(finding.line(full_path=True))
     for (level, headline), places in by_kind.items():
         print(f"{level}: {headline}: {len(places)}")
         shown = places[:show] if show else places

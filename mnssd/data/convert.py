@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple
 
 from ..errors import DataError, OptionError
 from ..files import write_bytes
-from .annotations.record_file import place_of
+from .annotations.record_file import parse_record_image_path
 from .dataset import Dataset
 from .formats import Format, writable_names
 from .image import read_bytes
@@ -82,7 +82,7 @@ def _flat_name(image_id: str) -> str:
 
 
 def _file_name(image_id: str, path: str) -> str:
-    if place_of(path) is None:
+    if parse_record_image_path(path) is None:
         return _flat_name(image_id) + os.path.splitext(path)[1]
     # An image in a record file has no name. Readers go by its bytes, so any other ending than PNG's will do.
     return _flat_name(image_id) + (".png" if read_bytes(path, 16).startswith(b"\x89PNG") else ".jpg")
@@ -91,7 +91,7 @@ def _file_name(image_id: str, path: str) -> str:
 def _copy_image(source: str, target: Path, link: bool) -> None:
     if target.exists():  # the image is in two lists
         return
-    if place_of(source):
+    if parse_record_image_path(source):
         write_bytes(target, read_bytes(source))
         return
     if link:

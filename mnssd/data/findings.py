@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, or worth knowing: each kind once, and what becomes of it in training."""
+"""Problems in datasets and facts worth knowing: each kind once, with its effect on training."""
 
 from __future__ import annotations
 
@@ -9,91 +9,94 @@ from typing import Any, Dict, Iterable, List, NamedTuple
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
-"""An error loses something that was meant to be learned, or makes what is measured untrue."""
+"""Severest first. An error means that objects would not be learned, or that results would be wrong."""
 
-_NAMED = 5  # so many places are named in a line
+_SHOWN = 5  # places shown per line
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding.
+    """Kind of finding.
 
     Attributes
     ----------
     level : str
         One of `LEVELS`.
     headline : str
-        What it is and what happens with it; kinds of one headline are counted together.
+        The problem and its effect; kinds with the same headline are counted together.
     """
 
     level: str
     headline: str
 
 
-_UNUSABLE = "Boxes that cannot be used, dropped"
+_INVALID = "Invalid boxes, dropped"
 _SKIPPED = "Images skipped"
 
 KINDS: Dict[str, Kind] = {
-    # ---- annotations and images that cannot be used
+    # ---- images and annotations that cannot be used
     "image-missing": Kind(ERROR, _SKIPPED),
     "image-outside": Kind(ERROR, _SKIPPED),
-    "image-unreadable": Kind(ERROR, "Images that cannot be decoded whole, replaced by others in training"),
+    "image-unreadable": Kind(ERROR, "Images that cannot be decoded, replaced by others in training"),
     "annotation-missing": Kind(ERROR, _SKIPPED),
     "annotation-unreadable": Kind(ERROR, _SKIPPED),
-    "image-nameless": Kind(ERROR, "Images without a file name, skipped"),
+    "image-without-name": Kind(ERROR, "Images without a file name, skipped"),
     "image-without-id": Kind(ERROR, "Images without an id, skipped"),
     # ---- boxes
-    "box-inverted": Kind(ERROR, _UNUSABLE),
-    "box-without-area": Kind(ERROR, _UNUSABLE),
-    "box-not-numbers": Kind(ERROR, _UNUSABLE),
-    "box-not-finite": Kind(ERROR, _UNUSABLE),
-    "box-missing": Kind(ERROR, _UNUSABLE),
-    "object-nameless": Kind(ERROR, _UNUSABLE),
-    "object-astray": Kind(ERROR, _UNUSABLE),
-    "class-not-listed": Kind(ERROR, _UNUSABLE),
-    "polygon-odd": Kind(ERROR, _UNUSABLE),
-    "box-outside": Kind(ERROR, "Boxes without area inside their images, dropped"),
-    "boxes-as-shares": Kind(ERROR, _UNUSABLE),
-    "boxes-as-pixels": Kind(ERROR, _UNUSABLE),
-    "boxes-as-corners": Kind(ERROR, "Boxes that look like corners, read as a corner with width and height"),
+    "box-inverted": Kind(ERROR, _INVALID),
+    "box-without-area": Kind(ERROR, _INVALID),
+    "box-not-numeric": Kind(ERROR, _INVALID),
+    "box-not-finite": Kind(ERROR, _INVALID),
+    "box-missing": Kind(ERROR, _INVALID),
+    "object-without-class": Kind(ERROR, _INVALID),
+    "object-without-image": Kind(ERROR, _INVALID),
+    "class-unknown": Kind(ERROR, _INVALID),
+    "polygon-invalid": Kind(ERROR, _INVALID),
+    "box-outside": Kind(ERROR, "Boxes outside their images, dropped"),
+    "boxes-normalized": Kind(ERROR, _INVALID),
+    "boxes-in-pixels": Kind(ERROR, _INVALID),
+    "boxes-as-corners": Kind(ERROR, "Boxes that look like corners, read as corner and size"),
     "box-clipped": Kind(WARNING, "Boxes partly outside their images, clipped"),
-    "box-over-edge": Kind(NOTE, "Boxes over the edge by a pixel or less, clipped"),
-    "box-repeated": Kind(WARNING, "Boxes that stand there twice, each counted"),
-    "box-two-classes": Kind(WARNING, "Boxes with objects of two classes in one place, both learned"),
-    "box-tiny": Kind(WARNING, "Boxes of a few pixels in the network's input, hardly to be learned"),
-    "box-whole-image": Kind(NOTE, "Boxes that cover their whole image"),
-    "boxes-unmatched": Kind(WARNING, "Boxes that overlap no anchor enough, learned by one anchor each"),
+    "box-over-edge": Kind(NOTE, "Boxes at most one pixel outside their images, clipped"),
+    "box-duplicate": Kind(WARNING, "Duplicate boxes, each counted"),
+    "box-two-classes": Kind(WARNING, "Identical boxes with different classes, both learned"),
+    "box-tiny": Kind(WARNING, "Boxes of a few pixels at the input size of the network, hard to learn"),
+    "box-whole-image": Kind(NOTE, "Boxes that cover the whole image"),
+    "boxes-unmatched": Kind(WARNING, "Boxes with a low IoU to every anchor, each learned by one anchor"),
     # ---- images
-    "size-differs": Kind(WARNING, "Annotations that state another size than their image has"),
-    "size-turned": Kind(
-        ERROR,
-        "Annotations whose width and height are exchanged: boxes, perhaps, of an image before its EXIF turn",
+    "size-differs": Kind(WARNING, "Annotations whose image size differs from the image"),
+    "size-swapped": Kind(
+        ERROR, "Annotations with width and height swapped; the boxes may ignore the image's EXIF rotation"
     ),
-    "image-turned": Kind(NOTE, "Images with an EXIF orientation, turned as viewers show them"),
-    "image-repeated": Kind(WARNING, "Images with the same pixels, each learned"),
-    "image-in-two-lists": Kind(ERROR, "Images in two lists, so that what is measured was learned"),
-    "image-listed-twice": Kind(WARNING, "Images listed twice, taken once"),
-    "image-unlisted": Kind(NOTE, "Images with annotations that no list names, not used"),
-    "image-unannotated": Kind(WARNING, "Images without an annotation that no list names, not used"),
-    "annotation-orphaned": Kind(WARNING, "Annotations without an image, not used"),
-    "labels-missing": Kind(WARNING, "Images without a file of labels, taken as without objects"),
-    "image-empty": Kind(NOTE, "Images without objects, learned as background"),
-    "image-small": Kind(NOTE, "Images smaller than the network's input, enlarged"),
-    "ending-untrue": Kind(NOTE, "Images whose ending is another format's, read as what they are"),
+    "image-rotated": Kind(NOTE, "Images with an EXIF orientation, rotated accordingly"),
+    "image-duplicate": Kind(WARNING, "Images with identical pixels, each learned"),
+    "image-in-two-lists": Kind(ERROR, "Images in two lists: validation on training images"),
+    "image-listed-twice": Kind(WARNING, "Images listed twice, used once"),
+    "image-unlisted": Kind(NOTE, "Images with annotations that are in no list, not used"),
+    "image-unannotated": Kind(WARNING, "Images without annotations that are in no list, not used"),
+    "annotation-without-image": Kind(WARNING, "Annotations without an image, not used"),
+    "labels-missing": Kind(WARNING, "Images without a label file, read as images without objects"),
+    "image-without-objects": Kind(NOTE, "Images without objects, learned as background"),
+    "image-small": Kind(NOTE, "Images smaller than the network input, enlarged"),
+    "image-wrong-extension": Kind(
+        NOTE, "Images with the file name extension of another format, read correctly"
+    ),
     # ---- classes
-    "class-misspelt": Kind(ERROR, "Classes whose names nearly agree, taken as different ones"),
-    "class-similar": Kind(
-        WARNING, "Rare classes whose names are much like another's, taken as different ones"
+    "class-misspelled": Kind(
+        ERROR, "Class names that differ only in case or spacing, read as different classes"
     ),
-    "classes-from-one": Kind(ERROR, "Class numbers that seem to be counted from 1"),
-    "class-ignored": Kind(NOTE, "Classes that are not wanted, their objects left out"),
-    "class-unused": Kind(WARNING, "Classes without an object, not to be learned"),
-    "class-rare": Kind(WARNING, "Classes with few objects, hardly to be learned"),
+    "class-similar": Kind(
+        WARNING, "Rare classes whose names resemble another one, read as different classes"
+    ),
+    "classes-start-at-one": Kind(ERROR, "Class numbers that appear to start at 1 instead of 0"),
+    "class-ignored": Kind(NOTE, "Classes that were not requested, objects ignored"),
+    "class-unused": Kind(WARNING, "Classes without objects, not learned"),
+    "class-rare": Kind(WARNING, "Classes with few objects, hard to learn"),
 }
 
 
 class Finding(NamedTuple):
-    """One place where something is wrong, or worth knowing.
+    """A problem at one place, or a fact worth knowing.
 
     Attributes
     ----------
@@ -101,9 +104,9 @@ class Finding(NamedTuple):
         A key of `KINDS`.
     file : str
     where : str
-        Within the file: ``line 3``, ``annotation 5``; may be empty.
+        Place in the file, such as ``line 3`` or ``annotation 5``; may be empty.
     text : str
-        What there is to say beyond the kind's headline; may be empty.
+        Details; may be empty.
     """
 
     code: str
@@ -116,14 +119,14 @@ class Finding(NamedTuple):
         """One of `LEVELS`."""
         return KINDS[self.code].level
 
-    def line(self, whole_path: bool = False) -> str:
-        """For people: the file, by its name or whole path, the place in it, the text."""
-        file = self.file if whole_path else os.path.basename(self.file) or self.file
+    def line(self, full_path: bool = False) -> str:
+        """One line for the user: the file (name or full path), the place in it, and the details."""
+        file = self.file if full_path else os.path.basename(self.file) or self.file
         place = f"{file}, {self.where}" if self.where else file
         return f"{place}: {self.text}" if self.text else place
 
     def as_dict(self) -> Dict[str, Any]:
-        """For JSON."""
+        """The finding as JSON data."""
         kind = KINDS[self.code]
         return {
             "code": self.code, "level": kind.level, "file": self.file, "where": self.where, "text": self.text,
@@ -132,35 +135,31 @@ class Finding(NamedTuple):
 
 
 class Findings:
-    """Collects what is found while a dataset is read."""
+    """The findings of a dataset, collected while it is read."""
 
     def __init__(self) -> None:
-        self.found: List[Finding] = []
+        self.items: List[Finding] = []
 
     def add(self, code: str, file: str, text: str = "", where: str = "") -> None:
-        """One more."""
+        """Add a finding."""
         assert code in KINDS, code
-        self.found.append(Finding(code, file, where, text))
-
-    def lines(self) -> List[str]:
-        """A line a headline: how many, and the first places."""
-        return summary(self.found)
+        self.items.append(Finding(code, file, where, text))
 
 
-def summary(found: Iterable[Finding]) -> List[str]:
-    """A line for each headline, in order of appearance: how many, and the first places."""
+def summary(findings: Iterable[Finding]) -> List[str]:
+    """One line per headline, in order of appearance: the number of findings and the first places."""
     by_headline: Dict[str, List[Finding]] = {}
-    for finding in found:
+    for finding in findings:
         by_headline.setdefault(KINDS[finding.code].headline, []).append(finding)
     lines = []
     for headline, places in by_headline.items():
-        more = "" if len(places) <= _NAMED else f" and {len(places) - _NAMED} more"
-        shown = "; ".join(place.line(headline == _SKIPPED) for place in places[:_NAMED])
+        more = "" if len(places) <= _SHOWN else f" and {len(places) - _SHOWN} more"
+        shown = "; ".join(place.line(full_path=headline == _SKIPPED) for place in places[:_SHOWN])
         lines.append(f"{headline}: {len(places)} ({shown}{more})")
     return lines
 
 
-def count_levels(found: Iterable[Finding]) -> Dict[str, int]:
-    """How many of each of `LEVELS`."""
-    counts = Counter(finding.level for finding in found)
+def count_levels(findings: Iterable[Finding]) -> Dict[str, int]:
+    """Number of findings per level."""
+    counts = Counter(finding.level for finding in findings)
     return {level: counts[level] for level in LEVELS}

@@ -25,7 +25,7 @@ from ..runtime import processor, settings
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.run_folder import RunFolder
 from ..validation.boxes import check_anchors
-from ..validation.check import describe
+from ..validation.check import statistics
 
 _PACKAGES = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python", "Pillow", "pycocotools")
 
@@ -44,7 +44,7 @@ class ReportData:
     log : list of dict
         Rows of ``log.csv`` as text; empty where an epoch has no value.
     train, val : dict
-        `validation.check.describe` of the training and validation images.
+        `validation.check.statistics` of the training and validation images.
     val_name : str
     boxes : numpy.ndarray
         ``(N, 2)`` widths and heights of the training boxes, in pixels of the network input.
@@ -131,8 +131,8 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
         spec=config.spec,
         options=options,
         log=_read_log(run / "log.csv"),
-        train={**describe(train), "boxes_without_anchor": unmatched},
-        val=describe(val),
+        train={**statistics(train), "boxes_without_anchor": unmatched},
+        val=statistics(val),
         val_name=val.name,
         boxes=_box_sizes(train, net.size),
         anchors=net.anchors,

@@ -21,7 +21,7 @@ from ..inference.predict import Skipped, evaluate
 from ..runtime import settings
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.task import ValidationResult
-from ..validation.check import short
+from ..validation.check import training_warnings
 from .base import BaseTask, BuiltTask, LoadedTask, load
 from .detection_loss import MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
@@ -123,7 +123,9 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
             return []
         datasets = {"train": self.train_set, **({"val": self.val_set} if self.val_set else {})}
         dataset_format = find_format(data.dataset, data.data_root or default_root(data.dataset))
-        return short(dataset_format, datasets, "train", self.spec.size, self.net.anchors, data.match_iou)
+        return training_warnings(
+            dataset_format, datasets, "train", self.spec.size, self.net.anchors, data.match_iou
+        )
 
     def _at_size_of(self, net: Any, read: Read) -> Tuple[TrainingSamples, MultiBoxLoss]:
         """Samples and loss for the input size of `net`."""

@@ -1,47 +1,46 @@
-"""All checks of a dataset, long and short."""
+"""Validation of a dataset: complete for ``check-data``, and short before training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.findings import ERROR, KINDS, LEVELS, Finding, count_levels, summary
+from ..data.findings import ERROR, KINDS, LEVELS, NOTE, Finding, count_levels, summary
 from ..data.formats import Format
+from ..options import Size
 from .boxes import check_anchors, check_classes, check_lists, check_samples, count_objects
 from .images import check_images
-
-Size = Tuple[int, int]
 
 
 @dataclass
 class CheckResult:
-    """What was found.
+    """Result of validation.
 
     Attributes
     ----------
     findings : list of Finding
-        The graver first; of one kind in the order of the dataset.
+        Severest first; within a level in the order of the dataset.
     lists : dict
-        By name of the list: what `describe` says.
-    twins : dict
-        By path of an image the path of an earlier one with the same pixels.
+        Statistics of each list, by name; see `statistics`.
+    duplicates : dict
+        Path of an image to the path of an earlier one with the same pixels.
     """
 
     findings: List[Finding]
     lists: Dict[str, Dict[str, Any]]
-    twins: Dict[str, str]
+    duplicates: Dict[str, str]
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything that was meant to be learned is lost, or what is measured untrue."""
+        """Whether objects would not be learned, or results would be wrong."""
         return any(finding.level == ERROR for finding in self.findings)
 
     def as_dict(self) -> Dict[str, Any]:
-        """For JSON."""
+        """The result as JSON data."""
         return {
             "counts": count_levels(self.findings),
             "lists": self.lists,
@@ -53,7 +52,7 @@ def check_dataset(
     dataset_format: Format,
     root: Path,
     parts: Mapping[str, Dataset],
-    trained: Optional[str],
+    train_list: Optional[str],
     net_size: Size,
     anchors: np.ndarray,
     *,
@@ -61,94 +60,92 @@ def check_dataset(
     workers: int = 2,
     progress: Callable[[], object] = lambda: None,
 ) -> CheckResult:
-    """Check a dataset.
+    """Validate a dataset.
 
     Parameters
     ----------
     dataset_format : Format
     root : Path
     parts : mapping of str to Dataset
-        Its lists by name, all with the same classes.
-    trained : str, optional
-        The list that is trained on.
+        Lists by name, all with the same classes.
+    train_list : str, optional
+        Name of the training list.
     net_size : (int, int)
-        ``(width, height)`` of the network's input.
+        ``(width, height)`` of the network input.
     anchors : numpy.ndarray
-        ``(A, 4)`` cx, cy, w, h in pixels of the network's input.
+        ``(A, 4)`` center x, center y, width, height in pixels of the network input.
     pixels : bool
-        Decode every image, too.
+        Decode every image.
     workers : int
-        Threads for that.
+        Worker threads that decode.
     progress : callable
         Called after each image.
     """
-    found = list(_check_annotations(dataset_format, parts, trained, net_size))
+    findings = list(_check_annotations(dataset_format, parts, train_list, net_size))
     lists: Dict[str, Dict[str, Any]] = {}
     for name, dataset in parts.items():
-        lists[name] = describe(dataset)
         unmatched, share = check_anchors(name, dataset, anchors, net_size)
-        found += unmatched
-        lists[name]["boxes_without_anchor"] = share
-    found += dataset_format.unreferenced(root, parts)
-    twins: Dict[str, str] = {}
+        findings += unmatched
+        lists[name] = {**statistics(dataset), "boxes_without_anchor": share}
+    findings += dataset_format.unreferenced(root, parts)
+    duplicates: Dict[str, str] = {}
     if pixels:
-        found += check_images(parts, workers, twins, progress)
-    return CheckResult(_in_order(found), lists, twins)
+        findings += check_images(parts, workers, duplicates, progress)
+    return CheckResult(_severest_first(findings), lists, duplicates)
 
 
-def short(
+def training_warnings(
     dataset_format: Format,
     parts: Mapping[str, Dataset],
-    trained: str,
+    train_list: str,
     net_size: Size,
     anchors: np.ndarray,
-    match_iou: float,
+    iou_threshold: float,
 ) -> List[str]:
-    """Lines for the user before training: what the boxes show, beyond what their reader has said."""
-    known = {finding for dataset in parts.values() for finding in dataset.findings}
-    every = _check_annotations(dataset_format, parts, trained, net_size)
-    found = [f for f in every if f not in known and f.code != "class-unused"]  # the reader has said so
+    """Warnings and errors about boxes and classes, as lines for the user, beyond the notes of the dataset."""
+    reported = {finding for dataset in parts.values() for finding in dataset.findings}
+    checked = _check_annotations(dataset_format, parts, train_list, net_size)
+    findings = [f for f in checked if f not in reported and f.code != "class-unused"]  # already in the notes
     for name, dataset in parts.items():
-        found += check_anchors(name, dataset, anchors, net_size, match_iou)[0]
-    return summary(f for f in _in_order(found) if KINDS[f.code].level != LEVELS[-1])
+        findings += check_anchors(name, dataset, anchors, net_size, iou_threshold)[0]
+    return summary(finding for finding in _severest_first(findings) if KINDS[finding.code].level != NOTE)
 
 
 def _check_annotations(
-    dataset_format: Format, parts: Mapping[str, Dataset], trained: Optional[str], net_size: Size
+    dataset_format: Format, parts: Mapping[str, Dataset], train_list: Optional[str], net_size: Size
 ) -> Iterator[Finding]:
     for dataset in parts.values():
-        # Whether a class is used is seen in all lists together.
+        # check_classes reports unused classes after a look at all lists.
         yield from (finding for finding in dataset.findings if finding.code != "class-unused")
         yield from dataset_format.check(dataset)
         yield from check_samples(dataset, net_size)
-    yield from check_classes(parts, trained)
+    yield from check_classes(parts, train_list)
     yield from check_lists(parts)
 
 
-def _in_order(found: List[Finding]) -> List[Finding]:
-    """The graver first."""
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+def _severest_first(findings: List[Finding]) -> List[Finding]:
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
-def describe(dataset: Dataset) -> Dict[str, Any]:
-    """What is in a dataset, in numbers: sides are in pixels of the images, shares of the image's area."""
-    boxes = [sample.boxes for sample in dataset if len(sample.boxes)]
+def statistics(dataset: Dataset) -> Dict[str, Any]:
+    """Numbers of images and objects, in total and per class; median sizes in pixels of the images."""
     counts = count_objects(dataset)
-    with_class = np.zeros(len(dataset.classes), int)
+    images_per_class = np.zeros(len(dataset.classes), int)
     for sample in dataset:
-        with_class[np.unique(sample.labels)] += 1
-    known: Dict[str, Any] = {
+        images_per_class[np.unique(sample.labels)] += 1
+    result: Dict[str, Any] = {
         "images": len(dataset),
         "images_without_objects": sum(not len(sample.labels) for sample in dataset),
         "objects": int(counts.sum()),
         "difficult": int(sum(sample.difficult.sum() for sample in dataset)),
         "objects_per_class": dict(zip(dataset.classes, counts.tolist())),
-        "images_per_class": dict(zip(dataset.classes, with_class.tolist())),
+        "images_per_class": dict(zip(dataset.classes, images_per_class.tolist())),
     }
+    boxes = [sample.boxes for sample in dataset if len(sample.boxes)]
     if boxes:
-        every = np.concatenate(boxes)
-        sides = every[:, 2:] - every[:, :2] + 1
-        known["median_box"] = [round(float(side), 1) for side in np.median(sides, axis=0)]
+        corners = np.concatenate(boxes)
+        sides = np.median(corners[:, 2:] - corners[:, :2] + 1, axis=0)
+        result["median_box"] = [round(float(side), 1) for side in sides]
     if len(dataset):
-        known["median_image"] = [float(side) for side in np.median([s.size for s in dataset], axis=0)]
-    return known
+        result["median_image"] = [float(side) for side in np.median([s.size for s in dataset], axis=0)]
+    return result

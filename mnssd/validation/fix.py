@@ -1,4 +1,4 @@
-"""A dataset without what was found: the copy that ``--fix`` writes."""
+"""Fixed copies of datasets, as ``check-data --fix`` writes them."""
 
 from __future__ import annotations
 
@@ -15,57 +15,55 @@ from .check import CheckResult
 
 
 def fix_dataset(
-    parts: Mapping[str, Dataset], examined: CheckResult, trained: Optional[str]
+    parts: Mapping[str, Dataset], result: CheckResult, train_list: Optional[str]
 ) -> Tuple[Dict[str, Dataset], List[str]]:
-    """What can be mended without asking.
+    """Fix the problems that have an unambiguous solution.
 
-    Reading has clipped and dropped boxes already, and skipped images. Here go images that cannot be
-    decoded, images that are there twice (of two lists the one that is not trained on keeps them), boxes
-    that stand there twice; and spellings of one class become the one with the most objects.
+    Reading has already clipped and dropped boxes, and skipped images. This removes unreadable images,
+    duplicate images (the training list loses those in other lists) and duplicate boxes, and merges the
+    spellings of a class into the most frequent one.
 
     Parameters
     ----------
     parts : mapping of str to Dataset
-        The lists by name.
-    examined : CheckResult
+        Lists by name.
+    result : CheckResult
         Of these lists.
-    trained : str, optional
-        The list that is trained on.
+    train_list : str, optional
+        Name of the training list.
 
     Returns
     -------
     dict of str to Dataset
     list of str
-        What was done, a line each.
+        Changes, one line each.
     """
-    unreadable = {finding.file for finding in examined.findings if finding.code == "image-unreadable"}
-    classes, labels = _one_spelling(parts)
-    found: Dict[str, Dataset] = {}
-    taken: Set[str] = set()
-    done: List[str] = []
-    # What is measured keeps its images: the trained list comes last.
-    for name in sorted(parts, key=lambda part: part == trained):
-        dataset, kept, boxes = parts[name], [], 0
+    unreadable = {finding.file for finding in result.findings if finding.code == "image-unreadable"}
+    classes, labels = _merge_spellings(parts)
+    fixed: Dict[str, Dataset] = {}
+    used: Set[str] = set()
+    changes: List[str] = []
+    for name in sorted(parts, key=lambda part: part == train_list):  # the other lists keep their images
+        dataset, kept, removed_boxes = parts[name], [], 0
         for sample in dataset:
-            key = os.path.realpath(examined.twins.get(sample.image_path, sample.image_path))
-            if sample.image_path in unreadable or key in taken:
+            key = os.path.realpath(result.duplicates.get(sample.image_path, sample.image_path))
+            if sample.image_path in unreadable or key in used:
                 continue
-            taken.add(key)
-            mended = _mend(sample, labels)
-            boxes += len(sample.labels) - len(mended.labels)
-            kept.append(mended)
-        found[name] = Dataset(dataset.name, classes, kept)
+            used.add(key)
+            kept.append(_fix_sample(sample, labels))
+            removed_boxes += len(sample.labels) - len(kept[-1].labels)
+        fixed[name] = Dataset(dataset.name, classes, kept)
         if len(kept) < len(dataset):
-            done.append(f"{name}: {len(dataset) - len(kept)} images left out, unreadable or there twice")
-        if boxes:
-            done.append(f"{name}: {boxes} boxes left out that stand there twice")
+            changes.append(f"{name}: removed {len(dataset) - len(kept)} unreadable or duplicate images")
+        if removed_boxes:
+            changes.append(f"{name}: removed {removed_boxes} duplicate boxes")
     if len(classes) < len(labels):
-        done.append(f"spellings of one class joined: {len(labels)} classes are {len(classes)}")
-    return {name: found[name] for name in parts}, done
+        changes.append(f"merged the spellings of classes: {len(labels)} classes became {len(classes)}")
+    return {name: fixed[name] for name in parts}, changes
 
 
-def _one_spelling(parts: Mapping[str, Dataset]) -> Tuple[Tuple[str, ...], np.ndarray]:
-    """The classes, spellings joined, and the new label of each old one."""
+def _merge_spellings(parts: Mapping[str, Dataset]) -> Tuple[Tuple[str, ...], np.ndarray]:
+    """Classes with one spelling each, and the new label of each old one."""
     classes = next(iter(parts.values())).classes
     total = np.sum([count_objects(dataset) for dataset in parts.values()], axis=0)
     best: Dict[str, int] = {}
@@ -74,18 +72,17 @@ def _one_spelling(parts: Mapping[str, Dataset]) -> Tuple[Tuple[str, ...], np.nda
         if plain not in best or total[label] > total[best[plain]]:
             best[plain] = label
     kept = sorted(best.values())
-    new = np.array([kept.index(best[plain_name(name)]) for name in classes], np.int32)
-    return tuple(classes[label] for label in kept), new
+    labels = np.array([kept.index(best[plain_name(name)]) for name in classes], np.int32)
+    return tuple(classes[label] for label in kept), labels
 
 
-def _mend(sample: Sample, labels: np.ndarray) -> Sample:
-    renamed = labels[sample.labels]
-    rows = np.column_stack([sample.boxes.round(2), renamed])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    rows_kept = np.sort(first)
+def _fix_sample(sample: Sample, labels: np.ndarray) -> Sample:
+    new_labels = labels[sample.labels]
+    _, first = np.unique(np.column_stack([sample.boxes.round(2), new_labels]), axis=0, return_index=True)
+    rows = np.sort(first)
     return replace(
         sample,
-        boxes=sample.boxes[rows_kept],
-        labels=renamed[rows_kept].astype(np.int32),
-        difficult=sample.difficult[rows_kept],
+        boxes=sample.boxes[rows],
+        labels=new_labels[rows].astype(np.int32),
+        difficult=sample.difficult[rows],
     )

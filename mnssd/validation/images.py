@@ -1,10 +1,12 @@
-"""Every image decoded once: whether it can be, what it is, and whether it is there twice."""
+"""Checks that decode every image: damage, size, format and duplicates."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
+from ..data.annotations.annotation import size_mismatch
+from ..data.annotations.record_file import parse_record_image_path
 from ..data.dataset import Dataset
 from ..data.findings import Finding
 from ..data.image import decode_image, read_bytes, read_header
@@ -12,17 +14,19 @@ from ..data.prefetch import prefetch
 from ..data.sample import Sample
 from ..errors import ImageError
 
-_AHEAD = 64  # images handed to the threads before their results are asked for: bounds the memory
+_AHEAD = 64  # images decoded before their results are used; bounds the memory
 
-_STARTS = {
+_SIGNATURES = {
     "JPEG": (b"\xff\xd8\xff", (".jpg", ".jpeg")),
     "PNG": (b"\x89PNG\r\n\x1a\n", (".png",)),
     "BMP": (b"BM", (".bmp",)),
 }
-"""First bytes of a format and the endings that its files have."""
+"""First bytes of a format, and its file name endings."""
 
 
-class _Seen(NamedTuple):
+class _ImageCheck(NamedTuple):
+    list_name: str
+    path: str
     digest: Optional[bytes]
     findings: List[Finding]
 
@@ -30,7 +34,7 @@ class _Seen(NamedTuple):
 def check_images(
     parts: Mapping[str, Dataset],
     workers: int,
-    twins: Dict[str, str],
+    duplicates: Dict[str, str],
     progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Finding]:
     """Decode every image.
@@ -38,11 +42,11 @@ def check_images(
     Parameters
     ----------
     parts : mapping of str to Dataset
-        The lists by name.
+        Lists by name.
     workers : int
-        Threads; 0 for none.
-    twins : dict
-        By path of an image that is there already, under another name, the path of the first: added to.
+        Worker threads; 0 for none.
+    duplicates : dict
+        Filled with the path of each duplicate image and the path of the first one.
     progress : callable
         Called after each image.
 
@@ -51,48 +55,46 @@ def check_images(
     Finding
     """
     first: Dict[bytes, Tuple[str, str]] = {}
-    told = set()
+    reported: Set[str] = set()
     samples = ((name, sample) for name, dataset in parts.items() for sample in dataset)
-    for name, sample, seen in prefetch(_look, samples, workers, _AHEAD):
+    for name, path, digest, findings in prefetch(_check_image, samples, workers, _AHEAD):
         progress()
-        yield from (finding for finding in seen.findings if sample.image_path not in told)
-        told.add(sample.image_path)
-        if seen.digest is None:
+        if path not in reported:
+            yield from findings
+        reported.add(path)
+        if digest is None:
             continue
-        where, path = first.setdefault(seen.digest, (name, sample.image_path))
-        if path == sample.image_path:
+        first_list, first_path = first.setdefault(digest, (name, path))
+        if first_path == path:
             continue
-        twins[sample.image_path] = path
-        if where != name:
-            text = f"in {name}, and in {where} as {path}"
-            yield Finding("image-in-two-lists", sample.image_path, "", text)
+        duplicates[path] = first_path
+        if first_list == name:
+            yield Finding("image-duplicate", path, "", f"same as {first_path}")
         else:
-            yield Finding("image-repeated", sample.image_path, "", f"as {path}")
+            text = f"in {name}, and in {first_list} as {first_path}"
+            yield Finding("image-in-two-lists", path, "", text)
 
 
-def _look(item: Tuple[str, Sample]) -> Tuple[str, Sample, _Seen]:
+def _check_image(item: Tuple[str, Sample]) -> _ImageCheck:
     name, sample = item
-    return name, sample, _inspect(sample)
-
-
-def _inspect(sample: Sample) -> _Seen:
     path = sample.image_path
     try:
         data = read_bytes(path)
         header = read_header(data, path)
         pixels = decode_image(data, path)
     except ImageError as error:
-        return _Seen(None, [Finding("image-unreadable", path, "", str(error))])
-    found: List[Finding] = []
+        return _ImageCheck(name, path, None, [Finding("image-unreadable", path, "", str(error))])
+    findings: List[Finding] = []
     if header.orientation != 1:
-        found.append(Finding("image-turned", path, "", f"orientation {header.orientation}"))
-    real = (pixels.shape[1], pixels.shape[0])
-    if sample.size != real:
-        code = "size-turned" if sample.size == (real[1], real[0]) else "size-differs"
-        found.append(Finding(code, path, "", f"{sample.size}, not {real}"))
-    for name, (start, endings) in _STARTS.items():
-        if data.startswith(start) and "." in path and not path.lower().endswith(endings) and "#" not in path:
-            found.append(Finding("ending-untrue", path, "", f"it is {name}"))
+        findings.append(Finding("image-rotated", path, "", f"EXIF orientation {header.orientation}"))
+    size = (pixels.shape[1], pixels.shape[0])
+    if sample.size != size:
+        code, _, text = size_mismatch(path, sample.size, size)
+        findings.append(Finding(code, path, "", text))
+    if "." in path and parse_record_image_path(path) is None:
+        for image_format, (signature, endings) in _SIGNATURES.items():
+            if data.startswith(signature) and not path.lower().endswith(endings):
+                findings.append(Finding("image-wrong-extension", path, "", f"the file is {image_format}"))
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
     digest.update(repr(pixels.shape).encode())
-    return _Seen(digest.digest(), found)
+    return _ImageCheck(name, path, digest.digest(), findings)

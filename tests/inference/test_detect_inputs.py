@@ -138,9 +138,9 @@ def test_every_format_says_the_same(workspace: Path, detector: Detector, tmp_pat
         name = ["image0.xml", "image1.xml", "image2.xml", "image0-2.xml"][number - 1]
         annotation = read_annotation(tmp_path / "voc" / name)
         assert annotation.size == found.size
-        if not annotation.faults:  # boxes of one pixel cannot be read back
-            assert annotation.names == found.names
-            np.testing.assert_allclose(annotation.boxes, found.boxes, atol=0.51)
+        if not annotation.invalid:  # boxes of one pixel cannot be read back
+            assert [entry.name for entry in annotation.objects] == found.names
+            np.testing.assert_allclose([entry.box for entry in annotation.objects], found.boxes, atol=0.51)
     assert [a["id"] for a in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
 
 

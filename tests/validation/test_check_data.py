@@ -60,9 +60,9 @@ def test_a_sound_data_set_has_none(kind: str, sound: Dict[str, Path], tmp_path: 
     assert status == 0
     dataset = open_dataset("auto", sound[kind], "train+val", allow_absent=True)
     empty = sorted(s.image_path for s in dataset if not len(s.labels))
-    assert sorted(f["file"] for f in found if f["code"] == "image-empty") == empty
+    assert sorted(f["file"] for f in found if f["code"] == "image-without-objects") == empty
     # At 96 pixels a third of the shapes are smaller than half of the smallest anchor.
-    assert {f["code"] for f in found} == {"image-empty", "boxes-unmatched"}
+    assert {f["code"] for f in found} == {"image-without-objects", "boxes-unmatched"}
 
 
 def what(finding: Dict[str, str]) -> Tuple[str, ...]:
@@ -90,8 +90,8 @@ def test_a_planted_fault_is_found(fault: str, kind: str, sound: Dict[str, Path],
         assert mine[0]["where"].startswith(in_lines[kind])
     others = {finding["code"] for finding in found if finding["level"] == "error"} - {code}
     also = {
-        "no annotation": {"image-missing"}, "all corners": {"box-outside"}, "turned": {"size-turned"},
-        "counted from one": {"class-not-listed"}, "image gone": {"image-unreadable"},
+        "no annotation": {"image-missing"}, "all corners": {"box-outside"}, "turned": {"size-swapped"},
+        "counted from one": {"class-unknown"}, "image gone": {"image-unreadable"},
     }.get(fault, set())  # fmt: skip
     assert others <= also, others
 
@@ -124,10 +124,10 @@ def test_fix_writes_a_copy_without_faults(kind: str, sound: Dict[str, Path], tmp
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     status, found = check(root, tmp_path, "--fix", str(tmp_path / "fixed"))
     assert status == 1
-    assert {"box-repeated", "image-in-two-lists", "class-misspelt"} <= {finding["code"] for finding in found}
+    assert {"box-duplicate", "image-in-two-lists", "class-misspelled"} <= {finding["code"] for finding in found}
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     status, found = check(tmp_path / "fixed", tmp_path)
-    assert (status, {f["code"] for f in found}) == (0, {"image-empty", "boxes-unmatched"})
+    assert (status, {f["code"] for f in found}) == (0, {"image-without-objects", "boxes-unmatched"})
     left = open_dataset("auto", tmp_path / "fixed", "train")
     assert left.classes == open_dataset("auto", sound["voc"], "train").classes
     assert len(left) == 59

@@ -1,7 +1,7 @@
-"""One image of a dataset as its annotation has it, to a sample: the same rules for every format.
+"""Annotations as read from files, and their conversion to samples: the same rules for every format.
 
-Boxes are clipped to their images, those without area dropped, images that cannot be used left out; what was
-done is counted, with the first places of each, for the dataset's notes.
+Boxes are clipped to their images, boxes without area are dropped, and images that cannot be used are skipped.
+Each of these is recorded as a finding, and summarized in the notes of the dataset.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -19,13 +19,13 @@ from ...errors import DataError, ImageError
 from ...files import write_text
 from ...options import unknown_name
 from ..dataset import Dataset
-from ..findings import Finding, Findings
+from ..findings import Finding, Findings, summary
 from ..image import image_size
 from ..sample import Sample
 
 
 class AnnotationError(Exception):
-    """One annotation that cannot be used; the text says why. The readers count it and go on."""
+    """An image or annotation that cannot be used; readers record it as a finding and continue."""
 
     def __init__(self, text: str, code: str = "annotation-unreadable") -> None:
         super().__init__(text)
@@ -33,15 +33,23 @@ class AnnotationError(Exception):
 
 
 class BoxError(ValueError):
-    """One box that cannot be used: the kind of finding, and why."""
+    """A box that cannot be used: code of the finding, and the reason."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
+class BoxObject(NamedTuple):
+    """An object; `box` is ``xmin, ymin, xmax, ymax`` in pixels counted from 0, both ends inclusive."""
+
+    name: str
+    box: Sequence[float]
+    difficult: bool = False
+
+
 class Annotation(NamedTuple):
-    """One image as read, before the classes are settled."""
+    """Annotation of one image, with class names instead of labels; `size` is ``(width, height)``."""
 
     image_id: str
     image_path: str
@@ -51,107 +59,119 @@ class Annotation(NamedTuple):
     difficult: List[bool]
 
 
-class Reading:
-    """One list while it is read: the usable images, and what was wrong with the others.
-
-    Attributes
-    ----------
-    records : list of Annotation
-    findings : Findings
-        Those of several lists, where there are some.
-    """
-
-    def __init__(self, findings: Optional[Findings] = None) -> None:
-        self.records: List[Annotation] = []
-        self.findings = findings or Findings()
-        self._skipped: List[str] = []
-
-    def skip(self, error: Exception, file: str, where: str = "", code: str = "image-unreadable") -> None:
-        """Leave out an image; `code` says what an error is that does not say it itself."""
-        self._skipped.append(f"{where or file}: {error}")
-        self.findings.add(getattr(error, "code", code), file, str(error), where)
-
-    def check(self, place: str, total: int, hint: str = "") -> None:
-        """Raise DataError when there is no image, or more than half of the `total` cannot be used."""
-        if not total or 2 * len(self._skipped) > total:
-            first = f", the first of them because of {self._skipped[0]}" if self._skipped else ""
-            raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}{hint}")
-
-
-def make_annotation(
-    image_id: str,
-    image_path: str,
-    file: str,
-    stated: Optional[Tuple[int, int]],
-    names: List[str],
-    boxes: Iterable[Sequence[float]],
-    difficult: List[bool],
-    findings: Findings,
-    where: str = "",
-) -> Annotation:
-    """An image's boxes within its size.
+class AnnotationList:
+    """The annotations of one list, while it is read.
 
     Parameters
     ----------
-    image_id, image_path : str
-    file : str
-        That of the annotation.
-    stated : tuple of int, optional
-        ``(width, height)`` as the annotation has it.
-    names : list of str
-        The class of each box.
-    boxes : iterable
-        ``xmin, ymin, xmax, ymax`` in pixels counted from 0, both ends belonging to the box; finite.
-    difficult : list of bool
-    findings : Findings
-    where : str
-        In the file.
+    findings : Findings, optional
+        Shared by several lists.
 
-    Raises
-    ------
-    AnnotationError
-        When the size has to come from the image, which cannot be read.
+    Attributes
+    ----------
+    annotations : list of Annotation
+        Usable images.
+    findings : Findings
     """
-    found = np.array(list(boxes), np.float64).reshape(-1, 4)
-    size = stated
-    if size is None or outside(found, size).max(initial=0) > 1:
-        # Before boxes are cut down to the stated size, the image has its say.
-        try:
-            real = image_size(image_path)
-        except ImageError as error:
-            raise AnnotationError(str(error), "image-unreadable") from error
-        if size is not None and size != real:
-            turned = size == (real[1], real[0])
-            findings.add("size-turned" if turned else "size-differs", file, f"{size}, not {real}", where)
-        size = real
-    clipped = clip(found, size)
-    left = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-    for name, excess, usable in zip(names, outside(found, size), left):
-        if not usable:
-            findings.add("box-outside", file, name, where)
-        elif excess > 1:
-            findings.add("box-clipped", file, f"{name}, by {excess:g} px", where)
-        elif excess > 1e-3:  # what is less, conversions leave
-            findings.add("box-over-edge", file, "", where)
-    names = [name for name, usable in zip(names, left) if usable]
-    difficult = [flag for flag, usable in zip(difficult, left) if usable]
-    return Annotation(image_id, image_path, size, names, clipped[left], difficult)
+
+    def __init__(self, findings: Optional[Findings] = None) -> None:
+        self.annotations: List[Annotation] = []
+        self.findings = findings or Findings()
+        self._skipped: List[str] = []
+
+    def add(
+        self,
+        image_id: str,
+        image_path: str,
+        file: str,
+        size: Optional[Tuple[int, int]],
+        objects: Sequence[BoxObject],
+        where: str = "",
+    ) -> None:
+        """Add an image; its boxes are clipped, and those without area are dropped.
+
+        Parameters
+        ----------
+        image_id, image_path : str
+        file : str
+            Annotation file.
+        size : tuple of int, optional
+            ``(width, height)`` in the annotation; read from the image if None or if boxes exceed it.
+        objects : sequence of BoxObject
+            Their coordinates are finite.
+        where : str
+            Place in the file.
+
+        Raises
+        ------
+        AnnotationError
+            If the size must be read from the image and the image is unreadable.
+        """
+        boxes = np.array([entry.box for entry in objects], np.float64).reshape(-1, 4)
+        if size is None or excess(boxes, size).max(initial=0) > 1:
+            # A wrong size in the annotation must not clip boxes.
+            try:
+                real = image_size(image_path)
+            except ImageError as error:
+                raise AnnotationError(str(error), "image-unreadable") from error
+            if size is not None and size != real:
+                self.findings.add(*size_mismatch(file, size, real), where)
+            size = real
+        clipped = clip(boxes, size)
+        usable = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+        for entry, pixels, is_usable in zip(objects, excess(boxes, size), usable):
+            if not is_usable:
+                self.findings.add("box-outside", file, entry.name, where)
+            elif pixels > 1:
+                self.findings.add("box-clipped", file, f"{entry.name}, by {pixels:g} px", where)
+            elif pixels > 1e-3:  # smaller values are rounding errors of conversions
+                self.findings.add("box-over-edge", file, "", where)
+        kept = [entry for entry, is_usable in zip(objects, usable) if is_usable]
+        names, difficult = [entry.name for entry in kept], [entry.difficult for entry in kept]
+        self.annotations.append(Annotation(image_id, image_path, size, names, clipped[usable], difficult))
+
+    def skip(self, error: Exception, file: str, where: str = "") -> None:
+        """Record an image that cannot be used."""
+        self._skipped.append(f"{where or file}: {error}")
+        self.findings.add(getattr(error, "code", "image-unreadable"), file, str(error), where)
+
+    def check_skipped(self, place: str, total: int, hint: str = "") -> None:
+        """Raise DataError if more than half of the `total` images were skipped, or there is no image."""
+        if not total or 2 * len(self._skipped) > total:
+            first = f"; the first: {self._skipped[0]}" if self._skipped else ""
+            raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}{hint}")
+
+    def class_names(self) -> Tuple[str, ...]:
+        """Names of the classes that occur, sorted."""
+        return tuple(sorted({name for annotation in self.annotations for name in annotation.names}))
+
+
+def excess(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    """Number of pixels by which each box extends beyond an image of `size`; 0 for boxes inside."""
+    over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
+    return over.max(axis=1, initial=0)
+
+
+def size_mismatch(file: str, size: Tuple[int, int], real: Tuple[int, int]) -> Tuple[str, str, str]:
+    """Code, file and text of the finding that an annotation has another size than the image."""
+    code = "size-swapped" if size == (real[1], real[0]) else "size-differs"
+    return code, file, f"{size[0]}x{size[1]}, but the image is {real[0]}x{real[1]}"
 
 
 def read_classes(path: Path) -> Tuple[str, ...]:
-    """The names in a file, one a line; none where there is no such file.
+    """Class names in a file, one per line; empty if the file does not exist.
 
     Raises
     ------
     DataError
-        When it cannot be read as text.
+        If the file is not text.
     """
     if not path.is_file():
         return ()
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of class names ({error})") from error
+        raise DataError(f"{path}: cannot read class names ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -161,83 +181,86 @@ def write_classes(parts: Mapping[str, Dataset], folder: Path) -> None:
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
 
 
-def outside(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """By how many pixels each box reaches over the edge of an image of `size`; 0 for those inside."""
-    over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
-    return over.max(axis=1, initial=0)
+def choose_classes(classes: Optional[Sequence[str]], available: Sequence[str], place: Any) -> Tuple[str, ...]:
+    """The requested classes, by default those available; DataError if there are none."""
+    chosen = tuple(available if classes is None else classes)
+    if not chosen:
+        raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
+    return chosen
 
 
 def make_dataset(
     name: str,
-    records: List[Annotation],
+    annotations: List[Annotation],
     classes: Tuple[str, ...],
-    known: Iterable[str],
+    declared: Iterable[str],
     allow_absent: bool,
     findings: Findings,
     check: Optional[Callable[[List[str], Set[str]], None]] = None,
 ) -> Dataset:
-    """Records with the wanted classes as labels.
+    """Convert annotations to samples labeled with the requested classes.
 
     Parameters
     ----------
     name : str
-        What the user is shown.
-    records : list of Annotation
+        For the user.
+    annotations : list of Annotation
     classes : tuple of str
-        Wanted, in the order of the labels.
-    known : iterable of str
-        Names that the dataset declares, whether they occur or not.
+        Requested classes, in the order of the labels.
+    declared : iterable of str
+        Classes that the dataset declares, even if they do not occur.
     allow_absent : bool
-        Accept wanted classes that are neither known nor occur.
+        Accept classes that are neither declared nor occur.
     findings : Findings
     check : callable, optional
-        Given the wanted names that nobody knows and those that somebody does; raises DataError when they are
-        nowhere. By default they are refused.
+        Called with the requested classes that are unknown, and all known ones; raises DataError if it does
+        not find them either. By default they are an error.
     """
     if len(set(classes)) < len(classes) or not all(classes):
         raise DataError(f"{name}: class names must be unique and not empty: {', '.join(classes)}")
-    occurring = Counter(object_name for record in records for object_name in record.names)
-    absent = [wanted for wanted in classes if wanted not in occurring]
+    counts = Counter(class_name for annotation in annotations for class_name in annotation.names)
+    absent = [class_name for class_name in classes if class_name not in counts]
     if not allow_absent:
-        unknown = [wanted for wanted in absent if wanted not in known]
-        (check or partial(_refuse, name))(unknown, set(occurring) | set(known))
-    lines = findings.lines()
+        unknown = [class_name for class_name in absent if class_name not in declared]
+        (check or partial(_refuse, name))(unknown, set(counts) | set(declared))
+    notes = summary(findings.items)
     if absent:
-        lines.append(f"Classes without any object in {name}: {', '.join(absent)}")
-    ignored = [(other, count) for other, count in occurring.most_common() if other not in classes]
-    findings.found += [Finding("class-unused", name, "", wanted) for wanted in absent]
-    findings.found += [
-        Finding("class-ignored", name, "", f"{other}, {count} objects{_misspelling(other, classes)}")
-        for other, count in ignored
+        notes.append(f"Classes without objects in {name}: {', '.join(absent)}")
+    ignored = [(class_name, count) for class_name, count in counts.most_common() if class_name not in classes]
+    findings.items += [Finding("class-unused", name, "", class_name) for class_name in absent]
+    findings.items += [
+        Finding("class-ignored", name, "", f"{class_name}, {count} objects{_suggestion(class_name, classes)}")
+        for class_name, count in ignored
     ]
     if ignored:
-        shown = ", ".join(f"{other} {count}{_misspelling(other, classes)}" for other, count in ignored)
-        lines.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
-    index = {wanted: label for label, wanted in enumerate(classes)}
-    return Dataset(name, classes, [to_sample(record, index) for record in records], lines, findings.found)
+        shown = ", ".join(f"{entry} {count}{_suggestion(entry, classes)}" for entry, count in ignored)
+        notes.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
+    labels = {class_name: label for label, class_name in enumerate(classes)}
+    samples = [_to_sample(annotation, labels) for annotation in annotations]
+    return Dataset(name, classes, samples, notes, findings.items)
 
 
 def _refuse(name: str, unknown: List[str], known: Set[str]) -> None:
-    for wanted in unknown:
-        raise DataError(f"{name}: {unknown_name('class', wanted, known)}")
+    for class_name in unknown:
+        raise DataError(f"{name}: {unknown_name('class', class_name, known)}")
 
 
-def _misspelling(name: str, classes: Sequence[str]) -> str:
-    """A question behind the name of an ignored class that looks much like a wanted one."""
-    plain = {wanted.casefold(): wanted for wanted in classes}
-    near = difflib.get_close_matches(name.casefold(), list(plain), n=1, cutoff=0.8)
-    return f" - is that {plain[near[0]]}?" if near else ""
+def _suggestion(name: str, classes: Sequence[str]) -> str:
+    """Text after the name of an ignored class that resembles a requested one."""
+    folded = {class_name.casefold(): class_name for class_name in classes}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.8)
+    return f" - did you mean {folded[near[0]]}?" if near else ""
 
 
-def to_sample(record: Annotation, index: Dict[str, int]) -> Sample:
-    """With the labels of `index`; objects of other classes are left out."""
-    labels = np.array([index.get(name, -1) for name in record.names], np.int32)
-    wanted = labels >= 0
+def _to_sample(annotation: Annotation, labels: Dict[str, int]) -> Sample:
+    """Sample with class names replaced by labels; objects of other classes are ignored."""
+    indices = np.array([labels.get(name, -1) for name in annotation.names], np.int32)
+    known = indices >= 0
     return Sample(
-        record.image_id,
-        record.image_path,
-        record.boxes[wanted],
-        labels[wanted],
-        np.array(record.difficult, bool)[wanted],
-        record.size,
+        annotation.image_id,
+        annotation.image_path,
+        annotation.boxes[known],
+        indices[known],
+        np.array(annotation.difficult, bool)[known],
+        annotation.size,
     )

@@ -1,80 +1,99 @@
-"""Files that a dataset's own files name: inside its folder, or not at all."""
+"""Paths of the images that annotations name, restricted to the dataset's folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Set
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Union
 
 from ..dataset import Dataset
 from ..image import IMAGE_ENDINGS
 from .annotation import AnnotationError
 
 MAX_BYTES = 2 << 30
-"""Of one file of annotations; COCO 2017's has 0.5 GB."""
+"""Size limit of one annotation file; COCO 2017's largest has 0.5 GB."""
 
 
-class Images:
-    """Finds the images that annotations name, below one folder.
+def resolve_inside(root: Union[str, Path], base: Path, name: str) -> Optional[str]:
+    """Path of an existing file that a dataset names.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder of the dataset. Neither ``..``, an absolute path nor a symbolic link may leave it.
+    base : Path
+        Folder that `name` is relative to.
+    name : str
+
+    Returns
+    -------
+    str or None
+        None if there is no such file.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is outside of `root`.
+    """
+    path = os.path.join(base, name)
+    try:
+        exists = os.path.isfile(path)
+    except (OSError, ValueError):
+        exists = False
+    if exists and not is_inside(path, root):
+        raise AnnotationError(f"{name!r} is outside of the dataset's folder", "image-outside")
+    return path if exists else None
+
+
+def is_inside(path: Union[str, Path], root: Union[str, Path]) -> bool:
+    """Whether a path is in a folder after symbolic links have been resolved."""
+    real_root = os.path.realpath(root)
+    return os.path.commonpath([os.path.realpath(path), real_root]) == real_root
+
+
+class ImageFinder:
+    """Finds the images that annotations name.
 
     Parameters
     ----------
     root : Path
-        No path that is given leads out of it, neither by ``..``, nor as an absolute one, nor by a link.
+        Folder of the dataset, see `resolve_inside`.
     bases : sequence of Path
-        Folders that names may be relative to, by preference.
+        Folders that names may be relative to, by preference; those that do not exist are ignored.
     """
 
     def __init__(self, root: Path, bases: Sequence[Path]) -> None:
         self._root = os.path.realpath(root)
-        self._bases: List[Path] = list(dict.fromkeys(bases))
+        self._bases: List[Path] = list(dict.fromkeys(base for base in bases if base.is_dir()))
 
     def find(self, name: str) -> str:
-        """The path of an image by its name.
-
-        Raises
-        ------
-        AnnotationError
-            When there is none inside the folder.
-        """
+        """Path of an image by its name; raises AnnotationError if there is none in the dataset's folder."""
         if not name or "\0" in name or len(name) > 4096:
-            raise AnnotationError("it names no image", "image-missing")
-        plain = name.replace("\\", "/")
+            raise AnnotationError("invalid image name", "image-missing")
         for base in self._bases:
-            path = os.path.join(base, plain)
-            try:
-                there = os.path.isfile(path)
-            except (OSError, ValueError):
-                there = False
-            if there:
-                if not self._is_inside(path):
-                    raise AnnotationError(f"{name!r} leads out of the dataset's folder", "image-outside")
-                self._bases.remove(base)  # the others are there, too, as a rule
+            path = resolve_inside(self._root, base, name.replace("\\", "/"))
+            if path is not None:
+                self._bases.remove(base)  # the other images are usually in the same folder
                 self._bases.insert(0, base)
                 return path
-        raise AnnotationError(
-            f"there is no image {name!r} in {', '.join(map(str, self._bases[:3]))}", "image-missing"
-        )
+        raise self._missing(repr(name))
 
-    def of(self, stem: str) -> str:
-        """The path of an image by its name without ending; raises AnnotationError as `find`."""
+    def find_stem(self, stem: str) -> str:
+        """Path of an image by its name without ending; raises AnnotationError as `find` does."""
         for ending in (*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)):
             try:
                 return self.find(stem + ending)
             except AnnotationError:
                 continue
-        raise AnnotationError(
-            f"there is no image {stem}.jpg or the like in {', '.join(map(str, self._bases[:3]))}",
-            "image-missing",
-        )
+        raise self._missing(f"{stem}{IMAGE_ENDINGS[0]} (or another image ending)")
 
-    def _is_inside(self, path: str) -> bool:
-        real = os.path.realpath(path)
-        return os.path.commonpath([real, self._root]) == self._root
+    def _missing(self, name: str) -> AnnotationError:
+        bases = ", ".join(map(str, self._bases[:3]))
+        return AnnotationError(f"no image {name} in {bases}", "image-missing")
 
 
 def unique_ids(names: Sequence[str]) -> Dict[str, str]:
-    """By file name the image id: without folders and ending where those tell no images apart."""
+    """File names to image ids: without folder and ending if the ids are then unique, else without ending."""
     stems = {name: os.path.splitext(os.path.basename(name.replace("\\", "/")))[0] for name in names}
     if len(set(stems.values())) == len(stems):
         return stems

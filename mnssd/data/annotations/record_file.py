@@ -1,8 +1,8 @@
-"""MXNet's record files: where each record lies, and images inside them.
+"""MXNet record files: the position of each record, and images inside them.
 
-An image in a record file is named ``FILE.rec#START+LENGTH``, its bytes by their place; `image.read_bytes`
-takes such names, so that everything that reads images does. Parsed here, for MXNet's own reader ends the
-process on bad bytes.
+An image in a record file has the path ``FILE.rec#START+LENGTH`` (bytes), which `image.read_bytes` accepts, so
+that all code that reads images can read it. The files are parsed here because MXNet's own reader ends the
+process on damaged ones.
 """
 
 from __future__ import annotations
@@ -17,46 +17,48 @@ from ...errors import DataError
 MAGIC = 0xCED7230A  # dmlc-core, include/dmlc/recordio.h
 HEADER = struct.Struct("<IfQQ")  # mxnet/recordio.py, IRHeader: flag, label, id, id2
 
-_NAME = re.compile(r"(.+\.rec)#(\d{1,18})\+(\d{1,18})", re.S)
+_IMAGE_PATH = re.compile(r"(.+\.rec)#(\d{1,18})\+(\d{1,18})", re.S)
 
 
-class Annotation(NamedTuple):
-    """First byte and length of what a record holds; `whole` unless it is split at bytes like the magic's."""
+class Record(NamedTuple):
+    """First byte and length of a record's content; `whole` is False if it is split into parts."""
 
     start: int
     length: int
     whole: bool
 
 
-def records(path: Path) -> Iterator[Annotation]:
-    """Every record of a file, in order.
+def iter_records(path: Path) -> Iterator[Record]:
+    """Records of a file, in order.
 
     Raises
     ------
     DataError
-        When the file is damaged; it says where.
+        If the file is damaged; the text has the position.
     """
-    size, at = path.stat().st_size, 0
-    inside = False  # of a record in several parts: their flags are 1 for the first, 2, and 3 for the last
+    size, position = path.stat().st_size, 0
+    in_parts = (
+        False  # content that contains the magic number is split: flag 1 is the first part, 2, and 3 the last
+    )
     with open(path, "rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
+        while position + 8 <= size:
+            file.seek(position)
             magic, word = struct.unpack("<II", file.read(8))
             part, length = word >> 29, word & ((1 << 29) - 1)
-            if magic != MAGIC or part > 3 or (part > 1) != inside or at + 8 + length > size:
-                raise DataError(f"{path}: damaged at byte {at}; make it again with im2rec")
+            if magic != MAGIC or part > 3 or (part > 1) != in_parts or position + 8 + length > size:
+                raise DataError(f"{path}: damaged at byte {position}; create it again with im2rec")
             if part < 2:
-                yield Annotation(at + 8, length, part == 0)
-            inside = part in (1, 2)
-            at += 8 + (length + 3) // 4 * 4
+                yield Record(position + 8, length, part == 0)
+            in_parts = part in (1, 2)
+            position += 8 + (length + 3) // 4 * 4
 
 
-def name_of(path: Path, start: int, length: int) -> str:
-    """What an image in a record file is called here."""
+def record_image_path(path: Path, start: int, length: int) -> str:
+    """Path of an image in a record file."""
     return f"{path}#{start}+{length}"
 
 
-def place_of(name: str) -> Optional[Tuple[str, int, int]]:
-    """File, first byte and length of an image in a record file; None for a file of its own."""
-    match = _NAME.fullmatch(name)
+def parse_record_image_path(path: str) -> Optional[Tuple[str, int, int]]:
+    """File, first byte and length of an image in a record file; None for any other path."""
+    match = _IMAGE_PATH.fullmatch(path)
     return (match[1], int(match[2]), int(match[3])) if match else None

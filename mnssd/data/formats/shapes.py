@@ -14,23 +14,23 @@ from .voc import read_voc_folder
 
 
 class ShapesFormat(Format):
-    """The built-in dataset. Any folder in VOC layout is accepted; only a missing one is rendered."""
+    """The built-in dataset; on disk a folder in VOC layout, which is recognized as such."""
 
     name = "shapes"
     description = "the built-in synthetic dataset, rendered on first use"
     layout = ""
-    contents = "the built-in dataset"
     copies_as = "voc"
 
     def lists(self, root: Path) -> Dict[str, Any]:
         return {name: root / LISTS / f"{name}.txt" for name in ("train", "val")}
 
     def evidence(self, root: Path) -> str:
-        return ""  # on disk it is a folder in VOC layout
+        return ""
 
     def read_list(
         self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
+        """Read one list; a missing dataset is rendered, one with other settings is accepted."""
         if not root.is_dir() or not any(root.iterdir()):
             make_shapes(root)
         return read_voc_folder(root, split, classes, allow_absent=allow_absent)
