@@ -1,4 +1,4 @@
-"""Draws docs/images/blocks.png and maps.png from the project's own graphs.
+"""Draw docs/images/blocks.png and maps.png from the graphs of the networks.
 
 python docs/draw_networks.py
 """
@@ -23,11 +23,11 @@ from mnssd.nn import LinearBottleneck
 from mnssd.nn.layers import add_conv, add_separable
 
 IMAGES = Path(__file__).parent / "images"
-COLOURS = {"depthwise": "#9ecae1", "pointwise": "#fdd0a2", "convolution": "#c7e9c0", "add": "#dadaeb"}
+COLORS = {"depthwise": "#9ecae1", "pointwise": "#fdd0a2", "convolution": "#c7e9c0", "add": "#dadaeb"}
 
 
 def standard() -> Any:
-    """What a separable layer stands in for."""
+    """The convolution that a separable layer replaces."""
     net = nn.HybridSequential()
     add_conv(net, 128, kernel=3, pad=1, act="relu")
     return net
@@ -56,10 +56,10 @@ def shown(shape: Any) -> str:
 
 
 def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> None:
-    """Boxes from top to bottom, the shortcut beside them."""
+    """Draw the layers from top to bottom, and the shortcut beside them."""
     layers = [layer for layer in costs.layers if "add" not in layer.kind]
     added = len(layers) < len(costs.layers)
-    # What reads the block's input and is not its first layer stands in the shortcut.
+    # A layer that reads the input of the block and is not its first one belongs to the shortcut.
     side = [layer for layer in layers[1:] if added and layer.input == shape[1:] and layer.output != shape[1:]]
     main = [layer for layer in layers if layer not in side]
     axis.set_xlim(0, 10)
@@ -69,20 +69,20 @@ def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> N
     axis.text(4, 0.2, shown(shape[1:]), ha="center", fontsize=8)
     y = -0.4
     for layer in main:
-        colour = next(value for key, value in COLOURS.items() if layer.kind.startswith(key))
-        axis.add_patch(pyplot.Rectangle((0.6, y - 1.3), 6.8, 1.2, facecolor=colour, edgecolor="#555"))
+        color = next(value for key, value in COLORS.items() if layer.kind.startswith(key))
+        axis.add_patch(pyplot.Rectangle((0.6, y - 1.3), 6.8, 1.2, facecolor=color, edgecolor="#555"))
         axis.text(4, y - 0.7, layer.kind.replace(", ", "\n", 1), ha="center", va="center", fontsize=7.5)
         y -= 2.0
         axis.text(4, y + 0.25, shown(layer.output), ha="center", fontsize=8)
     if added:
-        colour = COLOURS["pointwise"] if side else "none"
+        color = COLORS["pointwise"] if side else "none"
         axis.plot([4, 9, 9, 5.0], [0.05, 0.05, y - 0.35, y - 0.35], color="#333", linewidth=1)
         if side:
             axis.add_patch(
-                pyplot.Rectangle((7.9, y / 2 - 0.7), 2.0, 1.4, facecolor=colour, edgecolor="#555", zorder=3)
+                pyplot.Rectangle((7.9, y / 2 - 0.7), 2.0, 1.4, facecolor=color, edgecolor="#555", zorder=3)
             )
             axis.text(8.9, y / 2, "1x1\nBN", ha="center", va="center", fontsize=7, zorder=4)
-        axis.text(4, y - 0.5, "add", ha="center", fontsize=8, bbox={"facecolor": COLOURS["add"], "pad": 3})
+        axis.text(4, y - 0.5, "add", ha="center", fontsize=8, bbox={"facecolor": COLORS["add"], "pad": 3})
         y -= 1.0
     cost = f"{costs.parameters:,} parameters\n{costs.multiply_adds / 1e6:.1f} M multiply-adds"
     axis.text(4, y - 0.7, cost, ha="center", va="top", fontsize=8, style="italic")
@@ -98,23 +98,23 @@ def main() -> None:
     pyplot.close(figure)
 
     figure, axis = pyplot.subplots(figsize=(11, 3.6))
-    for name, colour in (("mobilenet_v1", "#e6550d"), ("mobilenet_v2", "#3182bd")):
+    for name, color in (("mobilenet_v1", "#e6550d"), ("mobilenet_v2", "#3182bd")):
         layers = [
             layer
             for layer in count_block(zoo.get_model(name), (1, 3, 224, 224)).layers
             if layer.multiply_adds
         ]
-        done, heights = [], []
+        cumulative, heights = [], []
         total = 0
         for layer in layers:
             total += layer.multiply_adds or 0
-            done.append(total / 1e6)
+            cumulative.append(total / 1e6)
             heights.append(layer.output[1] if layer.output and len(layer.output) > 1 else 1)
-        axis.step(done, heights, where="pre", color=colour, label=name)
+        axis.step(cumulative, heights, where="pre", color=color, label=name)
     axis.set_yscale("log", base=2)
     axis.set_yticks([1, 7, 14, 28, 56, 112], labels=["1", "7", "14", "28", "56", "112"])
-    axis.set_xlabel("multiply-adds so far, millions")
-    axis.set_ylabel("side of the map")
+    axis.set_xlabel("cumulative multiply-adds, millions")
+    axis.set_ylabel("feature map size")
     axis.grid(True, alpha=0.3)
     axis.legend()
     figure.tight_layout()

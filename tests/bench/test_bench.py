@@ -12,16 +12,6 @@ from helpers.detectors import make_net, write_run
 
 from mnssd.bench.measure import WARM_UP, Clock, Measurement, format_measurements, median_seconds
 from mnssd.cli.main import main
-from mnssd.data.shapes.dataset import make_shapes
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small built-in dataset."""
-    folder = tmp_path_factory.mktemp("shapes") / "set"
-    make_shapes(folder, train=6, val=2, size=(96, 96))
-    return str(folder)
-
 
 SMALL = ("--size", "96", "--width", "0.25", "--batch-size", "4", "--seconds", "0.05")
 

@@ -14,33 +14,20 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from helpers.runs import train
 
 from mnssd.cli.main import main
 from mnssd.data.sample import Sample
-from mnssd.data.shapes.dataset import make_shapes
 from mnssd.metrics.error_analysis import DetectionError, ErrorType
 from mnssd.report import plots
 from mnssd.report.images import TITLES, draw_error
-from mnssd.tasks.run import train_detector
-
-SMALL: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 2, "batch_size": 8, "lr": 0.05,
-    "predictor_lr": 0.1, "val_interval": 1, "workers": 0,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    make_shapes(folder, train=24, val=10, size=(96, 96))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = train_detector(
-        {**SMALL, "data_root": str(shapes), "output": str(tmp_path_factory.mktemp("runs") / "a run")}
-    )
+def trained(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny run, with its report."""
+    run = tmp_path_factory.mktemp("runs") / "a run"
+    shutil.copytree(tiny_run, run)
     assert main(["report", str(run)]) == 0
     return run
 
@@ -151,9 +138,9 @@ def test_page_repeats_the_evaluation(trained: Path, tmp_path: Path) -> None:
     assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
-def test_report_is_reproducible_after_the_dataset_moved(trained: Path, shapes: Path, tmp_path: Path) -> None:
+def test_report_is_reproducible_after_the_dataset_moved(trained: Path, shapes: str, tmp_path: Path) -> None:
     first = (trained / "report" / "index.html").read_text()
-    moved = tmp_path / "moved" / shapes.name
+    moved = tmp_path / "moved" / Path(shapes).name
     shutil.copytree(shapes, moved)
     output = tmp_path / "page"
     assert main(["report", str(trained), "--data-root", str(moved), "--output", str(output)]) == 0
@@ -165,7 +152,7 @@ def test_report_is_reproducible_after_the_dataset_moved(trained: Path, shapes: P
     assert without_date_and_path(second) == without_date_and_path(first)
 
 
-def test_class_names_are_escaped(shapes: Path, tmp_path: Path) -> None:
+def test_class_names_are_escaped(shapes: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(shapes, data)
     for path in (data / "Annotations").iterdir():
@@ -173,22 +160,22 @@ def test_class_names_are_escaped(shapes: Path, tmp_path: Path) -> None:
             path.read_text().replace("<name>circle<", "<name>&lt;script&gt;alert(1)&lt;/script&gt;<")
         )
     (data / "classes.txt").unlink()
-    run = train_detector({**SMALL, "epochs": 1, "data_root": str(data), "output": str(tmp_path / "run")})
+    run = train(str(data), tmp_path / "run", epochs=1)
     assert main(["report", str(run)]) == 0
     page = Page(run / "report" / "index.html")
     assert page.all("script") == []
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_train_ssd_writes_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_train_ssd_writes_a_report(shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--workers=0", "--val-interval=1"]
     run = tmp_path / "run"
-    assert main(["train-ssd", "--data-root", str(shapes), "--output", str(run), *small]) == 0
+    assert main(["train-ssd", "--data-root", shapes, "--output", str(run), *small]) == 0
     assert str(run / "report" / "index.html") in capsys.readouterr().out
     assert (run / "report" / "index.html").stat().st_size > 100_000
     assert (run / "log.csv").exists()
     other = tmp_path / "other"
-    assert main(["train-ssd", "--data-root", str(shapes), "--output", str(other), "--no-report", *small]) == 0
+    assert main(["train-ssd", "--data-root", shapes, "--output", str(other), "--no-report", *small]) == 0
     assert not (other / "report").exists()
 
 
