@@ -1,50 +1,52 @@
-# `make demo` and `make test` do everything. A suitable Python is found by itself; to choose: make PYTHON=/path/to/python
-# GNU make 3.81 and later.
+# `make demo` and `make test` need nothing else. A suitable Python is found automatically; to choose one:
+# make PYTHON=/path/to/python. Works with GNU make 3.81 and later.
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-# Two test processes with one OpenMP thread each use two cores better than one process with two.
+# Two test processes with one OpenMP thread each use two cores better than one process with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: help setup demo test test-slow test-browser lint test-pythons bench clean
 .DEFAULT_GOAL := help
 
-help: ## this list
-	@echo "make TARGET, where TARGET is one of"
+help: ## show this list
+	@echo "usage: make TARGET"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
-setup: $(READY) ## make .venv with every package at its pinned version
+setup: $(READY) ## create .venv with all packages at their pinned versions
+	@echo "Ready. To use the commands mnssd and python, activate the environment: . $(VENV)/bin/activate"
 
 $(READY): setup.py constraints.txt scripts/setup_venv.sh
 	@python=$$(PYTHON="$(PYTHON)" sh scripts/find_python.sh) || exit 1; \
-	echo "Making $(VENV) with $$python (once; it downloads about 200 MB)"; \
+	echo "Creating $(VENV) with $$python (once; downloads about 200 MB)"; \
 	sh scripts/setup_venv.sh "$$python" $(VENV)
 	@touch $@
 
-demo: $(READY) ## train, measure, export and try a detector on the built-in dataset
+demo: $(READY) ## train, evaluate, export and run a detector on the built-in dataset
 	$(RUN) -m mnssd.cli.main demo
 
-test: lint ## lint, and all tests but the slow ones
+test: lint ## run the linters and all tests except slow ones
 	$(PYTEST) -m "not slow and not browser"
 
-test-slow: $(READY) ## the tests that take minutes
+test-slow: $(READY) ## run the tests that take minutes
 	$(PYTEST) -m slow
 
-test-browser: $(READY) ## a report in a real Chromium, which has to be installed
+test-browser: $(READY) ## test a report in Chromium, which must be installed
 	$(RUN) -m pip install --quiet -c constraints.txt axe-playwright-python playwright
 	$(PYTEST) -m browser
 
-lint: $(READY) ## style, format and types
+lint: $(READY) ## check style, format, types and words
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) scripts/check_words.py
 
-test-pythons: ## set up and try each Python from 3.8 to 3.11 that this machine has
+test-pythons: ## set up and test each installed Python from 3.8 to 3.11
 	sh scripts/test_pythons.sh
 
 PEERS := .venv-peers
-bench: $(READY) $(PEERS)/.ready ## measure speed against the peers, half an hour on a machine with nothing else to do
+bench: $(READY) $(PEERS)/.ready ## compare speed with other frameworks; half an hour on an idle machine
 	$(RUN) benchmarks/run.py --peers $(PEERS)/bin/python $(if $(VOC),--voc "$(VOC)") $(if $(ONLY),--only "$(ONLY)")
 
 $(PEERS)/.ready: benchmarks/peers.txt
@@ -52,6 +54,6 @@ $(PEERS)/.ready: benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install -r benchmarks/peers.txt
 	@touch $@
 
-clean: ## remove what make and the tools made; never data, runs or exports
+clean: ## remove .venv, caches and build output, but no data, runs or exports
 	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find mnssd tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -42,7 +42,10 @@ WORDS: Sequence[Tuple[str, str]] = (
     (r"\b[Dd]ata[ -]sets?\b", "dataset"),
     (r"\b[Pp]ictures?\b", "image"),
     (r"\blabelled\b|\bLabelled\b", "labeled"),
-    (r"\bneighbour|\bcolour|\bbehaviour|\bnormalis|\binitialis|\brecognis|\bgrey\b|\bcentres?\b", "American spelling"),
+    (
+        r"\bneighbour|\bcolour|\bbehaviour|\bnormalis|\binitialis|\brecognis|\bgrey\b|\bcentres?\b",
+        "American spelling",
+    ),
     # Idiom.
     (
         r"\b(images|milliseconds|ms|seconds|minutes|steps|multiply-adds|MB|files?|numbers?) an? "

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Print the path of a Python that can run mnssd: 3.8 to 3.11 with venv, newest first.
-#   find_python.sh         the first that works
+# Print the path of a Python that can run mnssd: version 3.8 to 3.11 with venv, newest first.
+#   find_python.sh         the first
 #   find_python.sh --all   the first of each version
-# PYTHON=... in the environment is the only candidate when it is set. A candidate is run before it is believed:
-# pyenv's shims are on the PATH for versions that are not active, and Debian ships Pythons without venv.
+# If the environment variable PYTHON is set, it is the only candidate. Candidates are run to test them, because
+# pyenv has shims for versions that are not active, and Debian's Python has no venv by default.
 
 check='
 import sys
@@ -34,10 +34,10 @@ on_path() {
 found=$(candidates | while read -r candidate; do "$candidate" -c "$check" 2>/dev/null </dev/null; done)
 if [ -z "$found" ]; then
     if [ -n "$PYTHON" ]; then
-        echo "error: PYTHON=$PYTHON is no Python 3.8 to 3.11 that can make virtual environments." >&2
+        echo "error: PYTHON=$PYTHON is not a Python 3.8 to 3.11 with the venv module" >&2
     else
-        echo "error: no Python 3.8 to 3.11 with its venv module was found: install one (Debian, Ubuntu:" \
-            "apt install python3.11-venv; anywhere: pyenv install 3.11) or name yours with make PYTHON=/path/to/python." >&2
+        echo "error: no Python 3.8 to 3.11 with the venv module found; install one (Debian, Ubuntu:" \
+            "apt install python3.11-venv; elsewhere: pyenv install 3.11) or use make PYTHON=/path/to/python" >&2
     fi
     exit 1
 fi

@@ -1,9 +1,9 @@
-"""Resolve every requirement of setup.py anew, on each supported Python, and print constraints.txt.
+"""Print constraints.txt: pinned versions of all requirements in setup.py, for each supported Python.
 
     python3 scripts/pin.py > constraints.txt
 
-To be run when a version is to change, on a machine that has Python 3.8, 3.9, 3.10 and 3.11. pip does the
-resolving, in a throw-away virtual environment of each, with the settings of whoever runs it.
+Run it to update versions, on a machine with Python 3.8, 3.9, 3.10 and 3.11. pip resolves the requirements in a
+temporary virtual environment of each, with its usual configuration.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 REQUIREMENTS = (
     f"{ROOT}[onnx,tensorboard,browser,test]",
-    "opencv-python-headless<4.12",  # what `make setup` puts in the place of opencv-python, see setup.py
-    # The build tools, so that `make setup` needs no second environment to build this package in.
+    "opencv-python-headless<4.12",  # `make setup` installs it instead of opencv-python, see setup.py
+    # Build tools, so that `make setup` can build this package without build isolation.
     "setuptools",
     "wheel",
 )
 
 HEADER = """\
-# Every version that mnssd is developed and tested with, on Python 3.8 to 3.11. Written by scripts/pin.py.
-# `make setup` installs exactly these; by hand: pip install -c constraints.txt .
+# Versions that mnssd is developed and tested with, on Python 3.8 to 3.11. Written by scripts/pin.py.
+# `make setup` installs exactly these; manually: pip install -c constraints.txt .
 """
 
 
@@ -37,7 +37,7 @@ def main() -> int:
     interpreters = find_interpreters()
     missing = [version for version in PYTHONS if version not in interpreters]
     if missing:
-        print(f"error: no Python {', '.join(missing)} found; pins are made for all of them", file=sys.stderr)
+        print(f"error: Python {', '.join(missing)} not found; all versions are needed", file=sys.stderr)
         return 1
     pins: Dict[str, Dict[str, str]] = {}
     for version in PYTHONS:
@@ -51,15 +51,15 @@ def main() -> int:
 
 
 def find_interpreters() -> Dict[str, str]:
-    """Minor version -> path of an interpreter."""
+    """Paths of interpreters by version, such as ``'3.8'``."""
     command = ["sh", str(ROOT / "scripts" / "find_python.sh"), "--all"]
     paths = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return {subprocess.check_output([path, "-c", ask], text=True).strip(): path for path in paths}
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return {subprocess.check_output([path, "-c", code], text=True).strip(): path for path in paths}
 
 
 def resolve(interpreter: str) -> Dict[str, str]:
-    """Name -> version of everything pip would install into an empty environment."""
+    """Versions, by name, of all packages that pip would install into an empty environment."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([interpreter, "-m", "venv", folder], check=True)
         report = Path(folder) / "report.json"
@@ -75,7 +75,7 @@ def resolve(interpreter: str) -> Dict[str, str]:
 
 
 def constraint_lines(name: str, versions: Dict[str, str]) -> List[str]:
-    """The lines of one package: one for each run of neighbouring Pythons that share a version.
+    """Lines for one package: one for each run of consecutive Pythons with the same version.
 
     >>> constraint_lines("a", {"3.8": "1", "3.9": "2", "3.10": "2", "3.11": "2"})
     ['a==1 ; python_version < "3.9"', 'a==2 ; python_version >= "3.9"']

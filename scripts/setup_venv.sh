@@ -1,14 +1,14 @@
 #!/bin/sh
-# setup_venv.sh PYTHON FOLDER: make a virtual environment with exactly the versions of constraints.txt, and mnssd
-# itself as it stands in this checkout. Where packages come from is pip's own configuration.
+# setup_venv.sh PYTHON FOLDER: create a virtual environment with the versions in constraints.txt and an editable
+# installation of this checkout. pip's own configuration determines where packages come from.
 set -e
 python=$1
 folder=$2
 cd "$(dirname "$0")/.."
 
 "$python" -m venv --clear "$folder"
-# Nothing is left to resolve (--no-deps), which also leaves out the one package that GluonCV requires and that
-# needs libGL, opencv-python: opencv-python-headless is the same cv2 without windows.
+# opencv-python, which GluonCV requires, needs libGL. opencv-python-headless replaces it; --no-deps keeps pip from
+# installing both.
 grep -v '^opencv-python==' constraints.txt > "$folder/requirements.txt"
 "$folder/bin/python" -m pip install --no-deps -r "$folder/requirements.txt"
 "$folder/bin/python" -m pip install --no-deps --no-build-isolation --editable .

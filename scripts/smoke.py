@@ -1,7 +1,6 @@
-"""Import every module, then run and train a small detector once; the last line says with what.
+"""Smoke test: import all modules, run a small detector forward and backward, and print the versions.
 
-The part of `make test-pythons` that runs in each environment. It takes seconds and claims no more than that
-the installed versions work together.
+`make test-pythons` runs it in the environment of each Python.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 
 
 def main() -> int:
-    """Exit status; any failure is an exception."""
+    """Run the test; failures raise an exception."""
     import mnssd
     from mnssd.runtime import settings
 

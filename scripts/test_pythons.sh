@@ -1,6 +1,6 @@
 #!/bin/sh
-# For each Python from 3.8 to 3.11 on this machine: a throw-away virtual environment with the pinned versions, pip's
-# own check of them, and a smoke test. Prints one line for each, and the log of those that fail.
+# Test each installed Python from 3.8 to 3.11 in a temporary virtual environment with the pinned versions: pip check
+# and a smoke test. Prints one line per Python, and the log of those that fail.
 cd "$(dirname "$0")/.." || exit 1
 pythons=$(sh scripts/find_python.sh --all) || exit 1
 scratch=$(mktemp -d) || exit 1
@@ -9,7 +9,7 @@ trap 'exit 130' INT TERM
 
 try() {
     sh scripts/setup_venv.sh "$1" "$scratch/venv" || return 1
-    # GluonCV's opencv-python is left out on purpose, see setup_venv.sh; anything else is a fault of the pins.
+    # opencv-python is missing on purpose, see setup_venv.sh; any other complaint is an error in the pins.
     "$scratch/venv/bin/python" -m pip check > "$scratch/check" || true
     if grep -v -e 'requires opencv-python, which is not installed' -e '^No broken requirements' "$scratch/check"; then
         return 1
