@@ -122,7 +122,9 @@ class DetectionParityCheck:
         self.images += len(images)
         if raw_heads:
             return
-        network, export = (DetectorOutputs(*side, *self.decode(side[0], side[1])) for side in (expected, actual))
+        network, export = (
+            DetectorOutputs(*side, *self.decode(side[0], side[1])) for side in (expected, actual)
+        )
         for index, image in enumerate(images):
             try:
                 self._compare_detections(network.image(index), export.image(index))
@@ -224,9 +226,7 @@ def _explain(ours: _Side, theirs: _Side, rounding: _Rounding, suppression: Suppr
             }
 
 
-def _is_explained(
-    i: int, side: _Side, other: _Side, rounding: _Rounding, suppression: Suppression
-) -> bool:
+def _is_explained(i: int, side: _Side, other: _Side, rounding: _Rounding, suppression: Suppression) -> bool:
     """Whether rounding can be the reason that `other` lacks detection `i` of `side`."""
     score, box = side.scores[i], side.boxes[i]
     if score <= other.cut + rounding.score:

@@ -60,7 +60,11 @@ class ExportedDetector(ExportedNetwork):
         }
 
     def _describe_outputs(self) -> List[Dict[str, Any]]:
-        contents = ("index into classes, -1: no detection", "probability, best first", "xmin, ymin, xmax, ymax")
+        contents = (
+            "index into classes, -1: no detection",
+            "probability, best first",
+            "xmin, ymin, xmax, ymax",
+        )
         return [
             {"name": f"{name}_output", "shape": [None, self.net.post_nms, values], "holds": holds}
             for name, values, holds in zip(OUTPUTS, (1, 1, 4), contents)

@@ -51,7 +51,9 @@ def load_export(
     wanted = None if engine == "auto" else format_of_engine(engine)
     if not path.is_dir() or (path / zoo.CONFIG_FILE).exists():
         if wanted and wanted.name != "symbol":
-            raise OptionError(f"{path}: {engine} runs exports; make one with: mnssd export --format {wanted.name}")
+            raise OptionError(
+                f"{path}: {engine} runs exports; make one with: mnssd export --format {wanted.name}"
+            )
         return None
     if not find_sidecars(path):
         raise ExportError(f"{path}: neither an export nor a run folder (no {zoo.CONFIG_FILE})")

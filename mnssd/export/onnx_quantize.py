@@ -86,7 +86,9 @@ def _mean_shifts(
             shifts[bias] = actual[rounded[node.output[0]]] - expected[node.output[0]]
             integers, step = tensors[bias + INTEGERS], numpy_helper.to_array(tensors[bias + STEP])
             corrected = numpy_helper.to_array(integers) - np.rint(shifts[bias] / step)
-            corrected = np.clip(corrected, -_LARGEST_BIAS, _LARGEST_BIAS)  # a channel with weights near 0 has a tiny step
+            corrected = np.clip(
+                corrected, -_LARGEST_BIAS, _LARGEST_BIAS
+            )  # a channel with weights near 0 has a tiny step
             integers.CopyFrom(numpy_helper.from_array(corrected.astype(np.int32), integers.name))
     return shifts
 

@@ -50,7 +50,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", parse_formats(self.format))
         if self.calibration not in CALIBRATIONS:
-            raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}")
+            raise ValueError(
+                f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}"
+            )
         if self.fp16_weights and "symbol" not in self.format:
             raise ValueError("fp16_weights applies to symbol files; add --format symbol")
 

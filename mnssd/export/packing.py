@@ -52,7 +52,9 @@ def pack_float16(parameters: Arrays, names: Sequence[str]) -> Dict[str, np.ndarr
     for name in names:
         packed[name] = parameters[name].astype(np.float16)
         if not np.isfinite(packed[name]).all():
-            raise ExportError(f"{name} has values above 65504, the limit of float16; export without --fp16-weights")
+            raise ExportError(
+                f"{name} has values above 65504, the limit of float16; export without --fp16-weights"
+            )
     return packed
 
 

@@ -97,7 +97,9 @@ class QuantizationCheck:
             if ours.shape != theirs.shape:
                 raise ExportError(f"{image}: the export has {theirs.size} outputs, the network {ours.size}")
             if not np.isfinite(ours).all():
-                raise ExportError(f"{image}: the network's own outputs are not finite; its weights are broken")
+                raise ExportError(
+                    f"{image}: the network's own outputs are not finite; its weights are broken"
+                )
             if not np.isfinite(theirs).all():
                 raise ExportError(f"{image}: the export's outputs are not finite")
             length = float(np.linalg.norm(ours) * np.linalg.norm(theirs))

@@ -156,7 +156,9 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
         try:
             actual = describe_file(path)
         except OSError as error:
-            raise ExportError(f"{path}: {error.strerror}; {sidecars[0].name} lists it; export again") from error
+            raise ExportError(
+                f"{path}: {error.strerror}; {sidecars[0].name} lists it; export again"
+            ) from error
         if actual["sha256"] != entry["sha256"]:
             raise ExportError(f"{path}: damaged or changed (wrong checksum); export it again")
     return sidecars[0], sidecar

@@ -98,7 +98,11 @@ def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
     try:
         assert spec is not None
         net = zoo.build_backbone(
-            spec["network"], spec["width"], 2, spec.get("shortcut", "identity"), spec.get("activation", "relu")
+            spec["network"],
+            spec["width"],
+            2,
+            spec.get("shortcut", "identity"),
+            spec.get("activation", "relu"),
         )
     except (MnssdError, AssertionError, TypeError, KeyError, ValueError):
         return {}
@@ -145,7 +149,9 @@ class _Validator:
             self._check_edge(edge, nodes, index)
         _expect(node["op"] != "null" or not node["inputs"], f"{label} is a variable with inputs")
         for attributes in (node.get("attrs", {}), node.get("attr", {}), node.get("param", {})):
-            is_text = all(isinstance(key, str) and isinstance(value, str) for key, value in attributes.items())
+            is_text = all(
+                isinstance(key, str) and isinstance(value, str) for key, value in attributes.items()
+            )
             _expect(is_text, f"attributes of {label}")
             for key in COUNTS:
                 value = attributes.get(key, "1")

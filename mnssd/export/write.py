@@ -94,7 +94,9 @@ def export_network(
         entry.check_installed()
     name = name or ("detector" if detects else "classifier")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise OptionError(f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'")
+        raise OptionError(
+            f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
+        )
     kind = ExportedDetector if detects else ExportedClassifier
     network: ExportedNetwork = kind(net, spec, options, images, calibration_images)
     folder = Path(os.path.realpath(folder))

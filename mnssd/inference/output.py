@@ -7,9 +7,15 @@ import os
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, Optional, Sequence, Set
 
+import cv2
+import numpy as np
+
 from ..errors import MnssdError
 from ..files import atomic_write
 from .results import coco_box
+
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Endings of images that OpenCV writes; drawings of others are written as .png."""
 
 
 class JsonLines:
@@ -105,6 +111,63 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
                 yield entry
 
 
+class OutputPaths:
+    """Names for output files: those of the inputs, numbered where they would replace an output or an input.
+
+    Parameters
+    ----------
+    folder : str
+        Created if it is missing.
+    inputs : sequence of str
+        Input files and folders; existing files among them and below them are never chosen.
+    option : str
+        Option that names the folder, for messages.
+    """
+
+    def __init__(self, folder: str, inputs: Sequence[str], option: str) -> None:
+        self._folder = Path(folder)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise MnssdError(f"{folder}: is a file, but {option} takes a folder") from error
+        self._inputs = [os.path.realpath(path) for path in inputs]
+        self._taken: Set[str] = set()
+
+    def choose(self, image: str, ending: str) -> Path:
+        """A path that was not chosen before; an empty `ending` keeps that of `image` if it is writable."""
+        stem, own = os.path.splitext(os.path.basename(image))
+        if not ending:
+            ending = own if own.lower() in WRITABLE else f"{own}.png"
+        path, number = self._folder / (stem + ending), 1
+        while self._is_taken(os.path.realpath(path)):
+            number += 1
+            path = self._folder / f"{stem}-{number}{ending}"
+        self._taken.add(os.path.realpath(path))
+        return path
+
+    def _is_taken(self, path: str) -> bool:
+        if path in self._taken:
+            return True
+        is_input = (path == entry or path.startswith(entry + os.sep) for entry in self._inputs)
+        return any(is_input) and os.path.exists(path)
+
+
+def write_image(path: Path, image: np.ndarray) -> Path:
+    """Write ``(height, width, 3)`` RGB uint8 in the format of the path's ending; returns the path.
+
+    Raises
+    ------
+    MnssdError
+        If OpenCV cannot encode the image.
+    """
+    success, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not success:
+        height, width = image.shape[:2]
+        raise MnssdError(f"{path}: OpenCV cannot write an image of {width}x{height} in this format")
+    path.write_bytes(content.tobytes())
+    return path
+
+
 def write_json(path: str, lines: str, classes: Sequence[str]) -> None:
     """Write one JSON file, ``{"classes": [...], "images": [...]}``, from a file by `JsonLines`."""
     Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +183,9 @@ def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
     with atomic_write(path) as file:
         categories = [{"id": index + 1, "name": name} for index, name in enumerate(classes)]
         file.write(f'{{\n"categories": {json.dumps(categories)},\n"images": [')
-        _write_items(file, (_coco_image(image_id, entry) for image_id, entry in enumerate(read_lines(lines), 1)))
+        _write_items(
+            file, (_coco_image(image_id, entry) for image_id, entry in enumerate(read_lines(lines), 1))
+        )
         file.write('],\n"annotations": [')
         _write_items(file, _coco_annotations(lines, classes))
         file.write("]\n}\n")

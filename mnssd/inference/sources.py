@@ -81,7 +81,9 @@ def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, UnreadableVideo]
         elif path.lower().endswith(VIDEO_ENDINGS):
             video = cv2.VideoCapture(path) if os.path.isfile(path) else None
             if video is None or not video.isOpened():
-                yield UnreadableVideo(path, f"{path}: cannot be opened as a video; check that the file is complete")
+                yield UnreadableVideo(
+                    path, f"{path}: cannot be opened as a video; check that the file is complete"
+                )
             else:
                 yield from _video_frames(path, video)
         else:
@@ -163,7 +165,9 @@ class VideoWriter:
         self._size = (int(size[0]), int(size[1]))
         self._writer = cv2.VideoWriter(str(path), code, fps or DEFAULT_FPS, self._size)
         if not self._writer.isOpened():
-            raise MnssdError(f"{path}: cannot be written; check that the folder is writable, or omit --output")
+            raise MnssdError(
+                f"{path}: cannot be written; check that the folder is writable, or omit --output"
+            )
 
     def add(self, frame: np.ndarray) -> None:
         """Append ``(height, width, 3)`` uint8 RGB; a frame of another size, as from a turned camera, is resized."""

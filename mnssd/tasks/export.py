@@ -26,7 +26,9 @@ T = TypeVar("T")
 class RunExportOptions(ExportOptions):
     """Exporting."""
 
-    output: Optional[str] = option(None, "folder to write; an earlier export there is replaced", metavar="DIR")
+    output: Optional[str] = option(
+        None, "folder to write; an earlier export there is replaced", metavar="DIR"
+    )
     name: Optional[str] = option(None, "start of the file names (default: name of the run folder)")
     parity_images: int = option(50, "images for the parity check")
     calibration_images: int = option(64, "images for the calibration of 8-bit formats")
@@ -109,7 +111,9 @@ def _choose_images(
             raise OptionError(f"{config.options.data.folder}: the run's dataset is missing")
         return [read(config, role, count) if count else [] for role, count in zip(("val", "train"), counts)]
     except (DataError, OptionError) as error:
-        raise OptionError(f"{error}; give images for the parity check and calibration with --images") from error
+        raise OptionError(
+            f"{error}; give images for the parity check and calibration with --images"
+        ) from error
 
 
 def _detection_images(config: RunConfig, role: str, count: int) -> List[Any]:
@@ -144,9 +148,13 @@ def expand_images(paths: Sequence[Union[str, Path]]) -> List[str]:
 
     images: List[str] = []
     for path in map(Path, paths):
-        below = [entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_ENDINGS and entry.is_file()]
+        below = [
+            entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_ENDINGS and entry.is_file()
+        ]
         if path.is_dir() and not below:
-            raise OptionError(f"--images {path}: no image in this folder (endings: {', '.join(IMAGE_ENDINGS)})")
+            raise OptionError(
+                f"--images {path}: no image in this folder (endings: {', '.join(IMAGE_ENDINGS)})"
+            )
         images += sorted(map(str, below)) if path.is_dir() else [str(path)]
     return images
 

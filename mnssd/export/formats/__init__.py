@@ -132,7 +132,9 @@ class ExportFormat(ABC):
         missing = [entry for module, entry in self.requirements.items() if find_spec(module) is None]
         if missing:
             packages = " ".join(f"'{entry}'" for entry in missing)
-            raise OptionError(f"--format {self.name}: packages are missing; install them: pip install {packages}")
+            raise OptionError(
+                f"--format {self.name}: packages are missing; install them: pip install {packages}"
+            )
 
 
 export_formats: Registry[ExportFormat] = Registry("export format", "mnssd.export.formats", dashes=True)
