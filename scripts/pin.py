@@ -2,8 +2,8 @@
 
     python3 scripts/pin.py > constraints.txt
 
-Run it to update versions, on a machine with Python 3.8, 3.9, 3.10 and 3.11. pip resolves the requirements in a
-temporary virtual environment of each, with its usual configuration.
+Run it to update versions, on a machine with Python 3.8, 3.9, 3.10 and 3.11. pip resolves the requirements in
+a temporary virtual environment of each, with its usual configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Set-up: which Python is found, what is installed into it, what `make` says and removes."""
+"""Setup: scripts, Makefile, requirements and pins."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterable, List, Optional
 
 import pytest
 import setuptools
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.markers import default_environment
@@ -30,18 +31,18 @@ PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this system")
 
 
-# ---- which Python ------------------------------------------------------------------------------------------
+# ---- find_python.sh ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Dict[str, str]:
-    """An environment with the shell's tools and no Python at all; its first folder on the PATH is empty."""
+    """An environment with shell tools but no Python; the first folder on its PATH is empty."""
     (tmp_path / "first").mkdir()
     (tmp_path / "tools").mkdir()
     for tool in ("sh", "tr", "ls", "head", "sort", "cut", "sed", "grep", "touch", "dirname"):
-        found = shutil.which(tool)
-        assert found, tool
-        (tmp_path / "tools" / tool).symlink_to(found)
+        path = shutil.which(tool)
+        assert path, tool
+        (tmp_path / "tools" / tool).symlink_to(path)
     return {
         "PATH": f"{tmp_path / 'first'}:{tmp_path / 'tools'}",
         "HOME": str(tmp_path),
@@ -49,16 +50,16 @@ def bare(tmp_path: Path) -> Dict[str, str]:
     }
 
 
-def executable(path: Path, script: str) -> str:
+def write_script(path: Path, script: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
 
 
-def imitation(path: Path, version: str) -> str:
-    """A program that answers find_python.sh as a Python of that version would; it is no Python."""
-    return executable(path, f'echo "{version} {path}"')
+def fake_python(path: Path, version: str) -> str:
+    """A program that find_python.sh takes for a Python of that version."""
+    return write_script(path, f'echo "{version} {path}"')
 
 
 def find(env: Dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,69 +68,66 @@ def find(env: Dict[str, str], *arguments: str) -> subprocess.CompletedProcess[st
 
 
 class TestFindPython:
-    def test_finds_this_one_under_any_name(self, bare: Dict[str, str], tmp_path: Path) -> None:
-        real = executable(tmp_path / "first" / "python", f'exec "{sys.executable}" "$@"')
+    def test_finds_python_by_any_name(self, bare: Dict[str, str], tmp_path: Path) -> None:
+        real = write_script(tmp_path / "first" / "python", f'exec "{sys.executable}" "$@"')
         assert find(bare).stdout.strip() in (sys.executable, real)
 
-    def test_the_newest_comes_first(self, bare: Dict[str, str], tmp_path: Path) -> None:
-        """Version before place: python3.10 of pyenv before python3.8 on the PATH before plain python3."""
-        imitation(tmp_path / "first" / "python3", "3.9")
-        imitation(tmp_path / "first" / "python3.8", "3.8")
-        best = imitation(tmp_path / "pyenv" / "versions" / "3.10.4" / "bin" / "python", "3.10")
+    def test_newest_version_comes_first(self, bare: Dict[str, str], tmp_path: Path) -> None:
+        fake_python(tmp_path / "first" / "python3", "3.9")
+        fake_python(tmp_path / "first" / "python3.8", "3.8")
+        best = fake_python(tmp_path / "pyenv" / "versions" / "3.10.4" / "bin" / "python", "3.10")
         assert find(bare).stdout.strip() == best
         everything = find(bare, "--all").stdout.split()
         assert sorted(everything) == sorted(
             [best, str(tmp_path / "first" / "python3"), str(tmp_path / "first" / "python3.8")]
         )
 
-    def test_one_of_each_version(self, bare: Dict[str, str], tmp_path: Path) -> None:
-        first = imitation(tmp_path / "first" / "python3.11", "3.11")
-        imitation(tmp_path / "pyenv" / "versions" / "3.11.7" / "bin" / "python", "3.11")
+    def test_all_lists_each_version_once(self, bare: Dict[str, str], tmp_path: Path) -> None:
+        first = fake_python(tmp_path / "first" / "python3.11", "3.11")
+        fake_python(tmp_path / "pyenv" / "versions" / "3.11.7" / "bin" / "python", "3.11")
         assert find(bare, "--all").stdout.split() == [first]
 
     @pytest.mark.parametrize(
         "script", ["exit 127", "echo 'pyenv: command not found' >&2; exit 127", "read x; exit 1"]
     )
-    def test_what_does_not_run_is_passed_over(
-        self, script: str, bare: Dict[str, str], tmp_path: Path
-    ) -> None:
-        """A shim of pyenv for a version that is not active, a program that waits for input."""
-        executable(tmp_path / "first" / "python3.11", script)
-        second = imitation(tmp_path / "tools" / "python3.11", "3.11")
+    def test_program_that_fails_is_skipped(self, script: str, bare: Dict[str, str], tmp_path: Path) -> None:
+        """Such as pyenv's shim for an inactive version, or a program that reads its input."""
+        write_script(tmp_path / "first" / "python3.11", script)
+        second = fake_python(tmp_path / "tools" / "python3.11", "3.11")
         assert find(bare).stdout.strip() == second
 
-    @pytest.mark.parametrize("lacking", ["venv", "ensurepip", "ctypes", "ssl"])
-    def test_a_python_without_a_module_it_needs(
-        self, lacking: str, bare: Dict[str, str], tmp_path: Path
+    @pytest.mark.parametrize("missing", ["venv", "ensurepip", "ctypes", "ssl"])
+    def test_python_without_a_required_module_is_skipped(
+        self, missing: str, bare: Dict[str, str], tmp_path: Path
     ) -> None:
-        """As Debian's without python3-venv, or one built without the headers of libffi or OpenSSL."""
+        """Such as Debian's without python3-venv, or one built without libffi or OpenSSL."""
         (tmp_path / "broken").mkdir()
-        (tmp_path / "broken" / f"{lacking}.py").write_text("raise ImportError")
+        (tmp_path / "broken" / f"{missing}.py").write_text("raise ImportError")
         where = f'PYTHONPATH="{tmp_path / "broken"}"'
-        executable(tmp_path / "first" / "python3.11", f'{where} exec "{sys.executable}" "$@"')
+        write_script(tmp_path / "first" / "python3.11", f'{where} exec "{sys.executable}" "$@"')
         assert find(bare).returncode == 1
 
     @pytest.mark.parametrize("version", [(3, 7), (3, 12), (2, 7)])
-    def test_wrong_versions_are_passed_over(
+    def test_unsupported_versions_are_skipped(
         self, version: tuple, bare: Dict[str, str], tmp_path: Path
     ) -> None:
         (tmp_path / "usercustomize.py").write_text(f"import sys; sys.version_info = {version}")
         where = f'PYTHONPATH="{tmp_path}"'
-        executable(tmp_path / "first" / "python3", f'{where} exec "{sys.executable}" "$@"')
+        write_script(tmp_path / "first" / "python3", f'{where} exec "{sys.executable}" "$@"')
         (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.version_info = {version}")
         assert find(bare).returncode == 1
 
-    def test_none_is_one_sentence(self, bare: Dict[str, str]) -> None:
+    def test_no_python_is_one_line_on_stderr(self, bare: Dict[str, str]) -> None:
         done = find(bare)
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
         for word in ("3.8", "3.11", "apt install", "pyenv install 3.11", "PYTHON="):
             assert word in line
 
-    def test_named_python_is_the_only_candidate(self, bare: Dict[str, str], tmp_path: Path) -> None:
-        imitation(tmp_path / "first" / "python3.11", "3.11")
-        mine = imitation(tmp_path / "mine", "3.8")
-        assert find({**bare, "PYTHON": mine}).stdout.strip() == mine
+    def test_python_variable_is_the_only_candidate(self, bare: Dict[str, str], tmp_path: Path) -> None:
+        fake_python(tmp_path / "first" / "python3.11", "3.11")
+        other = fake_python(tmp_path / "other", "3.8")
+        assert find({**bare, "PYTHON": other}).stdout.strip() == other
         assert find({**bare, "PYTHON": "python3.11"}).stdout.strip() == str(tmp_path / "first" / "python3.11")
         done = find({**bare, "PYTHON": str(tmp_path / "absent")})
         (line,) = done.stderr.splitlines()
@@ -156,39 +154,41 @@ def targets() -> List[str]:
 
 @needs_make
 class TestMake:
-    def test_alone_lists_every_target(self) -> None:
+    def test_help_lists_all_targets(self) -> None:
         done = make()
         assert done.returncode == 0
         listed = re.findall(r"^  (\S+) +\S", done.stdout, re.M)
         assert sorted(listed) == sorted(targets())
 
     @pytest.mark.parametrize("target", targets())
-    def test_every_target_can_be_made(self, target: str) -> None:
+    def test_dry_run_of_each_target(self, target: str) -> None:
         assert make("--dry-run", target).returncode == 0
 
-    def test_without_python_it_says_one_sentence(self, bare: Dict[str, str], tmp_path: Path) -> None:
+    def test_setup_without_python_fails_with_one_line(self, bare: Dict[str, str], tmp_path: Path) -> None:
         venv = tmp_path / "venv"
         done = make("setup", f"VENV={venv}", env=bare)
         assert done.returncode != 0
-        sentence, by_make = done.stderr.splitlines()
-        assert sentence.startswith("error: no Python 3.8 to 3.11")
-        assert by_make.startswith("make: ***")
+        message, from_make = done.stderr.splitlines()
+        assert "3.8 to 3.11" in message
+        assert from_make.startswith("make: ***")
         assert not venv.exists()
 
-    def test_environment_is_made_once_and_anew_when_the_pins_change(self, tmp_path: Path) -> None:
+    def test_environment_is_recreated_only_when_the_pins_change(self, tmp_path: Path) -> None:
         for name in ("Makefile", "setup.py", "constraints.txt"):
             shutil.copy(ROOT / name, tmp_path)
         shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
         (tmp_path / "scripts" / "setup_venv.sh").write_text('mkdir -p "$2"; echo "$1 $2" >> calls\n')
         for _ in range(2):
-            assert make("setup", f"PYTHON={sys.executable}", cwd=tmp_path).returncode == 0
+            done = make("setup", f"PYTHON={sys.executable}", cwd=tmp_path)
+            assert done.returncode == 0
+            assert done.stdout.splitlines()[-1].endswith(". .venv/bin/activate")
         assert (tmp_path / "calls").read_text().split() == [sys.executable, ".venv"]
         pins = tmp_path / "constraints.txt"
         os.utime(pins, (pins.stat().st_mtime + 60,) * 2)
         make("setup", f"PYTHON={sys.executable}", cwd=tmp_path)
         assert (tmp_path / "calls").read_text().count("\n") == 2
 
-    def test_a_failed_installation_is_no_environment(self, tmp_path: Path) -> None:
+    def test_failed_installation_is_repeated(self, tmp_path: Path) -> None:
         shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
         for name in ("Makefile", "setup.py", "constraints.txt"):
             shutil.copy(ROOT / name, tmp_path)
@@ -196,7 +196,7 @@ class TestMake:
         for _ in range(2):
             assert make("setup", f"PYTHON={sys.executable}", cwd=tmp_path).returncode != 0
 
-    def test_clean_keeps_what_the_user_has(self, tmp_path: Path) -> None:
+    def test_clean_keeps_user_files(self, tmp_path: Path) -> None:
         shutil.copy(ROOT / "Makefile", tmp_path)
         kept = [
             "data/VOCdevkit/a.jpg",
@@ -206,14 +206,14 @@ class TestMake:
             "tests/b.py",
             "scripts/c",
         ]
-        gone = [
+        removed = [
             ".venv/bin/python",
             "build/lib/a",
             "mnssd.egg-info/PKG-INFO",
             ".mypy_cache/a",
             "mnssd/__pycache__/a.pyc",
         ]
-        for name in kept + gone:
+        for name in kept + removed:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
         assert make("clean", cwd=tmp_path).returncode == 0
@@ -221,11 +221,11 @@ class TestMake:
         assert left == {*kept, "Makefile"}
 
 
-def test_installs_exactly_the_pins_without_libgl(tmp_path: Path) -> None:
-    """`setup_venv.sh` with a recorder in the place of Python: what would be installed, and how."""
+def test_setup_venv_installs_the_pins_except_opencv_python(tmp_path: Path) -> None:
+    """Python is replaced by a script that records its arguments."""
     log = tmp_path / "log"
     pip = f'echo "$*" >> "{log}"'
-    python = executable(
+    python = write_script(
         tmp_path / "python",
         f'{pip}\nfor venv; do :; done\nmkdir -p "$venv/bin"\n'
         f'printf "#!/bin/sh\\necho \\"\\$*\\" >> {log}\\n" > "$venv/bin/python"; chmod +x "$venv/bin/python"',
@@ -233,10 +233,10 @@ def test_installs_exactly_the_pins_without_libgl(tmp_path: Path) -> None:
     venv = tmp_path / "new"
     command = ["/bin/sh", str(ROOT / "scripts/setup_venv.sh"), python, str(venv)]
     subprocess.run(command, check=True, cwd=tmp_path)
-    create, packages, own = log.read_text().splitlines()
+    create, packages, package = log.read_text().splitlines()
     assert create == f"-m venv --clear {venv}"
     assert packages == f"-m pip install --no-deps -r {venv}/requirements.txt"
-    assert own == "-m pip install --no-deps --no-build-isolation --editable ."
+    assert package == "-m pip install --no-deps --no-build-isolation --editable ."
     pinned = set((ROOT / "constraints.txt").read_text().splitlines())
     installed = set((venv / "requirements.txt").read_text().splitlines())
     assert installed < pinned
@@ -247,6 +247,21 @@ def test_continuous_integration_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == "exec make test"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]
+    assert workflow["strategy"]["matrix"]["python"] == list(PYTHONS)
+    assert "bash .ci/run" in [step.get("run") for step in workflow["steps"]]
+
+
+@needs_make
+def test_pre_commit_runs_the_linters_of_make() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    entries = [hook["entry"].replace("--force-exclude", "").split() for hook in repository["hooks"]]
+    recipe = make("--dry-run", "lint").stdout
+    for program, *arguments in entries:
+        module = ["-m", Path(program).name] if Path(program).name != "python" else []
+        command = [".venv/bin/python", *module, *arguments]
+        assert [line for line in recipe.splitlines() if set(command) <= set(line.split())], command
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
@@ -258,15 +273,15 @@ def test_scripts_are_valid_shell(script: Path) -> None:
 
 
 def pins(python: str) -> Dict[str, Requirement]:
-    """Name -> pin on that Python; a package that is pinned twice fails."""
-    found: Dict[str, Requirement] = {}
+    """Pins by name on that Python; fails if a package is pinned twice."""
+    result: Dict[str, Requirement] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             pin = Requirement(line)
             if pin.marker is None or pin.marker.evaluate({"python_version": python}):
-                assert canonicalize_name(pin.name) not in found, line
-                found[canonicalize_name(pin.name)] = pin
-    return found
+                assert canonicalize_name(pin.name) not in result, line
+                result[canonicalize_name(pin.name)] = pin
+    return result
 
 
 def version_of(pin: Requirement) -> str:
@@ -277,33 +292,33 @@ def version_of(pin: Requirement) -> str:
 
 @pytest.fixture(scope="module")
 def packaged() -> Dict[str, Any]:
-    """The keywords of setup.py's call of `setup`."""
-    seen: Dict[str, Any] = {}
+    """The keyword arguments of `setup` in setup.py."""
+    captured: Dict[str, Any] = {}
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
-        context.setattr(setuptools, "setup", lambda **keywords: seen.update(keywords))
+        context.setattr(setuptools, "setup", lambda **keywords: captured.update(keywords))
         context.chdir(ROOT)
         runpy.run_path(str(ROOT / "setup.py"))
-    return seen
+    return captured
 
 
-def stated(packaged: Dict[str, Any]) -> List[Requirement]:
+def requirements(packaged: Dict[str, Any]) -> List[Requirement]:
     extras = [line for extra in packaged["extras_require"].values() for line in extra]
     return [Requirement(line) for line in packaged["install_requires"] + extras]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_every_requirement_is_pinned_within_its_limits(python: str, packaged: Dict[str, Any]) -> None:
+def test_requirements_are_pinned_within_their_limits(python: str, packaged: Dict[str, Any]) -> None:
     pinned = pins(python)
-    for requirement in stated(packaged):
+    for requirement in requirements(packaged):
         assert requirement.specifier.contains(version_of(pinned[canonicalize_name(requirement.name)]))
 
 
-def test_everything_they_require_in_turn_is_pinned(packaged: Dict[str, Any]) -> None:
-    """On this Python, following the metadata of what is installed."""
+def test_indirect_requirements_are_pinned(packaged: Dict[str, Any]) -> None:
+    """On this Python, by the metadata of installed packages."""
     pinned = pins("{}.{}".format(*sys.version_info[:2]))
     seen = set()
-    waiting: List[Requirement] = stated(packaged)
+    waiting: List[Requirement] = requirements(packaged)
     while waiting:
         requirement = waiting.pop()
         key = (canonicalize_name(requirement.name), *sorted(requirement.extras))
@@ -318,12 +333,12 @@ def test_everything_they_require_in_turn_is_pinned(packaged: Dict[str, Any]) -> 
 def requirements_of(requirement: Requirement) -> Iterable[Requirement]:
     try:
         lines = metadata.requires(requirement.name) or []
-    except metadata.PackageNotFoundError:  # an extra that is not installed here
+    except metadata.PackageNotFoundError:  # an extra that is not installed
         return
     for line in lines:
-        found = Requirement(line)
-        if any(applies(found, extra) for extra in ("", *requirement.extras)):
-            yield found
+        required = Requirement(line)
+        if any(applies(required, extra) for extra in ("", *requirement.extras)):
+            yield required
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
@@ -331,14 +346,14 @@ def applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
-def test_the_package_and_its_guard_agree(packaged: Dict[str, Any]) -> None:
+def test_package_metadata_match_the_environment_check(packaged: Dict[str, Any]) -> None:
     assert packaged["python_requires"] == ">=3.8,<3.12"
     assert environment.PYTHON_VERSIONS == ((3, 8), (3, 11))
     assert packaged["version"] == mnssd.__version__
     assert "mnssd.cli" in packaged["packages"]
     assert "tests" not in packaged["packages"]
     assert packaged["entry_points"]["console_scripts"] == ["mnssd = mnssd.cli.main:main"]
-    for python in PYTHONS:  # the repairs that environment proposes install what make setup would
+    for python in PYTHONS:  # the fixes proposed by `environment` install the pinned versions
         for proposed in map(Requirement, (environment.NUMPY_PIN, environment.OPENCV_PIN)):
             assert proposed.specifier == pins(python)[proposed.name].specifier
 
@@ -353,7 +368,7 @@ def pin_script() -> Any:
 
 
 @given(st.dictionaries(st.sampled_from(PYTHONS), st.sampled_from(["1.0", "1.10", "2.0.post1"]), min_size=1))
-def test_merged_pins_give_each_python_its_version(versions: Dict[str, str]) -> None:
+def test_constraint_lines_pin_each_python(versions: Dict[str, str]) -> None:
     lines = pin_script().constraint_lines("name", versions)
     for python in PYTHONS:
         valid = [Requirement(line) for line in lines]
