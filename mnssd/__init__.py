@@ -1,18 +1,18 @@
 """MobileNet and SSD networks on Apache MXNet: training, evaluation and export.
 
-Importing the package checks the environment and chooses settings that MXNet reads while it is loaded, so import
-`mnssd` before `mxnet`. Neither MXNet nor NumPy is imported until one of the names below is used.
+Importing the package checks the environment and chooses settings that MXNet reads while it is loaded, so
+import `mnssd` before `mxnet`. MXNet and NumPy are imported when one of the public names is first used.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, List
 
 from .runtime import environment, settings
 
 if TYPE_CHECKING:
-    from .api import (
-        Run, evaluate, export, get_model, list_models, train_classifier, train_detector,
-    )  # fmt: skip
+    from .api import Run, evaluate, export, get_model, list_models, train_classifier, train_detector
     from .inference.classifier import Classifier
     from .inference.detector import Detector
 
@@ -39,3 +39,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> List[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """This package: importing its subpackage `export` does not replace its function `export`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
