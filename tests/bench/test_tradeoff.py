@@ -1,4 +1,4 @@
-"""`mnssd compare`: a line a network, and the curves."""
+"""`mnssd compare`: table, JSON and plot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import cv2
 import pytest
 
 from mnssd.bench.measure import format_table
-from mnssd.bench.tradeoff import PUBLISHED
 from mnssd.cli.main import main
+from mnssd.nn.backbones import backbones
 
 
-def test_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    report, picture = tmp_path / "points.json", tmp_path / "curves.png"
+def test_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    report, plot = tmp_path / "points.json", tmp_path / "plot.png"
     arguments = ["--widths", "0.5,0.25", "--sizes", "128,96", "--seconds", "0.01"]
-    assert main(["compare", *arguments, "--json", str(report), "--output", str(picture)]) == 0
+    assert main(["compare", *arguments, "--json", str(report), "--output", str(plot)]) == 0
     points = json.loads(report.read_text())["points"]
     assert [(p["network"], p["width"], p["size"]) for p in points[:3]] == [
         ("mobilenet_v1", 0.5, 128), ("mobilenet_v1", 0.5, 96), ("mobilenet_v1", 0.25, 128),
@@ -27,13 +27,13 @@ def test_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert points[0]["published_top1"] == 56.3
     assert points[1]["published_top1"] is None
     assert points[0]["multiply_adds"] > 1.7 * points[1]["multiply_adds"]
-    image = cv2.imread(str(picture))
+    image = cv2.imread(str(plot))
     assert image.shape[1] > 1000
     assert image.std() > 10
     assert capsys.readouterr().out.count("mobilenet_v") == 8
 
 
-def test_untimed_in_markdown(capsys: pytest.CaptureFixture) -> None:
+def test_markdown_without_measurement(capsys: pytest.CaptureFixture) -> None:
     assert (
         main(["compare", "--networks", "mobilenet_v2", "--widths", "1", "--seconds", "0", "--markdown"]) == 0
     )
@@ -43,26 +43,29 @@ def test_untimed_in_markdown(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "named"),
     [
-        (["--networks", "resnet"], "networks are mobilenet_v1 and mobilenet_v2"),
-        (["--widths", "0"], "widths are above 0"),
-        (["--output", "curves.gif"], "ends in .png"),
+        (["--networks", "resnet"], "resnet"),
+        (["--widths", "0"], "widths"),
+        (["--output", "plot.gif"], "plot.gif"),
         (["--sizes", "x"], "--sizes"),
     ],
 )
-def test_what_makes_no_sense(arguments: List[str], words: str, capsys: pytest.CaptureFixture) -> None:
+def test_invalid_option_is_named(arguments: List[str], named: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["compare", *arguments]) == 2
-    assert words in capsys.readouterr().err
+    assert named in capsys.readouterr().err
 
 
-def test_a_smaller_network_was_never_published_as_better() -> None:
-    for (network, width, size), top1 in PUBLISHED.items():
-        for (other, wider, larger), better in PUBLISHED.items():
-            if network == other and wider >= width and larger >= size and (wider, larger) != (width, size):
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+def test_published_accuracy_grows_with_width_and_size(name: str) -> None:
+    published = backbones[name].published
+    assert len(published) > 15
+    for (width, size), top1 in published.items():
+        for (wider, larger), better in published.items():
+            if wider >= width and larger >= size and (wider, larger) != (width, size):
                 assert better > top1
 
 
-def test_a_table_of_texts_and_numbers() -> None:
+def test_table_aligns_numbers_to_the_right() -> None:
     text = format_table(("name", "n"), [("a", "1,000"), ("bcd", "2.5%"), ("", "?")])
     assert text.splitlines() == ["name      n", "a     1,000", "bcd    2.5%", "          ?"]

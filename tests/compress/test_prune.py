@@ -1,4 +1,4 @@
-"""Pruning: what is left answers as the network without the channels, and is a network like any other."""
+"""Channel pruning, and the command that prunes a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helpers.networks import fill, images
 from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.compress.cost import count_block
-from mnssd.compress.prune import LEAST, Group, Pruned, _felt_by_loss, prune
+from mnssd.compress.prune import MIN_SHARE, Group, Pruned, _first_order_change, prune
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn.resize import set_channels
@@ -26,7 +26,7 @@ from mnssd.weights import assign, infer_shapes
 NETWORKS = ["mobilenet_v1_0.5", "mobilenet_v2_0.5", "ssd_96_mobilenet_v1_0.5", "ssdlite_96_mobilenet_v2_0.5"]
 
 
-def made(name: str, **options: Any) -> Any:
+def initialized(name: str, **options: Any) -> Any:
     net = zoo.get_model(name, **options)
     block = net.heads if name.startswith("ssd") else net
     block.initialize()
@@ -35,7 +35,7 @@ def made(name: str, **options: Any) -> Any:
     return block
 
 
-def rebuilt(name: str, pruned: Pruned, **options: Any) -> Any:
+def build_pruned(name: str, pruned: Pruned, **options: Any) -> Any:
     net = zoo.get_model(name, **options)
     block = net.heads if name.startswith("ssd") else net
     set_channels(block, pruned.channels)
@@ -45,66 +45,66 @@ def rebuilt(name: str, pruned: Pruned, **options: Any) -> Any:
     return block
 
 
-def answers(block: Any, x: Any) -> Any:
+def outputs_of(block: Any, x: Any) -> Any:
     outputs = block(x)
     return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("keep", [0.9, 0.6])
-def test_multiply_adds_fall_to_what_was_asked_for(name: str, keep: float) -> None:
-    block = made(name)
+def test_multiply_adds_fall_to_the_share(name: str, keep: float) -> None:
+    block = initialized(name)
     pruned = prune(block, (1, 3, 96, 96), keep)
-    smaller = rebuilt(name, pruned)
+    smaller = build_pruned(name, pruned)
     assert pruned.before == count_block(block, (1, 3, 96, 96)).multiply_adds
     assert pruned.after == count_block(smaller, (1, 3, 96, 96)).multiply_adds
     assert keep - 0.05 < pruned.after / pruned.before <= keep
     full = {name: p.shape[0] for name, p in block._collect_params_with_prefix().items()}
     for weight, count in pruned.channels.items():
         assert count % 8 == 0
-        assert LEAST * full[weight] <= count < full[weight]
+        assert MIN_SHARE * full[weight] <= count < full[weight]
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "mobilenet_v2_0.5 projection"])
-def test_channels_that_say_nothing_are_not_missed(name: str) -> None:
-    """With the gammas and betas of some channels at zero, the network answers the same without them."""
+def test_zero_channels_are_removed_without_effect(name: str) -> None:
+    """Channels whose gammas and betas are zero do not affect the outputs."""
     name, _, shortcut = name.partition(" ")
     options = {"shortcut": shortcut} if shortcut else {}
-    block = made(name, **options)
+    block = initialized(name, **options)
     first = prune(block, (1, 3, 96, 96), 0.7)
-    lost = lost_channels(block, first)
+    removed = removed_channels(block, first)
     arrays = block._collect_params_with_prefix()
-    for norm, gone in lost.items():
+    for norm, indices in removed.items():
         for what in ("gamma", "beta"):
             value = arrays[f"{norm}{what}"].data().asnumpy()
-            value[gone] = 0
+            value[indices] = 0
             arrays[f"{norm}{what}"].set_data(mx.nd.array(value))
     mx.nd.waitall()
     again = prune(block, (1, 3, 96, 96), 0.7)
-    smaller = rebuilt(name, again, **options)
+    smaller = build_pruned(name, again, **options)
     x = images(2, 96, 96)
     assert again.after < 0.75 * again.before
-    for found, expected in zip(answers(smaller, x), answers(block, x)):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    for actual, expected in zip(outputs_of(smaller, x), outputs_of(block, x)):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def lost_channels(block: Any, pruned: Pruned) -> Dict[str, np.ndarray]:
-    """For each BatchNorm the channels that have gone: those whose gamma is not among the ones that stayed."""
-    lost = {}
+def removed_channels(block: Any, pruned: Pruned) -> Dict[str, np.ndarray]:
+    """Removed channels of each BatchNorm: their gammas are not in the pruned arrays."""
+    removed = {}
     for name, parameter in block._collect_params_with_prefix().items():
         if name.endswith("gamma"):
             before, after = parameter.data().asnumpy(), pruned.arrays[name]
-            gone = np.flatnonzero(~np.isin(before, after))
-            assert len(gone) == len(before) - len(after)  # random gammas differ
-            if len(gone):
-                lost[name[: -len("gamma")]] = gone
-    assert lost
-    return lost
+            indices = np.flatnonzero(~np.isin(before, after))
+            assert len(indices) == len(before) - len(after)  # random gammas differ
+            if len(indices):
+                removed[name[: -len("gamma")]] = indices
+    assert removed
+    return removed
 
 
 def two_halves() -> Any:
-    """A block of which only the even channels in its middle reach the second half of its outputs, and only
-    the odd ones, with far larger weights, the first."""
+    """A block whose even hidden channels are read only by the second half of the outputs, and whose odd ones
+    only by the first half, with far larger weights."""
     block = mx.gluon.nn.HybridSequential()
     block.add(
         mx.gluon.nn.Conv2D(16, 1, use_bias=False), mx.gluon.nn.BatchNorm(),
@@ -125,7 +125,7 @@ def loss_of_second_half(block: Any, x: Any) -> Any:
     return mx.nd.slice_axis(block(x), axis=1, begin=4, end=None).square().mean()
 
 
-def test_gradients_see_what_the_loss_would_miss() -> None:
+def test_gradients_keep_the_channels_that_the_loss_uses() -> None:
     block, x = two_halves(), images(4, 8, 8)
 
     def gradients() -> Iterator[None]:
@@ -142,10 +142,10 @@ def test_gradients_see_what_the_loss_would_miss() -> None:
     assert kept[1].tolist() == [0, 1, 2, 3]
 
 
-def test_importance_is_what_a_factor_on_the_channel_does_to_the_loss() -> None:
-    """Against the loss with each channel's weights a thousandth larger and smaller."""
+def test_importance_matches_a_finite_difference() -> None:
+    """Scale the weights of each channel by 1.001 and 0.999."""
     block, x = two_halves(), images(4, 8, 8)
-    group = Group(16, read=["3.weight"])
+    group = Group(16, readers=["3.weight"])
     parameters = block._collect_params_with_prefix()
     weight = parameters["3.weight"].data().asnumpy()
 
@@ -155,7 +155,7 @@ def test_importance_is_what_a_factor_on_the_channel_does_to_the_loss() -> None:
         loss.backward()
         yield
 
-    (found,) = _felt_by_loss([group], {"3.weight": weight}, parameters, backward())
+    (importance,) = _first_order_change([group], {"3.weight": weight}, parameters, backward())
     slopes = []
     for channel in range(16):
         losses = []
@@ -166,27 +166,25 @@ def test_importance_is_what_a_factor_on_the_channel_does_to_the_loss() -> None:
             with mx.autograd.train_mode():
                 losses.append(float(loss_of_second_half(block, x).asscalar()))
         slopes.append((losses[0] - losses[1]) / 0.002)
-    np.testing.assert_allclose(found, np.square(slopes), rtol=2e-2, atol=1e-3 * found.max())
+    np.testing.assert_allclose(importance, np.square(slopes), rtol=2e-2, atol=1e-3 * importance.max())
 
 
-def test_the_block_stays_as_it_is() -> None:
-    block = made("mobilenet_v2_0.5")
+def test_prune_does_not_change_the_block() -> None:
+    block = initialized("mobilenet_v2_0.5")
     x = images(1, 96, 96)
-    before = answers(block, x)
+    before = outputs_of(block, x)
     prune(block, (1, 3, 96, 96), 0.6)
-    np.testing.assert_array_equal(answers(block, x)[0], before[0])
+    np.testing.assert_array_equal(outputs_of(block, x)[0], before[0])
 
 
-def test_more_than_can_go_is_refused_with_what_can() -> None:
-    with pytest.raises(
-        ValueError, match=r"\d\.\d million multiply-adds are left where no layer can do with less"
-    ):
-        prune(made("mobilenet_v2_0.5"), (1, 3, 96, 96), 0.01)
+def test_share_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\d\.\d million"):
+        prune(initialized("mobilenet_v2_0.5"), (1, 3, 96, 96), 0.01)
 
 
 @pytest.mark.parametrize("channels", [{"features.0.bias": 8}, {"nothing": 8}, {"features.0.weight": 0}])
-def test_channels_that_make_no_sense(channels: Dict[str, int]) -> None:
-    with pytest.raises(OptionError, match="no such convolution, or no such number"):
+def test_invalid_channel_counts_are_named(channels: Dict[str, int]) -> None:
+    with pytest.raises(OptionError, match=next(iter(channels))):
         zoo.build_classifier(zoo.ClassifierSpec(("a", "b"), width=0.25, channels=channels))
 
 
@@ -197,7 +195,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def test_a_pruned_detector_is_a_run_like_any_other(
+def test_pruned_detector_is_evaluated_exported_and_pruned_again(
     shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = {"dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "batch_size": 8}
@@ -210,26 +208,23 @@ def test_a_pruned_detector_is_a_run_like_any_other(
     }
     assert costs[start] == costs[smaller] <= 0.8 * costs[run]
     with open(smaller / "log.csv", newline="") as file:
-        # as it was cut, and trained on
+        # 0: before fine-tuning
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
-    picture = write_images(tmp_path, 1)[0]
+    image = write_images(tmp_path, 1)[0]
     assert main(["eval", str(smaller), "--data-root", shapes]) == 0
     assert main(["export", str(smaller), "--output", str(tmp_path / "export")]) == 0
-    assert main(["detect", str(tmp_path / "export"), picture]) == 0
+    assert main(["detect", str(tmp_path / "export"), image]) == 0
     capsys.readouterr()
     assert main(["summary", str(smaller), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["multiply_adds"] == costs[smaller]
-    # pruned once more
-    assert (
-        main(["prune", str(smaller), "--keep", "0.9", "--epochs", "0", "--output", str(tmp_path / "again")])
-        == 0
-    )
+    again = ["--epochs", "0", "--output", str(tmp_path / "again")]
+    assert main(["prune", str(smaller), "--keep", "0.9", *again]) == 0
     assert (tmp_path / "again-start" / "best.params").exists()
     assert main(["prune", str(run), "--keep", "0.8"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert str(smaller) in capsys.readouterr().err
 
 
-def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     options = {
         "dataset": "shapes",
         "data_root": shapes,
@@ -241,11 +236,18 @@ def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureF
     run = train_classifier({**options, "epochs": 1, "output": str(tmp_path / "run")})
     prune_it = ["prune", str(run), "--keep", "0.7"]
     assert main([*prune_it, "--epochs", "1"]) == 0
-    # By magnitude it can be cut where its images are not.
+    # Pruning by magnitude needs no images.
     (tmp_path / "nowhere").touch()
-    elsewhere = ["--data-root", str(tmp_path / "nowhere"), "--output", str(tmp_path / "cut"), "--epochs", "0"]
+    elsewhere = [
+        "--data-root",
+        str(tmp_path / "nowhere"),
+        "--output",
+        str(tmp_path / "pruned"),
+        "--epochs",
+        "0",
+    ]
     assert main([*prune_it, *elsewhere]) == 1
-    assert not (tmp_path / "cut-start").exists()
+    assert not (tmp_path / "pruned-start").exists()
     assert main([*prune_it, *elsewhere, "--importance", "magnitude"]) == 0
     assert main(["eval-cls", str(tmp_path / "run-pruned")]) == 0
     counts = []
@@ -255,5 +257,5 @@ def test_a_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureF
         counts.append(json.loads(capfd.readouterr().out))
     assert counts[0]["network"].endswith("mobilenet_v2 x0.25 at 64x64")
     assert 0.65 < counts[1]["multiply_adds"] / counts[0]["multiply_adds"] <= 0.7
-    with pytest.raises(WeightsError, match="not the configuration of a detector's run"):
+    with pytest.raises(WeightsError, match="detector"):
         zoo.read_channels(str(run), zoo.DetectorSpec)

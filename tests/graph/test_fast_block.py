@@ -1,4 +1,4 @@
-"""The rewritten network trains the block itself: its answers, gradients, statistics and arrays."""
+"""Fast blocks: outputs, gradients and statistics of whole networks, and arrays shared with the block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
-from helpers.graphs import as_list, assert_close, gradients, made, sequential, stack, train_once
+from helpers.graphs import as_list, assert_close, gradients, initialized, sequential, stack, train_once
 from helpers.networks import images, values
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
@@ -42,7 +42,7 @@ NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
 
 
 def fix_statistics(block: Any) -> Any:
-    """Let every BatchNorm use its running statistics in training, too: then rounding does not grow."""
+    """Let every BatchNorm use its running statistics in training, so that rounding errors do not grow."""
     if isinstance(block, nn.BatchNorm):
         block._kwargs["use_global_stats"] = True
     for child in block._children.values():
@@ -50,43 +50,45 @@ def fix_statistics(block: Any) -> Any:
     return block
 
 
-def distance(found: Dict[Any, np.ndarray], expected: Dict[Any, np.ndarray]) -> np.ndarray:
+def distance(actual: Dict[Any, np.ndarray], expected: Dict[Any, np.ndarray]) -> np.ndarray:
     """Relative difference of each array."""
-    apart = [np.linalg.norm(found[key] - value) / np.linalg.norm(value) for key, value in expected.items()]
-    return np.array(apart)
+    return np.array(
+        [np.linalg.norm(actual[key] - value) / np.linalg.norm(value) for key, value in expected.items()]
+    )
 
 
-def shaken(x: Any, seed: int = 0) -> Any:
-    """The input but for a relative change of 5e-6.
+def perturbed(x: Any, seed: int = 0) -> Any:
+    """The input with a relative change of 5e-6.
 
-    A value that rounding moves across 0 or 6 takes its whole gradient with it, and batch statistics make
-    rounding grow, so deep networks are judged by what this change does to the plain one.
+    Rounding that moves a value across 0 or 6 changes its whole gradient, and batch statistics amplify
+    rounding, so the tolerance for deep networks is what this change does to the plain one.
     """
     return x * (1 + 5e-6 * mx.nd.array(np.random.default_rng(seed).normal(size=x.shape)))
 
 
-def assert_no_worse_than_rounding(found: Dict[str, Dict[Any, np.ndarray]], limit: float) -> None:
-    """`found`: arrays of the plain block, of the fast one, and of the plain one on the shaken input."""
-    apart, natural = distance(found["fast"], found["plain"]), distance(found["shaken"], found["plain"])
+def assert_no_worse_than_rounding(arrays: Dict[str, Dict[Any, np.ndarray]], limit: float) -> None:
+    """`arrays` of the plain block, the fast one, and the plain one with the perturbed input."""
+    fast = distance(arrays["fast"], arrays["plain"])
+    rounding = distance(arrays["perturbed"], arrays["plain"])
     for quantile in (50, 90):
-        assert np.percentile(apart, quantile) < max(1e-4, 3 * np.percentile(natural, quantile))
-    assert np.median(apart) < limit
+        assert np.percentile(fast, quantile) < max(1e-4, 3 * np.percentile(rounding, quantile))
+    assert np.median(fast) < limit
 
 
 def passes_of_all_kinds(factory: Callable[[], Any], x: Any) -> Tuple[Any, Any, Any, Dict[str, int]]:
-    """One backward pass each: outputs, gradients and running statistics by kind, and what was rewritten."""
+    """Outputs, gradients and running statistics of a training step by kind of block, and the pass counts."""
     outputs: Dict[str, Any] = {}
     slopes: Dict[str, Any] = {}
     statistics: Dict[str, Any] = {}
-    net = made(factory, x)
+    net = initialized(factory, x)
     moving = {key: p for key, p in net._collect_params_with_prefix().items() if "running" in key}
     start = {key: parameter.data().copy() for key, parameter in moving.items()}
-    for kind in ("plain", "shaken", "fast"):
+    for kind in ("plain", "perturbed", "fast"):
         for key, parameter in moving.items():
             parameter.set_data(start[key])
         forward = fast_block(net) if kind == "fast" else net
-        outputs[kind] = dict(enumerate(train_once(forward, shaken(x) if kind == "shaken" else x)))
-        # 7.beta stands before another BatchNorm: zero in theory
+        outputs[kind] = dict(enumerate(train_once(forward, perturbed(x) if kind == "perturbed" else x)))
+        # 7.beta is followed by another BatchNorm: its gradient is zero in theory
         slopes[kind] = {key: value for key, value in gradients(net).items() if not key.endswith("7.beta")}
         statistics[kind] = {key: parameter.data().asnumpy().copy() for key, parameter in moving.items()}
     return outputs, slopes, statistics, dict(forward.rewritten)
@@ -94,9 +96,7 @@ def passes_of_all_kinds(factory: Callable[[], Any], x: Any) -> Tuple[Any, Any, A
 
 @pytest.mark.parametrize("blocks", ["blocks_of_sixteen", "blocks_of_eight"])
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_rewritten_networks_are_the_same_with_fixed_statistics(
-    name: str, blocks: str, request: pytest.FixtureRequest
-) -> None:
+def test_networks_with_fixed_statistics(name: str, blocks: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(blocks)
     factory, counts = NETWORKS[name]
     x = images(4, 96, 96)
@@ -105,11 +105,11 @@ def test_rewritten_networks_are_the_same_with_fixed_statistics(
     assert_no_worse_than_rounding(slopes, limit=0.1)
     assert (rewritten["BatchNorm + ReLU6"], rewritten["BatchNorm + ReLU"]) == counts
     assert rewritten["pad channels"] > 0 or blocks == "blocks_of_eight"
-    assert rewritten["join predictors"] == (6 if name.startswith("ssd ") else 0)  # one a map
+    assert rewritten["join predictors"] == (6 if name.startswith("ssd ") else 0)  # one per feature map
 
 
 @pytest.mark.parametrize("name", ["v1 relu", "v2 projection", "ssd v2", "ssdlite v1"])
-def test_rewritten_networks_are_the_same_with_batch_statistics(name: str) -> None:
+def test_networks_with_batch_statistics(name: str) -> None:
     outputs, slopes, statistics, _ = passes_of_all_kinds(NETWORKS[name][0], images(4, 96, 96))
     assert_no_worse_than_rounding(outputs, limit=0.02)
     assert_no_worse_than_rounding(statistics, limit=0.02)
@@ -117,22 +117,22 @@ def test_rewritten_networks_are_the_same_with_batch_statistics(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_graph_and_back_is_the_same_symbol(name: str) -> None:
+def test_graph_round_trip(name: str) -> None:
     x = images(1, 96, 96)
-    block = made(NETWORKS[name][0], x)
+    block = initialized(NETWORKS[name][0], x)
     outputs = block(mx.sym.var("data"))
     symbol = outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
     back = Graph(symbol, {}).symbol()
     assert back.list_arguments() == symbol.list_arguments()
     assert back.list_auxiliary_states() == symbol.list_auxiliary_states()
     assert back.list_outputs() == symbol.list_outputs()
-    # Not to the last bit: oneDNN may choose another implementation for an array elsewhere in memory.
-    for expected, found in zip(as_list(block(x)), as_list(fast_block(block, ())(x))):
-        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
+    # Not to the last bit: oneDNN may choose another implementation for another memory alignment.
+    for expected, actual in zip(as_list(block(x)), as_list(fast_block(block, ())(x))):
+        np.testing.assert_allclose(actual.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.list_models() if not n.startswith("ssd")])
-def test_graph_and_back_for_every_width(name: str) -> None:
+def test_graph_round_trip_at_every_width(name: str) -> None:
     symbol = zoo.get_model(name)(mx.sym.var("data"))
     back = Graph(symbol, {}).symbol()
     assert back.list_inputs() == symbol.list_inputs()
@@ -147,8 +147,8 @@ def step(forward: Any, trainer: Any, x: Any, labels: Any) -> None:
 
 
 def after_steps(factory: Callable[[], Any], kind: str, size: int, rate: float) -> Dict[str, np.ndarray]:
-    """How far five steps with momentum move each array, running statistics too."""
-    labels, net = mx.nd.array([0, 1, 2, 3]), made(factory, images(4, size, size))
+    """Change of each array, including running statistics, by five steps with momentum."""
+    labels, net = mx.nd.array([0, 1, 2, 3]), initialized(factory, images(4, size, size))
     start = values(net)
     forward = fast_block(net) if kind == "fast" else net
     forward.hybridize(static_alloc=True, static_shape=True)
@@ -156,12 +156,12 @@ def after_steps(factory: Callable[[], Any], kind: str, size: int, rate: float) -
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", options, kvstore=None)
     for number in range(5):
         x = images(4, size, size, seed=number)
-        step(forward, trainer, shaken(x, number) if kind == "shaken" else x, labels)
+        step(forward, trainer, perturbed(x, number) if kind == "perturbed" else x, labels)
     mx.nd.waitall()
     return {name: value - start[name] for name, value in values(net).items()}
 
 
-def test_several_steps_of_a_block_reach_the_same_weights() -> None:
+def test_five_steps_of_a_block() -> None:
     def factory() -> HybridBlock:
         return sequential(stack("relu6"), nn.GlobalAvgPool2D(), nn.Flatten())
 
@@ -170,56 +170,57 @@ def test_several_steps_of_a_block_reach_the_same_weights() -> None:
     assert distance(fast, plain).max() < 1e-3
 
 
-def test_several_steps_of_a_network_reach_the_same_weights() -> None:
-    plain, fast, shaken = (
+def test_five_steps_of_a_network() -> None:
+    plain, fast, perturbed_plain = (
         after_steps(lambda: MobileNetV2(0.25, 4), kind, 96, rate=0.001)
-        for kind in ("plain", "fast", "shaken")
+        for kind in ("plain", "fast", "perturbed")
     )
-    apart, natural = distance(fast, plain), distance(shaken, plain)
+    fast_distance, rounding = distance(fast, plain), distance(perturbed_plain, plain)
     for quantile in (10, 50):
-        assert np.percentile(apart, quantile) < 3 * np.percentile(natural, quantile)
-    assert np.percentile(apart, 10) < 0.1
+        assert np.percentile(fast_distance, quantile) < 3 * np.percentile(rounding, quantile)
+    assert np.percentile(fast_distance, 10) < 0.1
 
 
-# ---- the block's own arrays --------------------------------------------------------------------------------
+# ---- arrays shared with the block
+# --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def pair() -> Tuple[Any, Any, Any]:
     """A block with padded statistics, its fast form, and an input."""
     x = images(4, 32, 32)
-    block = made(lambda: stack("relu6"), x)
+    block = initialized(lambda: stack("relu6"), x)
     return block, fast_block(block), x
 
 
-def agree(block: Any, fast: Any, x: Any) -> bool:
+def outputs_agree(block: Any, fast: Any, x: Any) -> bool:
     return bool(np.allclose(block(x).asnumpy(), fast(x).asnumpy(), rtol=1e-4, atol=1e-4))
 
 
-def test_training_writes_the_blocks_statistics(pair: Tuple[Any, Any, Any], tmp_path: Path) -> None:
+def test_training_updates_the_statistics_of_the_block(pair: Tuple[Any, Any, Any], tmp_path: Path) -> None:
     block, fast, x = pair
     before = values(block)
     train_once(fast, x)
     after = values(block)
-    moved = [name for name in before if not np.array_equal(before[name], after[name])]
-    assert moved == [name for name in before if "running" in name]
+    changed = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert changed == [name for name in before if "running" in name]
     block.save_parameters(str(tmp_path / "saved.params"))
     fresh = stack("relu6")
     fresh.load_parameters(str(tmp_path / "saved.params"))
     for name, value in values(fresh).items():
         np.testing.assert_array_equal(value, after[name])
-    assert agree(fresh, fast, x)
+    assert outputs_agree(fresh, fast, x)
 
 
 @pytest.mark.parametrize("how", ["set_data", "load_parameters", "assign", "training the block"])
-def test_what_is_set_on_the_block_is_seen_by_the_fast_one(
+def test_changes_of_the_block_affect_the_fast_block(
     pair: Tuple[Any, Any, Any], how: str, tmp_path: Path
 ) -> None:
     block, fast, x = pair
     fast.hybridize(static_alloc=True, static_shape=True)
     train_once(fast, x)
     old = fast(x).asnumpy()
-    other = made(lambda: stack("relu6"), x, seed=1)
+    other = initialized(lambda: stack("relu6"), x, seed=1)
     if how == "set_data":
         for mine, theirs in zip(block.collect_params().values(), other.collect_params().values()):
             mine.set_data(theirs.data())
@@ -232,10 +233,10 @@ def test_what_is_set_on_the_block_is_seen_by_the_fast_one(
         train_once(block, x)
         other = block
     assert not np.allclose(fast(x).asnumpy(), old, rtol=1e-3)
-    assert agree(other, fast, x)
+    assert outputs_agree(other, fast, x)
 
 
-def test_statistics_keep_their_shape_and_the_trainer_sees_the_plain_parameters(
+def test_statistics_keep_their_shape_and_trainable_parameters_are_those_of_the_block(
     pair: Tuple[Any, Any, Any],
 ) -> None:
     block, fast, _ = pair
@@ -245,19 +246,19 @@ def test_statistics_keep_their_shape_and_the_trainer_sees_the_plain_parameters(
     assert trainable == {name for name, p in block.collect_params().items() if p.grad_req != "null"}
 
 
-def test_second_fast_block_takes_over(pair: Tuple[Any, Any, Any]) -> None:
+def test_second_fast_block_takes_over_the_statistics(pair: Tuple[Any, Any, Any]) -> None:
     block, _, x = pair
     second = fast_block(block)
     before = values(block)
     train_once(second, x)
     assert not np.array_equal(values(block)["1.running_mean"], before["1.running_mean"])
-    assert agree(block, second, x)
+    assert outputs_agree(block, second, x)
 
 
 def test_frozen_parameters_stay_frozen() -> None:
-    """As ``--freeze`` does it: no gradient for gamma, fixed statistics."""
+    """Frozen as by ``--freeze``: no gradients, fixed statistics."""
     x = images(4, 32, 32)
-    block = made(lambda: stack("relu6"), x)
+    block = initialized(lambda: stack("relu6"), x)
     for parameter in list(block[0].collect_params().values()) + list(block[1].collect_params().values()):
         parameter.grad_req = "null"
     block[1]._kwargs["use_global_stats"] = True
@@ -271,10 +272,10 @@ def test_frozen_parameters_stay_frozen() -> None:
         assert np.array_equal(value, after[name]) == name.startswith(("0.", "1.")), name
 
 
-def test_nan_is_seen_in_the_statistics() -> None:
-    """oneDNN's ReLU makes 0 of NaN, so the outputs may not show what the statistics do."""
+def test_nan_reaches_the_statistics() -> None:
+    """oneDNN's ReLU returns 0 for NaN, so outputs may be finite."""
     x = images(4, 32, 32)
-    block = made(lambda: stack("relu6"), x)
+    block = initialized(lambda: stack("relu6"), x)
     fast = fast_block(block)
     block[0].weight.set_data(block[0].weight.data() * np.nan)
     train_once(fast, x)
@@ -282,13 +283,14 @@ def test_nan_is_seen_in_the_statistics() -> None:
     assert np.isnan(block[1].running_var.data().asnumpy()).all()
 
 
-# ---- where it runs -----------------------------------------------------------------------------------------
+# ---- processors and contexts
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", ["SSE41", "AVX", "AVX2"])
 def test_below_avx2_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
-    """oneDNN has no fast code for the fused operator there."""
-    block = made(lambda: stack("relu6"), images(2, 32, 32))
+    """oneDNN has no fast implementation of the fused operator there."""
+    block = initialized(lambda: stack("relu6"), images(2, 32, 32))
     monkeypatch.undo()  # the fixture of this file
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", isa)
     assert bool(fast_block(block).rewritten) == (isa == "AVX2" and processor.fuses_batchnorm_relu())
@@ -297,10 +299,10 @@ def test_below_avx2_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch, isa: s
 @pytest.mark.usefixtures("blocks_of_sixteen")
 def test_without_onednn_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(2, 32, 32)
-    block = made(lambda: stack("relu6"), x)
+    block = initialized(lambda: stack("relu6"), x)
     monkeypatch.setenv("MXNET_MKLDNN_ENABLED", "0")
     assert fast_block(block).rewritten == {}
-    assert fast_block(block, [("pad", pad_channels)]).rewritten == {"pad": 4}  # asked for
+    assert fast_block(block, [("pad", pad_channels)]).rewritten == {"pad": 4}  # requested explicitly
 
 
 @pytest.mark.parametrize("initialized", [False, True])
@@ -308,9 +310,7 @@ def test_block_with_unknown_shapes_is_refused(initialized: bool) -> None:
     block = stack("relu6")
     if initialized:
         block.initialize()
-    with pytest.raises(
-        ValueError, match="weight has no array yet; initialize the block and run it once before"
-    ):
+    with pytest.raises(ValueError, match="weight"):
         fast_block(block)
 
 
@@ -319,8 +319,8 @@ def test_block_without_parameters() -> None:
     assert_close(fast_block(RELU6())(x).asnumpy(), RELU6()(x).asnumpy(), 0)
 
 
-def test_no_warning_is_given() -> None:
-    block = made(lambda: stack("relu"), images(2, 32, 32))
+def test_fast_block_emits_no_warning() -> None:
+    block = initialized(lambda: stack("relu"), images(2, 32, 32))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         fast_block(block)
@@ -328,8 +328,8 @@ def test_no_warning_is_given() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ssd_300_mobilenet_v1", "ssd_300_mobilenet_v2", "ssdlite_320_mobilenet_v2"])
-def test_detectors_at_their_real_size_with_fixed_statistics(name: str) -> None:
-    """oneDNN chooses its kernels, and with them the layouts, by the sizes: so once at those people train."""
+def test_detectors_at_training_sizes(name: str) -> None:
+    """oneDNN chooses kernels and layouts by size, so test the sizes used in training."""
 
     def factory() -> Any:
         return fix_statistics(zoo.get_model(name, ["a", "b", "c"]).heads)
@@ -362,11 +362,11 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import mnssd, numpy as np
 from helpers.networks import images
-from helpers.graphs import gradients, made, train_once
+from helpers.graphs import gradients, initialized, train_once
 from mnssd.graph import fast_block
 from mnssd.nn import MobileNetV2
 x = images(8, 224, 224)
-net = made(lambda: MobileNetV2(1.0, 100), x)
+net = initialized(lambda: MobileNetV2(1.0, 100), x)
 train_once(fast_block(net) if {fast} else net, x)
 np.savez({path!r}, **gradients(net))
 """

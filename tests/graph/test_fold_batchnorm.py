@@ -1,4 +1,4 @@
-"""Folding BatchNorm into convolutions: the same answers, and nothing touched that cannot be folded."""
+"""Folding BatchNorm into convolutions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnssd.runtime.settings import wait_all
 
 
 def randomize(block: Any, x: mx.nd.NDArray, seed: int = 0) -> Dict[str, np.ndarray]:
-    """Run `block` once, then give every parameter and statistic a value that would show when forgotten."""
+    """Initialize `block` with random parameters and statistics; returns them by name."""
     block.initialize(mx.init.Xavier("gaussian", "in", 2))
     block(x)
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def fold(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray]) -> Tuple[int, Gra
 
 
 def run(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray], x: np.ndarray) -> List[np.ndarray]:
-    """Compute in inference mode, with MXNet's own operators one by one."""
+    """Outputs in inference mode, without graph passes."""
     values = {name: mx.nd.array(value) for name, value in {**arrays, "data": x}.items()}
     args = {name: values[name] for name in symbol.list_arguments()}
     aux = {name: values[name] for name in symbol.list_auxiliary_states()}
@@ -43,13 +43,13 @@ def run(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray], x: np.ndarray) -> 
     return [output.asnumpy() for output in executor.forward(is_train=False)]
 
 
-def norms(graph: Graph) -> int:
-    """How many BatchNorms are left."""
+def count_norms(graph: Graph) -> int:
+    """Number of BatchNorms."""
     return sum(node.op == "BatchNorm" for node in graph.nodes())
 
 
 def check_same(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray], x: np.ndarray) -> Tuple[int, Graph]:
-    """Fold and compare every output, relative to its size."""
+    """Fold and compare every output; returns the number of folded BatchNorms and the graph."""
     count, graph = fold(symbol, arrays)
     for before, after in zip(run(symbol, arrays, x), run(graph.symbol(), {**arrays, **graph.constants}, x)):
         np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(before).max()))
@@ -59,24 +59,24 @@ def check_same(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray], x: np.ndarr
 @pytest.mark.parametrize(
     "backbone", [nn.MobileNetV1(0.25, 10), nn.MobileNetV2(0.25, 10, shortcut="projection")], ids=["v1", "v2"]
 )
-def test_whole_networks_answer_the_same(backbone: Any) -> None:
+def test_outputs_of_whole_networks(backbone: Any) -> None:
     x = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
     arrays = randomize(backbone, mx.nd.array(x))
     symbol = backbone(mx.sym.var("data"))
     before = sum(name.endswith("running_var") for name in arrays)
     count, graph = check_same(symbol, arrays, x)
     assert count == before
-    assert norms(graph) == 0
-    left = graph.symbol()
-    assert left.list_auxiliary_states() == []
-    assert not any(name.endswith(("gamma", "beta")) for name in left.list_arguments())
+    assert count_norms(graph) == 0
+    folded = graph.symbol()
+    assert folded.list_auxiliary_states() == []
+    assert not any(name.endswith(("gamma", "beta")) for name in folded.list_arguments())
 
 
 CONVOLUTION = {"kernel": (3, 3), "pad": (1, 1), "num_filter": 4, "name": "conv"}
 
 
 def small(**norm: Any) -> Tuple[mx.sym.Symbol, mx.sym.Symbol, Dict[str, np.ndarray]]:
-    """A convolution of 2 groups with a bias, a BatchNorm behind it, and arrays for both."""
+    """Convolution with 2 groups and bias, the BatchNorm after it, and arrays for both."""
     conv = mx.sym.Convolution(mx.sym.var("data"), num_group=2, **CONVOLUTION)
     rng = np.random.default_rng(2)
     arrays = {"conv_weight": rng.normal(size=(4, 1, 3, 3)), "conv_bias": rng.normal(size=4)}
@@ -92,7 +92,7 @@ X = np.random.default_rng(3).normal(size=(2, 2, 5, 6)).astype(np.float32)
 @pytest.mark.parametrize(
     "norm",
     [
-        {},  # gamma is then fixed at 1, epsilon 1e-3, which these small variances show
+        {},  # gamma fixed at 1, epsilon 1e-3, visible with these small variances
         {"fix_gamma": False},
         {"fix_gamma": False, "eps": 0.1},
         {"fix_gamma": False, "use_global_stats": True},
@@ -101,19 +101,21 @@ X = np.random.default_rng(3).normal(size=(2, 2, 5, 6)).astype(np.float32)
 def test_attributes_are_respected(norm: Dict[str, Any]) -> None:
     _, symbol, arrays = small(**norm)
     count, graph = check_same(symbol, arrays, X)
-    assert (count, norms(graph)) == (1, 0)
+    assert (count, count_norms(graph)) == (1, 0)
 
 
-def test_norm_after_norm_keeps_the_second() -> None:
+def test_second_of_two_norms_stays() -> None:
     _, symbol, arrays = small(fix_gamma=False)
     second = mx.sym.BatchNorm(symbol, name="second", fix_gamma=False)
-    more = {name.replace("norm", "second"): value for name, value in arrays.items() if "norm" in name}
-    count, graph = check_same(second, {**arrays, **more}, X)
-    assert (count, norms(graph)) == (1, 1)
+    second_arrays = {
+        name.replace("norm", "second"): value for name, value in arrays.items() if "norm" in name
+    }
+    count, graph = check_same(second, {**arrays, **second_arrays}, X)
+    assert (count, count_norms(graph)) == (1, 1)
 
 
 def test_chain_of_folded_convolutions_and_shared_weights() -> None:
-    """Two folded convolutions in a row, of one weight: each needs a folded weight of its own."""
+    """Two convolutions with one shared weight: each gets its own folded weight."""
     _, first, arrays = small(fix_gamma=False)
     rng = np.random.default_rng(4)
     weight, statistics = mx.sym.var("shared"), {}
@@ -125,22 +127,22 @@ def test_chain_of_folded_convolutions_and_shared_weights() -> None:
             statistics[f"{name}_norm_{what}"] = rng.uniform(0.5, 1.5, 4).astype(np.float32)
     shared = rng.normal(size=(4, 4, 3, 3)).astype(np.float32)
     count, graph = check_same(out, {**arrays, **statistics, "shared": shared}, X)
-    assert (count, norms(graph)) == (3, 0)
+    assert (count, count_norms(graph)) == (3, 0)
 
 
 def unfoldable() -> Dict[str, mx.sym.Symbol]:
-    """Graphs around `small` in which the BatchNorm has to stay."""
+    """Variants of `small` whose BatchNorm cannot be folded."""
     conv, norm, _ = small(fix_gamma=False)
     _, other_axis, _ = small(fix_gamma=False, axis=2)
     _, with_statistics, _ = small(fix_gamma=False, output_mean_var=True)
     relu = mx.sym.BatchNorm(mx.sym.relu(conv), name="norm", fix_gamma=False)
     return {
         "convolution read twice": mx.sym.Group([norm, conv]),
-        "something in between": relu,
+        "activation between": relu,
         "no convolution": mx.sym.BatchNorm(mx.sym.var("data"), name="norm", fix_gamma=False),
         "other axis": other_axis,
-        "statistics read": mx.sym.Group(list(with_statistics)),
-        "weights not given": norm,
+        "statistics are outputs": mx.sym.Group(list(with_statistics)),
+        "weights missing": norm,
         "weights computed": mx.sym.BatchNorm(
             mx.sym.Convolution(
                 mx.sym.var("data"), mx.sym.var("conv_weight") * 2, no_bias=True, **CONVOLUTION
@@ -151,15 +153,15 @@ def unfoldable() -> Dict[str, mx.sym.Symbol]:
 
 
 @pytest.mark.parametrize("case", list(unfoldable()))
-def test_leaves_alone_what_cannot_be_folded(case: str) -> None:
+def test_norm_that_cannot_be_folded_stays(case: str) -> None:
     _, _, arrays = small()
-    if case == "weights not given":
+    if case == "weights missing":
         del arrays["conv_weight"]
     count, graph = fold(unfoldable()[case], arrays)
-    assert (count, norms(graph), graph.constants) == (0, 1, {})
+    assert (count, count_norms(graph), graph.constants) == (0, 1, {})
 
 
-def test_empty_of_pattern_is_a_no_op() -> None:
+def test_graph_without_norms_is_unchanged() -> None:
     symbol = mx.sym.relu(mx.sym.Convolution(mx.sym.var("data"), **CONVOLUTION))
     _, _, arrays = small()
     count, graph = fold(symbol, arrays)

@@ -1,4 +1,4 @@
-"""Convolutions of one tensor made one: where they are of a kind, with the same answers, and nowhere else."""
+"""Joining convolutions that read the same tensor."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ def graph_and_arrays(symbol: Any) -> Any:
 
 def run(symbol: Any, arrays: Dict[str, np.ndarray]) -> List[np.ndarray]:
     x = np.random.default_rng(1).normal(size=(2, 4, 9, 7)).astype(np.float32)
-    given = {"data": x, **arrays}
-    arguments = {name: mx.nd.array(given[name]) for name in symbol.list_arguments()}
+    values = {"data": x, **arrays}
+    arguments = {name: mx.nd.array(values[name]) for name in symbol.list_arguments()}
     return [output.asnumpy() for output in symbol.bind(mx.cpu(), arguments).forward()]
 
 
-def convolutions(graph: Graph) -> List[int]:
+def filter_counts(graph: Graph) -> List[int]:
     return [int(node.attrs["num_filter"]) for node in graph.nodes() if node.op == "Convolution"]
 
 
 @pytest.mark.parametrize("no_bias", [False, True])
-def test_siblings_are_joined_with_the_same_answers(no_bias: bool) -> None:
+def test_convolutions_of_one_tensor_are_joined(no_bias: bool) -> None:
     x = mx.sym.relu(mx.sym.var("data"))
     a, b, c = (conv(x, name, count, no_bias=no_bias) for name, count in (("a", 5), ("b", 3), ("c", 1)))
-    turned = [
-        mx.sym.transpose(each, axes=axes) for each, axes in ((b, (0, 2, 3, 1)), (a, (1, 0, 2, 3)), (c, ()))
+    transposed = [
+        mx.sym.transpose(conv, axes=axes) for conv, axes in ((b, (0, 2, 3, 1)), (a, (1, 0, 2, 3)), (c, ()))
     ]
-    symbol = mx.sym.Group([*turned, mx.sym.transpose(a, axes=(3, 2, 1, 0))])
+    symbol = mx.sym.Group([*transposed, mx.sym.transpose(a, axes=(3, 2, 1, 0))])
     graph, arrays = graph_and_arrays(symbol)
     assert join_predictors(graph) == 1
-    assert convolutions(graph) == [9]
+    assert filter_counts(graph) == [9]
     for after, before in zip(run(graph.symbol(), arrays), run(symbol, arrays)):
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
     assert join_predictors(graph) == 0
 
 
-def test_others_are_left_alone() -> None:
+def test_other_convolutions_are_unchanged() -> None:
     x = mx.sym.relu(mx.sym.var("data"))
     halves = mx.sym.split(x, 2, axis=1)
     convs = (
@@ -79,24 +79,24 @@ def test_others_are_left_alone() -> None:
     fused = [mx.sym.relu(conv(x, "activated", 4)), conv(x, "added", 4) + mx.sym.relu(conv(x, "and", 4))]
     symbol = mx.sym.Group([*map(mx.sym.transpose, convs), *fused, conv(x, "seen", 4)])
     graph, _ = graph_and_arrays(symbol)
-    before = convolutions(graph)
+    before = filter_counts(graph)
     assert join_predictors(graph) == 0
-    assert convolutions(graph) == before
+    assert filter_counts(graph) == before
 
 
-def test_parameters_of_unknown_shape_are_left_alone() -> None:
+def test_convolutions_with_unknown_shapes_are_unchanged() -> None:
     x = mx.sym.var("data")
     symbol = mx.sym.Group([mx.sym.transpose(conv(x, name, 2)) for name in "ab"])
     assert join_predictors(Graph(symbol, {"a_weight": (2, 4, 3, 3), "a_bias": (2,)})) == 0
 
 
 @pytest.mark.parametrize(("head", "joined"), [("ssd", 6), ("ssdlite", 0)])
-def test_each_map_of_a_detector_is_read_once(head: str, joined: int) -> None:
+def test_predictors_of_a_detector_are_joined(head: str, joined: int) -> None:
     net = zoo.get_model(f"{head}_128_mobilenet_v2_0.25", classes=["cat", "dog"]).heads
     net.initialize()
     net(mx.nd.zeros((1, 3, 128, 128)))
     arrays = read_arrays(net)
     graph = Graph(mx.sym.Group(list(net(mx.sym.var("data")))), {k: v.shape for k, v in arrays.items()})
-    before = len(convolutions(graph))
+    before = len(filter_counts(graph))
     symbol, _ = fold(graph, arrays)
-    assert len(convolutions(Graph(symbol, {}))) == before - joined
+    assert len(filter_counts(Graph(symbol, {}))) == before - joined

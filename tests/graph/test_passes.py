@@ -1,4 +1,4 @@
-"""Each pass over training graphs must leave the block as it is: answers, gradients and statistics."""
+"""Training passes: outputs, gradients and statistics stay the same, and only matching patterns change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 
 import mxnet as mx
 import pytest
-from helpers.graphs import assert_same_block, bottlenecks, made, norm, sequential, stack
+from helpers.graphs import assert_same_block, bottlenecks, initialized, norm, sequential, stack
 from helpers.networks import images
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
@@ -31,7 +31,7 @@ class Clip(HybridBlock):
 
 
 class ReadTwice(HybridBlock):
-    """A BatchNorm whose output goes to the activation and past it."""
+    """A BatchNorm whose output is read by the activation and by an addition."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ReadTwice(HybridBlock):
 
 
 class Shared(HybridBlock):
-    """One convolution, BatchNorm and activation, used twice, as in a head over several maps."""
+    """A convolution, BatchNorm and activation used twice, as in a head shared by feature maps."""
 
     def __init__(self, last: bool) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Shared(HybridBlock):
 
 
 class Pieces(HybridBlock):
-    """Reads channels by number, which forbids to add any."""
+    """Reads channels by index, so none can be added."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.concat(
@@ -74,7 +74,7 @@ class Pieces(HybridBlock):
 
 
 class Predictors(HybridBlock):
-    """Two convolutions of one map, as a detector has them."""
+    """Two convolutions of one feature map, as in a detector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class Predictors(HybridBlock):
         return F.concat(*(F.transpose(p(x), (0, 2, 3, 1)) for p in (self.classes, self.boxes)), dim=3)
 
 
-# ---- each pass on its own, and all together ----------------------------------------------------------------
+# ---- single passes, and all passes ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("factory", "counts"),
     [
-        # convolutions with padded inputs or outputs; joined; padded and cut; ReLU6; ReLU
+        # convolutions with padded channels; joined; padded and sliced; ReLU6; ReLU
         (lambda: stack("relu6"), (4, 0, 1, 3, 0)),
         (lambda: stack("relu"), (4, 0, 1, 0, 3)),
         (lambda: stack("relu6", 16, 32, 48), (0, 0, 0, 3, 0)),
@@ -99,17 +99,17 @@ class Predictors(HybridBlock):
         (bottlenecks, (12, 0, 1, 7, 0)),
         (Predictors, (0, 1, 1, 0, 0)),
     ],
-    ids=["relu6", "relu", "whole vectors relu6", "whole vectors relu", "bottlenecks", "predictors"],
+    ids=["relu6", "relu", "full blocks relu6", "full blocks relu", "bottlenecks", "predictors"],
 )
-def test_rewritten_block_is_the_same(factory: Any, counts: Sequence[int]) -> None:
+def test_all_passes(factory: Any, counts: Sequence[int]) -> None:
     fast = assert_same_block(factory, images(4, 32, 32))
     assert fast.rewritten == dict(zip(PASSES, counts))
 
 
 @pytest.mark.parametrize("only", list(PASSES))
 @pytest.mark.parametrize("act", ["relu6", "relu"])
-def test_each_pass_alone_changes_nothing_that_can_be_seen(only: str, act: str) -> None:
-    # the odd counts for the padding, whole vectors for the fusing
+def test_single_pass(only: str, act: str) -> None:
+    # odd channel counts for padding, full blocks for fusion
     factory = (lambda: stack(act)) if only.startswith("pad") else (lambda: stack(act, 16, 32, 48))
     factory = Predictors if only == "join predictors" else factory
     fast = assert_same_block(factory, images(4, 32, 32), [(only, PASSES[only])])
@@ -129,9 +129,9 @@ def test_each_pass_alone_changes_nothing_that_can_be_seen(only: str, act: str) -
         (lambda: stack("relu6", 8, 24, 40), (0, 0, 0, 3, 0)),
         (bottlenecks, (8, 0, 1, 7, 0)),
     ],
-    ids=["relu6", "relu", "whole vectors", "bottlenecks"],
+    ids=["relu6", "relu", "full blocks", "bottlenecks"],
 )
-def test_rewritten_block_is_the_same_in_blocks_of_eight(factory: Any, counts: Sequence[int]) -> None:
+def test_all_passes_with_blocks_of_eight(factory: Any, counts: Sequence[int]) -> None:
     fast = assert_same_block(factory, images(4, 32, 32))
     assert fast.rewritten == dict(zip(PASSES, counts))
 
@@ -154,10 +154,10 @@ def layers(fill_in: Callable[[Any], None]) -> HybridBlock:
 @pytest.mark.parametrize("blocks", ["blocks_of_sixteen", "blocks_of_eight"])
 @pytest.mark.parametrize("channels", [8, 12, 20, 24])
 @pytest.mark.parametrize("tail", list(TAILS))
-def test_gradients_where_layouts_meet(
+def test_gradients_of_unpadded_outputs(
     channels: int, tail: str, blocks: str, request: pytest.FixtureRequest
 ) -> None:
-    """Outputs whose channels may not be padded: plain and blocked tensors meet there."""
+    """Output channels cannot be padded, so tensors have plain and blocked layouts."""
     request.getfixturevalue(blocks)
 
     def factory() -> HybridBlock:
@@ -172,7 +172,7 @@ def fuse_both(graph: Graph) -> Tuple[int, int]:
 
 
 def graph_of(factory: Callable[[], Any]) -> Graph:
-    block = made(factory, images(1, 32, 32))
+    block = initialized(factory, images(1, 32, 32))
     return Graph(block(mx.sym.var("data")), {name: p.shape for name, p in block.collect_params().items()})
 
 
@@ -188,14 +188,14 @@ def graph_of(factory: Callable[[], Any]) -> Graph:
         ("pooling before", lambda: [nn.MaxPool2D(), norm(), RELU6()], (0, 0)),
         ("an odd channel", lambda: [nn.Conv2D(17, 1), norm(), RELU6()], (0, 0)),
         ("an odd channel in", lambda: [nn.Conv2D(17, 1), nn.Conv2D(16, 1), norm(), RELU6()], (0, 0)),
-        # the formula turns gamma's sign, which the operator does not read where it is fixed
+        # the rewriting negates gamma, which the operator ignores if it is fixed
         ("gamma fixed, ReLU6", lambda: [norm(scale=False), RELU6()], (0, 0)),
         ("gamma fixed, ReLU", lambda: [norm(scale=False), nn.Activation("relu")], (0, 1)),
         ("statistics fixed", lambda: [norm(use_global_stats=True), RELU6()], (1, 0)),
         ("ReLU6 of ReLU6", lambda: [norm(), RELU6(), RELU6()], (1, 0)),
     ],
 )
-def test_fusing_where_the_pattern_is_and_nowhere_else(name: str, after: Any, counts: Tuple[int, int]) -> None:
+def test_fusion_of_matching_patterns_only(name: str, after: Any, counts: Tuple[int, int]) -> None:
     def factory() -> HybridBlock:
         return sequential(nn.Conv2D(16, 3), *after(), nn.Conv2D(16, 1))
 
@@ -205,8 +205,8 @@ def test_fusing_where_the_pattern_is_and_nowhere_else(name: str, after: Any, cou
     )
 
 
-def test_norm_over_another_axis_is_left_alone() -> None:
-    """Only looked at: MXNet cannot train one."""
+def test_norm_over_another_axis_is_unchanged() -> None:
+    """Not run: MXNet cannot train one."""
     graph = graph_of(lambda: sequential(nn.Conv2D(12, 3), norm(axis=2), RELU6(), nn.Conv2D(4, 1)))
     assert pad_channels(graph) == 0
     assert fuse_both(graph) == (0, 0)
@@ -215,12 +215,16 @@ def test_norm_over_another_axis_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "inside", "count"),
     [
-        ("whole vectors", lambda: [nn.Conv2D(16, 3), norm(), nn.Conv2D(32, 1)], 0),
+        ("full blocks", lambda: [nn.Conv2D(16, 3), norm(), nn.Conv2D(32, 1)], 0),
         ("an output", lambda: [nn.Conv2D(12, 3), norm(), RELU6()], 0),
         ("before a dense layer", lambda: [nn.Conv2D(12, 3), norm(), nn.Flatten(), nn.Dense(3)], 0),
-        ("read by number", lambda: [nn.Conv2D(12, 3), norm(), Pieces(), nn.Conv2D(4, 1)], 0),
+        ("read by index", lambda: [nn.Conv2D(12, 3), norm(), Pieces(), nn.Conv2D(4, 1)], 0),
         ("groups of 2", lambda: [nn.Conv2D(12, 3), nn.Conv2D(12, 3, groups=6), nn.Conv2D(4, 1)], 0),
-        ("two filters a channel", lambda: [nn.Conv2D(6, 3), nn.Conv2D(12, 3, groups=6), nn.Conv2D(4, 1)], 0),
+        (
+            "two filters per channel",
+            lambda: [nn.Conv2D(6, 3), nn.Conv2D(12, 3, groups=6), nn.Conv2D(4, 1)],
+            0,
+        ),
         ("as many groups as filters", lambda: [nn.Conv2D(8, 3), nn.Conv2D(4, 3, groups=4), RELU6()], 0),
         ("inside", lambda: [nn.Conv2D(12, 3), norm(), nn.MaxPool2D(), nn.Conv2D(4, 1)], 2),
         ("gamma fixed", lambda: [nn.Conv2D(12, 3), norm(scale=False), nn.Conv2D(4, 1)], 2),
@@ -228,21 +232,21 @@ def test_norm_over_another_axis_is_left_alone() -> None:
         ("depthwise with bias", lambda: [nn.Conv2D(12, 3), nn.Conv2D(12, 3, groups=12), nn.Conv2D(4, 1)], 3),
     ],
 )
-def test_padding_where_it_cannot_be_seen_and_nowhere_else(name: str, inside: Any, count: int) -> None:
+def test_padding_of_inner_channels_only(name: str, inside: Any, count: int) -> None:
     fast = assert_same_block(lambda: sequential(*inside()), images(4, 32, 32), [("pad", pad_channels)])
     assert fast.rewritten["pad"] == count
 
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_layers_used_twice(padded: bool) -> None:
-    """Their running statistics are one variable, whether all uses are padded or one alone."""
+    """Shared running statistics are one variable, whether one use is padded or both are."""
     fast = assert_same_block(lambda: Shared(last=padded), images(4, 16, 16))
     assert fast.rewritten["pad channels"] == (4 if padded else 3)
 
 
-def test_passes_leave_a_graph_without_their_pattern_untouched() -> None:
+def test_graph_without_patterns_is_unchanged() -> None:
     x = images(1, 32, 32)
-    block = made(lambda: sequential(nn.Conv2D(16, 3), Clip(0, 5), nn.Conv2D(32, 1)), x)
+    block = initialized(lambda: sequential(nn.Conv2D(16, 3), Clip(0, 5), nn.Conv2D(32, 1)), x)
     shapes = {name: parameter.shape for name, parameter in block.collect_params().items()}
     graph = Graph(block(mx.sym.var("data")), shapes)
     before = graph.symbol().tojson()
@@ -252,9 +256,9 @@ def test_passes_leave_a_graph_without_their_pattern_untouched() -> None:
     assert not graph.padded_statistics
 
 
-def test_padded_channels_fill_whole_vectors() -> None:
+def test_padded_channels_are_full_blocks() -> None:
     x = images(2, 64, 64)
-    block = made(lambda: MobileNetV2(0.35, 10), x)
+    block = initialized(lambda: MobileNetV2(0.35, 10), x)
     shapes = {name: parameter.shape for name, parameter in block.collect_params().items()}
     graph = Graph(block(mx.sym.var("data")), shapes)
     pad_channels(graph)

@@ -1,4 +1,4 @@
-"""Weights in fewer bits, ranges of tensors, and what integers compute."""
+"""Packed weights, calibration and 8-bit graphs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WEIGHTS = hnp.arrays(
 
 @given(WEIGHTS)
 @settings(max_examples=60, deadline=None)
-def test_integers_are_as_near_as_their_steps(weight: np.ndarray) -> None:
+def test_int8_packing_rounds_to_the_nearest_step(weight: np.ndarray) -> None:
     packed = pack_int8({"arg:w": weight, "arg:b": weight[0]}, ["arg:w"])
     assert packed["arg:w"].dtype == np.int8
     again = unpack_arrays(packed)
@@ -51,15 +51,15 @@ def test_integers_are_as_near_as_their_steps(weight: np.ndarray) -> None:
     np.testing.assert_array_equal(again["arg:b"], weight[0])
     by_channel = (-1,) + (1,) * (weight.ndim - 1)
     step = np.abs(weight.reshape(len(weight), -1)).max(axis=1).reshape(by_channel) / 127.5
-    # Both ends stand for the largest weight, up to half a step beyond the rounding.
+    # Both extremes represent the largest weight, up to half a step beyond rounding.
     ends = np.isin(packed["arg:w"], (127, -128))
     assert (np.abs(again["arg:w"] - weight) <= np.where(ends, 1.001, 0.501) * step + 1e-30).all()
-    # Packed a second time, they are the same integers.
+    # Packing again gives the same integers.
     twice = pack_int8({"arg:w": again["arg:w"]}, ["arg:w"])
     np.testing.assert_array_equal(twice["arg:w"], packed["arg:w"])
 
 
-def test_half_the_bits_and_what_does_not_fit() -> None:
+def test_float16_packing_refuses_large_values() -> None:
     weight = np.array([[1.0, 1e-3, 3.0001]], np.float32)
     again = unpack_arrays(pack_float16({"arg:w": weight}, ["arg:w"]))["arg:w"]
     assert again.dtype == np.float32
@@ -78,8 +78,8 @@ def ranges_of(method: str, pixels: List[np.ndarray]) -> Tuple[float, float]:
     return found["scaled_output"]
 
 
-def test_ranges_are_what_was_met_or_most_of_it() -> None:
-    pixels = [make_image(i, 64, 48) for i in range(5)]  # more than one batch, and a rest
+def test_calibration_methods() -> None:
+    pixels = [make_image(i, 64, 48) for i in range(5)]  # one full batch and a smaller one
     x = to_network_input(pixels)
     assert ranges_of("naive", pixels) == pytest.approx((x.min(), x.max()))
     low, high = ranges_of("percentile", pixels)
@@ -92,8 +92,8 @@ def test_ranges_are_what_was_met_or_most_of_it() -> None:
         ranges_of("guess", pixels)
 
 
-def test_ranges_of_sums_are_their_own(trained: Tuple[Any, Any]) -> None:
-    """Each is that of the tensor in the plain graph, though oneDNN computes sums in place."""
+def test_ranges_of_additions(trained: Tuple[Any, Any]) -> None:
+    """Equal to the ranges in the plain graph, although oneDNN adds in place."""
     symbol, parameters = inference_graph(*trained, raw_heads=True)
     fused = fuse_for_int8(symbol)
     pixels = [make_image(i, *SIZE) for i in range(3)]
@@ -110,7 +110,7 @@ def test_ranges_of_sums_are_their_own(trained: Tuple[Any, Any]) -> None:
 # ---- the graph ---------------------------------------------------------------------------------------------
 
 
-def test_every_convolution_is_in_integers(trained: Tuple[Any, Any]) -> None:
+def test_every_convolution_is_quantized(trained: Tuple[Any, Any]) -> None:
     symbol, parameters = inference_graph(*trained)
     pixels = [make_image(i, *SIZE) for i in range(4)]
     quantized, packed = int8_graph(symbol, parameters, Calibration("naive", pixels), mx.cpu())
@@ -123,8 +123,8 @@ def test_every_convolution_is_in_integers(trained: Tuple[Any, Any]) -> None:
 
 
 @needs_vnni
-def test_one_convolution_computes_what_integers_do() -> None:
-    """Against integers multiplied in NumPy: 1x1, so that it is a product of matrices."""
+def test_convolution_matches_integer_arithmetic() -> None:
+    """Compared with NumPy; 1x1, so that it is a matrix product."""
     rng = np.random.default_rng(0)
     weight = rng.normal(0, 1, (16, 3, 1, 1)).astype(np.float32) * rng.uniform(0.01, 3, (16, 1, 1, 1))
     bias = rng.normal(0, 1, 16).astype(np.float32)
@@ -136,24 +136,24 @@ def test_one_convolution_computes_what_integers_do() -> None:
     arrays = unpack_arrays(packed)
     block = calibrate.load_block(quantized, arrays, mx.cpu())
     data = to_network_input(pixels)
-    answer = block(mx.nd.array(data)).asnumpy()
-    # MXNet 1.9.1 takes 127.5 for the largest integer of a tensor, which no tensor ever reaches.
+    output = block(mx.nd.array(data)).asnumpy()
+    # MXNet 1.9.1 divides ranges by 127.5.
     step = np.abs(data).max() / 127.5
     integers = np.clip(np.rint(data / step), -128, 127)
     sums = np.einsum("oc,nchw->nohw", packed["arg:w"][:, :, 0, 0].astype(np.float64), integers)
     by_channel, biases = (a.reshape(1, -1, 1, 1) for a in (packed[LARGEST + "w"] / STEPS, packed["arg:b"]))
     exact = sums * by_channel * step + biases
-    seen = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], data) + biases
-    out_step = np.abs(seen).max() / 127.5
-    steps_off = np.abs(np.clip(np.rint(exact / out_step), -128, 127) - np.rint(answer / out_step))
-    np.testing.assert_allclose(answer / out_step, np.rint(answer / out_step), atol=1e-3)
-    assert steps_off.max() <= 1  # a number between two steps may go either way
+    reference = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], data) + biases
+    out_step = np.abs(reference).max() / 127.5
+    steps_off = np.abs(np.clip(np.rint(exact / out_step), -128, 127) - np.rint(output / out_step))
+    np.testing.assert_allclose(output / out_step, np.rint(output / out_step), atol=1e-3)
+    assert steps_off.max() <= 1  # a value between two steps may round either way
     assert (steps_off == 0).mean() > 0.95
 
 
 @needs_vnni
-def test_packed_weights_answer_as_those_they_were_made_of(trained: Tuple[Any, Any]) -> None:
-    """To the bit: MXNet makes the same integers, and the same steps, of what is unpacked."""
+def test_packed_weights_give_the_same_outputs(trained: Tuple[Any, Any]) -> None:
+    """To the bit: MXNet derives the same integers and steps from unpacked weights."""
     symbol, parameters = inference_graph(*trained, raw_heads=True)
     pixels = [make_image(i, *SIZE) for i in range(4)]
     quantized, packed = int8_graph(symbol, parameters, Calibration("naive", pixels), mx.cpu())
@@ -161,14 +161,14 @@ def test_packed_weights_answer_as_those_they_were_made_of(trained: Tuple[Any, An
     weights = {name: parameters[name] for name, value in packed.items() if value.dtype == np.int8}
     assert any((packed[name] == -128).any() for name in weights)
     x = mx.nd.array(to_network_input([make_image(9, *SIZE)]))
-    answers = [
+    outputs = [
         calibrate.load_block(quantized, values, mx.cpu())(x) for values in (unpacked, {**unpacked, **weights})
     ]
-    for from_packed, from_floats in zip(*answers):
+    for from_packed, from_floats in zip(*outputs):
         np.testing.assert_array_equal(from_packed.asnumpy(), from_floats.asnumpy())
 
 
-def test_corrected_biases_bring_means_back(trained: Tuple[Any, Any]) -> None:
+def test_bias_correction_restores_means(trained: Tuple[Any, Any]) -> None:
     symbol, parameters = inference_graph(*trained, raw_heads=True)
     pixels = [make_image(i, *SIZE) for i in range(4)]
     fused = fuse_for_int8(symbol)
@@ -177,15 +177,15 @@ def test_corrected_biases_bring_means_back(trained: Tuple[Any, Any]) -> None:
     quantized = quantize(fused, ranges)
     convolutions = int8_convolutions(quantized)
     names = [f"{convolution.before}_output" for convolution in convolutions]
-    wanted = symbol_quantize._channel_means(fused, parameters, names, pixels, mx.cpu())
+    expected = symbol_quantize._channel_means(fused, parameters, names, pixels, mx.cpu())
     corrected = symbol_quantize.correct_biases(fused, quantized, parameters, parameters, pixels, mx.cpu())
     assert all(np.array_equal(corrected[name], parameters[name]) for name in corrected if "bias" not in name)
     names = [f"{convolution.name}_output" for convolution in convolutions]
-    off = [
-        np.mean([np.abs(a - b).mean() for a, b in zip(wanted, means)])
+    errors = [
+        np.mean([np.abs(a - b).mean() for a, b in zip(expected, means)])
         for means in (
             symbol_quantize._channel_means(quantized, values, names, pixels, mx.cpu())
             for values in (parameters, corrected)
         )
     ]
-    assert off[1] < 0.5 * off[0]
+    assert errors[1] < 0.5 * errors[0]

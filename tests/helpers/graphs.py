@@ -1,4 +1,4 @@
-"""What the tests of the rewritten graphs share: blocks to rewrite, one training step, the comparison."""
+"""Blocks for tests of graph passes, and comparison of a block with its rewritten graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def norm(**options: Any) -> HybridBlock:
 
 
 def stack(act: str, first: int = 24, second: int = 20, last: int = 4) -> HybridBlock:
-    """A convolution, a separable one and a predictor; by default with channel counts to be padded."""
+    """Convolution, separable convolution and predictor; the default channel counts need padding."""
     net = nn.HybridSequential()
     with net.name_scope():
         add_conv(net, first, kernel=3, stride=2, pad=1, act=act)
@@ -39,7 +39,7 @@ def stack(act: str, first: int = 24, second: int = 20, last: int = 4) -> HybridB
 
 
 def bottlenecks() -> HybridBlock:
-    """With and without an addition, with a projection."""
+    """Bottlenecks with an identity shortcut, without a shortcut, and with a projection."""
     net = nn.HybridSequential()
     with net.name_scope():
         add_conv(net, 12, kernel=3, stride=2, pad=1)
@@ -48,8 +48,8 @@ def bottlenecks() -> HybridBlock:
     return net
 
 
-def made(factory: Callable[[], Any], x: Any, seed: int = 0) -> Any:
-    """The block with random weights; the same ones every time."""
+def initialized(factory: Callable[[], Any], x: Any, seed: int = 0) -> Any:
+    """The block with random weights that depend only on `seed`."""
     block = factory()
     block.initialize()
     block(x)
@@ -62,12 +62,12 @@ def as_list(outputs: Any) -> List[Any]:
 
 
 def train_once(forward: Any, x: Any) -> List[np.ndarray]:
-    """One backward pass from random gradients of the outputs; returns the outputs."""
+    """Outputs of a training pass; runs the backward pass with random output gradients."""
     rng = np.random.default_rng(5)
     with mx.autograd.record():
         outputs = as_list(forward(x))
     mx.autograd.backward(outputs, [mx.nd.array(rng.normal(size=o.shape)) for o in outputs])
-    mx.nd.waitall()  # see `fast_block` about running statistics
+    mx.nd.waitall()  # for running statistics, see `fast_block`
     return [o.asnumpy() for o in outputs]
 
 
@@ -76,33 +76,34 @@ def gradients(block: Any) -> Dict[str, np.ndarray]:
     return {name: p.grad().asnumpy() for name, p in named.items() if p.grad_req != "null"}
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float, scale: float = 0.0) -> None:
-    """Within `tolerance` of the largest value, which is `scale` at least."""
-    assert found.shape == expected.shape
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, scale: float = 0.0) -> None:
+    """Equal within `tolerance` times the largest value, or times `scale` if that is larger."""
+    assert actual.shape == expected.shape
     largest = max(float(np.abs(expected).max()), scale)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * largest)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * largest)
 
 
 def assert_same_block(
     factory: Callable[[], Any], x: Any, passes: Passes = None, tolerance: float = 1e-4
 ) -> Any:
-    """Predict, train and predict again, plain and rewritten; returns the rewritten block."""
-    plain, rewritten = made(factory, x), made(factory, x)
+    """Compare inference, a training step and inference again; returns the rewritten block."""
+    plain, rewritten = initialized(factory, x), initialized(factory, x)
     fast = fast_block(rewritten, passes)
     for before, after in zip(as_list(plain(x)), as_list(fast(x))):
         assert_close(after.asnumpy(), before.asnumpy(), tolerance)
     for before, after in zip(train_once(plain, x), train_once(fast, x)):
         assert np.abs(before).max() > 0
         assert_close(after, before, tolerance)
-    expected, found = gradients(plain), gradients(rewritten)
-    # A gradient that is zero in theory (a beta before another BatchNorm) is judged by the size of the others.
+    expected, actual = gradients(plain), gradients(rewritten)
+    # Gradients that are zero in theory (a beta before another BatchNorm) are compared at the scale of the
+    # others.
     scale = float(np.median([np.abs(g).max() for g in expected.values()])) if expected else 0.0
     for name, gradient in expected.items():
-        assert_close(found[name], gradient, tolerance, scale)
+        assert_close(actual[name], gradient, tolerance, scale)
     statistics = {name: value for name, value in values(plain).items() if "running" in name}
-    now = values(rewritten)
+    new_values = values(rewritten)
     for name, value in statistics.items():
-        assert_close(now[name], value, tolerance)
+        assert_close(new_values[name], value, tolerance)
     for before, after in zip(as_list(plain(x)), as_list(fast(x))):  # with the new statistics
         assert_close(after.asnumpy(), before.asnumpy(), tolerance)
     return fast

@@ -1,4 +1,4 @@
-"""What the tests of networks, weights and graphs share."""
+"""Random weights, images and costs for tests of networks, weights and graphs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mnssd.runtime.settings import wait_all
 
 
 def fill(block: Any, seed: int = 0) -> None:
-    """Give every parameter, running statistics too, a random value with which signals keep their size.
+    """Set all parameters and running statistics to random values that preserve the scale of activations.
 
-    The shapes must be known, so run the block once before.
+    Run the block once before: its shapes must be known.
     """
     rng = np.random.default_rng(seed)
     for name, parameter in block.collect_params().items():
@@ -32,7 +32,7 @@ def fill(block: Any, seed: int = 0) -> None:
 
 
 def images(batch: int, width: int, height: int, seed: int = 0) -> Any:
-    """Random network inputs ``(batch, 3, height, width)``, smooth as images are."""
+    """Random smooth network inputs ``(batch, 3, height, width)``."""
     rng = np.random.default_rng(seed)
     coarse = mx.nd.array(rng.normal(0, 1.5, (batch, 3, height // 8, width // 8)))
     fine = mx.nd.array(rng.normal(0, 0.3, (batch, 3, height, width)))
@@ -46,9 +46,9 @@ def values(block: Any) -> Dict[str, np.ndarray]:
 
 
 def count(outputs: Any, width: int, height: int) -> Tuple[int, int]:
-    """Parameters (without running statistics) and multiply-accumulates of a traced network, from its shapes.
+    """Parameters without running statistics, and multiply-adds for one image, of a traced network.
 
-    As the papers count: convolutions and fully connected layers, one image, nothing for biases.
+    Counted as in the papers: convolutions and dense layers, without biases.
     """
     shape = {"data": (1, 3, height, width)}
     arguments, _, _ = outputs.infer_shape(**shape)

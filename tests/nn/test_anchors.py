@@ -1,4 +1,4 @@
-"""Anchors: against GluonCV's generators where they can be compared, and their properties everywhere."""
+"""Anchors compared with GluonCV's generators, and properties at any size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ map_sizes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size
 input_sizes = st.tuples(st.integers(96, 2000), st.integers(96, 2000))
 
 
-def test_count() -> None:
+def test_anchor_count_at_300_pixels() -> None:
     """2639 anchors at 300 pixels: 19*19*5 + (100 + 25 + 9 + 4 + 1) * 6."""
     assert len(make_anchors(MAPS_300, (300, 300))) == 2639
     assert [anchors_per_position(i) for i in range(6)] == [5, 6, 6, 6, 6, 6]
 
 
 def gluoncv_anchors(index: int, columns: int, rows: int, side: int) -> np.ndarray:
-    """``(rows * columns, K, 4)``: GluonCV's SSD; on the finest map its Lite generator's half square too."""
+    """GluonCV's SSD anchors ``(rows * columns, K, 4)``, and on the finest map its Lite generator's half
+    square."""
     next_scale = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
     sizes = (SCALES[index] * side, next_scale * side)
     ratios = [1, 2, 0.5] if index == 0 else [1, 2, 0.5, 3, 1 / 3]
@@ -43,17 +44,17 @@ def gluoncv_anchors(index: int, columns: int, rows: int, side: int) -> np.ndarra
 
 
 @pytest.mark.parametrize("side", [300, 512])
-def test_same_anchors_as_gluoncv(side: int) -> None:
-    """The same boxes at each position; within one the order is another."""
+def test_anchors_match_gluoncv(side: int) -> None:
+    """The same boxes at each position, in another order."""
     maps = MAPS_300 if side == 300 else [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
     ours, start = make_anchors(maps, (side, side)), 0
     for index, (columns, rows) in enumerate(maps):
         expected = gluoncv_anchors(index, columns, rows, side)
         stop = start + expected.shape[0] * expected.shape[1]
-        found = ours[start:stop].reshape(expected.shape)
+        actual = ours[start:stop].reshape(expected.shape)
         start = stop
         for position in range(len(expected)):
-            mine, theirs = (a[np.lexsort(a.T.round(2))] for a in (found[position], expected[position]))
+            mine, theirs = (a[np.lexsort(a.T.round(2))] for a in (actual[position], expected[position]))
             np.testing.assert_allclose(mine, theirs, rtol=1e-5)
     assert start == len(ours)
 
@@ -73,7 +74,7 @@ def test_properties_at_any_size(maps: List[Tuple[int, int]], size: Tuple[int, in
         per_position = anchors_per_position(index)
         part = anchors[start : start + columns * rows * per_position].reshape(rows, columns, per_position, 4)
         start += columns * rows * per_position
-        # rows before columns; centres spread evenly, half a step from the edges
+        # rows before columns; centers evenly spaced, half a step from the edges
         expected_x = (np.arange(columns) + 0.5) * width / columns
         expected_y = (np.arange(rows) + 0.5) * height / rows
         np.testing.assert_allclose(
@@ -84,7 +85,7 @@ def test_properties_at_any_size(maps: List[Tuple[int, int]], size: Tuple[int, in
         )
         # the same shapes everywhere
         assert (part[..., 2:] == part[0, 0, :, 2:]).all()
-    # centres mirror about the middle of the image
+    # centers are symmetric about the middle of the image
     np.testing.assert_allclose(np.sort(width - x), np.sort(x), atol=width * 1e-5)
 
 
@@ -107,8 +108,8 @@ def test_scales_are_evenly_spaced() -> None:
     np.testing.assert_allclose(SCALES, np.linspace(0.2, 0.95, 6))
 
 
-def test_boxes_are_square_in_pixels_on_a_rectangular_input() -> None:
-    """Sides come from the geometric mean of the input's, so the ratio stays what it says."""
+def test_squares_stay_square_for_a_rectangular_input() -> None:
+    """Sides derive from the geometric mean of the input's sides."""
     wide = make_anchors([(30, 20), (15, 10), (8, 5), (4, 3), (2, 2), (1, 1)], (480, 320))
     assert (wide[4::5][:600, 2] == wide[4::5][:600, 3]).all()
     np.testing.assert_allclose(wide[4, 2:], 0.1 * np.sqrt(480 * 320), rtol=1e-6)

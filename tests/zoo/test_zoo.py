@@ -1,4 +1,4 @@
-"""Names to networks, and detectors from run folders."""
+"""Networks by name, and detectors from run folders."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from hypothesis import strategies as st
 from mnssd import nn, zoo
 from mnssd.data.formats.voc import VOC_CLASSES
 from mnssd.errors import OptionError, WeightsError
-from mnssd.nn import ssd
+from mnssd.nn.backbones import backbones
+from mnssd.nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from mnssd.nn.heads import LitePredictor
 from mnssd.runtime.settings import wait_all
 from mnssd.zoo import DetectorSpec, get_model, load_detector
 
 
-def test_importing_the_zoo_loads_no_mxnet() -> None:
+def test_importing_the_zoo_does_not_import_mxnet() -> None:
     code = "import sys, mnssd.zoo, mnssd.weights; sys.exit('mxnet' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_heads_are_listed_alike_where_they_are_listed_twice() -> None:
-    assert zoo.HEADS == ssd.HEADS
 
 
 # ---- names -------------------------------------------------------------------------------------------------
@@ -54,7 +52,7 @@ def test_classifiers_by_name(name: str, network: Any, width: float) -> None:
     assert net(mx.sym.var("data")).infer_shape(data=(1, 3, 64, 64))[1] == [(1, 7)]
 
 
-def test_classes_of_a_classifier_are_a_number_or_names() -> None:
+def test_classes_of_a_classifier_are_a_count_or_names() -> None:
     for classes, expected in ((None, 1000), (3, 3), (["cat", "dog"], 2)):
         net = get_model("mobilenet_v1_0.25", classes=classes)
         assert net(mx.sym.var("data")).infer_shape(data=(1, 3, 64, 64))[1] == [(1, expected)]
@@ -74,22 +72,22 @@ def test_detectors_by_name(name: str, size: Any, lite: bool) -> None:
     assert isinstance(net, nn.SSD)
     assert net.size == size
     assert net.classes == ("a", "b")
-    assert isinstance(net.heads.class_predictors[0], ssd.LitePredictor) is lite
+    assert isinstance(net.heads.class_predictors[0], LitePredictor) is lite
 
 
-def test_detectors_classes_are_vocs_unless_given() -> None:
+def test_default_classes_of_a_detector_are_voc() -> None:
     assert get_model("ssd_96_mobilenet_v2_0.25").classes == tuple(VOC_CLASSES)
 
 
-def test_every_listed_name_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: List[DetectorSpec] = []
-    monkeypatch.setattr(zoo, "build_detector", made.append)
+def test_every_listed_name_makes_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs: List[DetectorSpec] = []
+    monkeypatch.setattr(zoo, "build_detector", specs.append)
     names = zoo.list_models()
-    assert len(set(names)) == len(names) > 80
+    assert len(set(names)) == len(names) > 70
     for name in names:
         net = get_model(name, classes=["a"])
         if name.startswith("ssd"):
-            spec = made[-1]
+            spec = specs[-1]
             head, size, network = name.split("_", 2)
             assert (spec.head, spec.size) == (head, (int(size), int(size)))
             assert network.startswith(spec.network)
@@ -99,46 +97,46 @@ def test_every_listed_name_is_understood(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "options", "named"),
     [
         (
             "ssd_300_mobilenet_v3",
             {},
-            "unknown network 'ssd_300_mobilenet_v3'; did you mean ssd_300_mobilenet_v2",
+            "'ssd_300_mobilenet_v3'.*ssd_300_mobilenet_v2",
         ),
-        ("ssd_mobilenet_v2", {}, "did you mean"),
-        ("mobilenetv2", {}, "did you mean mobilenet_v2"),
-        ("resnet50", {}, "unknown network 'resnet50'; known: mobilenet_v1, "),
-        ("ssd_300_mobilenet_v2_", {}, "unknown network"),
-        ("", {}, "unknown network ''"),
+        ("ssd_mobilenet_v2", {}, "'ssd_mobilenet_v2'.*ssd_300_mobilenet_v2"),
+        ("mobilenetv2", {}, "'mobilenetv2'.* mobilenet_v2"),
+        ("resnet50", {}, "'resnet50'.* mobilenet_v1, "),
+        ("ssd_300_mobilenet_v2_", {}, "'ssd_300_mobilenet_v2_'"),
+        ("", {}, "''"),
         (
             "ssd_310_mobilenet_v2",
             {},
-            "input size 310x310: each side is 300 or a multiple of 32 from 96 to 4096, not 310",
+            "310x310.*32.*310",
         ),
-        ("ssd_300x64_mobilenet_v2", {}, "300x64.* not 64"),
-        ("ssd_300_mobilenet_v2_0", {}, "width 0.0: a width multiplier is above 0"),
-        ("mobilenet_v2_0.01", {}, "width 0.01 leaves none of 32 channels"),
-        ("ssd_300_mobilenet_v2", {"classes": 20}, "classes is the list of class names of a detector, not 20"),
-        ("ssd_300_mobilenet_v2", {"classes": "cat"}, "classes is the list of class names"),
-        ("ssd_300_mobilenet_v2", {"classes": []}, "classes must be a list of different names"),
-        ("ssd_300_mobilenet_v2", {"classes": ["a", "a"]}, "classes must be a list of different names"),
-        ("ssd_300_mobilenet_v2", {"classes": [1, 2]}, "classes must be a list of different names"),
-        ("mobilenet_v2", {"classes": 0}, "classes 0: a classifier has at least 1"),
-        ("mobilenet_v2", {"shortcuts": "identity"}, "unknown option 'shortcuts'; did you mean shortcut"),
-        ("mobilenet_v2", {"shortcut": "add"}, "shortcut is 'identity' or 'projection', not 'add'"),
-        ("mobilenet_v2", {"activation": "relu"}, "unknown option 'activation'; known: shortcut"),
-        ("mobilenet_v1", {"activation": "swish"}, "activation is 'relu' or 'relu6', not 'swish'"),
-        ("mobilenet_v1", {"shortcut": "projection"}, "unknown option 'shortcut'; known: activation"),
+        ("ssd_300x64_mobilenet_v2", {}, "300x64.* 64"),
+        ("ssd_300_mobilenet_v2_0", {}, "width.*0.0"),
+        ("mobilenet_v2_0.01", {}, "0.01.*32"),
+        ("ssd_300_mobilenet_v2", {"classes": 20}, "classes.* 20"),
+        ("ssd_300_mobilenet_v2", {"classes": "cat"}, "classes.*'cat'"),
+        ("ssd_300_mobilenet_v2", {"classes": []}, r"classes.*\(\)"),
+        ("ssd_300_mobilenet_v2", {"classes": ["a", "a"]}, "classes.*'a', 'a'"),
+        ("ssd_300_mobilenet_v2", {"classes": [1, 2]}, "classes.*1, 2"),
+        ("mobilenet_v2", {"classes": 0}, "classes.* 0"),
+        ("mobilenet_v2", {"shortcuts": "identity"}, "'shortcuts'.* shortcut"),
+        ("mobilenet_v2", {"shortcut": "add"}, "shortcut.*projection.*'add'"),
+        ("mobilenet_v2", {"activation": "relu"}, "'activation'.* shortcut"),
+        ("mobilenet_v1", {"activation": "swish"}, "activation.*relu6.*'swish'"),
+        ("mobilenet_v1", {"shortcut": "projection"}, "'shortcut'.* activation"),
     ],
 )
-def test_bad_names_and_options(name: str, options: Dict[str, Any], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
+def test_invalid_names_and_options(name: str, options: Dict[str, Any], named: str) -> None:
+    with pytest.raises(OptionError, match=named):
         get_model(name, **options)
 
 
-def test_shortcut_of_a_network_without_one() -> None:
-    with pytest.raises(OptionError, match="MobileNetV1 has no shortcuts; use mobilenet_v2"):
+def test_option_that_a_backbone_does_not_take() -> None:
+    with pytest.raises(OptionError, match="shortcut.*mobilenet_v1.*projection"):
         zoo.build_backbone("mobilenet_v1", shortcut="projection")
 
 
@@ -164,27 +162,27 @@ def test_pretrained_backbone(classifier_file: str, caplog: pytest.LogCaptureFixt
     expected = classifier.features[:23](x).asnumpy()
     np.testing.assert_allclose(net.heads.backbone(x)[1].asnumpy(), expected, rtol=1e-4, atol=1e-5)
     assert net(x)[0].shape == (1, 200, 1)
-    assert f"weights {classifier_file}: 265 arrays used" in caplog.messages
-    assert "  1 in the file but not in the network: output.0.weight" in caplog.messages
+    log = "\n".join(caplog.messages)
+    assert classifier_file in log
+    assert "265" in log
+    assert "output.0.weight" in log
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 @pytest.mark.parametrize("name", ["ssd_96_mobilenet_v2_0.5", "mobilenet_v2_0.5", "mobilenet_v1_0.25"])
-def test_pretrained_backbone_of_another_network_is_refused(classifier_file: str, name: str) -> None:
-    with pytest.raises(WeightsError, match=r"classifier\.params: weights of another network"):
+def test_weights_of_another_network_are_refused(classifier_file: str, name: str) -> None:
+    with pytest.raises(WeightsError, match=r"classifier\.params"):
         get_model(name, ["a"], pretrained_backbone=classifier_file)
 
 
-def test_backbone_that_is_filled_in_part_is_said(
-    classifier_file: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_partly_loaded_backbone_is_a_warning(classifier_file: str, caplog: pytest.LogCaptureFixture) -> None:
     get_model("mobilenet_v2_0.25", 10, pretrained_backbone=classifier_file, shortcut="projection")
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any("15 in the network but not in the file: features.3.projection" in line for line in warned)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any("15" in line and "features.3.projection" in line for line in warnings)
 
 
-def test_initial_values_keep_the_signal() -> None:
-    """He et al. 2015: a deep network neither dies nor explodes; depthwise layers have a fan-in of 9."""
+def test_initialization_preserves_the_signal() -> None:
+    """He et al. 2015; depthwise layers have a fan-in of 9."""
     mx.random.seed(0)
     net = get_model("mobilenet_v1_0.25", 10)
     zoo.initialize(net)
@@ -192,6 +190,17 @@ def test_initial_values_keep_the_signal() -> None:
     for layer in (net.features[3], net.features[6], net.features[9]):
         weight = layer.weight.data().asnumpy()
         assert weight.std() == pytest.approx(np.sqrt(2 / np.prod(weight.shape[1:])), rel=0.25)
+
+
+def test_residual_branches_start_at_zero() -> None:
+    net = nn.MobileNetV2(0.25, 5)
+    zoo.initialize(net)
+    net(images(1, 64, 64))
+    last = {i: b.out[7].gamma.data().asnumpy() for i, b in enumerate(net.features) if hasattr(b, "out")}
+    assert len(last) == 17
+    for index, gamma in last.items():
+        assert (gamma == (0 if net.features[index].use_shortcut else 1)).all()
+    assert (net.features[5].out[1].gamma.data().asnumpy() == 1).all()
 
 
 # ---- run folders -------------------------------------------------------------------------------------------
@@ -202,15 +211,15 @@ def test_initial_values_keep_the_signal() -> None:
     st.builds(
         DetectorSpec,
         classes=st.lists(st.text("aä猫 -:#'\"[%", min_size=1), min_size=1, max_size=4).map(tuple),
-        network=st.sampled_from(zoo.NETWORKS),
-        width=st.sampled_from(zoo.WIDTHS),
+        network=st.sampled_from(backbones.names()),
+        width=st.sampled_from(backbones["mobilenet_v2"].widths),
         size=st.tuples(st.just(300), st.integers(3, 20).map(lambda n: 32 * n)),
-        head=st.sampled_from(zoo.HEADS),
-        shortcut=st.sampled_from(["identity", "projection"]),
-        activation=st.sampled_from(["relu", "relu6"]),
+        head=st.sampled_from(HEADS),
+        shortcut=st.sampled_from(SHORTCUTS),
+        activation=st.sampled_from(ACTIVATIONS),
     )
 )
-def test_spec_survives_yaml(spec: DetectorSpec) -> None:
+def test_spec_round_trips_through_yaml(spec: DetectorSpec) -> None:
     assert DetectorSpec.from_dict(yaml.safe_load(yaml.safe_dump(spec.as_dict(), allow_unicode=True))) == spec
 
 
@@ -218,7 +227,7 @@ def test_spec_survives_yaml(spec: DetectorSpec) -> None:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     folder.mkdir()
-    spec = DetectorSpec(("kött", "dog"), "mobilenet_v1", 0.25, (128, 96), "ssdlite", activation="relu6")
+    spec = DetectorSpec(("kött", "dog"), "mobilenet_v1", 0.25, (128, 96), head="ssdlite", activation="relu6")
     net = zoo.build_detector(spec)
     zoo.initialize(net)
     net(images(1, 128, 96))
@@ -240,25 +249,23 @@ def test_load_detector(run_folder: Path, which: str) -> None:
     np.testing.assert_allclose(scores, np.load(str(run_folder / "scores.npy")), rtol=1e-5, atol=1e-6)
 
 
-def copied(folder: Path, target: Path) -> Path:
+def copy_run(folder: Path, target: Path) -> Path:
     target.mkdir()
     for name in ("best.params", "config.yaml"):
         (target / name).write_bytes((folder / name).read_bytes())
     return target
 
 
-def test_load_detector_says_what_is_missing(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="absent: no such run folder or parameter file"):
+def test_missing_file_of_a_run_is_named(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="absent"):
         load_detector(str(tmp_path / "absent"))
-    folder = copied(run_folder, tmp_path / "run")
+    folder = copy_run(run_folder, tmp_path / "run")
     (folder / "best.params").unlink()
-    with pytest.raises(WeightsError, match=r"best\.params: missing; a run folder holds it after"):
+    with pytest.raises(WeightsError, match=r"best\.params"):
         load_detector(str(folder))
-    folder = copied(run_folder, tmp_path / "run2")
+    folder = copy_run(run_folder, tmp_path / "run2")
     (folder / "config.yaml").unlink()
-    with pytest.raises(
-        WeightsError, match=r"config\.yaml: No such file.*together with the config\.yaml of their run"
-    ):
+    with pytest.raises(WeightsError, match=r"run2.config\.yaml"):
         load_detector(str(folder))
 
 
@@ -270,7 +277,7 @@ def test_load_detector_says_what_is_missing(run_folder: Path, tmp_path: Path) ->
         "detector: 3",
         "other: {}",
         "detector: {network: mobilenet_v2}",
-        "detector: {classes: [a], size: [300, 300], colour: blue}",
+        "detector: {classes: [a], size: [300, 300], color: blue}",
         "detector: {classes: [a], size: 300}",
         "detector: {classes: [a], size: [300]}",
         "detector: {classes: [a], size: [a, b]}",
@@ -282,22 +289,20 @@ def test_load_detector_says_what_is_missing(run_folder: Path, tmp_path: Path) ->
         "\x00",
     ],
 )
-def test_load_detector_refuses_other_configurations(run_folder: Path, tmp_path: Path, content: str) -> None:
-    folder = copied(run_folder, tmp_path / "run")
+def test_invalid_configuration_is_refused(run_folder: Path, tmp_path: Path, content: str) -> None:
+    folder = copy_run(run_folder, tmp_path / "run")
     (folder / "config.yaml").write_text(content)
-    with pytest.raises(WeightsError, match=r"config\.yaml: not the configuration of a detector's run"):
+    with pytest.raises(WeightsError, match=r"config\.yaml.*detector"):
         load_detector(str(folder))
 
 
-def test_load_detector_refuses_weights_that_do_not_fit_the_configuration(
-    run_folder: Path, tmp_path: Path
-) -> None:
-    folder = copied(run_folder, tmp_path / "run")
+def test_weights_that_do_not_match_the_configuration_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    folder = copy_run(run_folder, tmp_path / "run")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     config["detector"]["width"] = 0.5
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(WeightsError, match=r"best\.params: weights of another network"):
+    with pytest.raises(WeightsError, match=r"best\.params"):
         load_detector(str(folder))
     (folder / "best.params").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match=r"best\.params: not an MXNet"):
+    with pytest.raises(WeightsError, match=r"best\.params"):
         load_detector(str(folder))
