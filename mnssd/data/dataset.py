@@ -1,9 +1,10 @@
-"""A dataset: samples in a fixed order, the names of their classes, and what their reader has to say."""
+"""Detection dataset: samples in a fixed order, class names and notes from reading them."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Dict, List, Sequence, Tuple, Union, overload
 
 import numpy as np
@@ -20,21 +21,21 @@ class Dataset(Sequence[Sample]):
     Attributes
     ----------
     name : str
-        What the user is shown, such as ``VOC 2012_val``.
+        Name in messages, such as ``VOC 2012_val``.
     classes : tuple of str
-        Names; a label is the index into them.
+        Class names; labels are indices into it.
     samples : list of Sample
-        In the order of the list they were read from.
+        In the order of the image list.
     notes : list of str
-        One line each about what was clipped, dropped, skipped or ignored, with counts and the first
-        file names. Empty when nothing was.
+        Lines for the user about what was clipped, dropped, skipped or ignored, with counts and the first
+        file names.
     findings : list of Finding
-        The same, one by one.
+        The same, one per occurrence.
 
     Raises
     ------
     DataError
-        When two samples share an ``image_id``: detections are filed under it.
+        If two samples have the same ``image_id``, which identifies detections.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Dataset(Sequence[Sample]):
             if sample.image_id in paths:
                 raise DataError(
                     f"{self.name}: {paths[sample.image_id]} and {sample.image_path} have the same image id; "
-                    "ids must be unique: rename one of them or leave one list out"
+                    "rename one of the files, or read only one of the lists"
                 )
             paths[sample.image_id] = sample.image_path
 
@@ -66,60 +67,50 @@ class Dataset(Sequence[Sample]):
         return self.samples[index]
 
     def first(self, count: int) -> Dataset:
-        """The first `count` samples that have an object which the metric counts.
+        """The first `count` samples with an object that is not difficult, or all of them if there are fewer.
 
-        Meant for training on a handful of images as a check: images without objects would prove
-        nothing. Fewer samples come back when the dataset has no more.
+        For overfitting a few images as a check.
 
         Raises
         ------
         DataError
-            When no image has such an object.
+            If no image has such an object.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
-        chosen: List[Sample] = []
-        for sample in self.samples:
-            if len(chosen) == count:
-                break
-            if (~sample.difficult).any():
-                chosen.append(sample)
+        chosen = list(islice((sample for sample in self.samples if (~sample.difficult).any()), count))
         if not chosen:
             raise DataError(f"{self.name}: no image has an object of {', '.join(self.classes)}")
-        return Dataset(
-            f"{self.name}, first {len(chosen)}", self.classes, chosen, list(self.notes), list(self.findings)
-        )
+        return replace(self, name=f"{self.name}, first {len(chosen)}", samples=chosen)
 
     def with_classes(self, classes: Tuple[str, ...]) -> Dataset:
-        """The same with other classes, its own among them."""
+        """The dataset with labels that index `classes`, which include its own."""
         if classes == self.classes:
             return self
         labels = np.array([classes.index(name) for name in self.classes], np.int32)
         samples = [replace(sample, labels=labels[sample.labels]) for sample in self.samples]
-        return Dataset(self.name, classes, samples, list(self.notes), list(self.findings))
+        return replace(self, classes=classes, samples=samples)
 
-    def hold_out(self, share: float) -> Tuple[Dataset, Dataset]:
-        """Two parts: the rest, and about `share` of the images, to measure on while choosing.
+    def hold_out(self, fraction: float) -> Tuple[Dataset, Dataset]:
+        """Split into the remaining images and about `fraction` of the images, held out for validation.
 
-        Which images are held out depends on nothing but their ids, so that it is the same set on every
-        machine, in every run, whatever the order of the list.
+        The split depends only on the image ids: it is the same on all machines and for any order.
 
         Raises
         ------
         DataError
-            When one of the parts would be empty.
+            If one of the parts would be empty.
         """
-        count = round(share * len(self))
+        count = round(fraction * len(self))
         if not 0 < count < len(self):
             raise DataError(
-                f"{self.name}: {len(self)} images, of which {share:g} to hold out leaves a part empty"
+                f"{self.name}: holding out {fraction:g} of {len(self)} images leaves one part empty"
             )
         order = sorted(self.samples, key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
-        held = {sample.image_id for sample in order[:count]}
-        parts = [[s for s in self.samples if (s.image_id in held) == inside] for inside in (False, True)]
-        names = (f"{self.name} without {count} held out", f"{count} held out of {self.name}")
-        rest, tenth = (
-            Dataset(name, self.classes, part, list(self.notes), list(self.findings))
-            for name, part in zip(names, parts)
+        held_ids = {sample.image_id for sample in order[:count]}
+        rest = [sample for sample in self.samples if sample.image_id not in held_ids]
+        held = [sample for sample in self.samples if sample.image_id in held_ids]
+        return (
+            replace(self, name=f"{self.name} without {count} held out", samples=rest),
+            replace(self, name=f"{count} held out of {self.name}", samples=held),
         )
-        return rest, tenth

@@ -1,7 +1,7 @@
-"""Decoded images on disk, at the scale at which training reads them.
+"""Cache of decoded images on disk, at the reduction at which training reads them.
 
-Worth its space where files are large: an image of twelve megapixels takes a hundred times longer to
-decode than its shrunken pixels take to read (benchmarks/RESULTS.md).
+Useful for large files: decoding an image of 12 megapixels takes a hundred times longer than reading its
+reduced pixels (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -13,77 +13,78 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Iterable, Optional, Tuple, Union
+from typing import Iterable, Optional, Union
 
 import numpy as np
 
 from ..errors import OptionError
 from ..files import atomic_write
+from ..options import Size
 from .image import choose_reduction, read_image
 from .sample import Sample
 
 _FORMAT = 1
-"""Counts up when `read_image` comes to give other pixels, so that older entries are not used."""
+"""Increased when `read_image` changes, which invalidates older entries."""
 
 _MAGIC = b"mnssdRGB"
 _HEAD = struct.Struct("<8sIII")
-"""Magic, width, height, CRC-32 of the pixels; they follow, row by row, RGB."""
+"""Magic, width, height, CRC-32 of the pixels; RGB rows follow."""
 
 
 class ImageCache:
-    """Reads images as `read_image` does, the second time from what it kept the first time.
+    """Reads images as `read_image` does, and stores the pixels for the next time.
 
-    May be used by several threads and several processes at once. An entry is found by the file's path, size
-    and time of change, so a changed file is read anew; entries that are of no use any more stay until the
-    folder is deleted. A damaged entry is replaced.
+    Safe for concurrent threads and processes. Entries are keyed by the file's path, size and modification
+    time, so a changed file is decoded again; stale entries remain until the folder is deleted. Damaged
+    entries are replaced.
 
     Parameters
     ----------
     folder : str or Path
-        Made where it is missing. It may be deleted at any time.
+        Created if missing. It may be deleted at any time.
 
     Raises
     ------
     OptionError
-        When the folder cannot be made.
+        If the folder cannot be created.
     """
 
     def __init__(self, folder: Union[str, Path]) -> None:
         self.folder = Path(folder)
-        self._writing = True
+        self._writable = True
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OptionError(
-                f"{folder}: cannot be made ({error.strerror}); name another folder for the image cache"
+                f"{folder}: cannot be created ({error.strerror}); choose another folder for the image cache"
             ) from error
 
     def read(self, path: Union[str, Path], reduction: int = 1) -> np.ndarray:
-        """As `read_image`; when nothing can be written, each image is decoded, and that is said once.
+        """Read an image as `read_image` does. Warns once, and decodes each image, if writing fails.
 
         Raises
         ------
         ImageError
-            As `read_image`; nothing is kept then.
+            As `read_image`; nothing is stored then.
         """
         entry = self._entry(path, reduction)
         if entry is None:
             return read_image(path, reduction)
-        kept = _load(entry)
-        if kept is not None:
-            return kept
+        cached = _load(entry)
+        if cached is not None:
+            return cached
         image = read_image(path, reduction)
-        if self._writing:
-            self._keep(entry, image)
+        if self._writable:
+            self._store(entry, image)
         return image
 
-    def check_space(self, samples: Iterable[Sample], target: Tuple[int, int]) -> str:
-        """Compare what the images of `samples` will take with the space on the disk; returns a line about it.
+    def check_space(self, samples: Iterable[Sample], target: Size) -> str:
+        """Check that the disk has space for the images of `samples`; returns a line for the user.
 
         Raises
         ------
         OptionError
-            When the space is less.
+            If the space is not sufficient.
         """
         needed = 0
         for sample in samples:
@@ -93,21 +94,21 @@ class ImageCache:
         used = sum(entry.stat().st_size for entry in self.folder.glob("??/*.rgb"))
         if needed - used > free:
             raise OptionError(
-                f"{self.folder}: the image cache will take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
-                "free; make space, name a folder on another disk, or leave the cache out"
+                f"{self.folder}: the image cache needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                "choose a folder on another disk, or train without the cache"
             )
-        return f"decoded images are kept in {self.folder}, {needed / 1e9:.2f} GB when all have been read"
+        return f"image cache: {self.folder}, {needed / 1e9:.2f} GB once all images have been read"
 
     def _entry(self, path: Union[str, Path], reduction: int) -> Optional[Path]:
         try:
             status = os.stat(path)
-        except (OSError, ValueError):  # the reader will say what is wrong
+        except (OSError, ValueError):  # reported by the reader
             return None
         identity = (_FORMAT, os.path.realpath(path), status.st_size, status.st_mtime_ns, reduction)
         name = hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / f"{name[2:34]}.rgb"
 
-    def _keep(self, entry: Path, image: np.ndarray) -> None:
+    def _store(self, entry: Path, image: np.ndarray) -> None:
         head = _HEAD.pack(_MAGIC, image.shape[1], image.shape[0], zlib.crc32(image.data))
         try:
             entry.parent.mkdir(exist_ok=True)
@@ -116,17 +117,17 @@ class ImageCache:
                 file.write(head)
                 file.write(image.data)
         except OSError as error:
-            self._writing = False
+            self._writable = False
             warnings.warn(
-                f"{self.folder}: the image cache cannot be written ({error.strerror}); images not in "
-                "it are decoded each time",
+                f"{self.folder}: cannot write the image cache ({error.strerror}); images that are not in it "
+                "are decoded each time",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
 
 def _load(entry: Path) -> Optional[np.ndarray]:
-    """What an entry holds; None when there is none, or none that is whole."""
+    """The image of an entry; None if it is missing or damaged."""
     try:
         with open(entry, "rb") as file:
             head = file.read(_HEAD.size)

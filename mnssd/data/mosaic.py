@@ -1,4 +1,4 @@
-"""Four images in one image (Bochkovskiy et al. 2020, "YOLOv4", section 3.3)."""
+"""Mosaic augmentation: four images in one (YOLOv4, Bochkovskiy et al. 2020, section 3.3)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Sequence, Tuple
 import cv2
 import numpy as np
 
-from .transforms import Annotated, Size
+from ..options import Size
+from .transforms import Annotated
 
 SPLIT = (0.3, 0.7)
-"""Between which shares of each side the corner lies in which the four meet."""
+"""Range of the point where the four images meet, as fractions of the sides."""
 
 
 def mosaic(parts: Sequence[Annotated], size: Size, rng: np.random.Generator) -> Annotated:
-    """Put four annotated images together, each stretched into its quarter.
+    """Combine four annotated images, each resized to its quarter without keeping the aspect ratio.
 
     Parameters
     ----------
@@ -26,25 +27,25 @@ def mosaic(parts: Sequence[Annotated], size: Size, rng: np.random.Generator) -> 
 
     Returns
     -------
-    image, boxes, labels
-        Of the result, in its pixels; every box is kept.
+    (image, boxes, labels)
+        The mosaic with all boxes, in its pixels.
     """
     width, height = size
     column, row = (round(side * rng.uniform(*SPLIT)) for side in size)
     canvas = np.empty((height, width, 3), np.uint8)
-    boxes, labels = [], []
+    all_boxes, all_labels = [], []
     quarters: Sequence[Tuple[int, int, int, int]] = (
         (0, 0, column, row),
         (column, 0, width, row),
         (0, row, column, height),
         (column, row, width, height),
     )
-    for (image, own, classes), (left, top, right, bottom) in zip(parts, quarters):
+    for (image, boxes, labels), (left, top, right, bottom) in zip(parts, quarters):
         quarter = (right - left, bottom - top)
         smaller = image.shape[1] > quarter[0] and image.shape[0] > quarter[1]
         interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         canvas[top:bottom, left:right] = cv2.resize(image, quarter, interpolation=interpolation)
         step = np.array([quarter[0] / image.shape[1], quarter[1] / image.shape[0]], np.float32)
-        boxes.append(np.asarray(own, np.float32).reshape(-1, 4) * np.tile(step, 2) + [left, top] * 2)
-        labels.append(np.asarray(classes))
-    return canvas, np.concatenate(boxes).astype(np.float32), np.concatenate(labels)
+        all_boxes.append(np.asarray(boxes, np.float32).reshape(-1, 4) * np.tile(step, 2) + [left, top] * 2)
+        all_labels.append(np.asarray(labels))
+    return canvas, np.concatenate(all_boxes).astype(np.float32), np.concatenate(all_labels)

@@ -1,4 +1,4 @@
-"""Both ends of a network: an image to pixels of its input; a detector's answer to pixels of the image."""
+"""Image to network input, and a detector's outputs to detections in the image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ import numpy as np
 
 from ..boxes import clip
 from ..errors import ImageError
+from ..options import Size
 from .classification.transforms import val_transform
 from .image import PathLike, choose_reduction, decode_image, encoded_size, read_bytes, resize_for_network
 from .sample import Detections
 
-Size = Tuple[int, int]
-
 
 def read_for_network(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np.ndarray, Size]:
-    """Read an image file, or what is in one, at the size of a network's input.
+    """Read an image file, or the bytes of one, at the size of the network input.
 
     Returns
     -------
-    numpy.ndarray
+    image : numpy.ndarray
         ``(h, w, 3)`` RGB uint8 for `net_size` = ``(w, h)``.
-    (int, int)
-        ``(width, height)`` of the image itself.
+    size : (int, int)
+        ``(width, height)`` of the original image.
 
     Raises
     ------
@@ -36,31 +35,31 @@ def read_for_network(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np
 
 
 def shrink_for_network(image: np.ndarray, net_size: Size) -> np.ndarray:
-    """Bring pixels, ``(height, width, 3)`` RGB uint8, to the size of a network's input.
+    """Resize pixels, ``(height, width, 3)`` RGB uint8, to the size of the network input.
 
-    In the same two steps as `read_for_network`, so that a file and its pixels get the same answer.
+    In the same two steps as `read_for_network`, so that a file and its pixels give the same predictions.
     """
     return resize_for_network(reduce_pixels(image, net_size), net_size)
 
 
 def read_reduced(source: Union[PathLike, bytes], net_size: Size) -> Tuple[np.ndarray, Size]:
-    """The first step of `read_for_network`: decoded at the smallest scale that is not below `net_size`."""
+    """First step of `read_for_network`: decode at the largest reduction that is not below `net_size`."""
     data, name = (source, "the image") if isinstance(source, bytes) else (read_bytes(source), str(source))
     size = encoded_size(data, name)
     return decode_image(data, name, choose_reduction(size, net_size)), size
 
 
 def reduce_pixels(image: np.ndarray, net_size: Size) -> np.ndarray:
-    """The first step of `shrink_for_network`.
+    """First step of `shrink_for_network`.
 
     Raises
     ------
     ImageError
-        For arrays that are not ``(height, width, 3)`` uint8.
+        If the array is not ``(height, width, 3)`` uint8.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ImageError(
-            f"an array of {image.dtype} {image.shape} is no image; give (height, width, 3) uint8, RGB"
+            f"expected an image as (height, width, 3) uint8 RGB, got {image.dtype} {image.shape}"
         )
     height, width = image.shape[:2]
     reduction = choose_reduction((width, height), net_size)
@@ -92,28 +91,28 @@ def read_for_classifier(image: Union[PathLike, bytes, np.ndarray], size: Size, p
 
 
 def to_detections(
-    ids: np.ndarray, scores: np.ndarray, boxes: np.ndarray, net_size: Size, size: Size, floor: float = 0.0
+    ids: np.ndarray, scores: np.ndarray, boxes: np.ndarray, net_size: Size, size: Size, min_score: float = 0.0
 ) -> Detections:
-    """What a network found in one image.
+    """Convert a network's outputs for one image to detections.
 
     Parameters
     ----------
     ids, scores : numpy.ndarray
-        ``(K, 1)``: class index, -1 in rows that hold nothing; score.
+        ``(K, 1)`` class index, -1 in unused rows, and score.
     boxes : numpy.ndarray
-        ``(K, 4)`` xmin, ymin, xmax, ymax in pixels of the network's input.
+        ``(K, 4)`` xmin, ymin, xmax, ymax in pixels of the network input.
     net_size, size : (int, int)
-        ``(width, height)`` of the network's input, and of the image that was resized to it.
-    floor : float
-        Lower scores are left out.
+        ``(width, height)`` of the network input, and of the image.
+    min_score : float
+        Detections with a lower score are dropped.
 
     Returns
     -------
     Detections
-        Best score first; boxes clipped to the image.
+        Boxes are clipped to the image.
     """
     ids, scores = ids[:, 0], scores[:, 0]
-    rows = np.flatnonzero((ids >= 0) & (scores >= floor))
+    rows = np.flatnonzero((ids >= 0) & (scores >= min_score))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     scale = np.array([size[0] / net_size[0], size[1] / net_size[1]] * 2)
     return Detections(

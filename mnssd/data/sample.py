@@ -1,16 +1,17 @@
-"""The two forms everything passes around: a labelled image, and what a detector found in one.
+"""A labeled image, and the detections in an image.
 
-Coordinates are float pixels of the ORIGINAL image, ``xmin, ymin, xmax, ymax``, counted from 0; a
-box that covers the columns 3 to 7 has xmin 3 and xmax 7, as in Pascal VOC less one. Sizes are
-``(width, height)`` everywhere in this package.
-"""
+Boxes are ``xmin, ymin, xmax, ymax`` in pixels of the ORIGINAL image, counted from 0 and inclusive: columns 3
+to 7 have xmin 3 and xmax 7 (Pascal VOC's numbers minus one). Sizes are ``(width, height)`` in the whole
+package."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
+
+from ..options import Size
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,17 @@ class Sample:
     Attributes
     ----------
     image_id : str
-        Name without folder and ending, unique within a dataset; the VOC image id.
+        File name without folder and ending, unique in a dataset; the VOC image id.
     image_path : str
-        The image file. It has not been opened: it may turn out to be unreadable.
+        Image file, which has not been opened yet.
     boxes : numpy.ndarray
-        ``(N, 4)`` float32, see the module's convention. N may be 0.
+        ``(N, 4)`` float32, in the convention above. N may be 0.
     labels : numpy.ndarray
-        ``(N,)`` int32, index into the dataset's ``classes``.
+        ``(N,)`` int32 indices into the dataset's ``classes``.
     difficult : numpy.ndarray
-        ``(N,)`` bool, the VOC flag: not counted by the metric.
-    size : tuple of int
-        ``(width, height)`` in pixels as the annotation states it.
+        ``(N,)`` bool, the VOC flag: ignored by the metrics.
+    size : (int, int)
+        ``(width, height)`` in pixels, according to the annotation.
     """
 
     image_id: str
@@ -38,21 +39,21 @@ class Sample:
     boxes: np.ndarray
     labels: np.ndarray
     difficult: np.ndarray
-    size: Tuple[int, int]
+    size: Size
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one image, best score first.
+    """Detections in one image, highest score first.
 
     Attributes
     ----------
     boxes : numpy.ndarray
-        ``(N, 4)`` float32, in pixels of the original image, see the module's convention.
+        ``(N, 4)`` float32, in the convention above.
     labels : numpy.ndarray
-        ``(N,)`` int32, index into ``classes``.
+        ``(N,)`` int32 class indices.
     scores : numpy.ndarray
-        ``(N,)`` float32 in 0..1.
+        ``(N,)`` float32, 0 to 1.
     """
 
     boxes: np.ndarray
@@ -60,6 +61,6 @@ class Detections:
     scores: np.ndarray
 
     def take(self, rows: Sequence[int]) -> Detections:
-        """The detections of these rows, in their order."""
-        chosen = np.array(rows, np.int64)
-        return Detections(self.boxes[chosen], self.labels[chosen], self.scores[chosen])
+        """The detections at `rows`, in that order."""
+        index = np.array(rows, np.int64)
+        return Detections(self.boxes[index], self.labels[index], self.scores[index])

@@ -1,9 +1,8 @@
-"""SSD's augmentation (Liu et al. 2016, sections 2.2 and 3.6) on uint8 images.
+"""SSD augmentation (Liu et al. 2016, sections 2.2 and 3.6) of uint8 images.
 
-Expand, crop and flip are three choices of a window; they are composed on paper and the image is
-resampled once, only the part of it that is seen. Colours are distorted on that small result, by
-tables. What is drawn and its order: first the window (expand, crop, flip), then the interpolation,
-then the colours.
+Expand and crop choose a window of the image; they are composed first, and the visible part of the image is
+resampled once. Colors are distorted on that small result, with lookup tables. Random draws are made in this
+order: expand, crop, flip, interpolation, colors.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ import cv2
 import numpy as np
 
 from ..boxes import iou
+from ..options import Size
 from .transform_options import AugmentOptions
 
-Size = Tuple[int, int]
 Annotated = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
-# The original SSD's.
 PAPER = AugmentOptions()
+"""Options of the original SSD."""
 
-# What an expanded image is filled with: the ImageNet mean (0.485, 0.456, 0.406) in RGB levels, so
-# that the network sees zeros there.
 FILL = (124, 116, 104)
+"""Color around an expanded image: the ImageNet mean (0.485, 0.456, 0.406) in RGB levels, 0 after
+normalization."""
 
-# An object of less than one network pixel cannot be seen, and its logarithms run away.
-_SMALLEST_SIDE = 1.0
+# Smaller objects, in pixels of the network input, are invisible, and the logarithms of their sizes diverge.
+_MIN_SIDE = 1.0
 
 _INTERPOLATIONS = (
     cv2.INTER_NEAREST,
@@ -39,14 +38,13 @@ _INTERPOLATIONS = (
 
 
 class TrainTransform:
-    """One image, augmented, at the size of the network's input.
+    """Augmentation and resizing of training images.
 
     Parameters
     ----------
-    size : tuple of int
+    size : (int, int)
         ``(width, height)`` of the result.
     options : AugmentOptions
-        What is drawn, and how far it goes.
     """
 
     def __init__(self, size: Size, options: AugmentOptions = PAPER) -> None:
@@ -57,28 +55,28 @@ class TrainTransform:
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> Annotated:
-        """Augment one image; everything random comes from `rng`.
+        """Augment one image.
 
         Parameters
         ----------
         image : numpy.ndarray
             ``(height, width, 3)`` uint8 RGB.
         boxes : numpy.ndarray
-            ``(N, 4)`` float32 in pixels of `image`, see `mnssd.data.sample`. N may be 0.
+            ``(N, 4)`` float32 in pixels of `image`, inclusive. N may be 0.
         labels : numpy.ndarray
             ``(N,)``.
         rng : numpy.random.Generator
-            The sample's own generator.
+            Source of all randomness.
 
         Returns
         -------
         image : numpy.ndarray
             ``(size[1], size[0], 3)`` uint8 RGB.
         boxes : numpy.ndarray
-            ``(M, 4)`` float32 in pixels of the result: the objects whose centre is in the crop,
-            clipped to it, one pixel or more wide and high. M may be 0.
+            ``(M, 4)`` float32 in pixels of the result: objects whose center is in the crop, clipped to it, at
+            least one pixel wide and high. M may be 0.
         labels : numpy.ndarray
-            ``(M,)``, theirs.
+            ``(M,)``.
         """
         opt = self.options
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -86,48 +84,48 @@ class TrainTransform:
         window = _expand((image.shape[1], image.shape[0]), opt, rng)
         window = _crop(window, (image.shape[1], image.shape[0]), boxes, opt, rng)
         mirrored = rng.random() < opt.flip_probability
-        chosen = int(rng.integers(len(_INTERPOLATIONS)))
-        interpolation = _INTERPOLATIONS[chosen] if opt.random_interpolation else cv2.INTER_LINEAR
+        drawn = _INTERPOLATIONS[int(rng.integers(len(_INTERPOLATIONS)))]
+        interpolation = drawn if opt.random_interpolation else cv2.INTER_LINEAR
 
-        source, place = _visible(window, image.shape, self.size)
+        source, target = _visible(window, image.shape, self.size)
         part = image[source[1] : source[3], source[0] : source[2]]
-        place_size = (place[2] - place[0], place[3] - place[1])
-        part = cv2.resize(part, place_size, interpolation=interpolation)
+        target_size = (target[2] - target[0], target[3] - target[1])
+        part = cv2.resize(part, target_size, interpolation=interpolation)
         part = distort_colors(part, opt, rng)
-        if place_size == self.size:
+        if target_size == self.size:
             result = part
         else:
             result = self._canvas.copy()
-            result[place[1] : place[3], place[0] : place[2]] = part
+            result[target[1] : target[3], target[0] : target[2]] = part
         if mirrored:
             result = cv2.flip(result, 1)
 
-        keep = _centre_inside(boxes, window)
-        return (result, *self._boxes(boxes[keep], labels[keep], source, place, mirrored))
+        keep = _center_inside(boxes, window)
+        return (result, *self._boxes(boxes[keep], labels[keep], source, target, mirrored))
 
     def _boxes(
-        self, boxes: np.ndarray, labels: np.ndarray, source: np.ndarray, place: np.ndarray, mirrored: bool
+        self, boxes: np.ndarray, labels: np.ndarray, source: np.ndarray, target: np.ndarray, mirrored: bool
     ) -> Tuple[np.ndarray, np.ndarray]:
-        """The boxes where `source` (of the image) went to `place` (of the result), clipped."""
-        # One pixel of the image is `step` pixels of the result; the last pixel that an inclusive
-        # box can name begins at size - step.
-        step = (place[2:] - place[:2]) / (source[2:] - source[:2])
+        """Boxes after `source` (in the image) is resized to `target` (in the result), clipped."""
+        # One pixel of the image is `step` pixels of the result; the last pixel of an inclusive box starts at
+        # most at size - step.
+        step = (target[2:] - target[:2]) / (source[2:] - source[:2])
         last = np.asarray(self.size) - step
-        shift = place[:2] - source[:2] * step
+        shift = target[:2] - source[:2] * step
         moved = boxes.reshape(-1, 2, 2) * step + shift
         moved = np.clip(moved, 0, np.maximum(last, 0)).astype(np.float32).reshape(-1, 4)
         if mirrored:
             moved = flip_boxes(moved, float(last[0]) + 1)
-        keep = (moved[:, 2:] - moved[:, :2] >= _SMALLEST_SIDE).all(axis=1)
+        keep = (moved[:, 2:] - moved[:, :2] >= _MIN_SIDE).all(axis=1)
         return moved[keep], labels[keep]
 
 
 class ValTransform:
-    """One image, resized (bilinear) to the network's input and nothing else.
+    """Bilinear resizing, without augmentation.
 
     Parameters
     ----------
-    size : tuple of int
+    size : (int, int)
         ``(width, height)`` of the result.
     """
 
@@ -141,14 +139,14 @@ class ValTransform:
         labels: np.ndarray,
         rng: Optional[np.random.Generator] = None,
     ) -> Annotated:
-        """As `TrainTransform`, with every box kept; `rng` is not used."""
+        """Resize one image, keeping all boxes; arguments as of `TrainTransform`, `rng` is not used."""
         scale = np.array(self.size, np.float32) / np.array(image.shape[1::-1], np.float32)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2)
         return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), boxes, np.asarray(labels)
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Mirror ``(N, 4)`` inclusive boxes in an image of `width` pixels: column x becomes width - 1 - x."""
+    """Mirror inclusive boxes ``(N, 4)`` in an image of `width` pixels: column x becomes width - 1 - x."""
     flipped = boxes.copy()
     flipped[:, 0] = width - 1 - boxes[:, 2]
     flipped[:, 2] = width - 1 - boxes[:, 0]
@@ -156,30 +154,30 @@ def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
 
 
 def distort_colors(image: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue of ``(h, w, 3)`` uint8 RGB, each by chance.
+    """Randomly change brightness, contrast, saturation and hue of ``(h, w, 3)`` uint8 RGB.
 
-    Brightness comes first; contrast next or last, by chance (``ApplyDistort`` in SSD's Caffe).
+    Brightness is first; contrast is randomly second or last (``ApplyDistort`` in the authors' Caffe code).
     """
     chances, strength = rng.random(5), rng.uniform(-1, 1, 4)
-    bright, contrast, saturate, turn = chances[:4] < options.color_probability
+    change_brightness, change_contrast, saturate, shift_hue = chances[:4] < options.color_probability
     levels = np.arange(256, dtype=np.float64)
-    if bright:
+    if change_brightness:
         levels = np.clip(levels + strength[0] * options.brightness, 0, 255)
-    factor = 1 + strength[1] * options.contrast if contrast else 1.0
+    factor = 1 + strength[1] * options.contrast if change_contrast else 1.0
     contrast_last = chances[4] < 0.5
-    hsv = saturate or turn
-    if contrast and not (hsv and contrast_last):
+    hsv = saturate or shift_hue
+    if change_contrast and not (hsv and contrast_last):
         levels = levels * factor
-    if bright or contrast:
+    if change_brightness or change_contrast:
         image = cv2.LUT(image, _table(levels))
     if hsv:
         tables = np.empty((256, 3), np.uint8)
-        tables[:, 0] = (np.arange(256) + round(strength[3] * options.hue if turn else 0)) % 180
+        tables[:, 0] = (np.arange(256) + round(strength[3] * options.hue if shift_hue else 0)) % 180
         tables[:, 1] = _table(np.arange(256) * (1 + strength[2] * options.saturation if saturate else 1))
         tables[:, 2] = np.arange(256)
         image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         image = cv2.cvtColor(cv2.LUT(image, tables[None]), cv2.COLOR_HSV2RGB)
-        if contrast and contrast_last:
+        if change_contrast and contrast_last:
             image = cv2.LUT(image, _table(np.arange(256) * factor))
     return image
 
@@ -189,9 +187,9 @@ def _table(levels: np.ndarray) -> np.ndarray:
 
 
 def _expand(image: Size, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    """A window ``(left, top, right, bottom)``, in pixels of the image, that is the expanded canvas.
+    """Window ``(left, top, right, bottom)`` of the expanded canvas, in pixels of the image.
 
-    Right and bottom are the first column and row outside. Part of it may lie outside the image.
+    Right and bottom are exclusive. The window may extend beyond the image.
     """
     width, height = image
     chance, scale, x, y = rng.random(4)
@@ -205,36 +203,36 @@ def _expand(image: Size, options: AugmentOptions, rng: np.random.Generator) -> n
 def _crop(
     canvas: np.ndarray, image: Size, boxes: np.ndarray, options: AugmentOptions, rng: np.random.Generator
 ) -> np.ndarray:
-    """A window within the canvas: SSD's samplers, one drawn, another when its trials all fail.
+    """Random crop of the canvas: SSD's samplers in random order, until one has a valid trial.
 
-    The Caffe code runs all samplers and draws among those that succeeded: the same distribution.
-    A crop passes when its IoU with SOME object reaches the limit (``SatisfySampleConstraint``)
-    and it has the centre of an object; without objects, when it shows any of the image.
+    The Caffe code runs all samplers and draws from the successful ones, which is the same distribution. A
+    crop is valid if its IoU with ANY object reaches the sampler's minimum (``SatisfySampleConstraint``) and
+    it contains the center of an object; without objects, if it shows some of the image.
     """
-    limits = (*options.crop_overlaps, None)
-    for sampler in rng.permutation(len(limits) + 1):
-        if sampler == len(limits) or options.crop_trials == 0:
+    minima = (*options.crop_overlaps, None)
+    for sampler in rng.permutation(len(minima) + 1):
+        if sampler == len(minima) or options.crop_trials == 0:
             return canvas
         windows = _draw_windows(canvas, options, rng)
         if len(boxes) == 0:
-            good = (windows[:, :2] < image).all(axis=1) & (windows[:, 2:] > 0).all(axis=1)
+            valid = (windows[:, :2] < image).all(axis=1) & (windows[:, 2:] > 0).all(axis=1)
         else:
-            good = _centre_inside(boxes, windows[:, None]).any(axis=1)
-            ends = boxes + np.float32([0, 0, 1, 1])  # as the windows: up to the first pixel outside
-            limit = limits[sampler]
-            if limit is not None:
-                good &= iou(windows[:, None], ends).max(axis=1) >= limit
-        if good.any():
-            return windows[good.argmax()]
+            valid = _center_inside(boxes, windows[:, None]).any(axis=1)
+            minimum = minima[sampler]
+            if minimum is not None:
+                exclusive = boxes + np.float32([0, 0, 1, 1])  # right and bottom as in the windows
+                valid &= iou(windows[:, None], exclusive).max(axis=1) >= minimum
+        if valid.any():
+            return windows[valid.argmax()]
     return canvas
 
 
 def _draw_windows(canvas: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    """``(crop_trials, 4)`` windows in the canvas, drawn as SSD's ``SampleBBox`` does."""
+    """``(crop_trials, 4)`` random windows in the canvas, as by SSD's ``SampleBBox``."""
     size = canvas[2:] - canvas[:2]
     draws = rng.random((4, options.crop_trials))
     scale = options.crop_scale + draws[0] * (1 - options.crop_scale)
-    # The limits keep both sides within the canvas.
+    # These bounds keep both sides within the canvas.
     low = np.maximum(1 / options.crop_aspect, scale**2)
     high = np.minimum(options.crop_aspect, 1 / scale**2)
     root = np.sqrt(low + draws[1] * (high - low))
@@ -244,17 +242,16 @@ def _draw_windows(canvas: np.ndarray, options: AugmentOptions, rng: np.random.Ge
     return np.hstack([corner, corner + sides])
 
 
-def _centre_inside(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Which boxes have their centre in the window (or ``(W, 1, 4)`` windows)."""
-    centre = (boxes[:, :2] + boxes[:, 2:] + 1) / 2
-    return ((centre >= window[..., :2]) & (centre < window[..., 2:])).all(axis=-1)
+def _center_inside(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Whether the center of each box is in the window (or in ``(W, 1, 4)`` windows)."""
+    center = (boxes[:, :2] + boxes[:, 2:] + 1) / 2
+    return ((center >= window[..., :2]) & (center < window[..., 2:])).all(axis=-1)
 
 
 def _visible(window: np.ndarray, shape: Tuple[int, ...], size: Size) -> Tuple[np.ndarray, np.ndarray]:
-    """The part of the image that lies in the window, and the whole pixels of the result it fills.
+    """The part of the image in the window, and the pixels of the result that it fills.
 
-    Boxes are moved by this pair, not by the window, so that they stay on their pixels whatever was
-    rounded here.
+    Both are whole pixels. Boxes are moved by this pair instead of the window, to follow the rounding.
     """
     image = np.array([shape[1], shape[0]])
     low, high = np.clip(window[:2], 0, image - 1), np.clip(window[2:], 1, image)

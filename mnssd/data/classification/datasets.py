@@ -1,113 +1,107 @@
-"""The labelled datasets that a classifier can be trained on, by kind."""
+"""Formats of classification datasets: class folders, shapes, RecordIO, CIFAR-10."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ...errors import DataError, OptionError
-from ...options import unknown_name
+from ...options import Size, unknown_name
 from ..annotations.annotation import read_classes
 from ..annotations.record_file import HEADER, iter_records
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
 from ..image import IMAGE_ENDINGS, read_part
 from .labeled_image import ClassificationDataset, LabeledImage
+from .options import CLASSIFICATION_ROOTS
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
-"""Names of the folders of a split, the first that is there."""
+"""Folder names of each split; the first that exists is used."""
 
-VAL_SHARE = 0.2
-"""Of a folder that is not split: this share of it is measured on, chosen by the files' names."""
-
-ROOTS = {
-    "folder": "data/images",
-    "shapes": "data/shapes",
-    "recordio": "data/recordio",
-    "cifar10": "data/cifar10",
-}
+VAL_FRACTION = 0.2
+"""Fraction of the images held out for validation, by their names, if there is no split."""
 
 CROP_MARGIN = 0.15
-"""Sides of an object that a crop of it shows around it."""
+"""Margin around an object in its crop, as a fraction of its sides."""
 
 
 def open_classification_dataset(
-    kind: str, root: Optional[str], role: str, download: bool = False
+    name: str, root: Optional[str], role: str, download: bool = False
 ) -> ClassificationDataset:
-    """Open a dataset for a classifier.
+    """Open a classification dataset.
 
     Parameters
     ----------
-    kind : str
-        ``folder``: a folder a class, in ``train`` and ``val`` or not yet split; ``shapes``: crops of the
-        built-in images, which are rendered where they are missing; ``recordio``: ``train.rec`` and
-        ``val.rec`` of MXNet's ``im2rec``; ``cifar10``: the binary version.
+    name : str
+        ``folder``: one folder per class, within ``train`` and ``val`` or not split; ``shapes``: crops of the
+        built-in dataset, rendered if missing; ``recordio``: ``train.rec`` and ``val.rec`` of MXNet's
+        ``im2rec``; ``cifar10``: the binary version.
     root : str, optional
-        Where it lies; by default that of `ROOTS`.
+        Folder of the dataset. Defaults to that in `CLASSIFICATION_ROOTS`.
     role : str
         ``'train'`` or ``'val'``.
     download : bool
-        Fetch the official archive of ``cifar10`` if its files are missing.
+        Download the official archive of ``cifar10`` if its files are missing.
 
     Raises
     ------
     OptionError
-        For an unknown kind, or a download of what is not downloaded.
+        If the name is unknown, or the dataset has no download.
     DataError
-        When it is not there, or has no image.
+        If the dataset is missing or has no images.
     DownloadError
-        From the download.
+        If the download fails.
     """
-    if kind not in OPENERS:
-        raise OptionError(unknown_name("dataset", kind, OPENERS))
+    if name not in OPENERS:
+        raise OptionError(unknown_name("dataset", name, OPENERS))
+    folder = Path(root or CLASSIFICATION_ROOTS[name])
     if download:
-        if kind != "cifar10":
-            raise OptionError(f"only cifar10 is downloaded, not {kind}; leave out --download")
-        download_cifar10(root or ROOTS[kind])
-    found = OPENERS[kind](Path(root or ROOTS[kind]), role)
-    if not found.images:
-        raise DataError(f"{root or ROOTS[kind]}: no image to {'train' if role == 'train' else 'measure'} on")
-    return found
+        if name != "cifar10":
+            raise OptionError(f"--download: only cifar10 has a download, {name} has none")
+        download_cifar10(folder)
+    dataset = OPENERS[name](folder, role)
+    if not dataset.images:
+        raise DataError(f"{folder}: no images to {'train' if role == 'train' else 'evaluate'} on")
+    return dataset
 
 
-# ---- a folder a class --------------------------------------------------------------------------------------
+# ---- one folder per class ----
 
 
 def _open_folder(root: Path, role: str) -> ClassificationDataset:
-    train, own = _split_folder(root, "train"), _split_folder(root, role)
-    notes: List[str] = []
+    train, split = _split_folder(root, "train"), _split_folder(root, role)
     by_class = _class_folders(train or root)
     classes = tuple(name for name, files in by_class.items() if files)
-    _note_empty(notes, [name for name, files in by_class.items() if not files])
+    empty = [name for name, files in by_class.items() if not files]
+    notes = [f"{len(empty)} classes without images skipped: {_few(empty)}"] if empty else []
     if len(classes) < 2:
         raise DataError(
-            f"{train or root}: {len(classes)} class folders with images; give one that holds a folder a class"
+            f"{train or root}: {len(classes)} class folders with images; expected one folder per class"
         )
-    if train and not own:
-        raise DataError(f"{root}: has {train.name} but none of {', '.join(FOLDERS[role])} beside it")
-    if own and own != train:
-        by_class = _class_folders(own)
-        strangers = [name for name in by_class if name not in classes]
-        if strangers:
+    if train and not split:
+        raise DataError(f"{root}: has {train.name} but none of {', '.join(FOLDERS[role])}")
+    if split and split != train:
+        by_class = _class_folders(split)
+        unknown = [name for name in by_class if name not in classes]
+        if unknown:
             notes.append(
-                f"{own.name}: {len(strangers)} classes without training images left out: {_few(strangers)}"
+                f"{split.name}: {len(unknown)} classes without training images skipped: {_few(unknown)}"
             )
-    base = own or root
+    base = split or root
     images = [
         LabeledImage(str(path.relative_to(base)), str(path), label, str(path))
         for label, name in enumerate(classes)
         for path in by_class.get(name, [])
     ]
-    if not own:
+    if not split:
         images = [image for image in images if _is_val(image.image_id) == (role == "val")]
         if role == "train":
             notes.append(
-                f"not split: {VAL_SHARE:.0%} of the images, chosen by their names, are kept for measuring"
+                f"no train and val folders: {VAL_FRACTION:.0%} of the images are held out for validation"
             )
     return ClassificationDataset(f"{root.name} {role}", tuple(map(_printable, classes)), images, notes)
 
@@ -117,7 +111,7 @@ def _split_folder(root: Path, role: str) -> Optional[Path]:
 
 
 def _class_folders(folder: Path) -> Dict[str, List[Path]]:
-    """Class -> its image files, both in order; files below a class's folder at any depth."""
+    """Class name to its image files, sorted; files may be in subfolders at any depth."""
     try:
         entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     except OSError as error:
@@ -126,22 +120,17 @@ def _class_folders(folder: Path) -> Dict[str, List[Path]]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith("."):
-                yield Path(where) / name
+                yield Path(parent) / name
 
 
 def _is_val(image_id: str) -> bool:
-    """By the name alone, so that another image more or less moves no other one."""
+    """Depends on the name only, so that adding images does not move others between the splits."""
     digest = hashlib.sha256(os.fsencode(Path(image_id).as_posix())).digest()
-    return int.from_bytes(digest[:8], "big") < VAL_SHARE * 2**64
-
-
-def _note_empty(notes: List[str], names: Sequence[str]) -> None:
-    if names:
-        notes.append(f"{len(names)} classes without an image left out: {_few(names)}")
+    return int.from_bytes(digest[:8], "big") < VAL_FRACTION * 2**64
 
 
 def _few(names: Sequence[str]) -> str:
@@ -149,33 +138,33 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _printable(name: str) -> str:
-    """A file's name may hold bytes that are no text."""
+    """Escape bytes of a file name that are not text."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# ---- crops of the built-in images ------------------------------------------------------------------------
+# ---- crops of the shapes dataset ----
 
 
 def _open_shapes(root: Path, role: str) -> ClassificationDataset:
     from ..open import open_dataset
 
-    pictures = open_dataset("shapes", root, None, None, role)
+    dataset = open_dataset("shapes", root, None, None, role)
     images = []
-    for sample in pictures:
+    for sample in dataset:
         for number, (box, label) in enumerate(zip(sample.boxes, sample.labels)):
-            around = CROP_MARGIN * (box[2:] - box[:2] + 1)
-            low = np.maximum(box[:2] - around, 0)
-            high = np.minimum(box[2:] + around, np.array(sample.size) - 1)
+            margin = CROP_MARGIN * (box[2:] - box[:2] + 1)
+            low = np.maximum(box[:2] - margin, 0)
+            high = np.minimum(box[2:] + margin, np.array(sample.size) - 1)
             crop = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
             images.append(
                 LabeledImage(
                     f"{sample.image_id} {number}", sample.image_path, int(label), sample.image_path, crop
                 )
             )
-    return ClassificationDataset(f"crops of {pictures.name}", pictures.classes, images, list(pictures.notes))
+    return ClassificationDataset(f"crops of {dataset.name}", dataset.classes, images, list(dataset.notes))
 
 
-# ---- MXNet's record files ----------------------------------------------------------------------------------
+# ---- RecordIO ----
 
 
 def _open_recordio(root: Path, role: str) -> ClassificationDataset:
@@ -184,26 +173,26 @@ def _open_recordio(root: Path, role: str) -> ClassificationDataset:
     path = next((folder / f"{name}.rec" for name in names if (folder / f"{name}.rec").exists()), None)
     if path is None:
         raise DataError(
-            f"{folder}: none of {', '.join(f'{name}.rec' for name in names)} there; see --data-root"
+            f"{folder}: expected {' or '.join(f'{name}.rec' for name in names)}; check --data-root"
         )
-    images, bad = [], 0
+    images, skipped = [], 0
     for number, (start, length, whole) in enumerate(iter_records(path)):
-        with_label = _label_of(path, start, length) if whole else None
-        if with_label is None:
-            bad += 1
+        parsed = _parse_label(path, start, length) if whole else None
+        if parsed is None:
+            skipped += 1
             continue
-        label, header = with_label
+        label, header = parsed
         name = f"{path} record {number}"
         images.append(
             LabeledImage(str(number), name, label, str(path), None, (start + header, length - header))
         )
-    notes = [f"{path.name}: {bad} records without one whole label left out"] if bad else []
+    notes = [f"{path.name}: {skipped} records without a single whole-number label skipped"] if skipped else []
     count = max((image.label for image in images), default=-1) + 1
     return ClassificationDataset(f"{path.name}", _record_classes(folder, count), images, notes)
 
 
-def _label_of(path: Path, start: int, length: int) -> Optional[Tuple[int, int]]:
-    """The label and the length of what stands before the image; None for a record of another kind."""
+def _parse_label(path: Path, start: int, length: int) -> Optional[Tuple[int, int]]:
+    """Label of a record and length of its header; None without a single whole-number label."""
     with open(path, "rb") as file:
         file.seek(start)
         head = file.read(HEADER.size)
@@ -218,20 +207,20 @@ def _label_of(path: Path, start: int, length: int) -> Optional[Tuple[int, int]]:
 
 
 def _record_classes(folder: Path, count: int) -> Tuple[str, ...]:
-    """The lines of ``classes.txt`` if there is one, else numbers."""
+    """Class names of ``classes.txt``, or numbers if there is none."""
     path = folder / "classes.txt"
     if not path.exists():
         return tuple(map(str, range(count)))
     names = read_classes(path)
     if len(names) < count:
-        raise DataError(f"{path}: {len(names)} names, but labels go up to {count - 1}")
+        raise DataError(f"{path}: {len(names)} names, but the highest label is {count - 1}")
     return names
 
 
-# ---- CIFAR-10 ----------------------------------------------------------------------------------------------
+# ---- CIFAR-10 ----
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_CIFAR_RECORD = 1 + 3 * 32 * 32  # a label, then the planes of red, green and blue
+_CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
 
 
 def _open_cifar10(root: Path, role: str) -> ClassificationDataset:
@@ -244,30 +233,25 @@ def _open_cifar10(root: Path, role: str) -> ClassificationDataset:
             content = np.fromfile(path, np.uint8)
         except OSError as error:
             raise DataError(
-                f"{path}: cannot be read ({error.strerror}); unpack {CIFAR10_ARCHIVE.name}"
-                f" ({CIFAR10_ARCHIVE.urls[0]}) there, or add --download to fetch it"
+                f"{path}: cannot be read ({error.strerror}); unpack {CIFAR10_ARCHIVE.name} "
+                f"({CIFAR10_ARCHIVE.urls[0]}) there, or add --download"
             ) from error
         labels = content[::_CIFAR_RECORD]
         if len(content) % _CIFAR_RECORD or (labels >= len(CIFAR10_CLASSES)).any():
-            raise DataError(f"{path}: damaged; unpack the archive again")
+            raise DataError(f"{path}: damaged; unpack {CIFAR10_ARCHIVE.name} again")
         images += [
             LabeledImage(
                 f"{name} {i}", f"{path} image {i}", int(label), str(path), None, (i * _CIFAR_RECORD + 1, 3072)
             )
             for i, label in enumerate(labels)
         ]
-    found = ClassificationDataset(f"CIFAR-10 {role}", CIFAR10_CLASSES, images)
-    return replace(found, read=_read_cifar)
+    return ClassificationDataset(f"CIFAR-10 {role}", CIFAR10_CLASSES, images, read=_read_cifar)
 
 
-def _read_cifar(image: LabeledImage, wanted: Tuple[int, int]) -> np.ndarray:
-    planes = np.frombuffer(_part(image), np.uint8).reshape(3, 32, 32)
+def _read_cifar(image: LabeledImage, min_size: Size) -> np.ndarray:
+    assert image.byte_range is not None
+    planes = np.frombuffer(read_part(image.file, *image.byte_range), np.uint8).reshape(3, 32, 32)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
-
-
-def _part(image: LabeledImage) -> bytes:
-    assert image.place is not None
-    return read_part(image.file, *image.place)
 
 
 OPENERS: Dict[str, Callable[[Path, str], ClassificationDataset]] = {

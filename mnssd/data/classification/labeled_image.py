@@ -1,4 +1,4 @@
-"""Images with one label each: the form of a classifier's data, and how its pixels are read."""
+"""Classification dataset: images with one label each, and reading their pixels."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from typing import Callable, List, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 
+from ...options import Size
 from ..image import choose_reduction, decode_image, encoded_size, read_bytes, read_part
-
-Size = Tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LabeledImage:
-    """One image, or a part of one, and what it shows.
+    """An image, or a crop of one, and its label.
 
     Attributes
     ----------
     image_id : str
-        Unique within a dataset.
+        Unique in a dataset.
     image_path : str
-        What the user is told where it cannot be read: the file, and the place in it where there is one.
+        File, and position in it, for messages.
     label : int
         Index into the dataset's ``classes``.
     file : str
-        The file.
+        File to read.
     box : tuple of float, optional
-        xmin, ymin, xmax, ymax of the part that is meant, in pixels as in `data.sample`; None for all of it.
-    place : (int, int), optional
-        First byte and number of bytes of the image within `file`; None for all of it.
+        Crop xmin, ymin, xmax, ymax in inclusive pixels; None for the whole image.
+    byte_range : (int, int), optional
+        First byte and number of bytes of the image in `file`; None for the whole file.
     """
 
     image_id: str
@@ -37,26 +36,27 @@ class LabeledImage:
     label: int
     file: str
     box: Optional[Tuple[float, float, float, float]] = None
-    place: Optional[Tuple[int, int]] = None
+    byte_range: Optional[Tuple[int, int]] = None
 
 
 Read = Callable[[LabeledImage, Size], np.ndarray]
-"""``(image, size wanted) -> (height, width, 3)`` uint8 RGB, at least of that size where the file has it."""
+"""``(image, min_size) -> (height, width, 3)`` uint8 RGB, at least of `min_size` unless the image is
+smaller."""
 
 
-def read_labeled_image(image: LabeledImage, wanted: Size) -> np.ndarray:
-    """Read an encoded image, reduced where it is far larger than `wanted`, and cut out what is meant.
+def read_labeled_image(image: LabeledImage, min_size: Size) -> np.ndarray:
+    """Read and crop an encoded image, reduced to no less than `min_size`.
 
     Raises
     ------
     ImageError
-        When it cannot be read.
+        If it cannot be read.
     """
-    data = read_bytes(image.file) if image.place is None else read_part(image.file, *image.place)
+    data = read_bytes(image.file) if image.byte_range is None else read_part(image.file, *image.byte_range)
     size = encoded_size(data, image.image_path)
     box = image.box or (0.0, 0.0, size[0] - 1.0, size[1] - 1.0)
-    part = (int(box[2] - box[0]) + 1, int(box[3] - box[1]) + 1)
-    reduction = choose_reduction(part, wanted)
+    crop_size = (int(box[2] - box[0]) + 1, int(box[3] - box[1]) + 1)
+    reduction = choose_reduction(crop_size, min_size)
     pixels = decode_image(data, image.image_path, reduction)
     if image.box is None:
         return pixels
@@ -71,19 +71,19 @@ def read_labeled_image(image: LabeledImage, wanted: Size) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationDataset(Sequence[LabeledImage]):
-    """A sequence of labelled images.
+    """A sequence of labeled images.
 
     Attributes
     ----------
     name : str
-        What the user is shown.
+        Name in messages.
     classes : tuple of str
-        Names; a label is the index into them.
+        Class names; labels are indices into it.
     images : list of LabeledImage
     notes : list of str
-        One line each about what was left out or odd, with counts and the first names.
+        Lines for the user about what was skipped, with counts and the first names.
     read : callable
-        Gives the pixels of one of the images.
+        Reads the pixels of an image.
     """
 
     name: str
@@ -105,5 +105,5 @@ class ClassificationDataset(Sequence[LabeledImage]):
         return self.images[index]
 
     def counts(self) -> np.ndarray:
-        """``(C,)`` int: images of each class."""
+        """``(C,)`` int number of images per class."""
         return np.bincount([image.label for image in self.images], minlength=len(self.classes))

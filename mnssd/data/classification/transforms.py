@@ -1,7 +1,7 @@
-"""Augmentation of a classifier's images, on uint8.
+"""Augmentation of classification images, uint8.
 
-Crop, mirror and the geometric operations are one affine map, composed on paper, so that the image is
-resampled once; changes of colour are tables and blends on the small result.
+Crop, mirroring and geometric operations are composed into one affine map, so that the image is resampled
+once. Color operations are lookup tables and blends on the small result.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from typing import Callable, Dict, Tuple
 import cv2
 import numpy as np
 
+from ...options import Size
 from ..transforms import FILL
 from .options import ClassAugmentOptions
 
-Size = Tuple[int, int]
-
-# How far each operation goes at magnitude 1, as in RandAugment's table (Cubuk et al. 2018, table 6).
+# Strength of each operation at magnitude 1 (AutoAugment, Cubuk et al. 2018, table 6).
 ROTATION = 30.0  # degrees
 SHEAR = 0.3
-SHIFT = 0.3  # of the side
-BLEND = 0.9  # brightness, contrast, colour, sharpness: factors from 1 - this to 1 + this
-FEWEST_BITS = 4  # posterize
+SHIFT = 0.3  # fraction of the side
+BLEND = 0.9  # brightness, contrast, color, sharpness: factors from 1 - BLEND to 1 + BLEND
+MIN_BITS = 4  # posterize
 
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
 class ClassificationTransform:
-    """One image, augmented, at the size of the network's input.
+    """Augmentation and resizing of training images.
 
     Parameters
     ----------
@@ -40,39 +39,38 @@ class ClassificationTransform:
         self.size, self.options = size, options
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Augment ``(height, width, 3)`` uint8 RGB; everything random comes from `rng`."""
+        """Augment ``(height, width, 3)`` uint8 RGB; `rng` is the source of all randomness."""
         options = self.options
-        onto = _crop(image.shape, self.size, options, rng)
+        affine = _crop(image.shape, self.size, options, rng)
         if rng.random() < options.flip_probability:
-            onto = np.array([[-1, 0, self.size[0] - 1], [0, 1, 0], [0, 0, 1]]) @ onto
-        colours, moved = [], False
+            affine = np.array([[-1, 0, self.size[0] - 1], [0, 1, 0], [0, 0, 1]]) @ affine
+        colors, moved = [], False
         for name in rng.choice(_NAMES, options.operations):
             strength = options.magnitude * rng.uniform(-1, 1)
-            if name in _SHAPES:
-                onto, moved = _SHAPES[name](strength, self.size) @ onto, True
+            if name in _GEOMETRIC:
+                affine, moved = _GEOMETRIC[name](strength, self.size) @ affine, True
             else:
-                colours.append((_COLORS[name], strength))
-        # Where the crop is far larger than the result, taking single pixels would make noise of fine
-        # patterns.
-        shrink = int(1 / max(np.hypot(*onto[:2, 0]), np.hypot(*onto[:2, 1]), 1e-6))
+                colors.append((_COLORS[name], strength))
+        # A crop far larger than the result is averaged first, against aliasing.
+        shrink = int(1 / max(np.hypot(*affine[:2, 0]), np.hypot(*affine[:2, 1]), 1e-6))
         if shrink > 1:
             image = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-            half = (shrink - 1) / 2  # the centre of the first small pixel, in large ones
-            onto = onto @ np.array([[shrink, 0, half], [0, shrink, half], [0, 0, 1]])
-        # A crop ends up to half a pixel beyond the image; only what moves it shows what lies outside.
+            half = (shrink - 1) / 2  # center of the first reduced pixel, in original pixels
+            affine = affine @ np.array([[shrink, 0, half], [0, shrink, half], [0, 0, 1]])
+        # A plain crop ends up to half a pixel beyond the image; other operations show the outside.
         border = cv2.BORDER_CONSTANT if moved else cv2.BORDER_REPLICATE
         result = cv2.warpAffine(
-            image, onto[:2], self.size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=FILL
+            image, affine[:2], self.size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=FILL
         )
-        for change, strength in colours:
+        for change, strength in colors:
             result = change(result, strength)
         return result
 
 
-def val_transform(image: np.ndarray, size: Size, part: float) -> np.ndarray:
-    """The central `part` of both sides, at the network's size, whatever that does to the proportions."""
+def val_transform(image: np.ndarray, size: Size, crop: float) -> np.ndarray:
+    """Central crop of `crop` times both sides, resized to `size` without keeping the aspect ratio."""
     height, width = image.shape[:2]
-    left, top = round(width * (1 - part) / 2), round(height * (1 - part) / 2)
+    left, top = round(width * (1 - crop) / 2), round(height * (1 - crop) / 2)
     image = image[top : height - top, left : width - left]
     smaller = image.shape[1] > size[0] and image.shape[0] > size[1]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
@@ -81,7 +79,7 @@ def val_transform(image: np.ndarray, size: Size, part: float) -> np.ndarray:
 def _crop(
     shape: Tuple[int, ...], size: Size, options: ClassAugmentOptions, rng: np.random.Generator
 ) -> np.ndarray:
-    """The map of a random crop onto the result, ``(3, 3)``, in pixels whose centres are whole numbers."""
+    """``(3, 3)`` map from a random crop to the result; pixel centers are whole numbers."""
     height, width = shape[:2]
     area = rng.uniform(options.crop_area, 1)
     stretch = np.exp(rng.uniform(-1, 1) * np.log(options.crop_stretch) / 2)
@@ -95,25 +93,25 @@ def _crop(
     ])  # fmt: skip
 
 
-def _about_the_centre(matrix: np.ndarray, size: Size) -> np.ndarray:
-    centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
+def _about_center(matrix: np.ndarray, size: Size) -> np.ndarray:
+    center = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
     full = np.eye(3)
-    full[:2, :2], full[:2, 2] = matrix, centre - matrix @ centre
+    full[:2, :2], full[:2, 2] = matrix, center - matrix @ center
     return full
 
 
 def _rotate(strength: float, size: Size) -> np.ndarray:
     angle = np.deg2rad(strength * ROTATION)
-    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return _about_the_centre(turned, size)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return _about_center(rotation, size)
 
 
 def _shear_x(strength: float, size: Size) -> np.ndarray:
-    return _about_the_centre(np.array([[1, strength * SHEAR], [0, 1]]), size)
+    return _about_center(np.array([[1, strength * SHEAR], [0, 1]]), size)
 
 
 def _shear_y(strength: float, size: Size) -> np.ndarray:
-    return _about_the_centre(np.array([[1, 0], [strength * SHEAR, 1]]), size)
+    return _about_center(np.array([[1, 0], [strength * SHEAR, 1]]), size)
 
 
 def _shift_x(strength: float, size: Size) -> np.ndarray:
@@ -137,10 +135,10 @@ def _contrast(image: np.ndarray, strength: float) -> np.ndarray:
     return cv2.LUT(image, _table(mean + (_LEVELS - mean) * (1 + BLEND * strength)))
 
 
-def _colour(image: np.ndarray, strength: float) -> np.ndarray:
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+def _color(image: np.ndarray, strength: float) -> np.ndarray:
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     factor = 1 + BLEND * strength
-    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+    return cv2.addWeighted(image, factor, gray, 1 - factor, 0)
 
 
 def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
@@ -149,7 +147,7 @@ def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _posterize(image: np.ndarray, strength: float) -> np.ndarray:
-    bits = 8 - round(abs(strength) * (8 - FEWEST_BITS))
+    bits = 8 - round(abs(strength) * (8 - MIN_BITS))
     return cv2.bitwise_and(image, np.full_like(image, 256 - 2 ** (8 - bits)))
 
 
@@ -170,7 +168,7 @@ def _equalize(image: np.ndarray, strength: float) -> np.ndarray:
     return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
 
 
-_SHAPES: Dict[str, Callable[[float, Size], np.ndarray]] = {
+_GEOMETRIC: Dict[str, Callable[[float, Size], np.ndarray]] = {
     "rotate": _rotate,
     "shear x": _shear_x,
     "shear y": _shear_y,
@@ -180,11 +178,11 @@ _SHAPES: Dict[str, Callable[[float, Size], np.ndarray]] = {
 _COLORS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "brightness": _brightness,
     "contrast": _contrast,
-    "colour": _colour,
+    "color": _color,
     "sharpness": _sharpness,
     "posterize": _posterize,
     "solarize": _solarize,
     "autocontrast": _autocontrast,
     "equalize": _equalize,
 }
-_NAMES = np.array([*_SHAPES, *_COLORS])
+_NAMES = np.array([*_GEOMETRIC, *_COLORS])
