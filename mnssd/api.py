@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 
 from . import zoo
+from .data.classification.options import CLASSIFICATION_ROOTS
 from .data.formats import dataset_names
 from .errors import OptionError
 from .options import from_mapping
 from .tasks import evaluate as evaluation
+from .tasks import export as exporting
 from .train.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ class Run:
         """Evaluate the network; see `mnssd.evaluate`."""
         return evaluate(self, data, **options)
 
-    def export(self, format: str = "symbol", output: Optional[PathLike] = None, **options: Any) -> Path:
+    def export(
+        self, format: Union[str, Sequence[str]] = "symbol", output: Optional[PathLike] = None, **options: Any
+    ) -> Path:
         """Export the network; see `mnssd.export`."""
         return export(self, format, output, **options)
 
@@ -125,8 +129,8 @@ def train_detector(
     Parameters
     ----------
     data : str or Path, optional
-        Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``), whose default
-        folder is used. Defaults to ``'shapes'``, the built-in dataset.
+        Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``) for its
+        default folder. Defaults to ``'shapes'``, the built-in dataset.
     model : str, optional
         Name of the network, such as ``'ssd_300_mobilenet_v2'`` or ``'ssdlite_320_mobilenet_v1_0.5'``; see
         `list_models`.
@@ -165,7 +169,7 @@ def train_detector(
         model_options = {
             "head": parts.head, "size": parts.size, "network": parts.network, "width": parts.width,
         }  # fmt: skip
-    return Run(train(_training_options(data, model_options, weights, epochs, options)))
+    return Run(train(_training_options(data, model_options, weights, epochs, options, True)))
 
 
 def train_classifier(
@@ -206,7 +210,7 @@ def train_classifier(
                 f"model {model!r} is a detector; expected a classifier, such as {parts.network}"
             )
         model_options = {"network": parts.network, "width": parts.width}
-    return Run(train(_training_options(data, model_options, weights, epochs, options)))
+    return Run(train(_training_options(data, model_options, weights, epochs, options, False)))
 
 
 def evaluate(
@@ -233,14 +237,63 @@ def evaluate(
     >>> mnssd.evaluate("runs/shapes", metric="voc12").mean_ap  # doctest: +SKIP
     0.91
     """
-    run = run if isinstance(run, Run) else Run(run)
-    values = _with_text_paths({**_data_options(data), **options})
-    if run.task == "detection":
-        values = evaluation.options_of_run(str(run.path), values)
-        return evaluation.evaluate_detector(str(run.path), from_mapping(evaluation.EvalOptions, values))
-    return evaluation.evaluate_classifier_run(
-        str(run.path), from_mapping(evaluation.EvalClassOptions, values)
-    )
+    path = _path_of(run)
+    is_detection = RunFolder.containing(path).read_task() == "detection"
+    values = _with_text_paths({**_data_options(data, is_detection), **options})
+    if is_detection:
+        values = evaluation.options_of_run(path, values)
+        return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
+    return evaluation.evaluate_classifier_run(path, from_mapping(evaluation.EvalClassOptions, values))
+
+
+def export(
+    run: Union[Run, PathLike],
+    format: Union[str, Sequence[str]] = "symbol",
+    output: Optional[PathLike] = None,
+    images: Optional[Sequence[PathLike]] = None,
+    **options: Any,
+) -> Path:
+    """Export a trained network and compare the files with it.
+
+    Parameters
+    ----------
+    run : Run, str or Path
+        A run, its folder, or a parameter file in it.
+    format : str or sequence of str
+        ``'symbol'``, ``'onnx'``, ``'int8'``, ``'onnx-int8'``, or a format of a plugin.
+    output : str or Path, optional
+        Folder to write. Defaults to ``exports/NAME`` for a run folder called ``NAME``.
+    images : sequence of str or Path, optional
+        Images, or folders of them, for the comparison and for calibration. Defaults to those of the run.
+    **options
+        Options of ``mnssd export``, such as ``raw_heads=True``.
+
+    Returns
+    -------
+    Path
+        The folder; `Detector.load` and `Classifier.load` take it.
+
+    Raises
+    ------
+    ExportError
+        If the outputs of the files differ from the network's; nothing is written.
+
+    Examples
+    --------
+    >>> mnssd.export("runs/shapes", ["symbol", "onnx"])  # doctest: +SKIP
+    PosixPath('exports/shapes')
+    """
+    path = _path_of(run)
+    folder = Path(output or Path("exports") / RunFolder.containing(path).path.name)
+    formats = format if isinstance(format, str) else ",".join(format)
+    values = _with_text_paths({"format": formats, "output": folder, **options})
+    paths = [os.fspath(path) for path in images] if images is not None else None
+    exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), paths)
+    return folder
+
+
+def _path_of(run: Union[Run, PathLike]) -> str:
+    return os.fspath(run.path if isinstance(run, Run) else run)
 
 
 def _training_options(
@@ -249,8 +302,9 @@ def _training_options(
     weights: Optional[PathLike],
     epochs: Optional[int],
     options: Dict[str, Any],
+    is_detection: bool,
 ) -> Dict[str, Any]:
-    given = {**_data_options(data), **model_options, "weights": weights, "epochs": epochs}
+    given = {**_data_options(data, is_detection), **model_options, "weights": weights, "epochs": epochs}
     named = {key: value for key, value in given.items() if value is not None}
     for key in named:
         if key in options:
@@ -258,12 +312,14 @@ def _training_options(
     return _with_text_paths({**named, **options})
 
 
-def _data_options(data: Optional[PathLike]) -> Dict[str, Any]:
+def _data_options(data: Optional[PathLike], is_detection: bool) -> Dict[str, Any]:
+    """``dataset`` or ``data_root``, whichever `data` is."""
     if data is None:
         return {}
     name = os.fspath(data)
-    known = (*dataset_names(), *classification_dataset_names())
-    return {"dataset": name} if name in known else {"data_root": name}
+    if name in (dataset_names() if is_detection else CLASSIFICATION_ROOTS):
+        return {"dataset": name}
+    return {"data_root": name} if is_detection else {"dataset": "folder", "data_root": name}
 
 
 def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:

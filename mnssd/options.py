@@ -94,9 +94,6 @@ def parse_names(text: str) -> List[str]:
     return names
 
 
-names_list = parse_names  # TEMPORARY
-
-
 def _format_names(names: Any) -> str:
     comma = next((name for name in names if "," in str(name)), None)
     if comma is not None:
@@ -119,7 +116,6 @@ def option(
     help: str,
     *,
     type: Union[ValueType, Callable[[str], Any], None] = None,
-    parse: Optional[Callable[[str], Any]] = None,  # TEMPORARY: use type
     choices: Optional[Choices] = None,
     metavar: Optional[str] = None,
     shown: Optional[str] = None,
@@ -141,7 +137,6 @@ def option(
     shown : str, optional
         Text after ``default:`` in the help, if the default depends on other things.
     """
-    type = type or parse
     value_type = type if isinstance(type, ValueType) or type is None else ValueType(type)
     metadata = {"help": help, "type": value_type, "choices": choices, "metavar": metavar, "shown": shown}
     return dataclasses.field(default=default, metadata=metadata)

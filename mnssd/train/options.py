@@ -8,28 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
+from .. import options as o
 from ..data.classification.options import CLASSIFICATION_ROOTS, ClassAugmentOptions
 from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions
 from ..errors import OptionError
 from ..metrics import VOC_METRICS
-from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
-from ..options import (
-    NAMES,
-    SIZE,
-    Overrides,
-    Size,
-    convert,
-    format_value,
-    from_mapping,
-    option,
-    require,
-    unknown_name,
-)
+from ..options import Size, option, require
 
 T = TypeVar("T", bound="_Training")
+
+_SHORTCUT = "shortcuts of mobilenet_v2; projection adds some where channels differ"
+_STRUCTURE = "run folder whose channel counts are used, such as one written by `mnssd prune`"
 
 
 @dataclass(frozen=True)
@@ -39,57 +31,34 @@ class LoopOptions:
     epochs: int = option(60, "passes over the training images")
     batch_size: int = option(16, "images per step, over all processes")
     lr: float = option(0.01, "peak learning rate for the given batch size")
-    predictor_lr: float = option(
-        1.0, "learning rate of the layers that predict classes and boxes, as a multiple of --lr"
-    )
-    pretrained_lr: float = option(
-        1.0, "learning rate of parameters loaded by --weights, as a multiple of --lr (and of --predictor-lr)"
-    )
-    optimizer: str = option(
-        "sgd", "SGD with momentum, or AdamW, which needs a lower --lr", choices=("sgd", "adamw")
-    )
-    schedule: str = option(
-        "cosine", "decay of the learning rate: cosine, or two steps of 1/10", choices=("cosine", "step")
-    )
+    predictor_lr: float = option(1.0, "factor of --lr for the layers that predict classes and boxes")
+    pretrained_lr: float = option(1.0, "factor of --lr (and of --predictor-lr) for weights from --weights")
+    optimizer: str = option("sgd", "optimizer; adamw needs a lower --lr", choices=("sgd", "adamw"))
+    schedule: str = option("cosine", "learning rate decay; step is 1/10, twice", choices=("cosine", "step"))
     warmup: float = option(1.0, "epochs of linear warm-up of the learning rate")
     momentum: float = option(0.9, "momentum of SGD; beta1 of AdamW")
     wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
-    clip_gradient: float = option(
-        0.0, "maximum L2 norm of the gradient of all parameters together; 0 for no limit"
-    )
-    max_skipped_steps: int = option(
-        10, "consecutive steps that may be skipped because their loss is not finite; one more stops the run"
-    )
-    ema: float = option(
-        0.0, "decay per step of a moving average of the weights, which is evaluated and saved; 0 for none"
-    )
+    clip_gradient: float = option(0.0, "maximum L2 norm of the gradient of all parameters; 0 for no limit")
+    max_skipped_steps: int = option(10, "most consecutive steps skipped because their loss is not finite")
+    ema: float = option(0.0, "decay per step of a moving average of the weights, which is saved; 0 for none")
     recalibrate_batchnorm: bool = option(
         True, "with --weights: re-estimate BatchNorm statistics on the training images; outputs do not change"
     )
-    freeze: str = option(
-        "", "freeze parameters whose names match this regular expression, including BatchNorm statistics"
-    )
+    freeze: str = option("", "freeze parameters whose names match this regex, including BatchNorm statistics")
     seed: int = option(0, "random seed")
     workers: int = option(-1, "threads that load images; -1 chooses for this machine")
     val_interval: int = option(1, "epochs between validations; 0 for none")
-    save_minutes: float = option(
-        5.0, "minutes between checkpoints within an epoch, besides the one at its end; 0 for none"
-    )
+    save_minutes: float = option(5.0, "minutes between checkpoints within an epoch; 0 for none")
     keep_every: int = option(0, "epochs between checkpoints that are kept as epoch-N.ckpt; 0 for none")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     kvstore: str = option(
-        "local",
-        "where gradients are summed: in this process, or over the processes of `mnssd launch` (dist_sync)",
+        "local", "where gradients are summed; dist_sync: over the processes of `mnssd launch`",
         choices=("local", "device", "dist_sync"),
-    )
-    gradient_compression: float = option(
-        0.0, "with --kvstore dist_sync: threshold of MXNet's 2-bit gradient compression; 0 for none"
-    )
+    )  # fmt: skip
+    gradient_compression: float = option(0.0, "with dist_sync: 2-bit compression threshold; 0 for none")
     fast_graph: bool = option(True, "train on an equivalent graph that is several times faster; needs AVX2")
     tensorboard: bool = option(False, "also log to RUN/tensorboard; needs the extra `tensorboard`")
-    recipe: str = option(
-        "", "named set of options, or a YAML file of them; command-line options override it", metavar="NAME"
-    )
+    recipe: str = option("", "recipe or YAML file of options; other options override it", metavar="NAME")
     output: str = option("", "run folder", metavar="RUN", shown="runs/NETWORK-DATASET, numbered if taken")
     resume: str = option("", "run folder to resume, or 'auto' for the one of --output", metavar="RUN")
 
@@ -126,11 +95,9 @@ class DetectionOptions:
         None, "image lists to validate on", metavar="LIST+LIST",
         shown="val, else test, else a tenth of the training list; voc 2007_test",
     )  # fmt: skip
-    hold_out: float = option(
-        0.0, "share of the training images that is held out of training and validated on instead"
-    )
+    hold_out: float = option(0.0, "fraction of the training images that is validated on, not trained on")
     classes: Optional[List[str]] = option(
-        None, "class names, separated by commas", type=NAMES, metavar="NAME,...", shown="all of the dataset"
+        None, "class names, separated by commas", type=o.NAMES, metavar="NAME,...", shown="all of the dataset"
     )
     download: bool = option(False, "download the official archives of the dataset if they are missing")
     cache_images: Optional[str] = option(
@@ -138,29 +105,22 @@ class DetectionOptions:
     )
     network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
-    shortcut: str = option(
-        "identity", "shortcuts of mobilenet_v2; projection adds some where channels differ", choices=SHORTCUTS
-    )
+    shortcut: str = option("identity", _SHORTCUT, choices=SHORTCUTS)
     activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
-    size: Size = option((300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=SIZE)
+    size: Size = option((300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=o.SIZE)
     early_size: Optional[Size] = option(
-        None, "smaller network input for the first --early-epochs, which train faster", type=SIZE
+        None, "smaller network input for the first --early-epochs, which train faster", type=o.SIZE
     )
     early_epochs: int = option(0, "epochs at --early-size")
-    head: str = option(
-        "ssd", "SSD heads and extra layers: plain or depthwise separable (SSDLite)", choices=HEADS
-    )
+    head: str = option("ssd", "heads and extra layers: plain, or depthwise separable", choices=HEADS)
     weights: Optional[str] = option(
         None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
     )
-    structure: Optional[str] = option(
-        None, "run folder whose channel counts are used, such as one written by `mnssd prune`", metavar="RUN"
-    )
+    structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     match_iou: float = option(0.5, "IoU threshold for a positive anchor")
     cls_loss: str = option(
-        "ohem", "cross entropy with hard negative mining, or focal loss over all anchors",
-        choices=("ohem", "focal"),
-    )  # fmt: skip
+        "ohem", "cross entropy with hard negative mining, or focal loss", choices=("ohem", "focal")
+    )
     box_loss: str = option(
         "smooth_l1", "smooth L1 of the offsets, or GIoU of the boxes", choices=("smooth_l1", "giou")
     )
@@ -168,9 +128,7 @@ class DetectionOptions:
     metric: str = option(
         "voc07", "average precision from 11 points, or from the whole curve", choices=VOC_METRICS
     )
-    overfit: int = option(
-        0, "train and validate on the first N images, without augmentation, to check that learning works"
-    )
+    overfit: int = option(0, "train and validate on the first N images, without augmentation; 0 for all")
 
     def __post_init__(self) -> None:
         require(self, "at least 0", lambda value: value >= 0, "overfit", "early_epochs")
@@ -189,14 +147,14 @@ class DetectionOptions:
         return Path(self.data_root or default_root(self.dataset))
 
     def validation_lists(self) -> Tuple[str, float]:
-        """Lists that the run is validated on, and the share that is held out of them.
+        """Lists that the run is validated on, and the fraction of them that is held out.
 
-        The share is 0 if the lists are used whole; otherwise they are the training lists.
+        The fraction is 0 if the lists are used whole; otherwise they are the training lists.
         """
         from ..data.open import default_splits
 
-        role, named = ("train", self.train_splits) if self.hold_out else ("val", self.val_splits)
-        return named or default_splits(self.dataset, role, self.data_root), self.hold_out
+        role, splits = ("train", self.train_splits) if self.hold_out else ("val", self.val_splits)
+        return splits or default_splits(self.dataset, role, self.data_root), self.hold_out
 
 
 @dataclass(frozen=True)
@@ -210,21 +168,15 @@ class ClassificationOptions:
     download: bool = option(False, "download the official archive of cifar10 if it is missing")
     network: str = option("mobilenet_v2", "network", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the network")
-    size: Size = option((224, 224), "network input; the papers use 224, 192, 160, 128 and 96", type=SIZE)
-    shortcut: str = option(
-        "identity", "shortcuts of mobilenet_v2; projection adds some where channels differ", choices=SHORTCUTS
-    )
+    size: Size = option((224, 224), "network input; usual are 224, 192, 160, 128 and 96", type=o.SIZE)
+    shortcut: str = option("identity", _SHORTCUT, choices=SHORTCUTS)
     activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
     weights: Optional[str] = option(
         None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
     )
-    structure: Optional[str] = option(
-        None, "run folder whose channel counts are used, such as one written by `mnssd prune`", metavar="RUN"
-    )
+    structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     class_weights: bool = option(False, "give more weight to classes with few images")
-    linear_probe: bool = option(
-        True, "with --weights of other classes: fit the last layer to the training images first"
-    )
+    linear_probe: bool = option(True, "with --weights of other classes: fit the last layer first")
 
     def __post_init__(self) -> None:
         require(self, "at least 32 pixels", lambda value: min(value) >= 32, "size")
@@ -236,12 +188,11 @@ class ClassificationOptions:
 
 
 class _Training:
-    """All options of a training run, in groups; a subclass names the groups as its fields."""
+    """All options of a training run, in groups; the fields of a subclass are the groups."""
 
     task: ClassVar[str]
     groups: ClassVar[Tuple[Type[Any], ...]]
-    defaults: ClassVar[Overrides]
-    data: Any
+    defaults: ClassVar[o.Overrides]
 
     @classmethod
     def convert(cls, given: Mapping[str, Any], source: str = "options") -> Dict[str, Any]:
@@ -250,8 +201,8 @@ class _Training:
         try:
             for name in given:
                 if name not in fields:
-                    raise ValueError(unknown_name("option", str(name), fields))
-            return {name: convert(fields[name], value) for name, value in given.items()}
+                    raise ValueError(o.unknown_name("option", str(name), fields))
+            return {name: o.convert(fields[name], value) for name, value in given.items()}
         except ValueError as error:
             raise OptionError(f"{source}: {error}") from error
 
@@ -271,15 +222,14 @@ class _Training:
         OptionError
             For an unknown name (near names are listed) or an invalid value.
         """
-        given = cls.convert(given, source)
-        dataset = given.get("dataset") or cls._default_dataset(given)
-        defaults = {**cls.defaults.get("", {}), **cls.defaults.get(dataset, {}), "dataset": dataset}
-        values = {**defaults, **given}
-        parts = (
-            {name: values[name] for name in group.__dataclass_fields__ if name in values}
-            for group in cls.groups
-        )
-        return cls(*(from_mapping(group, part, source) for group, part in zip(cls.groups, parts)))
+        values = cls.convert(given, source)
+        dataset = values.get("dataset") or cls._default_dataset(values)
+        values = {**cls.defaults.get("", {}), **cls.defaults.get(dataset, {}), "dataset": dataset, **values}
+        groups = []
+        for group in cls.groups:
+            part = {name: values[name] for name in group.__dataclass_fields__ if name in values}
+            groups.append(o.from_mapping(group, part, source))
+        return cls(*groups)
 
     @classmethod
     def _default_dataset(cls, given: Mapping[str, Any]) -> str:
@@ -291,11 +241,10 @@ class _Training:
 
     def format(self, name: str) -> str:
         """The value of an option as it is written on the command line."""
-        group = next(group for group in vars(self).values() if hasattr(group, name))
-        return format_value(group, name)
+        return o.format_value(next(group for group in vars(self).values() if hasattr(group, name)), name)
 
     def replace(self: T, **changes: Any) -> T:
-        """Options with some values changed; checked as by `resolve`."""
+        """A copy with some values changed, which are checked as by `resolve`."""
         return self.resolve({**self.values(), **changes})
 
 
@@ -309,28 +258,16 @@ class DetectionTraining(_Training):
 
     task = "detection"
     groups = (DetectionOptions, AugmentOptions, LoopOptions)
-    defaults: ClassVar[Overrides] = {
+    defaults: ClassVar[o.Overrides] = {
         "": {"val_interval": 5},
-        # Reaches its accuracy without pretrained weights in minutes: benchmarks/SHAPES.md.
+        # Trains in minutes without pretrained weights: benchmarks/SHAPES.md.
         "shapes": {
-            "size": (128, 128),
-            "width": 0.5,
-            "epochs": 40,
-            "lr": 0.4,
-            "predictor_lr": 0.015,
-            "warmup": 2.0,
-            "val_interval": 10,
-            "color_probability": 0.7,
-            "hue": 90.0,
-            "expand_probability": 0.3,
-            "expand_ratio": 1.4,
-            "crop_overlaps": (),
-            "crop_scale": 0.6,
-            "crop_aspect": 1.33,
+            "size": (128, 128), "width": 0.5, "epochs": 40, "lr": 0.4, "predictor_lr": 0.015, "warmup": 2.0,
+            "val_interval": 10, "color_probability": 0.7, "hue": 90.0, "expand_probability": 0.3,
+            "expand_ratio": 1.4, "crop_overlaps": (), "crop_scale": 0.6, "crop_aspect": 1.33,
             "crop_trials": 10,
         },
-    }
-    """Defaults that all datasets (``''``) or one of them changes."""
+    }  # fmt: skip
 
     @classmethod
     def _default_dataset(cls, given: Mapping[str, Any]) -> str:
@@ -347,56 +284,27 @@ class ClassificationTraining(_Training):
 
     task = "classification"
     groups = (ClassificationOptions, ClassAugmentOptions, LoopOptions)
-    defaults: ClassVar[Overrides] = {
-        # The user's own images, with or without ImageNet weights: benchmarks/CLASSIFICATION.md.
+    defaults: ClassVar[o.Overrides] = {
+        # For the user's own images, with or without ImageNet weights: benchmarks/CLASSIFICATION.md.
         "": {
-            "epochs": 20,
-            "batch_size": 32,
-            "predictor_lr": 0.1,
-            "pretrained_lr": 0.1,
-            "val_interval": 2,
-            "label_smoothing": 0.1,
-            "operations": 2,
+            "epochs": 20, "batch_size": 32, "predictor_lr": 0.1, "pretrained_lr": 0.1, "val_interval": 2,
+            "label_smoothing": 0.1, "operations": 2,
         },
         # Top-1 .978 in three minutes on two cores (one run, one seed).
         "shapes": {
-            "size": (64, 64),
-            "width": 0.35,
-            "batch_size": 64,
-            "epochs": 12,
-            "lr": 0.2,
-            "predictor_lr": 0.03,
-            "pretrained_lr": 1.0,
-            "val_interval": 1,
-            "label_smoothing": 0.0,
-            "operations": 1,
-            "crop_area": 0.6,
+            "size": (64, 64), "width": 0.35, "batch_size": 64, "epochs": 12, "lr": 0.2,
+            "predictor_lr": 0.03, "pretrained_lr": 1.0, "val_interval": 1, "label_smoothing": 0.0,
+            "operations": 1, "crop_area": 0.6,
         },
         # Not tuned.
         "cifar10": {
-            "size": (64, 64),
-            "epochs": 40,
-            "batch_size": 64,
-            "lr": 0.1,
-            "pretrained_lr": 1.0,
-            "val_interval": 1,
-            "label_smoothing": 0.0,
-            "operations": 1,
+            "size": (64, 64), "epochs": 40, "batch_size": 64, "lr": 0.1, "pretrained_lr": 1.0,
+            "val_interval": 1, "label_smoothing": 0.0, "operations": 1,
         },
-    }
+    }  # fmt: skip
 
 
 Training = Union[DetectionTraining, ClassificationTraining]
 
 TRAININGS: Dict[str, Type[Any]] = {kind.task: kind for kind in (DetectionTraining, ClassificationTraining)}
 """Options of a run by its task."""
-
-
-def resolve_detection(given: Mapping[str, Any], source: str = "options") -> DetectionTraining:
-    """Options of a detection run; see `DetectionTraining.resolve`."""
-    return DetectionTraining.resolve(given, source)
-
-
-def resolve_classification(given: Mapping[str, Any], source: str = "options") -> ClassificationTraining:
-    """Options of a classification run; see `ClassificationTraining.resolve`."""
-    return ClassificationTraining.resolve(given, source)

@@ -18,7 +18,7 @@ from mnssd.errors import WeightsError
 from mnssd.nn import MobileNetV1, MobileNetV2
 from mnssd.nn.backbones import Backbone, Conversion, backbones
 from mnssd.tasks.detection import detector_spec
-from mnssd.train.options import resolve_detection
+from mnssd.train.options import DetectionTraining
 from mnssd.weights import load_backbone, read_params
 from mnssd.weights.conversion import convert
 
@@ -218,12 +218,12 @@ def test_incomplete_checkpoint_is_reported(names: Callable[[], List[str]], tmp_p
 
 def test_activation_option_reaches_the_network() -> None:
     """timm's and TensorFlow's MobileNetV1 need ReLU6."""
-    options = resolve_detection(
+    options = DetectionTraining.resolve(
         {"network": "mobilenet_v1", "activation": "relu6", "width": 0.25}, "options"
     ).data
     spec = detector_spec(options, ("a", "b"))
     assert spec.as_dict()["activation"] == "relu6"
-    plain = resolve_detection({"network": "mobilenet_v1", "width": 0.25}, "options").data
+    plain = DetectionTraining.resolve({"network": "mobilenet_v1", "width": 0.25}, "options").data
     counts = [
         zoo.build_detector(spec).heads(mx.sym.var("data"))[0].tojson().count('"op": "clip"')
         for spec in (spec, detector_spec(plain, ("a", "b")))
