@@ -284,7 +284,7 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> Classificati
         )
     with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as bar:
         return evaluate_classifier(
-            net, dataset, spec.size, spec.val_crop, options.batch_size, ctx, watch=lambda *_: bar.update()
+            net, dataset, spec.size, spec.val_crop, options.batch_size, ctx=ctx, watch=lambda *_: bar.update()
         )
 
 
