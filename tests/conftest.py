@@ -55,3 +55,21 @@ def devkit(tmp_path: Path) -> Path:
 def pictures(devkit: Path) -> Dataset:
     """Its list `val` of 2012."""
     return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of the built-in dataset: 24 training and 8 validation images of 96x96."""
+    from mnssd.data.shapes.dataset import make_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(folder, train=24, val=8, size=(96, 96))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(shapes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a finished detector training; see `helpers.runs.TINY`."""
+    from helpers.runs import train
+
+    return train(shapes, tmp_path_factory.mktemp("runs") / "tiny")

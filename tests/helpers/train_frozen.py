@@ -1,7 +1,8 @@
-"""`train_ssd.py` with BatchNorm as in inference, saying at its end what its weights are; for `test_launch`.
+"""`train_ssd.py` with frozen BatchNorm statistics that prints a digest of its weights; for
+`test_distributed`.
 
-The statistics of a batch are those of a worker's share, so only without them can several workers be compared
-with one process.
+Batch statistics of a rank are those of its share of the batch, so distributed training equals that of one
+process only without them.
 """
 
 from __future__ import annotations
@@ -15,33 +16,30 @@ from mnssd.tasks import detection
 
 
 def freeze_statistics() -> None:
-    """Every detection task trains with the stored statistics, in the plain graph."""
+    """Let detection tasks train with the stored statistics."""
     build = detection.zoo.build_detector
 
-    def built(spec: Any) -> Any:
+    def build_frozen(spec: Any) -> Any:
+        from mxnet.gluon import nn
+
+        from mnssd.train.freezing import layers
+
         net = build(spec)
-        for layer in detection_layers(net):
-            layer._kwargs["use_global_stats"] = True
+        for layer in layers(net):
+            if isinstance(layer, nn.BatchNorm):
+                layer._kwargs["use_global_stats"] = True
         return net
 
-    detection.zoo.build_detector = built  # type: ignore[assignment]
+    detection.zoo.build_detector = build_frozen  # type: ignore[assignment]
 
 
-def detection_layers(net: Any) -> Any:
-    from mxnet.gluon import nn
-
-    from mnssd.train.freezing import layers
-
-    return [layer for layer in layers(net) if isinstance(layer, nn.BatchNorm)]
-
-
-def say_weights() -> None:
-    """After the run: a digest of the weights, statistics aside."""
+def print_digest() -> None:
+    """Print a digest of the weights, without statistics, after training."""
     from mnssd.train import loop
 
     fit = loop.fit
 
-    def fitted(task: Any, *rest: Any) -> Any:
+    def fit_and_print(task: Any, *rest: Any) -> Any:
         progress = fit(task, *rest)
         digest = hashlib.sha256()
         for parameter in task.block.collect_params().values():
@@ -50,10 +48,10 @@ def say_weights() -> None:
         print(f"weights {digest.hexdigest()[:16]}", flush=True)
         return progress
 
-    loop.fit = fitted  # type: ignore[assignment]
+    loop.fit = fit_and_print  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
     freeze_statistics()
-    say_weights()
+    print_digest()
     sys.exit(run_command("train-ssd", [*sys.argv[1:], "--no-fast-graph"]))

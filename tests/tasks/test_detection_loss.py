@@ -1,4 +1,4 @@
-"""The detector's loss: against GluonCV's, against NumPy, and by what its gradient does."""
+"""Multibox loss: compared with GluonCV and NumPy, and by its gradients."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ ANCHORS = np.array(
 )
 
 
-def batch(seed: int, boxes_of_each: Tuple[int, ...] = (2, 0, 3)) -> Tuple[np.ndarray, ...]:
-    """Predictions, and the targets of images with so many boxes."""
+def batch(seed: int, box_counts: Tuple[int, ...] = (2, 0, 3)) -> Tuple[np.ndarray, ...]:
+    """Random predictions, and targets of images with these numbers of boxes."""
     rng = np.random.default_rng(seed)
     assign = TargetAssigner(ANCHORS)
     targets = []
-    for count in boxes_of_each:
+    for count in box_counts:
         first = rng.uniform(0, 60, (count, 2))
         boxes = np.hstack([first, first + rng.uniform(15, 40, (count, 2))])
         targets.append(assign(boxes, rng.integers(CLASSES, size=count)))
-    size = (len(boxes_of_each), len(ANCHORS))
+    size = (len(box_counts), len(ANCHORS))
     cls_preds = rng.normal(0, 2, (*size, CLASSES + 1)).astype(np.float32)
     box_preds = rng.normal(0, 1, (*size, 4)).astype(np.float32)
     return (cls_preds, box_preds, *(np.stack(part) for part in zip(*targets)))
 
 
-def run(loss_of: MultiBoxLoss, arrays: Tuple[np.ndarray, ...]) -> Tuple[float, float, np.ndarray, np.ndarray]:
-    """Losses of classes and of boxes, and the gradients."""
+def run(
+    multibox_loss: MultiBoxLoss, arrays: Tuple[np.ndarray, ...]
+) -> Tuple[float, float, np.ndarray, np.ndarray]:
+    """Class loss, box loss, and the gradients of both predictions."""
     preds = [mx.nd.array(array) for array in arrays[:2]]
     for array in preds:
         array.attach_grad()
     with mx.autograd.record():
-        loss = loss_of(*preds, *arrays[2:])
+        loss = multibox_loss(*preds, *arrays[2:])
     loss.total.backward()
     assert float(loss.total.asscalar()) == pytest.approx(
         float((loss.classes + loss.boxes).asscalar()), rel=1e-5
@@ -54,10 +56,12 @@ def run(loss_of: MultiBoxLoss, arrays: Tuple[np.ndarray, ...]) -> Tuple[float, f
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("boxes_of_each", [(2, 0, 3), (1,), (0, 0)])
-def test_the_default_is_gluoncv_s(boxes_of_each: Tuple[int, ...]) -> None:
-    arrays = batch(1, boxes_of_each)
-    classes, boxes, class_slope, box_slope = run(MultiBoxLoss("ohem", "smooth_l1", 0.0, ANCHORS), arrays)
+@pytest.mark.parametrize("box_counts", [(2, 0, 3), (1,), (0, 0)])
+def test_default_loss_equals_gluoncv(box_counts: Tuple[int, ...]) -> None:
+    arrays = batch(1, box_counts)
+    class_loss, box_loss, class_gradient, box_gradient = run(
+        MultiBoxLoss("ohem", "smooth_l1", 0.0, ANCHORS), arrays
+    )
     preds = [mx.nd.array(array) for array in arrays[:2]]
     for array in preds:
         array.attach_grad()
@@ -66,10 +70,10 @@ def test_the_default_is_gluoncv_s(boxes_of_each: Tuple[int, ...]) -> None:
             *preds, *(mx.nd.array(array) for array in arrays[2:])
         )
     mx.autograd.backward(total[0])
-    assert classes == pytest.approx(float(cls[0].sum().asscalar()), rel=1e-5)
-    assert boxes == pytest.approx(float(box[0].sum().asscalar()), rel=1e-5, abs=1e-7)
-    np.testing.assert_allclose(class_slope, preds[0].grad.asnumpy(), atol=1e-6)
-    np.testing.assert_allclose(box_slope, preds[1].grad.asnumpy(), atol=1e-6)
+    assert class_loss == pytest.approx(float(cls[0].sum().asscalar()), rel=1e-5)
+    assert box_loss == pytest.approx(float(box[0].sum().asscalar()), rel=1e-5, abs=1e-7)
+    np.testing.assert_allclose(class_gradient, preds[0].grad.asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(box_gradient, preds[1].grad.asnumpy(), atol=1e-6)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -77,7 +81,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
-def test_focal_loss_counts_all_anchors_by_how_wrong_they_are() -> None:
+def test_focal_loss_weights_all_anchors_by_their_error() -> None:
     arrays = batch(2)
     cls_preds, _, cls_target, _ = arrays
     log_p = np.take_along_axis(log_softmax(cls_preds), cls_target[..., None].astype(int), 2)[..., 0]
@@ -87,39 +91,39 @@ def test_focal_loss_counts_all_anchors_by_how_wrong_they_are() -> None:
     )
 
 
-def test_smoothing_softens_the_labels_of_objects_and_not_of_the_background() -> None:
+def test_label_smoothing_applies_to_positive_anchors_only() -> None:
     arrays = batch(3)
     log_p = log_softmax(arrays[0])
-    objects = arrays[2] > 0
+    positive = arrays[2] > 0
     hard = run(MultiBoxLoss("ohem", "smooth_l1", 0.0, ANCHORS), arrays)
     soft = run(MultiBoxLoss("ohem", "smooth_l1", 0.1, ANCHORS), arrays)
     of_label = np.take_along_axis(log_p, arrays[2][..., None].astype(int), 2)[..., 0]
-    difference = 0.1 * (of_label - log_p.mean(axis=-1))[objects].sum() / objects.sum()
+    difference = 0.1 * (of_label - log_p.mean(axis=-1))[positive].sum() / positive.sum()
     assert soft[0] - hard[0] == pytest.approx(difference, rel=1e-3)
-    np.testing.assert_array_equal(soft[2][~objects], hard[2][~objects])
+    np.testing.assert_array_equal(soft[2][~positive], hard[2][~positive])
 
 
 def test_giou_of_known_boxes() -> None:
-    def value(one: Tuple[float, ...], other: Tuple[float, ...]) -> float:
-        pair = [tuple(mx.nd.array([box[i : i + 2]]) for i in (0, 2)) for box in (one, other)]
+    def value(box: Tuple[float, ...], other: Tuple[float, ...]) -> float:
+        pair = [tuple(mx.nd.array([corners[i : i + 2]]) for i in (0, 2)) for corners in (box, other)]
         return float(giou(*pair).asscalar())
 
     assert value((0, 0, 10, 10), (0, 0, 10, 10)) == pytest.approx(1)
     assert value((0, 0, 10, 10), (0, 0, 10, 20)) == pytest.approx(0.5)
-    assert value((0, 0, 10, 10), (10, 0, 20, 10)) == pytest.approx(0)  # they touch: the hull is their union
+    assert value((0, 0, 10, 10), (10, 0, 20, 10)) == pytest.approx(0)  # their hull is their union
     assert value((0, 0, 10, 10), (30, 0, 40, 10)) == pytest.approx(-0.5)
 
 
-def test_giou_s_gradient_leads_the_boxes_onto_the_objects() -> None:
+def test_giou_descent_moves_the_boxes_onto_the_objects() -> None:
     arrays = batch(4)
-    loss_of, positive = MultiBoxLoss("ohem", "giou", 0.0, ANCHORS), arrays[2] > 0
-    first = run(loss_of, arrays)
+    loss, positive = MultiBoxLoss("ohem", "giou", 0.0, ANCHORS), arrays[2] > 0
+    first = run(loss, arrays)
     assert 0 < first[1] <= 2 * GIOU_WEIGHT
     assert (first[3][~positive] == 0).all()
     preds = arrays[1].copy()
     for _ in range(800):
-        _, value, _, slope = run(loss_of, (arrays[0], preds, *arrays[2:]))
-        preds -= 4 * slope * np.sqrt(value)
+        _, value, _, gradient = run(loss, (arrays[0], preds, *arrays[2:]))
+        preds -= 4 * gradient * np.sqrt(value)
     assert value < 0.1 * first[1]
     anchors = np.broadcast_to(ANCHORS, (len(preds), *ANCHORS.shape))[positive]
     decode = NormalizedBoxCenterDecoder(STDS)
@@ -130,29 +134,30 @@ def test_giou_s_gradient_leads_the_boxes_onto_the_objects() -> None:
     np.testing.assert_allclose(boxes, truth, atol=4)
 
 
-def test_the_gradient_of_giou_is_its_slope() -> None:
+def test_giou_gradient_matches_finite_differences() -> None:
     arrays = batch(5)
-    loss_of = MultiBoxLoss("ohem", "giou", 0.0, ANCHORS)
-    slope = run(loss_of, arrays)[3]
+    loss = MultiBoxLoss("ohem", "giou", 0.0, ANCHORS)
+    gradient = run(loss, arrays)[3]
     rng = np.random.default_rng(0)
     for _ in range(3):
-        way = rng.normal(0, 1, slope.shape).astype(np.float32)
+        direction = rng.normal(0, 1, gradient.shape).astype(np.float32)
         step = 1e-2
-        ends = [run(loss_of, (arrays[0], arrays[1] + side * step * way, *arrays[2:]))[1] for side in (1, -1)]
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(
-            float((slope * way).sum()), rel=0.05, abs=2e-3
+        high, low = (
+            run(loss, (arrays[0], arrays[1] + sign * step * direction, *arrays[2:]))[1] for sign in (1, -1)
         )
+        slope = float((gradient * direction).sum())
+        assert (high - low) / (2 * step) == pytest.approx(slope, rel=0.05, abs=2e-3)
 
 
-def test_a_wild_start_gives_a_finite_loss() -> None:
+def test_extreme_predictions_give_a_finite_loss() -> None:
     arrays = batch(6)
-    wild = (arrays[0], arrays[1] * 1e4, *arrays[2:])
-    _, boxes, _, slope = run(MultiBoxLoss("focal", "giou", 0.1, ANCHORS), wild)
-    assert np.isfinite(boxes)
-    assert np.isfinite(slope).all()
+    extreme = (arrays[0], arrays[1] * 1e4, *arrays[2:])
+    _, box_loss, _, gradient = run(MultiBoxLoss("focal", "giou", 0.1, ANCHORS), extreme)
+    assert np.isfinite(box_loss)
+    assert np.isfinite(gradient).all()
 
 
-def test_with_the_prior_every_anchor_starts_by_saying_background() -> None:
+def test_prior_makes_all_anchors_predict_background() -> None:
     net = SSD(MobileNetV2(0.25), ["a", "b", "c"], (96, 96))
     net.initialize()
     x = mx.nd.random.normal(shape=(1, 3, 96, 96))

@@ -20,7 +20,8 @@ from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train import loop
 
 TINY: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": (32, 32), "epochs": 2, "batch_size": 16, "workers": 0, "lr": 0.05,
+    "dataset": "shapes", "width": 0.25, "size": (32, 32), "epochs": 2, "batch_size": 16, "workers": 0,
+    "lr": 0.05,
 }  # fmt: skip
 
 
@@ -78,8 +79,8 @@ def test_resumed_run_equals_an_uninterrupted_one(
 def test_weights_of_a_classifier_initialize_a_detector(shapes: str, tmp_path: Path) -> None:
     run = train(shapes, tmp_path / "classifier", epochs=1)
     options = {
-        "dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "epochs": 1, "batch_size": 8,
-        "val_interval": 0, "freeze": "features",
+        "dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "epochs": 1,
+        "batch_size": 8, "val_interval": 0, "freeze": "features",
     }  # fmt: skip
     weights = str(run / "best.params")
     detector = zoo.load_detector(

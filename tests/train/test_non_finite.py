@@ -1,4 +1,4 @@
-"""Steps whose loss is not finite: left out, written down, and too many end the run."""
+"""Steps whose loss is not finite: skipped, recorded, and too many end the run."""
 
 from __future__ import annotations
 
@@ -8,88 +8,83 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+from helpers.runs import train
 
 from mnssd.data.image import from_network_input, read_image, to_network_input
-from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import MnssdError
 from mnssd.tasks.detection import DetectionTask
-from mnssd.tasks.run import train_detector
 from mnssd.train.checkpoint import read_checkpoint
 from mnssd.train.checkpoint_manager import CheckpointManager
 
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    make_shapes(folder, train=48, val=8, size=(128, 128))
-    return str(folder)
-
-
-TINY = {"dataset": "shapes", "width": 0.25, "size": (96, 96), "batch_size": 8, "lr": 0.001, "val_interval": 0}
-
-
-def train(shapes: str, output: Path, **changes: Any) -> Path:
-    return train_detector({**TINY, "epochs": 1, "data_root": shapes, "output": str(output), **changes})
+OPTIONS = {"epochs": 1, "batch_size": 4, "val_interval": 0}
+"""Six steps."""
 
 
 @pytest.fixture
-def bad_losses(monkeypatch: pytest.MonkeyPatch) -> List[int]:
-    """Numbers of the steps, from 0, whose loss is to be NaN; gradients would be, too."""
-    wanted: List[int] = []
-    losses, step = DetectionTask.losses, [0]
+def nan_steps(monkeypatch: pytest.MonkeyPatch) -> List[int]:
+    """Steps, from 0, whose loss and gradients are NaN; to be filled by the test."""
+    steps: List[int] = []
+    losses, count = DetectionTask.losses, [0]
 
     def patched(task: Any, batch: Any) -> Any:
-        objective, named = losses(task, batch)
-        if step[0] in wanted:
-            objective, named = [o * np.nan for o in objective], {**named, "loss": named["loss"] * np.nan}
-        step[0] += 1
-        return objective, named
+        head, named = losses(task, batch)
+        if count[0] in steps:
+            head, named = head * np.nan, {**named, "loss": named["loss"] * np.nan}
+        count[0] += 1
+        return head, named
 
     monkeypatch.setattr(DetectionTask, "losses", patched)
-    return wanted
+    return steps
 
 
-def test_a_step_that_is_not_finite_is_left_out(
-    shapes: str, tmp_path: Path, bad_losses: List[int], capsys: pytest.CaptureFixture
+def test_skipped_step_changes_nothing_and_is_recorded(
+    shapes: str,
+    tmp_path: Path,
+    nan_steps: List[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    """The weights, momenta and statistics after it are those before it."""
-    bad_losses[:] = [3]
-    kept: List[Any] = []
-
-    def keep(saver: Any) -> None:
-        save(saver)
-        kept.append(read_checkpoint(saver._run.last)[0])
-
+    """Weights, optimizer state, averages and BatchNorm statistics stay."""
+    nan_steps[:] = [3]
+    saved: List[Any] = []
     save = CheckpointManager.save
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CheckpointManager, "save", keep)
-        run = train(shapes, tmp_path / "run", optimizer="adamw", save_minutes=1e-9, ema=0.9)
-    before, after = kept[3], kept[4]  # the first is of the beginning
-    assert set(before) == set(after)
+
+    def keep(checkpoints: Any) -> None:
+        save(checkpoints)
+        saved.append(read_checkpoint(checkpoints._run.last)[0])
+
+    monkeypatch.setattr(CheckpointManager, "save", keep)
+    run = train(shapes, tmp_path / "run", optimizer="adamw", lr=0.001, save_minutes=1e-9, **OPTIONS)
+    before, after, later = saved[3:6]  # the first is that of the start
+    assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert not all(np.array_equal(after[name], kept[5][name]) for name in after)
-    printed = capsys.readouterr().out
-    assert printed.count("the loss is not finite in step 4 (") == 1
+    assert not all(np.array_equal(after[name], later[name]) for name in after)
     folder = run / "not-finite" / "step-4"
-    facts = json.loads((folder / "batch.json").read_text())
-    assert len(facts["samples"]) == 8
-    assert facts["losses"]["loss"] == "nan"
-    for number, sample in enumerate(facts["samples"]):
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert str(folder) in warning
+    record = json.loads((folder / "batch.json").read_text())
+    assert record["step"] == 4
+    assert record["losses"]["loss"] == "nan"
+    assert len(record["samples"]) == 4
+    for number, sample in enumerate(record["samples"]):
+        assert sample["image"] == f"{number}.png"
+        assert sample["finite"]
         assert Path(sample["image_path"]).exists()
         assert sample["boxes"]
-        assert read_image(folder / f"{number}.png").shape == (96, 96, 3)
+        assert read_image(folder / sample["image"]).shape == (96, 96, 3)
 
 
-def test_too_many_in_a_row_end_the_run(shapes: str, tmp_path: Path, bad_losses: List[int]) -> None:
-    bad_losses[:] = [1, 3, 4, 5]
-    with pytest.raises(MnssdError, match=r"not finite in step 6 .*, and so were the 2 before it"):
-        train(shapes, tmp_path / "run", max_skipped_steps=2)
-    assert sorted(p.name for p in (tmp_path / "run" / "not-finite").iterdir()) == [
-        "step-2", "step-4", "step-5", "step-6"
-    ]  # fmt: skip
+def test_too_many_skipped_steps_in_a_row_end_the_run(
+    shapes: str, tmp_path: Path, nan_steps: List[int]
+) -> None:
+    nan_steps[:] = [0, 2, 3, 4]
+    with pytest.raises(MnssdError, match=r"step 5 .*step-5"):
+        train(shapes, tmp_path / "run", max_skipped_steps=2, **OPTIONS)
+    records = sorted(path.name for path in (tmp_path / "run" / "not-finite").iterdir())
+    assert records == ["step-1", "step-3", "step-4", "step-5"]
 
 
-def test_the_pictures_of_a_step_are_those_the_network_saw() -> None:
+def test_network_input_is_restored_to_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 6, 3), dtype=np.uint8)
     x = to_network_input(list(pixels))
     np.testing.assert_array_equal(from_network_input(x), pixels)

@@ -1,4 +1,4 @@
-"""Starting from weights with the statistics of other images."""
+"""Re-estimation of BatchNorm statistics of pretrained weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from mxnet.gluon import nn
 
 from mnssd.data.loader import Loader
-from mnssd.data.shapes.dataset import make_shapes
 from mnssd.nn import MobileNetV2
+from mnssd.tasks import base
 from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train.batchnorm import IMAGES, recalibrate_batchnorm
 from mnssd.train.freezing import freeze, layers
@@ -20,28 +20,28 @@ from mnssd.train.freezing import freeze, layers
 SIZE = 32
 
 
-class Picture:
+class ImageSample:
     image_path = "none"
 
 
-def picture(rng: np.random.Generator) -> np.ndarray:
-    """Patches of colour: noise alone is averaged out by the first layers, and all images answered alike."""
+def make_image(rng: np.random.Generator) -> np.ndarray:
+    """Patches of color; the first layers would average out noise, and all outputs would be alike."""
     return (
         rng.normal(0, 1.5, (3, 4, 4)).repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2).astype(np.float32)
     )
 
 
 def loader(batch_size: int) -> Loader:
-    """Images unlike those that `network` has seen."""
+    """Images with other statistics than those of `network`."""
 
     def load(sample: Any, rng: np.random.Generator) -> Tuple[np.ndarray, ...]:
-        return (picture(rng) * np.float32([[[0.4]], [[1]], [[1.5]]]) + np.float32(0.5),)
+        return (make_image(rng) * np.float32([[[0.4]], [[1]], [[1.5]]]) + np.float32(0.5),)
 
-    return Loader([Picture() for _ in range(IMAGES)], load, batch_size, 0, 0)
+    return Loader([ImageSample() for _ in range(IMAGES)], load, batch_size, 0, 0)
 
 
 def network(seed: int = 0) -> MobileNetV2:
-    """With gammas and betas that are all different, and the statistics of images of another kind."""
+    """A network with random gammas and betas and the statistics of some images."""
     mx.random.seed(seed)
     np.random.seed(seed)
     net = MobileNetV2(0.25, classes=5)
@@ -53,8 +53,8 @@ def network(seed: int = 0) -> MobileNetV2:
         norm.beta.set_data(mx.nd.array(rng.uniform(-0.3, 0.3, norm.gamma.shape)))
     for _ in range(12):
         with mx.autograd.record():
-            answers = net(mx.nd.array(np.stack([picture(rng) for _ in range(16)])))
-        answers.backward()  # here MXNet moves the statistics, not in the forward pass
+            outputs = net(mx.nd.array(np.stack([make_image(rng) for _ in range(16)])))
+        outputs.backward()  # here MXNet updates the statistics, not in the forward pass
     mx.nd.waitall()
     return net
 
@@ -68,67 +68,78 @@ def values(layer: Any) -> List[np.ndarray]:
     return [parameter.data().asnumpy() for parameter in layer.params.values()]
 
 
-def test_the_answers_stay_and_training_batches_give_them_too() -> None:
-    batches = loader(IMAGES)  # all in one batch, so that its statistics are the pooled ones
+def test_outputs_stay_the_same_and_training_mode_has_them_too() -> None:
+    batches = loader(IMAGES)  # in one batch, so that its statistics are those of all images
     images = mx.nd.array(next(iter(batches.epoch(0))).arrays[0])
     net = network()
     before = net(images).asnumpy()
     with mx.autograd.train_mode():
-        unlike = net(images).asnumpy()
-    said = recalibrate_batchnorm(net, net.collect_params().values(), batches, mx.cpu())
-    assert f"of {len(norms(net))} BatchNorms taken from {IMAGES} training images" in said
+        training = net(images).asnumpy()
+    message = recalibrate_batchnorm(net, net.collect_params().values(), batches, mx.cpu())
+    assert f"{len(norms(net))} BatchNorms from {IMAGES} images" in message
     scale = np.abs(before).max()
     assert np.abs(net(images).asnumpy() - before).max() < 1e-4 * scale
     with mx.autograd.train_mode():
         assert np.abs(net(images).asnumpy() - before).max() < 1e-3 * scale
-    assert np.abs(unlike - before).max() > 0.1 * scale  # what it is for
+    assert np.abs(training - before).max() > 0.1 * scale  # it was different before
 
 
-def test_statistics_are_those_of_all_batches_together() -> None:
+def test_statistics_are_those_of_all_batches() -> None:
     net = network()
-    first, seen = norms(net)[0], []
-    hook = first.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].asnumpy()))
+    first, inputs_seen = norms(net)[0], []
+    hook = first.register_forward_pre_hook(lambda layer, inputs: inputs_seen.append(inputs[0].asnumpy()))
     batches = loader(32)
     recalibrate_batchnorm(net, net.collect_params().values(), batches, mx.cpu())
     hook.detach()
-    assert len(seen) == IMAGES / 32
-    x = np.concatenate(seen).astype(np.float64)
+    assert len(inputs_seen) == IMAGES / 32
+    x = np.concatenate(inputs_seen).astype(np.float64)
     np.testing.assert_allclose(
         first.running_mean.data().asnumpy(), x.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5
     )
     np.testing.assert_allclose(first.running_var.data().asnumpy(), x.var(axis=(0, 2, 3)), rtol=1e-4)
 
 
-def test_what_is_frozen_or_not_of_the_weights_stays() -> None:
+def test_frozen_and_new_batchnorms_do_not_change() -> None:
     net = network()
     freeze(net, r"^features\.[0-3]\.")
-    frozen, foreign, other = norms(net)[0], norms(net)[-1], norms(net)[-2]
-    before = [values(layer) for layer in (frozen, foreign, other)]
-    loaded = [p for p in net.collect_params().values() if p not in list(foreign.params.values())]
+    frozen, new, pretrained = norms(net)[0], norms(net)[-1], norms(net)[-2]
+    before = [values(layer) for layer in (frozen, new, pretrained)]
+    loaded = [p for p in net.collect_params().values() if p not in list(new.params.values())]
     recalibrate_batchnorm(net, loaded, loader(32), mx.cpu())
-    after = [values(layer) for layer in (frozen, foreign, other)]
-    for was, now in zip(before[:2], after[:2]):
-        for a, b in zip(was, now):
+    after = [values(layer) for layer in (frozen, new, pretrained)]
+    for arrays, arrays_after in zip(before[:2], after[:2]):
+        for a, b in zip(arrays, arrays_after):
             np.testing.assert_array_equal(a, b)
     assert all(not np.array_equal(a, b) for a, b in zip(before[2], after[2]))
-    assert "no BatchNorm" in recalibrate_batchnorm(net, [], loader(32), mx.cpu())
 
 
-@pytest.mark.parametrize("adopt", [True, False])
-def test_runs_of_both_tasks_take_them_with_weights_only(
-    adopt: bool, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_without_pretrained_batchnorms_nothing_changes() -> None:
+    net = network()
+    before = [values(layer) for layer in norms(net)]
+    recalibrate_batchnorm(net, [], loader(32), mx.cpu())
+    for arrays, layer in zip(before, norms(net)):
+        for a, b in zip(arrays, values(layer)):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_runs_recalibrate_only_when_they_start_from_weights(
+    enabled: bool, shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_shapes(tmp_path / "shapes", train=12, val=4, size=(64, 64))
+    calls: List[Any] = []
+    monkeypatch.setattr(base, "recalibrate_batchnorm", lambda *arguments: calls.append(arguments) or "note")
     options = {
-        "dataset": "shapes", "data_root": str(tmp_path / "shapes"), "width": 0.25, "epochs": 1,
-        "batch_size": 8, "workers": 0, "recalibrate_batchnorm": adopt,
+        "dataset": "shapes", "data_root": shapes, "width": 0.25, "epochs": 1, "batch_size": 8, "workers": 0,
+        "val_interval": 0, "recalibrate_batchnorm": enabled,
     }  # fmt: skip
-    start = train_classifier({**options, "size": (32, 32), "output": str(tmp_path / "a")})
-    assert "statistics of" not in capsys.readouterr().out
+    start = train_classifier({**options, "size": (32, 32), "output": str(tmp_path / "start")})
+    assert not calls
     weights = str(start / "best.params")
-    train_classifier({**options, "size": (32, 32), "weights": weights, "output": str(tmp_path / "b")})
-    assert ("statistics of" in capsys.readouterr().out) == adopt
-    train_detector({**options, "size": (96, 96), "weights": weights, "output": str(tmp_path / "c")})
-    assert ("statistics of" in capsys.readouterr().out) == adopt
-    train_classifier({"resume": str(tmp_path / "b")})
-    assert "statistics of" not in capsys.readouterr().out  # they are in the checkpoint
+    train_classifier(
+        {**options, "size": (32, 32), "weights": weights, "output": str(tmp_path / "classifier")}
+    )
+    assert len(calls) == enabled
+    train_detector({**options, "size": (96, 96), "weights": weights, "output": str(tmp_path / "detector")})
+    assert len(calls) == 2 * enabled
+    train_classifier({"resume": str(tmp_path / "classifier")})  # its checkpoint has the statistics
+    assert len(calls) == 2 * enabled
