@@ -1,7 +1,7 @@
 """Comparison of the formats of an export: size, speed, memory and mAP.
 
-Each engine runs in a process of its own, so that its memory is measured alone and no idle threads of another engine
-disturb it. The engines are timed in turn, so that a slowdown of the machine affects all of them.
+Each engine runs in a process of its own, so that its memory is measured alone and no idle threads of another
+engine disturb it. The engines are timed in turn, so that a slowdown of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class ExportRow:
     megabytes : float
         Size of its files.
     heads, total : dict of int to float
-        Milliseconds per image by batch size, up to class scores and box offsets, and up to detections. Medians of the
-        rounds.
+        Milliseconds per image by batch size, up to class scores and box offsets, and up to detections.
+        Medians of the rounds.
     peak_megabytes : int, optional
         Peak resident memory of its process, including the dataset and the interpreter.
     map : float, optional

@@ -134,8 +134,8 @@ def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, Li
     is_image = (path.is_file() and path.suffix != ".params") or first.startswith("camera:") or "*" in first
     if is_image or (path.is_dir() and not images and not is_detector(path)):
         print(
-            "note: no detector given; using the built-in one, which detects circles, squares, triangles, stars,"
-            " crosses and rings as rendered by `mnssd shapes`",
+            "note: no detector given; using the built-in one, which detects circles, squares, triangles,"
+            " stars, crosses and rings as rendered by `mnssd shapes`",
             file=sys.stderr,
         )
         return str(SHAPES), [first, *images]
@@ -207,9 +207,9 @@ class _DetectionRun:
             )
         if not isinstance(frame, Frame) or number in self._lines.failed:
             return
-        if self._drawings and not frame.index:
+        if self._drawings and not frame.number:
             self._drawings.choose(*_drawing_name(frame))
-        if self._annotations and frame.index is None:
+        if self._annotations and frame.number is None:
             self._annotations.choose(frame.name, ".xml")
 
     def _process(self, frame: Union[Frame, UnreadableVideo]) -> bool:
@@ -238,11 +238,11 @@ class _DetectionRun:
         return not (options.show and drawn is not None and _show(drawn))
 
     def _write(self, frame: Frame, result: DetectionResult, drawn: Optional[np.ndarray]) -> None:
-        line = f"{frame.name}{'' if frame.index is None else f' frame {frame.index}'}: {result!r}"
+        line = f"{frame.name}{'' if frame.number is None else f' frame {frame.number}'}: {result!r}"
         if self._drawings and drawn is not None:
             target = self._write_drawing(self._drawings, frame, drawn)
             line += f" -> {target}" if target else ""
-        if self._annotations and frame.index is None:
+        if self._annotations and frame.number is None:
             annotation = self._annotations.choose(frame.name, ".xml")
             annotation.write_text(result.to_voc(os.path.basename(frame.name)), encoding="utf-8")
         self._print(line)
@@ -253,10 +253,10 @@ class _DetectionRun:
         from ..inference.output import write_image
         from ..inference.sources import VideoWriter
 
-        if frame.index is None:
+        if frame.number is None:
             return write_image(paths.choose(*_drawing_name(frame)), drawn)
         path = None
-        if frame.index == 0 or self._video is None:
+        if frame.number == 0 or self._video is None:
             if self._video:
                 self._video.close()
             path = paths.choose(*_drawing_name(frame))
@@ -271,7 +271,7 @@ class _DetectionRun:
 
 def _drawing_name(frame: Frame) -> Tuple[str, str]:
     """Name and ending of the drawing; an empty ending keeps that of the name."""
-    return (frame.name, "") if frame.index is None else (frame.name.replace(":", ""), ".mp4")
+    return (frame.name, "") if frame.number is None else (frame.name.replace(":", ""), ".mp4")
 
 
 def _check_display() -> None:

@@ -13,7 +13,8 @@ from .options import CALIBRATIONS
 from .sidecar import INPUT_NAME
 
 BINS = 8001
-"""Bins of a histogram from -t to t; odd, as MXNet's `calibrate_entropy` requires, and as many as MXNet uses."""
+"""Bins of a histogram from -t to t; odd, as MXNet's `calibrate_entropy` requires, and as many as MXNet
+uses."""
 
 PERCENTILE = 99.99
 """Share of a tensor's absolute values that the method ``percentile`` covers. (ONNX Runtime's own percentile
@@ -84,9 +85,9 @@ def find_ranges(
     images : sequence of numpy.ndarray
         Pixels at the size of the network's input.
     method : str
-        ``naive``: from the smallest to the largest value. ``percentile``: `PERCENTILE` of the absolute values.
-        ``entropy``: the range with the lowest KL divergence between the distributions of the integers and of the
-        values (MXNet's `calibrate_entropy`).
+        ``naive``: from the smallest to the largest value. ``percentile``: `PERCENTILE` of the absolute
+        values. ``entropy``: the range with the lowest KL divergence between the distributions of the integers
+        and of the values (MXNet's `calibrate_entropy`).
     ctx : mxnet.Context
 
     Returns

@@ -24,7 +24,6 @@ class ExportedClassifier(ExportedNetwork):
     heads, outputs, large_axes = (LOGITS,), (PROBABILITIES,), (2, 4)
 
     def describe(self) -> Dict[str, Any]:
-        """See `ExportedNetwork`."""
         count = len(self.spec.classes)
         probabilities = {"shape": [None, count], "holds": "a probability for each class"}
         return {
@@ -44,24 +43,19 @@ class ExportedClassifier(ExportedNetwork):
         return folded(mx.sym.softmax(logits, name=PROBABILITIES), self.net, {logits.name: LOGITS})
 
     def head_shapes(self) -> Dict[str, Sequence[int]]:
-        """See `ExportedNetwork`."""
         return {LOGITS: (len(self.spec.classes),)}
 
     def append_onnx_outputs(self, model: ModelProto) -> None:
-        """See `ExportedNetwork`."""
         from .onnx_model import append_softmax
 
         append_softmax(model, PROBABILITIES)
 
     def read(self, image: Image) -> np.ndarray:
-        """See `ExportedNetwork`."""
         return read_for_classifier(image, self.size, self.spec.val_crop)
 
     def run(self, pixels: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See `ExportedNetwork`."""
         logits = self.net(self.network_input(pixels))
         return [logits.asnumpy(), mx.nd.softmax(logits).asnumpy()]
 
     def exact_check(self) -> ClassifierParityCheck:
-        """See `ExportedNetwork`."""
         return ClassifierParityCheck()

@@ -1,10 +1,10 @@
 """Parity check of a detector that computes in float32.
 
 The class scores and box offsets of all anchors must agree up to rounding, and so should the detections. But
-non-maximum suppression makes decisions, and rounding can tip one: either of two boxes with equal scores may suppress
-the other, an IoU may lie at the threshold, a score at the floor. A detection that only one side has is accepted, and
-counted as ambiguous, if the differences measured in that image can have tipped a decision that it depends on.
-Anything else is an error.
+non-maximum suppression makes decisions, and rounding can tip one: either of two boxes with equal scores may
+suppress the other, an IoU may lie at the threshold, a score at the floor. A detection that only one side has
+is accepted, and counted as ambiguous, if the differences measured in that image can have tipped a decision
+that it depends on. Anything else is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ IOU_ROUNDING = 1e-5
 """Rounding of an IoU that MXNet computes in float32 from coordinates of some hundred pixels."""
 
 Decode = Callable[[np.ndarray, np.ndarray], Tuple[np.ndarray, np.ndarray]]
-"""Class scores ``(B, A, C + 1)`` and offsets ``(B, A, 4)`` to probabilities ``(B, A, C)`` and corners ``(B, A, 4)``."""
+"""Class scores ``(B, A, C + 1)`` and offsets ``(B, A, 4)`` to probabilities ``(B, A, C)`` and corners ``(B,
+A, 4)``."""
 
 
 class Suppression(NamedTuple):
@@ -95,13 +96,11 @@ class DetectionParityCheck:
     box_max_difference: float = 0.0
 
     def as_dict(self) -> Dict[str, Any]:
-        """See `ParityResult`."""
         figures = {key: value for key, value in vars(self).items() if key not in ("suppression", "decode")}
         tolerances = {"heads": HEADS_TOLERANCE, "scores": SCORE_TOLERANCE, "boxes": BOX_TOLERANCE}
         return {**figures, "tolerances": tolerances}
 
     def summary(self) -> str:
-        """See `ParityResult`."""
         if not self.detections:
             return f"heads of {self.images} images match; largest difference {self.heads_max_difference:.1e}"
         ambiguous = f" ({self.ambiguous} more ambiguous)" if self.ambiguous else ""
@@ -122,9 +121,7 @@ class DetectionParityCheck:
         self.images += len(images)
         if raw_heads:
             return
-        network, export = (
-            DetectorOutputs(*side, *self.decode(side[0], side[1])) for side in (expected, actual)
-        )
+        network, export = self._decoded(*expected), self._decoded(*actual)
         for index, image in enumerate(images):
             try:
                 self._compare_detections(network.image(index), export.image(index))
@@ -133,6 +130,10 @@ class DetectionParityCheck:
 
     def finish(self) -> None:
         """See `ParityCheck`; every image has been judged already."""
+
+    def _decoded(self, cls_preds: np.ndarray, box_preds: np.ndarray, *outputs: np.ndarray) -> DetectorOutputs:
+        ids, scores, boxes = outputs
+        return DetectorOutputs(cls_preds, box_preds, ids, scores, boxes, *self.decode(cls_preds, box_preds))
 
     def _compare_heads(self, network: Arrays, export: Arrays) -> None:
         for what, ours, theirs in zip(("class scores", "box offsets"), network, export):
@@ -194,8 +195,8 @@ class _Rounding:
     def of_iou(self, a: np.ndarray, b: np.ndarray) -> float:
         """Largest error of the IoU of two boxes.
 
-        Moving one edge of a w x h box by d changes its area by d / w or d / h of itself; the intersection depends
-        on four edges and the union on four.
+        Moving one edge of a w x h box by d changes its area by d / w or d / h of itself; the intersection
+        depends on four edges and the union on four.
         """
         side = min(a[2] - a[0], a[3] - a[1], b[2] - b[0], b[3] - b[1])
         return 8 * self.box / max(float(side), 1e-6) + IOU_ROUNDING

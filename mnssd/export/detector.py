@@ -38,7 +38,6 @@ class ExportedDetector(ExportedNetwork):
         return super().describe_format(suffix, **details)
 
     def describe(self) -> Dict[str, Any]:
-        """See `ExportedNetwork`."""
         width, height = self.size
         return {
             "task": "detection",
@@ -46,8 +45,8 @@ class ExportedDetector(ExportedNetwork):
             "outputs": self._describe_outputs(),
             "heads": self._describe_heads(),
             "boxes": (
-                f"pixels of the {width}x{height} input, from 0, not clipped; multiply x by image width / {width}"
-                f" and y by image height / {height}"
+                f"pixels of the {width}x{height} input, from 0, not clipped; multiply x by image width /"
+                f" {width} and y by image height / {height}"
             ),
             "classes": list(self.net.classes),
             "thresholds": {
@@ -87,7 +86,6 @@ class ExportedDetector(ExportedNetwork):
         ]
 
     def graph(self, raw_heads: bool = False) -> SymbolAndArrays:
-        """See `ExportedNetwork`."""
         heads = trace(self.net.heads)
         names = {symbol.name: name for symbol, name in zip(heads, HEADS)}
         if raw_heads:
@@ -98,29 +96,24 @@ class ExportedDetector(ExportedNetwork):
         return folded(mx.sym.Group(outputs), self.net, names)
 
     def head_shapes(self) -> Dict[str, Sequence[int]]:
-        """See `ExportedNetwork`."""
         anchors = len(self.net.anchors)
         return {HEADS[0]: (anchors, len(self.net.classes) + 1), HEADS[1]: (anchors, 4)}
 
     def append_onnx_outputs(self, model: ModelProto) -> None:
-        """See `ExportedNetwork`."""
         from .onnx_model import append_detections
 
         append_detections(model, self.net.anchors, self.suppression, OUTPUTS)
 
     def read(self, image: Image) -> np.ndarray:
-        """See `ExportedNetwork`."""
         if isinstance(image, np.ndarray):
             return shrink_for_network(image, self.size)
         return read_for_network(image, self.size)[0]
 
     def run(self, pixels: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See `ExportedNetwork`."""
         x = self.network_input(pixels)
         return [array.asnumpy() for array in (*self.net.heads(x), *self.net(x))]
 
     def exact_check(self) -> DetectionParityCheck:
-        """See `ExportedNetwork`."""
         return DetectionParityCheck(self.suppression, self._decode)
 
     def _decode(self, cls_preds: np.ndarray, box_preds: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, List, Protocol, Sequence, Union
+from typing import Any, List, Sequence, Union
 
 import mxnet as mx
 import numpy as np
@@ -22,7 +23,7 @@ def network_input(images: Sequence[np.ndarray], takes_pixels: bool) -> np.ndarra
     return np.stack(images) if takes_pixels else to_network_input(images)
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A loaded network. Several threads may call it.
 
     Attributes
@@ -35,12 +36,14 @@ class Engine(Protocol):
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Outputs for a batch of images ``(height, width, 3)`` RGB uint8 of the network's input size."""
+        return self.run(network_input(images, self.takes_pixels))
 
+    @abstractmethod
     def run(self, x: np.ndarray) -> List[np.ndarray]:
         """Outputs for a batch from `network_input`."""
 
 
-class MXNetEngine:
+class MXNetEngine(Engine):
     """A Gluon block. Calls are serialized, because a block must not run in two threads at once.
 
     Parameters
@@ -62,12 +65,7 @@ class MXNetEngine:
         self._block, self._ctx, self.takes_pixels, self._name = block, ctx, takes_pixels, name
         self._lock = threading.Lock()
 
-    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See `Engine`."""
-        return self.run(network_input(images, self.takes_pixels))
-
     def run(self, x: np.ndarray) -> List[np.ndarray]:
-        """See `Engine`."""
         with self._lock:
             try:
                 outputs = self._block(self._as_input(x))
@@ -89,7 +87,7 @@ class MXNetEngine:
         return mx.nd.from_numpy(np.ascontiguousarray(x).view())
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """An ONNX model in ONNX Runtime, on the CPU, with one thread per core.
 
     Parameters
@@ -127,37 +125,27 @@ class OnnxEngine:
         self._input = self._session.get_inputs()[0].name
         self.takes_pixels = takes_pixels
 
-    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See `Engine`."""
-        return self.run(network_input(images, self.takes_pixels))
-
     def run(self, x: np.ndarray) -> List[np.ndarray]:
-        """See `Engine`."""
         outputs: List[np.ndarray] = self._session.run(None, {self._input: x})
         return outputs
 
 
-class JoinedEngine:
+class JoinedEngine(Engine):
     """The outputs of several engines with the same input, one after the other."""
 
     def __init__(self, *engines: Engine) -> None:
         self._engines, self.takes_pixels = engines, engines[0].takes_pixels
 
-    def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """See `Engine`."""
-        return self.run(network_input(images, self.takes_pixels))
-
     def run(self, x: np.ndarray) -> List[np.ndarray]:
-        """See `Engine`."""
         return [output for engine in self._engines for output in engine.run(x)]
 
 
 def _require_exact_sums(options: Any) -> None:
     """Make 8-bit convolutions compute the same on processors without VNNI as on others.
 
-    Without VNNI, ONNX Runtime adds two 8-bit products in 16 bits, which saturates: under
-    ``qemu-x86_64 -cpu Haswell`` a QDQ convolution of large inputs and weights gave 1890 instead of 2580. With the
-    option it multiplies in 16 bits. On processors with VNNI the option would only double the time.
+    Without VNNI, ONNX Runtime adds two 8-bit products in 16 bits, which saturates: under ``qemu-x86_64 -cpu
+    Haswell`` a QDQ convolution of large inputs and weights gave 1890 instead of 2580. With the option it
+    multiplies in 16 bits. On processors with VNNI the option would only double the time.
     """
     if not processor.has_vnni():
         options.add_session_config_entry(EXACT_SUMS, "1")

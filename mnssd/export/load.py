@@ -66,8 +66,8 @@ def load_export(
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
     if chosen.needs_vnni and not processor.has_vnni():
         _log.warning(
-            "%s: this processor has no VNNI instructions, so %s computes slightly different results than elsewhere;"
-            " the float32 engines compute the same everywhere",
+            "%s: this processor has no VNNI instructions, so %s computes slightly different results than"
+            " elsewhere; the float32 engines compute the same everywhere",
             path,
             chosen.engine,
         )

@@ -1,7 +1,7 @@
 """ONNX models built from inference graphs.
 
-MXNet's exporter translates the operators; its mistakes are corrected here. It would turn box_nms into a suppression
-across classes, so decoding and suppression are built from ONNX's own operators.
+MXNet's exporter translates the operators; its mistakes are corrected here. It would turn box_nms into a
+suppression across classes, so decoding and suppression are built from ONNX's own operators.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def to_onnx(
 def _correct_export(model: onnx.ModelProto) -> None:
     """Correct two mistakes of `mx.onnx.export_model` in MXNet 1.9.1.
 
-    It declares the newest opset of the installed `onnx` for nodes of opset 13, so that `onnx.checker` refuses the
-    file. It lists every weight as an input, so that runtimes cannot fold constants: ONNX Runtime then takes three
-    times as long.
+    It declares the newest opset of the installed `onnx` for nodes of opset 13, so that `onnx.checker` refuses
+    the file. It lists every weight as an input, so that runtimes cannot fold constants: ONNX Runtime then
+    takes three times as long.
     """
     model.opset_import[0].version, model.ir_version = OPSET, IR_VERSION
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -146,8 +146,8 @@ def append_detections(
         ``(A, 4)`` center x, center y, width, height in pixels of the input.
     suppression : Suppression
     outputs : sequence of str
-        Names of the new outputs: ``(B, K, 1)`` class indices and ``(B, K, 1)`` scores, float32, and ``(B, K, 4)``
-        boxes xmin, ymin, xmax, ymax in pixels of the input; best first, padded with -1.
+        Names of the new outputs: ``(B, K, 1)`` class indices and ``(B, K, 1)`` scores, float32, and ``(B, K,
+        4)`` boxes xmin, ymin, xmax, ymax in pixels of the input; best first, padded with -1.
     """
     nodes, anchor_count = _Nodes(model, "detections"), len(anchors)
     heads = [value.name for value in model.graph.output]
@@ -190,7 +190,8 @@ def append_detections(
 
 
 def _decode(nodes: _Nodes, offsets: str, anchors: np.ndarray) -> str:
-    """Decode offsets ``(B, A, 4)`` to corners, as GluonCV's NormalizedBoxCenterDecoder: SSD paper, section 2.2."""
+    """Decode offsets ``(B, A, 4)`` to corners, as GluonCV's NormalizedBoxCenterDecoder: SSD paper, section
+    2.2."""
     offsets = nodes.add("Mul", offsets, nodes.constant(STDS))
     centers, sizes = (nodes.constant(part[None]) for part in (anchors[:, :2], anchors[:, 2:]))
     shift = nodes.add("Mul", nodes.slice(offsets, 2, 0, 2), sizes)

@@ -1,7 +1,7 @@
 """ONNX models with 8-bit convolutions, by ONNX Runtime's quantizer.
 
-The quantizer calibrates on images and inserts QuantizeLinear and DequantizeLinear around 8-bit tensors. It does not
-correct biases, so this module does, like `export.symbol_quantize.correct_biases`.
+The quantizer calibrates on images and inserts QuantizeLinear and DequantizeLinear around 8-bit tensors. It
+does not correct biases, so this module does, like `export.symbol_quantize.correct_biases`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .sidecar import INPUT_NAME
 from .symbol_quantize import CORRECTION_IMAGES
 
 HISTOGRAM_IMAGES = 16
-"""Most images for the methods ``percentile`` and ``entropy``: ONNX Runtime's quantizer keeps all tensors of all
-images in memory, 100 MB per image at 300x300."""
+"""Most images for the methods ``percentile`` and ``entropy``: ONNX Runtime's quantizer keeps all tensors of
+all images in memory, 100 MB per image at 300x300."""
 
 _LARGEST_BIAS = 2**30
 
@@ -32,8 +32,8 @@ QUANTIZED_OPERATORS = ("Conv", "Add", "Clip", "Relu")
 output integers then cover 0 to 6 instead of the full range before the activation, in smaller steps."""
 
 INTEGERS, STEP, ROUNDED = "_quantized", "_quantized_scale", "_DequantizeLinear_Output"
-"""Suffixes that the quantizer appends to the name of a bias, for its integers and for their scale, and to the name
-of a tensor, for its rounded values."""
+"""Suffixes that the quantizer appends to the name of a bias, for its integers and for their scale, and to the
+name of a tensor, for its rounded values."""
 
 
 def int8_onnx(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
@@ -127,8 +127,9 @@ def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelPro
             onnx.save(model, str(before))
             quantize_static(
                 before, after, _reader(images), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTIZED_OPERATORS), per_channel=True, activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8, calibrate_method=methods[calibration.method],
+                op_types_to_quantize=list(QUANTIZED_OPERATORS), per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=methods[calibration.method],
             )  # fmt: skip
             return onnx.load(str(after))
     except (ValueError, RuntimeError, KeyError) as error:
@@ -140,7 +141,8 @@ def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelPro
 
 
 def _is_not_preprocess_hint(record: logging.LogRecord) -> bool:
-    """False for the quantizer's hint to preprocess the model: `graph.inference.fold` has folded BatchNorm already."""
+    """False for the quantizer's hint to preprocess the model: `graph.inference.fold` has folded BatchNorm
+    already."""
     return "pre-process" not in record.getMessage()
 
 
@@ -155,7 +157,6 @@ def _reader(images: Sequence[np.ndarray]) -> Any:
             self._inputs = _inputs(images)
 
         def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-            """See `CalibrationDataReader`."""
             return next(self._inputs, None)
 
     return Reader()

@@ -1,7 +1,7 @@
 """Weights stored as int8 or float16 and unpacked to float32, which MXNet computes from.
 
-MXNet's 8-bit convolutions take float32 weights and round them when they first run, and its graphs compute in the
-type of their parameters; so a small file must be unpacked after loading.
+MXNet's 8-bit convolutions take float32 weights and round them when they first run, and its graphs compute in
+the type of their parameters; so a small file must be unpacked after loading.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LARGEST = "largest:"
 """Prefix of the ``(channels,)`` float32 array of the largest absolute weight of each channel."""
 
 STEPS = 127.5
-"""MXNet 1.9.1 divides the largest weight of a channel by 127.5 (``kInt8Range``) to get the step of its integers,
-which go from -128 to 127."""
+"""MXNet 1.9.1 divides the largest weight of a channel by 127.5 (``kInt8Range``) to get the step of its
+integers, which go from -128 to 127."""
 
 Arrays = Mapping[str, np.ndarray]
 

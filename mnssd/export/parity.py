@@ -1,8 +1,8 @@
 """Parity check: does an export compute what its network computes?
 
-`ParityCheck` compares one engine with the network, batch by batch. Formats that compute in float32 must agree up to
-rounding (`ClassifierParityCheck`, `export.detection_parity`); formats with rounded weights are measured and must stay
-within a tolerance (`export.quantization_check`).
+`ParityCheck` compares one engine with the network, batch by batch. Formats that compute in float32 must agree
+up to rounding (`ClassifierParityCheck`, `export.detection_parity`); formats with rounded weights are measured
+and must stay within a tolerance (`export.quantization_check`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class ParityCheck(ParityResult, Protocol):
     """Comparison of an engine with the network."""
 
     def add(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
-        """Compare a batch: heads, then outputs, of the network and of the engine; `images` are names for messages.
+        """Compare a batch: heads, then outputs, of the network and of the engine; `images` are names for
+        messages.
 
         Raises
         ------
@@ -119,12 +120,10 @@ class ClassifierParityCheck:
     probability_max_difference: float = 0.0
 
     def as_dict(self) -> Dict[str, Any]:
-        """See `ParityResult`."""
         tolerances = {"logits": HEADS_TOLERANCE, "probabilities": SCORE_TOLERANCE}
         return {**asdict(self), "tolerances": tolerances}
 
     def summary(self) -> str:
-        """See `ParityResult`."""
         ambiguous = f" ({self.ambiguous} ambiguous)" if self.ambiguous else ""
         return (
             f"{self.images} images match{ambiguous}; largest differences:"

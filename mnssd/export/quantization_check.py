@@ -1,7 +1,7 @@
 """Parity check of exports with rounded weights or activations.
 
-Their outputs cannot equal the network's, so the differences are measured. What exceeds any rounding, such as a wrong
-scale or a lost layer, is refused.
+Their outputs cannot equal the network's, so the differences are measured. What exceeds any rounding, such as
+a wrong scale or a lost layer, is refused.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class QuantizationCheck:
     ----------
     tolerance : Tolerance
     heads : int
-        How many of the arrays are heads; the others are ids, scores and boxes of a detector, or a classifier's
-        probabilities.
+        How many of the arrays are heads; the others are ids, scores and boxes of a detector, or a
+        classifier's probabilities.
     images : int
     confident, agreed : int
         Predictions of either side with a score of at least `CONFIDENT`, and those that the other side shares.
@@ -57,7 +57,6 @@ class QuantizationCheck:
         return float(np.mean(self._score_differences)) if self._score_differences else 0.0
 
     def as_dict(self) -> Dict[str, Any]:
-        """See `ParityResult`."""
         return {
             "tolerances": self.tolerance._asdict(),
             "images": self.images,
@@ -68,7 +67,6 @@ class QuantizationCheck:
         }
 
     def summary(self) -> str:
-        """See `ParityResult`."""
         shared = f"{self.agreed} of {self.confident}" if self.confident else "no"
         return (
             f"{self.images} images: {shared} confident predictions match; mean score difference"
@@ -122,12 +120,12 @@ class QuantizationCheck:
                     self._score_differences.append(abs(float(side.max() - other[side.argmax()])))
 
     def finish(self) -> None:
-        """See `ParityCheck`."""
         agreement = self.agreed / self.confident if self.confident >= MIN_CONFIDENT else 1.0
         if self.cosine < self.tolerance.cosine or agreement < self.tolerance.agreement:
             raise ExportError(
-                f"the export differs too much from the network ({self.summary()}); calibrate on images like those"
-                " it will run on (--images), on more of them (--calibration-images), or with another --calibration"
+                f"the export differs too much from the network ({self.summary()}); calibrate on images like"
+                " those it will run on (--images), on more of them (--calibration-images), or with another"
+                " --calibration"
             )
 
     def _count_detections(self, confident: Arrays, others: Arrays) -> None:

@@ -4,10 +4,10 @@
 - ``files``: name, size and SHA-256 of each file, by kind (`ExportFormat.files`)
 - ``input``: name, layout, dtype, shape (null for the batch), channels, size, normalization
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
-- one section per format that is present (`ExportFormat.section`): its own ``input``; ``outputs``, the names of its
-  tensors in the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, and then the
-  ``anchors``; ``weights``, the type in MXNet's files (see `export.packing`); ``opset`` of ONNX; ``calibration`` of
-  8-bit formats: method and number of images
+- one section per format (`ExportFormat.section`): its own ``input``; ``outputs``, names of its tensors in
+  the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
+  ``weights``, the type in MXNet's files (see `export.packing`); ``opset`` of ONNX; ``calibration`` of 8-bit
+  formats: method and number of images
 - ``classes``; ``versions``
 - for a detector ``boxes``: their coordinates; ``thresholds`` of the score and of non-maximum suppression;
   ``detector``: the structure (`zoo.DetectorSpec`)
@@ -109,8 +109,8 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
     Raises
     ------
     ExportError
-        If it is missing, damaged, of another version, or describes an input that this version does not produce:
-        running it anyway would give wrong results.
+        If it is missing, damaged, of another version, or describes an input that this version does not
+        produce: running it anyway would give wrong results.
     """
     sidecar = _parse(path)
     if sidecar is None:
@@ -118,8 +118,8 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
     version = sidecar.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ExportError(
-            f"{path}: schema version {version}, expected {SCHEMA_VERSION}; use the mnssd that wrote it, or export"
-            " it again"
+            f"{path}: schema version {version}, expected {SCHEMA_VERSION}; use the mnssd that wrote it, or"
+            " export it again"
         )
     try:
         is_valid = _is_valid(sidecar)
@@ -128,8 +128,8 @@ def read_sidecar(path: Path) -> Dict[str, Any]:
         raise ExportError(f"{path}: damaged ({error!r}); export it again") from error
     if unknown:
         raise ExportError(
-            f"{path}: file kind {min(unknown)!r} belongs to no export format here; load its plugin with --plugin"
-            " FILE, or export it again"
+            f"{path}: file kind {min(unknown)!r} belongs to no known export format; load its plugin with"
+            " --plugin FILE, or export it again"
         )
     if not is_valid:
         raise ExportError(f"{path}: describes an export that this mnssd did not write; export it again")

@@ -2,8 +2,8 @@
 
 Only operators that compute tensors from tensors are allowed. MXNet has others that call Python (``Custom``,
 ``_CustomFunction``), call function pointers stored in attributes (``_Native``, ``_NDArray``), read files
-(``_cvimread``), run subgraphs (``_foreach``, ``_while_loop``, ``_cond``, ``_CachedOp``) or overwrite their inputs
-(the optimizers' updates).
+(``_cvimread``), run subgraphs (``_foreach``, ``_while_loop``, ``_cond``, ``_CachedOp``) or overwrite their
+inputs (the optimizers' updates).
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ from ..errors import ExportError, MnssdError
 MAX_BYTES = 64 << 20
 """The largest graph of the zoo, in 8 bits, has 0.4 MB."""
 
-OPERATORS = frozenset(
-    """
-    null Activation BatchNorm Cast Concat Convolution Deconvolution Dropout Embedding Flatten FullyConnected GroupNorm
-    InstanceNorm L2Normalization LRN LayerNorm LeakyReLU Pad Pooling Reshape SliceChannel SwapAxis UpSampling
-    _copy _arange _full _ones _zeros add_n batch_dot dot one_hot ones_like zeros_like reshape_like shape_array
-    _contrib_AdaptiveAvgPooling2D _contrib_BilinearResize2D _contrib_arange_like _contrib_box_decode
-    _contrib_box_nms _contrib_div_sqrt_dim _contrib_dequantize _contrib_quantize_v2 _contrib_quantized_flatten
-    _contrib_requantize _sg_mkldnn_conv _sg_mkldnn_fully_connected
-    _div_scalar _equal_scalar _greater_equal_scalar _greater_scalar _hypot_scalar _lesser_equal_scalar
-    _lesser_scalar _maximum_scalar _minimum_scalar _minus_scalar _mod_scalar _mul_scalar _not_equal_scalar
-    _plus_scalar _power_scalar _rdiv_scalar _rminus_scalar _rpower_scalar
-    _equal _greater _greater_equal _hypot _lesser _lesser_equal _maximum _minimum _mod _not_equal _power
-    elemwise_add elemwise_div elemwise_mul elemwise_sub
-    broadcast_add broadcast_axis broadcast_div broadcast_equal broadcast_greater broadcast_greater_equal
-    broadcast_lesser broadcast_lesser_equal broadcast_like broadcast_maximum broadcast_minimum broadcast_mod
-    broadcast_mul broadcast_not_equal broadcast_power broadcast_sub broadcast_to
-    abs arccos arcsin arctan cbrt ceil clip cos cosh erf exp expm1 fix floor gammaln hard_sigmoid log log10 log1p log2
-    log_softmax logical_not negative rcbrt reciprocal relu rint round rsqrt sigmoid sign sin sinh softmax softmin
-    softsign sqrt square tan tanh trunc smooth_l1
-    argmax argmin max mean min norm prod sum topk argsort sort
-    depth_to_space space_to_depth expand_dims squeeze gather_nd pick repeat reverse slice slice_axis slice_like stack
-    take tile transpose where
-    """.split()
-)
+_NAMES = """
+null Activation BatchNorm Cast Concat Convolution Deconvolution Dropout Embedding Flatten FullyConnected
+GroupNorm InstanceNorm L2Normalization LRN LayerNorm LeakyReLU Pad Pooling Reshape SliceChannel SwapAxis
+UpSampling _copy _arange _full _ones _zeros add_n batch_dot dot one_hot ones_like zeros_like reshape_like
+shape_array _contrib_AdaptiveAvgPooling2D _contrib_BilinearResize2D _contrib_arange_like _contrib_box_decode
+_contrib_box_nms _contrib_div_sqrt_dim _contrib_dequantize _contrib_quantize_v2 _contrib_quantized_flatten
+_contrib_requantize _sg_mkldnn_conv _sg_mkldnn_fully_connected _div_scalar _equal_scalar
+_greater_equal_scalar _greater_scalar _hypot_scalar _lesser_equal_scalar _lesser_scalar _maximum_scalar
+_minimum_scalar _minus_scalar _mod_scalar _mul_scalar _not_equal_scalar _plus_scalar _power_scalar
+_rdiv_scalar _rminus_scalar _rpower_scalar _equal _greater _greater_equal _hypot _lesser _lesser_equal
+_maximum _minimum _mod _not_equal _power elemwise_add elemwise_div elemwise_mul elemwise_sub broadcast_add
+broadcast_axis broadcast_div broadcast_equal broadcast_greater broadcast_greater_equal broadcast_lesser
+broadcast_lesser_equal broadcast_like broadcast_maximum broadcast_minimum broadcast_mod broadcast_mul
+broadcast_not_equal broadcast_power broadcast_sub broadcast_to abs arccos arcsin arctan cbrt ceil clip cos
+cosh erf exp expm1 fix floor gammaln hard_sigmoid log log10 log1p log2 log_softmax logical_not negative
+rcbrt reciprocal relu rint round rsqrt sigmoid sign sin sinh softmax softmin softsign sqrt square tan tanh
+trunc smooth_l1 argmax argmin max mean min norm prod sum topk argsort sort depth_to_space space_to_depth
+expand_dims squeeze gather_nd pick repeat reverse slice slice_axis slice_like stack take tile transpose
+where
+"""
+
+OPERATORS = frozenset(_NAMES.split())
 """Operators allowed in any graph: those of exports, and the usual ones of backbones."""
 
-FORBIDDEN_STARTS = ("Custom", "_Custom", "_CachedOp", "_Native", "_NDArray", "_cond", "_foreach", "_while", "_cv",
-                    "_im", "_contrib_dgl", "_NoGradient", "_FusedOp", "_set_value")  # fmt: skip
-"""Starts of the names of operators that no backbone may add."""
+FORBIDDEN = (
+    "Custom", "_Custom", "_CachedOp", "_Native", "_NDArray", "_cond", "_foreach", "_while", "_cv", "_im",
+    "_contrib_dgl", "_NoGradient", "_FusedOp", "_set_value",
+)  # fmt: skip
+"""Prefixes of operators that are not allowed even if the backbone uses them."""
 
 OUTPUTS: Dict[str, int] = {
-    "BatchNorm": 3, "GroupNorm": 3, "InstanceNorm": 3, "L2Normalization": 2, "LRN": 2, "LayerNorm": 3, "LeakyReLU": 2,
-    "Dropout": 2, "_contrib_box_nms": 2, "_contrib_quantize_v2": 3, "_contrib_quantized_flatten": 3,
-    "_contrib_requantize": 3, "_sg_mkldnn_conv": 3, "_sg_mkldnn_fully_connected": 3, "topk": 2,
+    "BatchNorm": 3, "Dropout": 2, "GroupNorm": 3, "InstanceNorm": 3, "L2Normalization": 2, "LRN": 2,
+    "LayerNorm": 3, "LeakyReLU": 2, "_contrib_box_nms": 2, "_contrib_quantize_v2": 3,
+    "_contrib_quantized_flatten": 3, "_contrib_requantize": 3, "_sg_mkldnn_conv": 3, "_sg_mkldnn_fully_connected": 3, "topk": 2,
 }  # fmt: skip
-"""Most outputs of an operator; others have one. MXNet's reader does not check the number that an input names."""
+"""Most outputs of an operator; others have one. MXNet's reader does not check the number that an input
+names."""
 
 COUNTS = ("num_group", "num_groups", "num_filter", "num_hidden", "num_args", "num_outputs")
 """Attributes that must be positive integers: MXNet divides by some of them without a check."""
@@ -65,8 +66,8 @@ def check_symbol(path: Path, more_operators: Callable[[], Mapping[str, int]] = d
     ----------
     path : Path
     more_operators : callable
-        Operators of the backbone and the number of their outputs; called only if the graph has an operator that is
-        not in `OPERATORS`.
+        Operators of the backbone and the number of their outputs; called only if the graph has an operator
+        that is not in `OPERATORS`.
 
     Raises
     ------
@@ -90,7 +91,8 @@ def check_symbol(path: Path, more_operators: Callable[[], Mapping[str, int]] = d
 def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
     """Operators of the registered backbone that a sidecar names, and the number of their outputs.
 
-    Empty if no such backbone is registered; a plugin that registers it is a program the user has chosen to trust.
+    Empty if no such backbone is registered; a plugin that registers it is a program the user has chosen to
+    trust.
     """
     from .. import zoo
 
@@ -114,11 +116,12 @@ def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
         for source, output, *_ in node["inputs"]:
             name = nodes[source]["op"]
             operators[name] = max(operators[name], output + 1)
-    return {name: count for name, count in operators.items() if not name.startswith(FORBIDDEN_STARTS)}
+    return {name: count for name, count in operators.items() if not name.startswith(FORBIDDEN)}
 
 
 class _Validator:
-    """Checks that every edge points back to an existing output, every operator is allowed, attributes are text."""
+    """Checks that every edge points back to an existing output, every operator is allowed, attributes are
+    text."""
 
     def __init__(self, more_operators: Mapping[str, int]) -> None:
         self._more = more_operators

@@ -1,7 +1,7 @@
 """MXNet graphs with 8-bit convolutions, computed by oneDNN.
 
-Calibration images decide the scales of activations; weights have one scale per output channel. Everything but the
-convolutions (decoding, suppression, concatenation) stays in floating point.
+Calibration images decide the scales of activations; weights have one scale per output channel. Everything but
+the convolutions (decoding, suppression, concatenation) stays in floating point.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def correct_biases(
 ) -> Dict[str, np.ndarray]:
     """The rounded parameters with biases that restore each channel's mean from before rounding.
 
-    Rounding shifts means, and a shifted mean shifts everything after it. Nagel et al. 2019 ("Data-Free Quantization
-    Through Weight Equalization and Bias Correction"), section 4.2; here measured on images, layer by layer, because
-    the correction of one layer changes the means of the next.
+    Rounding shifts means, and a shifted mean shifts everything after it. Nagel et al. 2019 ("Data-Free
+    Quantization Through Weight Equalization and Bias Correction"), section 4.2; here measured on images,
+    layer by layer, because the correction of one layer changes the means of the next.
 
     Parameters
     ----------

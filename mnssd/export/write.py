@@ -1,4 +1,5 @@
-"""Exporting a network: files in one or more formats, each checked against the network, and their description."""
+"""Exporting a network: files in one or more formats, each checked against the network, and their
+description."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def export_network(
 ) -> Exported:
     """Export a detector or classifier: one or more formats and their description, ``NAME.json``.
 
-    Every file is loaded back and compared with `net` on `images`. The folder appears only if all formats pass.
+    Every file is loaded back and compared with `net` on `images`. The folder appears only if all formats
+    pass.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The detector that comes with the package.
 
-It detects the six shapes of the built-in dataset, nothing else. No detector trained on photographs is included: the
-terms of the datasets at hand (Pascal VOC's images come from Flickr) allow research and do not mention weights, nor do
-those of ImageNet, on which such a detector would be pretrained.
+It detects the six shapes of the built-in dataset, nothing else. No detector trained on photographs is
+included: the terms of the datasets at hand (Pascal VOC's images come from Flickr) allow research and do not
+mention weights, nor do those of ImageNet, on which such a detector would be pretrained.
 """
 
 from __future__ import annotations

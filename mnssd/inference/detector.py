@@ -108,8 +108,8 @@ class Detector:
         score : float
             Lowest score of a detection.
         iou : float, optional
-            IoU threshold of a further non-maximum suppression within each class. Only values below the network's own
-            threshold (0.45 by default) have an effect.
+            IoU threshold of a further non-maximum suppression within each class. Only values below the
+            network's own threshold (0.45 by default) have an effect.
         max_detections : int
             Most detections per image; negative for all.
         classes : sequence of str, optional

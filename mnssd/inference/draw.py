@@ -81,8 +81,8 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
 def class_color(label: int) -> Color:
     """RGB color of a class.
 
-    Steps of the golden section around the color circle put neighboring labels far apart and never repeat a hue; the
-    brightness alternates because the eye distinguishes few hues.
+    Steps of the golden section around the color circle put neighboring labels far apart and never repeat a
+    hue; the brightness alternates because the eye distinguishes few hues.
     """
     saturation, value = ((0.85, 0.95), (0.65, 1.0), (0.9, 0.82))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb((0.36 + label * 0.618034) % 1, saturation, value)

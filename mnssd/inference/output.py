@@ -21,8 +21,8 @@ WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 class JsonLines:
     """A file of one JSON object per image, each written at once.
 
-    ``{"image", "width", "height", "detections": [...]}`` as from `DetectionResult.to_dict`, with ``"frame"`` for a
-    frame of a video; ``{"image", "error"}`` for an image that could not be read.
+    ``{"image", "width", "height", "detections": [...]}`` as from `DetectionResult.to_dict`, with ``"frame"``
+    for a frame of a video; ``{"image", "error"}`` for an image that could not be read.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class JsonLines:
                         raise KeyError("image")
                 except (ValueError, TypeError, KeyError, RecursionError) as error:
                     raise MnssdError(
-                        f"{self.path}: line {self.count + 1} was not written by mnssd detect; choose another --jsonl"
+                        f"{self.path}: line {self.count + 1} is not by mnssd detect; choose another --jsonl"
                     ) from error
                 if "error" in self.last:
                     self.failed.add(self.count)

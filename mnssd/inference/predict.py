@@ -1,7 +1,7 @@
 """Running a detector over a dataset.
 
-Worker threads read images while the network computes. MXNet launches a batch asynchronously, so the next batch is
-launched before the results of the last are fetched.
+Worker threads read images while the network computes. MXNet launches a batch asynchronously, so the next
+batch is launched before the results of the last are fetched.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def predict(
     Parameters
     ----------
     net : mnssd.nn.SSD
-        Optimized for inference with its current weights. Any other callable with a ``size`` and the same outputs is
-        called unchanged.
+        Optimized for inference with its current weights. Any other callable with a ``size`` and the same
+        outputs is called unchanged.
     samples : iterable of Sample
         Only their image files are used.
     batch_size : int
@@ -88,8 +88,8 @@ def predict(
     Yields
     ------
     (Sample, Detections)
-        In the order of `samples`. Boxes are float32 in pixels of the image file, whatever size its annotation states,
-        counted from 0 and clipped to the image; best score first.
+        In the order of `samples`. Boxes are float32 in pixels of the image file, whatever size its annotation
+        states, counted from 0 and clipped to the image; best score first.
 
     Raises
     ------
@@ -157,8 +157,8 @@ def evaluate(
     """
     if tuple(net.classes) != tuple(dataset.classes):
         raise DataError(
-            f"{dataset.name}: opened with the classes {', '.join(dataset.classes)}, but those of the detector are "
-            f"{', '.join(net.classes)}; open the dataset with the detector's classes"
+            f"{dataset.name}: opened with the classes {', '.join(dataset.classes)}, but those of the detector"
+            f" are {', '.join(net.classes)}; open the dataset with the detector's classes"
         )
     voc = VOCMetric(dataset.classes, metric, iou_threshold)
     for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped):

@@ -14,7 +14,8 @@ from ..options import Size
 
 
 class Detection(NamedTuple):
-    """A detection: class name, score from 0 to 1, and xmin, ymin, xmax, ymax as in `DetectionResult.boxes`."""
+    """A detection: class name, score from 0 to 1, and xmin, ymin, xmax, ymax as in
+    `DetectionResult.boxes`."""
 
     name: str
     score: float

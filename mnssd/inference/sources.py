@@ -34,7 +34,7 @@ class Frame(NamedTuple):
         Path of the image or video, or the camera as given.
     image : str or numpy.ndarray
         Path of an image file, or the pixels of a frame, ``(height, width, 3)`` uint8 RGB.
-    index : int or None
+    number : int or None
         Number of the frame, from 0; None for an image file.
     fps : float
         Frames per second of the video; 0 if unknown, and for images.
@@ -42,12 +42,12 @@ class Frame(NamedTuple):
 
     name: str
     image: Union[str, np.ndarray]
-    index: Optional[int] = None
+    number: Optional[int] = None
     fps: float = 0.0
 
     def as_dict(self) -> Dict[str, Union[str, int]]:
         """``{"image"}``, and ``"frame"`` for a frame."""
-        return {"image": self.name} if self.index is None else {"image": self.name, "frame": self.index}
+        return {"image": self.name} if self.number is None else {"image": self.name, "frame": self.number}
 
 
 class UnreadableVideo(NamedTuple):
@@ -128,17 +128,17 @@ def _open_camera(path: str) -> cv2.VideoCapture:
 
 
 def _video_frames(path: str, video: cv2.VideoCapture) -> Iterator[Union[Frame, UnreadableVideo]]:
-    fps, index = float(video.get(cv2.CAP_PROP_FPS)), 0
+    fps, number = float(video.get(cv2.CAP_PROP_FPS)), 0
     try:
         while True:
             success, pixels = video.read()
             if not success:
                 break
-            yield Frame(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), index, fps)
-            index += 1
+            yield Frame(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), number, fps)
+            number += 1
     finally:
         video.release()
-    if not index:
+    if not number:
         yield UnreadableVideo(path, f"{path}: no readable frame; check that the file is complete")
 
 
@@ -170,7 +170,8 @@ class VideoWriter:
             )
 
     def add(self, frame: np.ndarray) -> None:
-        """Append ``(height, width, 3)`` uint8 RGB; a frame of another size, as from a turned camera, is resized."""
+        """Append ``(height, width, 3)`` uint8 RGB; a frame of another size, as from a turned camera, is
+        resized."""
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

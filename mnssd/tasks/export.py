@@ -120,7 +120,7 @@ def _detection_images(config: RunConfig, role: str, count: int) -> List[Any]:
     """Images on which the run was validated (``val``) or trained."""
     from ..data.open import open_dataset
 
-    data = config.options.data
+    data: Any = config.options.data
     splits, share = data.validation_lists() if role == "val" else (data.train_splits, data.hold_out)
     dataset = open_dataset(data.dataset, data.folder, splits, config.spec.classes, role, allow_absent=True)
     dataset = dataset.hold_out(share)[role == "val"] if share else dataset

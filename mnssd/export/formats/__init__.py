@@ -1,7 +1,7 @@
 """Export formats: the files a network is exported to, and the engines that run them.
 
-One module per format. Importing this package or a format imports neither MXNet nor ONNX, so that ``--help`` can
-list them.
+One module per format. Importing this package or a format imports neither MXNet nor ONNX, so that ``--help``
+can list them.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class ExportFormat(ABC):
     priority : int
         ``--engine auto`` uses the format of lowest priority whose files an export has.
     files : dict of str to str
-        Each kind of file, its key in the sidecar, and how its name ends: ``{'onnx': '.onnx'}``. The ending follows
-        the name of the export.
+        Each kind of file, its key in the sidecar, and how its name ends: ``{'onnx': '.onnx'}``. The ending
+        follows the name of the export.
     requirements : dict of str to str
         Modules that writing needs beyond those of mnssd, and their requirements for pip.
     needs_calibration : bool
@@ -86,7 +86,8 @@ class ExportFormat(ABC):
         Returns
         -------
         dict
-            The format's section of the sidecar: ``network.describe_format(...)`` and what else a reader needs.
+            The format's section of the sidecar: ``network.describe_format(...)`` and what else a reader
+            needs.
         """
 
     @abstractmethod

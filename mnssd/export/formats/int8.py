@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class Int8Format(ExportFormat):
-    """``NAME-int8-symbol.json`` and ``NAME-int8-0000.params``; the parameters are packed, see `export.packing`."""
+    """``NAME-int8-symbol.json`` and ``NAME-int8-0000.params``; the parameters are packed, see
+    `export.packing`."""
 
     name = "int8"
     description = "MXNet graph and parameters, 8-bit convolutions"
@@ -24,7 +25,6 @@ class Int8Format(ExportFormat):
     needs_calibration = needs_vnni = True
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
-        """See `ExportFormat.write`."""
         from ..symbol_files import save_symbol
         from ..symbol_quantize import int8_graph
 
@@ -34,13 +34,11 @@ class Int8Format(ExportFormat):
         return network.describe_format("_output", weights="int8", calibration=calibration)
 
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:
-        """See `ExportFormat.load`."""
         from ..symbol_files import load_symbol
 
         return load_symbol(self.paths(folder, sidecar), sidecar, self.section, ctx, tensors, is_int8=True)
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
-        """See `ExportFormat.tolerance`."""
         return INT8
 
 

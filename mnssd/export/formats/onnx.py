@@ -19,11 +19,10 @@ class OnnxFormat(ExportFormat):
     description = "ONNX model"
     engine = "onnxruntime"
     priority = 1
-    files: Mapping[str, str] = {"onnx": ".onnx"}  # noqa: RUF012
-    requirements: Mapping[str, str] = {"onnx": "onnx>=1.16,<1.17", "onnxruntime": "onnxruntime"}  # noqa: RUF012
+    files: Mapping[str, str] = {"onnx": ".onnx"}
+    requirements: Mapping[str, str] = {"onnx": "onnx>=1.16,<1.17", "onnxruntime": "onnxruntime"}
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
-        """See `ExportFormat.write`."""
         from ..onnx_model import OPSET, save_model, to_onnx
 
         model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())

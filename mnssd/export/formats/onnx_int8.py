@@ -23,7 +23,6 @@ class OnnxInt8Format(OnnxFormat):
     needs_calibration = True
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
-        """See `ExportFormat.tolerance`."""
         return INT8
 
 

@@ -28,7 +28,6 @@ class SymbolFormat(ExportFormat):
     files = {"symbol": "-symbol.json", "params": "-0000.params"}  # noqa: RUF012 - a class has one
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
-        """See `ExportFormat.write`."""
         from ..packing import pack_float16
         from ..symbol_files import save_symbol
 
@@ -40,7 +39,6 @@ class SymbolFormat(ExportFormat):
         return network.describe_format("_output", weights="float16" if half else "float32")
 
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:
-        """See `ExportFormat.load`."""
         from ..symbol_files import load_symbol
 
         return load_symbol(self.paths(folder, sidecar), sidecar, self.section, ctx, tensors)
