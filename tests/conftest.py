@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, List, Tuple
 
 import pytest
 from helpers.devkit import CLASSES, make_devkit
@@ -73,3 +74,32 @@ def tiny_run(shapes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from helpers.runs import train
 
     return train(shapes, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_detector() -> Tuple[Any, Any]:
+    """An untrained SSD with varied scores, and its structure; not to be modified."""
+    from helpers.detectors import make_net
+
+    return make_net()
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
+    """Ten images, more than a batch of the parity check."""
+    from helpers.detectors import write_images
+
+    return write_images(tmp_path_factory.mktemp("images"), 10)
+
+
+@pytest.fixture(scope="session")
+def tiny_export(
+    tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Export ``pets`` of `tiny_detector` in all formats; copy it before changing its files."""
+    from mnssd.export.options import ExportOptions
+    from mnssd.export.write import export_network
+
+    folder = tmp_path_factory.mktemp("exports") / "deep" / "pets"
+    export_network(*tiny_detector, folder, image_files, "pets", ExportOptions("all"))
+    return folder

@@ -50,7 +50,8 @@ FORBIDDEN = (
 OUTPUTS: Dict[str, int] = {
     "BatchNorm": 3, "Dropout": 2, "GroupNorm": 3, "InstanceNorm": 3, "L2Normalization": 2, "LRN": 2,
     "LayerNorm": 3, "LeakyReLU": 2, "_contrib_box_nms": 2, "_contrib_quantize_v2": 3,
-    "_contrib_quantized_flatten": 3, "_contrib_requantize": 3, "_sg_mkldnn_conv": 3, "_sg_mkldnn_fully_connected": 3, "topk": 2,
+    "_contrib_quantized_flatten": 3, "_contrib_requantize": 3, "_sg_mkldnn_conv": 3,
+    "_sg_mkldnn_fully_connected": 3, "topk": 2,
 }  # fmt: skip
 """Most outputs of an operator; others have one. MXNet's reader does not check the number that an input
 names."""

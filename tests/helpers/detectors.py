@@ -1,9 +1,9 @@
-"""A small detector that has learned nothing but finds things, images of nothing, and a run folder."""
+"""Small untrained networks with varied outputs, images of noise, and run folders."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import cv2
 import mxnet as mx
@@ -23,15 +23,8 @@ def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") ->
     """An SSD whose scores spread over 0 to 1, and its structure."""
     spec = zoo.DetectorSpec(CLASSES, network, 0.25, SIZE, head=head)
     net = zoo.build_detector(spec)
-    mx.random.seed(seed)
-    zoo.initialize(net)
-    net(mx.nd.zeros((1, 3, SIZE[1], SIZE[0])))
+    _randomize(net, SIZE, seed)
     rng = np.random.default_rng(seed)
-    for name, parameter in sorted(net.collect_params().items()):
-        if name.endswith("running_mean"):
-            parameter.set_data(mx.nd.array(rng.normal(0, 0.1, parameter.shape)))
-        elif name.endswith(("running_var", "gamma")):  # the gammas before a shortcut are 0 in a fresh network
-            parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
     for predictor in net.heads.class_predictors:
         final = getattr(predictor, "project", predictor)
         bias = rng.normal(0, 1, final.bias.shape).reshape(-1, len(CLASSES) + 1)
@@ -40,13 +33,39 @@ def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") ->
     return net, spec
 
 
+def make_classifier(
+    network: str = "mobilenet_v2",
+    val_crop: float = 1.0,
+    classes: Tuple[str, ...] = (*CLASSES, "hen"),
+    size: Tuple[int, int] = (128, 120),
+) -> Tuple[Any, zoo.ClassifierSpec]:
+    """A classifier that predicts different classes for different images, and its structure."""
+    spec = zoo.ClassifierSpec(classes, network, 0.25, size, val_crop=val_crop)
+    net = zoo.build_classifier(spec)
+    _randomize(net, size, 0)
+    return net, spec
+
+
+def _randomize(net: Any, size: Tuple[int, int], seed: int) -> None:
+    """Initialize weights, and statistics and scales, which a fresh network has at 0 or 1."""
+    mx.random.seed(seed)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, size[1], size[0])))
+    rng = np.random.default_rng(seed)
+    for name, parameter in sorted(net.collect_params().items()):
+        if name.endswith("running_mean"):
+            parameter.set_data(mx.nd.array(rng.normal(0, 0.1, parameter.shape)))
+        elif name.endswith(("running_var", "gamma")):
+            parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
+
+
 def inference_graph(net: Any, spec: Any, raw_heads: bool = False) -> Tuple[Any, Any]:
     """The folded graph of a detector and its arrays, as exports start from them."""
     return ExportedDetector(net, spec, ExportOptions(), []).graph(raw_heads)
 
 
 def make_image(seed: int, width: int = 200, height: int = 150) -> np.ndarray:
-    """Smooth coloured noise with an edge or two, RGB."""
+    """Smooth colored noise with a rectangle, RGB."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -55,13 +74,13 @@ def make_image(seed: int, width: int = 200, height: int = 150) -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> str:
-    """Write RGB pixels as the ending says."""
+    """Write RGB pixels in the format of the path's ending."""
     assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return str(path)
 
 
 def write_images(folder: Path, count: int, ending: str = ".jpg") -> List[str]:
-    """Several different ones, of several sizes."""
+    """Write `count` different images of different sizes."""
     return [
         write_image(folder / f"image{i}{ending}", make_image(i, 160 + 30 * i, 150 + 10 * i))
         for i in range(count)
@@ -69,16 +88,18 @@ def write_images(folder: Path, count: int, ending: str = ".jpg") -> List[str]:
 
 
 def write_run(folder: Path, net: Any, spec: Any, **options: Any) -> Path:
-    """A run folder as training leaves it, as far as a detector needs it."""
+    """Write what inference and export read of a run folder."""
     folder.mkdir()
-    config = {"task": "detection", "detector": spec.as_dict(), "options": options}
+    detects = isinstance(spec, zoo.DetectorSpec)
+    kind, task = ("detector", "detection") if detects else ("classifier", "classification")
+    config: Dict[str, Any] = {"task": task, kind: spec.as_dict(), "options": options}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     wait_all()
-    net.heads.save_parameters(str(folder / "best.params"))
+    (net.heads if detects else net).save_parameters(str(folder / "best.params"))
     return folder
 
 
-def network_answer(net: Any, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, scores and boxes from the Gluon block itself."""
+def network_outputs(net: Any, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, scores and boxes of the Gluon block itself."""
     ids, scores, boxes = (out.asnumpy() for out in net(mx.nd.array(x)))
     return ids, scores, boxes
