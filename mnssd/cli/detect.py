@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
 from ..inference import DISPLAY_SCORE
-from ..options import NAMES, from_mapping, given, option
+from ..options import FLOAT, NAMES, from_mapping, given, option
 from ..options import add_arguments as add_options
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class DetectOptions:
     )
     score: float = option(DISPLAY_SCORE, "lowest score of a detection, 0 to 1")
     iou: Optional[float] = option(
-        None, "IoU threshold of non-maximum suppression, if lower than the network's own", type=float
+        None, "IoU threshold of non-maximum suppression, if lower than the network's own", type=FLOAT
     )
     max_detections: int = option(-1, "most detections per image; -1 for all")
     classes: Optional[List[str]] = option(

@@ -6,6 +6,7 @@ the convolutions (decoding, suppression, concatenation) stays in floating point.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import mxnet as mx
@@ -21,7 +22,11 @@ CORRECTION_IMAGES = 16
 
 
 def int8_graph(
-    symbol: mx.sym.Symbol, parameters: Mapping[str, np.ndarray], calibration: Calibration, ctx: Any
+    symbol: mx.sym.Symbol,
+    parameters: Mapping[str, np.ndarray],
+    calibration: Calibration,
+    ctx: Any,
+    names: Sequence[str] = (),
 ) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
     """An 8-bit graph for oneDNN, and its arrays packed by `packing.pack_int8`.
 
@@ -32,6 +37,8 @@ def int8_graph(
     parameters : mapping of str to numpy.ndarray
     calibration : Calibration
     ctx : mxnet.Context
+    names : sequence of str
+        Nodes of `symbol` that keep their names.
 
     Raises
     ------
@@ -53,7 +60,19 @@ def int8_graph(
     corrected = correct_biases(fused, quantized, parameters, rounded, calibration.images, ctx)
     biases = {name: value for name, value in corrected.items() if name in packed and name not in weights}
     # The corrected biases change the ranges; measured in float32, where nothing saturates.
-    return quantize(fused, ranges({**parameters, **biases})), {**packed, **biases}
+    final = quantize(fused, ranges({**parameters, **biases}))
+    return _restore_names(final, names), {**packed, **biases}
+
+
+def _restore_names(symbol: mx.sym.Symbol, names: Sequence[str]) -> mx.sym.Symbol:
+    """Give a fused node the name of the node in it that is in `names`, as a dense layer of logits may be."""
+    if {f"{name}_output" for name in names} <= set(symbol.get_internals().list_outputs()):
+        return symbol
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        inner = {entry["name"] for subgraph in node.get("subgraphs", []) for entry in subgraph["nodes"]}
+        node["name"] = next((name for name in names if name in inner), node["name"])
+    return mx.sym.load_json(json.dumps(graph))
 
 
 def correct_biases(

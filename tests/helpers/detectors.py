@@ -23,8 +23,7 @@ def make_net(seed: int = 0, head: str = "ssd", network: str = "mobilenet_v2") ->
     """An SSD whose scores spread over 0 to 1, and its structure."""
     spec = zoo.DetectorSpec(CLASSES, network, 0.25, SIZE, head=head)
     net = zoo.build_detector(spec)
-    _randomize(net, SIZE, seed)
-    rng = np.random.default_rng(seed)
+    rng = _randomize(net, SIZE, seed)
     for predictor in net.heads.class_predictors:
         final = getattr(predictor, "project", predictor)
         bias = rng.normal(0, 1, final.bias.shape).reshape(-1, len(CLASSES) + 1)
@@ -46,8 +45,8 @@ def make_classifier(
     return net, spec
 
 
-def _randomize(net: Any, size: Tuple[int, int], seed: int) -> None:
-    """Initialize weights, and statistics and scales, which a fresh network has at 0 or 1."""
+def _randomize(net: Any, size: Tuple[int, int], seed: int) -> np.random.Generator:
+    """Initialize weights, and vary statistics and scales, which are 0 or 1 in a fresh network."""
     mx.random.seed(seed)
     zoo.initialize(net)
     net(mx.nd.zeros((1, 3, size[1], size[0])))
@@ -57,6 +56,7 @@ def _randomize(net: Any, size: Tuple[int, int], seed: int) -> None:
             parameter.set_data(mx.nd.array(rng.normal(0, 0.1, parameter.shape)))
         elif name.endswith(("running_var", "gamma")):
             parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
+    return rng
 
 
 def inference_graph(net: Any, spec: Any, raw_heads: bool = False) -> Tuple[Any, Any]:
