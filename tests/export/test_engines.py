@@ -35,9 +35,7 @@ def test_engines_are_listed_by_priority() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_all_engines_detect_the_same_objects(
-    engine: str, tiny_export: Path, image_files: List[str]
-) -> None:
+def test_all_engines_detect_the_same_objects(engine: str, tiny_export: Path, image_files: List[str]) -> None:
     expected = Detector.load(tiny_export)(image_files, score=0.6)
     results = Detector.load(tiny_export, engine=engine)(image_files, score=0.3)
     confident = shared = 0

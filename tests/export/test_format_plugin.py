@@ -65,7 +65,10 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(
-    plugin: Path, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path_factory: pytest.TempPathFactory
+    plugin: Path,
+    tiny_detector: Tuple[Any, Any],
+    image_files: List[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Export in the formats ``symbol`` and ``npz``, by the command."""
     folder = tmp_path_factory.mktemp("npz")
@@ -93,13 +96,21 @@ def test_files_are_described_and_parity_checked(exported: Path, image_files: Lis
     assert sidecar["parity"]["npz"]["detections"] == sidecar["parity"]["plain"]["detections"] > 0
 
 
-def test_detect_uses_the_engine(
-    plugin: Path, exported: Path, image_files: List[str], tmp_path: Path
-) -> None:
+def test_detect_uses_the_engine(plugin: Path, exported: Path, image_files: List[str], tmp_path: Path) -> None:
     boxes = []
     for engine in ("numpy-archive", "mxnet"):
         target = tmp_path / f"{engine}.json"
-        arguments = ["detect", exported, image_files[0], "--plugin", plugin, "--engine", engine, "--json", target]
+        arguments = [
+            "detect",
+            exported,
+            image_files[0],
+            "--plugin",
+            plugin,
+            "--engine",
+            engine,
+            "--json",
+            target,
+        ]
         status, _, err = command(arguments)
         assert status == 0, err
         (image,) = json.loads(target.read_text())["images"]

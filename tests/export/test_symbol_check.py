@@ -44,7 +44,18 @@ def test_exports_are_allowed(name: str, tiny_export: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "op", ["Custom", "_Native", "_NDArray", "_CachedOp", "_foreach", "_while_loop", "_cond", "_cvimread", "sgd_update"]
+    "op",
+    [
+        "Custom",
+        "_Native",
+        "_NDArray",
+        "_CachedOp",
+        "_foreach",
+        "_while_loop",
+        "_cond",
+        "_cvimread",
+        "sgd_update",
+    ],
 )
 def test_dangerous_operators_are_refused(op: str, graph: Graph, tmp_path: Path) -> None:
     assert op not in OPERATORS
@@ -119,7 +130,15 @@ def nested_twice(graph: Graph) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [no_groups, missing_output, forward_edge, variable_with_inputs, attribute_is_a_number, no_heads, nested_twice],
+    [
+        no_groups,
+        missing_output,
+        forward_edge,
+        variable_with_inputs,
+        attribute_is_a_number,
+        no_heads,
+        nested_twice,
+    ],
 )
 def test_malformed_graphs_are_refused(damage: Callable[[Graph], None], graph: Graph, tmp_path: Path) -> None:
     path = tmp_path / "a.json"

@@ -1,0 +1,50 @@
+"""`mnssd bench export`: a row per engine, and errors that name what was given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import pytest
+from helpers.detectors import write_run
+
+from mnssd.bench import exports
+from mnssd.bench.options import BenchOptions
+from mnssd.cli.main import main
+from mnssd.errors import MnssdError
+
+
+def test_all_engines_and_the_network_are_measured(
+    tiny_export: Path,
+    tiny_detector: Tuple[Any, Any],
+    shapes: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run, target = write_run(tmp_path / "run", *tiny_detector), tmp_path / "result.json"
+    options = ["--data-root", shapes, "--seconds", "0.1", "--run", str(run), "--json", str(target)]
+    assert main(["bench", "export", str(tiny_export), *options]) == 0
+    rows = json.loads(target.read_text())["rows"]
+    engines = ["network", "mxnet", "onnxruntime", "mxnet-int8", "onnxruntime-int8"]
+    assert [row["engine"] for row in rows] == engines
+    for row in rows:
+        assert set(row["heads"]) == set(row["total"]) == {"1", "8"}
+        assert min(*row["heads"].values(), *row["total"].values()) > 0
+        assert row["peak_megabytes"] > 50
+        assert row["map"] is None  # the dataset has none of its classes
+    table = capfd.readouterr().out
+    assert all(engine in table for engine in engines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [([], "FOLDER"), (["nowhere"], "nowhere"), (["a", "b"], "FOLDER")]
+)
+def test_one_export_is_required(arguments: List[str], named: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "export", *arguments]) != 0
+    assert named in capfd.readouterr().err
+
+
+def test_an_error_in_a_process_is_raised(tiny_export: Path) -> None:
+    with pytest.raises(MnssdError, match="nowhere"):
+        exports._Worker("mxnet", tiny_export, BenchOptions(dataset="voc", data_root="nowhere"))
