@@ -81,8 +81,8 @@ def test_a_batch_has_the_outputs_of_its_images(tiny_export: Path, image_files: L
     x = to_network_input([resize_for_network(read_image(path), SIZE) for path in image_files[:5]])
     together = run(tiny_export / "pets.onnx", x)
     for i in range(5):
-        for alone, together in zip(run(tiny_export / "pets.onnx", x[i : i + 1]), together):
-            np.testing.assert_allclose(alone[0], together[i], rtol=0, atol=1e-3)
+        for alone, batch in zip(run(tiny_export / "pets.onnx", x[i : i + 1]), together):
+            np.testing.assert_allclose(alone[0], batch[i], rtol=0, atol=1e-3)
 
 
 OUTSIDE = """

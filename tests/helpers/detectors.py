@@ -87,6 +87,15 @@ def write_images(folder: Path, count: int, ending: str = ".jpg") -> List[str]:
     ]
 
 
+def write_video(path: Path, frames: int) -> None:
+    """Write a video of 160x120 at 5 frames per second; frame i is ``make_image(20 + i, 160, 120)``."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (160, 120))
+    assert writer.isOpened()
+    for i in range(frames):
+        writer.write(cv2.cvtColor(make_image(20 + i, 160, 120), cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
 def write_run(folder: Path, net: Any, spec: Any, **options: Any) -> Path:
     """Write what inference and export read of a run folder."""
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Drawing: inside the image, in its own copy, and so that one can see it."""
+"""Drawing of labeled boxes on a copy of the image."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def detections(*boxes: Box, label: int = 0) -> Detections:
     )
 
 
-def grey(width: int, height: int) -> np.ndarray:
+def gray(width: int, height: int) -> np.ndarray:
     """A plain image."""
     return np.full((height, width, 3), 128, np.uint8)
 
 
 def changed(image: np.ndarray) -> np.ndarray:
-    """Where something has been drawn on `grey`, ``(height, width)``."""
+    """Mask ``(height, width)`` of the pixels drawn on `gray`."""
     return (image != 128).any(axis=2)
 
 
-def letters(image: np.ndarray) -> int:
-    """How many pixels on `grey` are letters of class 0; the rest of a label, and the box, have its colour."""
+def letter_pixels(image: np.ndarray) -> int:
+    """Number of pixels drawn on `gray` that do not have the color of class 0, that is, of letters."""
     return int((changed(image) & (image != class_color(0)).any(axis=2)).sum())
 
 
-def test_box_is_where_it_should_be_and_the_picture_is_a_copy() -> None:
-    image = grey(300, 200)
+def test_box_is_drawn_on_a_copy() -> None:
+    image = gray(300, 200)
     drawn = draw(image, detections((100, 80, 220, 170)), CLASSES)
     assert (image == 128).all()
     assert (drawn.shape, drawn.dtype) == (image.shape, np.uint8)
@@ -54,7 +54,7 @@ def test_box_is_where_it_should_be_and_the_picture_is_a_copy() -> None:
     assert not changed(drawn)[90:160, 110:210].any()  # the object itself stays visible
     assert not changed(drawn)[175:].any()
     label = changed(drawn)[:77]
-    assert label.any()  # above the box, and with letters in it
+    assert label.any()  # above the box, with letters
     assert len(np.unique(drawn[:77][label], axis=0)) > 1
 
 
@@ -62,22 +62,22 @@ def test_box_is_where_it_should_be_and_the_picture_is_a_copy() -> None:
     "box", [(0, 0, 60, 60), (250, 150, 299, 199), (0, 0, 299, 199), (-50, -50, 400, 400), (150, 0, 150, 0)]
 )
 def test_label_is_whole_at_every_edge(box: Box) -> None:
-    """As many pixels of ink as where there is room for it all."""
-    room = draw(grey(300, 200), detections((100, 80, 180, 170)), CLASSES)
-    edge = draw(grey(300, 200), detections(box), CLASSES)
-    assert letters(edge) == letters(room) > 100
+    """The label has as many letter pixels as in the middle of the image."""
+    room = draw(gray(300, 200), detections((100, 80, 180, 170)), CLASSES)
+    edge = draw(gray(300, 200), detections(box), CLASSES)
+    assert letter_pixels(edge) == letter_pixels(room) > 100
 
 
-def test_labels_make_room_for_each_other() -> None:
-    """Two boxes at one place: both texts can be read."""
-    one = draw(grey(300, 200), detections((100, 80, 180, 170)), CLASSES)
-    two = draw(grey(300, 200), detections((100, 80, 180, 170), (102, 80, 180, 170)), CLASSES)
-    assert letters(two) > 1.7 * letters(one) > 0
+def test_labels_do_not_cover_each_other() -> None:
+    """Both labels of two boxes in one place are legible."""
+    one = draw(gray(300, 200), detections((100, 80, 180, 170)), CLASSES)
+    two = draw(gray(300, 200), detections((100, 80, 180, 170), (102, 80, 180, 170)), CLASSES)
+    assert letter_pixels(two) > 1.7 * letter_pixels(one) > 0
 
 
-def test_lines_grow_with_the_picture() -> None:
-    small = changed(draw(grey(200, 200), detections((50, 100, 150, 180)), CLASSES))
-    large = changed(draw(grey(2000, 2000), detections((500, 1000, 1500, 1800)), CLASSES))
+def test_line_width_grows_with_the_image() -> None:
+    small = changed(draw(gray(200, 200), detections((50, 100, 150, 180)), CLASSES))
+    large = changed(draw(gray(2000, 2000), detections((500, 1000, 1500, 1800)), CLASSES))
     assert large[1500, :1000].sum() >= 4 * small[150, :100].sum() > 0
 
 
@@ -90,22 +90,22 @@ edges = st.floats(-100, 500, width=32)
     st.integers(1, 400),
     st.lists(st.tuples(edges, edges, edges, edges, st.integers(0, 2)), max_size=6),
 )
-def test_any_picture_and_any_boxes(width: int, height: int, boxes: List[Tuple[float, ...]]) -> None:
+def test_any_image_and_boxes(width: int, height: int, boxes: List[Tuple[float, ...]]) -> None:
     corners = np.array([box[:4] for box in boxes], np.float32).reshape(-1, 4)
     labels = np.array([box[4] for box in boxes], np.int32)
-    found = Detections(corners, labels, np.linspace(1, 0, len(boxes), dtype=np.float32))
-    drawn = draw(grey(width, height), found, CLASSES)
+    boxed = Detections(corners, labels, np.linspace(1, 0, len(boxes), dtype=np.float32))
+    drawn = draw(gray(width, height), boxed, CLASSES)
     assert drawn.shape == (height, width, 3)
     assert changed(drawn).any() == bool(boxes)
 
 
-def test_views_and_pictures_that_may_not_be_written() -> None:
+def test_views_and_read_only_arrays_can_be_drawn_on() -> None:
     image = np.zeros((50, 60, 3), np.uint8)[::-1, :, ::-1]
     image.flags.writeable = False
     assert draw(image, detections((5, 5, 40, 40)), CLASSES).any()
 
 
-def test_classes_have_colors_that_differ() -> None:
+def test_class_colors_differ() -> None:
     colors = np.array([class_color(label) for label in range(20)])
     distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 999 * np.eye(20, dtype=int)
     assert distance.min() > 40

@@ -1,4 +1,4 @@
-"""Images through a detector: what comes back, in which order, and what is read ahead."""
+"""`predict` and `evaluate`: order of results, prefetching, boxes in pixels of the image, bad images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mnssd.errors import DataError, ImageError, OptionError
 from mnssd.inference.predict import Skipped, evaluate, predict
 
 
-class Answer(NamedTuple):
-    """What stands for an array that is computed elsewhere; says when it is waited for."""
+class Output(NamedTuple):
+    """An array that is computed asynchronously; records when it is fetched."""
 
     array: np.ndarray
     number: int
@@ -31,9 +31,9 @@ class Answer(NamedTuple):
 
 
 class BlobDetector:
-    """Finds bright and grey patches by their levels, where an SSD would have learned to.
+    """Detects bright and gray patches by their levels.
 
-    It answers as `nn.SSD` does: ids, scores, boxes in pixels of its input, padded with -1.
+    Outputs as of `nn.SSD`: ids, scores, boxes in pixels of its input, padded with -1.
     """
 
     size = (64, 48)  # width, height
@@ -59,21 +59,21 @@ class BlobDetector:
         levels = (images[:, 0] * 0.229 + 0.485) * 255
         for i, level in enumerate(levels):
             for label, mask in enumerate((level > 190, (level > 64) & (level < 190))):
-                # Edges of a bright patch are grey: only what is solid counts.
+                # Edges of a bright patch are gray: only solid areas count.
                 mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
                 if not mask.any():
                     continue
                 y, x_ = np.nonzero(mask)
-                row = 2 * label + 1  # not from the first row on, and the best not first
+                row = 2 * label + 1  # neither contiguous nor sorted by score
                 ids[i, row], scores[i, row] = label, 0.25 + label / 2
                 boxes[i, row] = x_.min(), y.min(), x_.max() + 1, y.max() + 1
-        return tuple(Answer(array, number, self.events) for array in (ids, scores, boxes))
+        return tuple(Output(array, number, self.events) for array in (ids, scores, boxes))
 
 
-def test_boxes_come_back_in_pixels_of_the_original(pictures):
-    found = {s.image_id: d for s, d in predict(BlobDetector(), pictures)}
+def test_boxes_are_in_pixels_of_the_image(pictures):
+    results = {s.image_id: d for s, d in predict(BlobDetector(), pictures)}
     for name, size, objects in PICTURES:
-        detections = found[name]
+        detections = results[name]
         expected = sorted(objects, key=lambda o: o[1] == "cat")  # dogs score higher
         assert [CLASSES[label] for label in detections.labels] == [o[1] for o in expected]
         pixel = np.array(size * 2) / np.array(BlobDetector.size * 2)  # of the input, in the original
@@ -85,16 +85,18 @@ def test_boxes_come_back_in_pixels_of_the_original(pictures):
         assert (detections.boxes <= np.array(size * 2) - 1).all()
 
 
-def test_the_size_of_the_file_counts_not_that_of_the_annotation(pictures):
-    right = pictures[1]
-    lying = Sample(right.image_id, right.image_path, right.boxes, right.labels, right.difficult, (999, 111))
-    ((_, a), (_, b)) = (next(predict(BlobDetector(), [sample])) for sample in (right, lying))
+def test_the_size_of_the_file_is_used_not_that_of_the_annotation(pictures):
+    correct = pictures[1]
+    wrong = Sample(
+        correct.image_id, correct.image_path, correct.boxes, correct.labels, correct.difficult, (999, 111)
+    )
+    ((_, a), (_, b)) = (next(predict(BlobDetector(), [sample])) for sample in (correct, wrong))
     np.testing.assert_array_equal(a.boxes, b.boxes)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
-def test_samples_keep_their_order_and_the_last_batch_may_be_smaller(pictures, batch_size, workers):
+def test_samples_keep_their_order_in_batches(pictures, batch_size, workers):
     net = BlobDetector()
     order = [sample.image_id for sample, _ in predict(net, pictures, batch_size, workers)]
     assert order == [name for name, _, _ in PICTURES]
@@ -105,11 +107,11 @@ def test_samples_keep_their_order_and_the_last_batch_may_be_smaller(pictures, ba
 def test_a_batch_is_launched_before_the_last_is_fetched(pictures):
     net = BlobDetector()
     assert len(list(predict(net, pictures, batch_size=2))) == 5
-    firsts = list(dict.fromkeys(net.events))  # each fetch is of three arrays
+    firsts = list(dict.fromkeys(net.events))  # three arrays are fetched per batch
     assert firsts == ["launch 0", "launch 1", "fetch 0", "launch 2", "fetch 1", "fetch 2"]
 
 
-def test_only_so_many_images_are_read_ahead(pictures):
+def test_prefetching_is_bounded(pictures):
     taken: List[int] = []
 
     def endless():
@@ -121,10 +123,10 @@ def test_only_so_many_images_are_read_ahead(pictures):
     for _ in range(10):
         next(running)
     assert len(taken) <= 10 + 2 * 4
-    running.close()  # and its threads end
+    running.close()
 
 
-def test_no_samples(pictures):
+def test_no_samples_give_no_detections(pictures):
     assert list(predict(BlobDetector(), [])) == []
     result = evaluate(BlobDetector(), Dataset("none", CLASSES, []))
     assert result.images == 0
@@ -132,7 +134,7 @@ def test_no_samples(pictures):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_image_is_an_error_or_skipped_and_told(pictures, workers):
+def test_a_bad_image_is_raised_or_skipped(pictures, workers):
     Path(pictures[2].image_path).write_bytes(Path(pictures[2].image_path).read_bytes()[:-300])
     with pytest.raises(ImageError, match=r"tall\.jpg"):
         list(predict(BlobDetector(), pictures, batch_size=2, workers=workers))
@@ -146,19 +148,19 @@ def test_a_bad_image_is_an_error_or_skipped_and_told(pictures, workers):
     assert result.positives == {"cat": 3, "dog": 1}
 
 
-def test_classes_must_be_the_detectors(devkit):
+def test_the_dataset_must_have_the_classes_of_the_detector(devkit):
     swapped = open_dataset("voc", devkit, "2012_val", ("dog", "cat"), "val")
-    with pytest.raises(DataError, match="open the dataset with those of the detector"):
+    with pytest.raises(DataError, match="dog, cat.*cat, dog"):
         evaluate(BlobDetector(), swapped)
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}, {"on_bad_image": "ignore"}])
-def test_arguments_that_make_no_sense(pictures, wrong):
+def test_invalid_arguments_are_refused(pictures, wrong):
     with pytest.raises(OptionError):
         next(predict(BlobDetector(), pictures, **wrong))
 
 
-def test_blobs_are_measured(pictures):
+def test_evaluate_computes_map(pictures):
     result = evaluate(BlobDetector(), pictures, "voc12")
     assert result.mean_ap == 1
     assert result.detections == {"cat": 3, "dog": 2}

@@ -1,0 +1,75 @@
+"""`DetectionResult`, the selection arguments of `Detector`, and files of JSON lines."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.detectors import CLASSES
+
+from mnssd.boxes import iou
+from mnssd.errors import OptionError
+from mnssd.inference.detector import Detector
+from mnssd.inference.output import JsonLines, write_coco
+from mnssd.inference.results import DetectionResult
+
+
+def test_arguments_select_detections(detector: Detector, workspace: Path) -> None:
+    photo = str(workspace / "photos" / "image0.jpg")
+    everything = detector(photo, 0.1)
+    assert set(everything.names) == set(CLASSES)
+    some = detector(photo, 0.1, classes=["dog", "cat"])
+    assert some.names == [name for name in everything.names if name != "cow"]
+    assert [d.box for d in some] == [d.box for d in everything if d.name != "cow"]
+    assert detector(photo, 0.1, max_detections=3).names == everything.names[:3]
+    assert not detector(photo, 0.1, max_detections=0)
+    few = detector(photo, 0.1, iou=0.1)
+    assert 0 < len(few) < len(everything)
+    for label in range(len(CLASSES)):
+        boxes = few.boxes[few.labels == label]
+        for i in range(1, len(boxes)):
+            assert iou(boxes[i], boxes[:i]).max() <= 0.1
+    assert len(detector(photo, 0.1, iou=0.9)) == len(everything)
+    both = detector([photo, photo], 0.1, classes=["cat"], max_detections=1)
+    assert [result.names for result in both] == [["cat"], ["cat"]]
+    with pytest.raises(OptionError, match="cats.*cat"):
+        detector(photo, classes=["cats"])
+
+
+def test_a_result_converts_to_other_formats() -> None:
+    boxes = np.array([[3, 2, 7, 9], [0, 0, 1, 1]], np.float32)
+    result = DetectionResult(
+        boxes, np.array([1, 0]), np.array([0.75, 0.5], np.float32), ("cat", "dog"), (20, 10)
+    )
+    assert repr(result) == "2 detections: dog 0.75, cat 0.50"
+    assert result.to_coco(7)[0] == {"image_id": 7, "category_id": 2, "bbox": [3, 2, 5, 8], "score": 0.75}
+    assert result.to_coco(7, {"dog": 18, "cat": 17})[1]["category_id"] == 17
+    assert result.to_dict()["detections"][0] == {"class": "dog", "score": 0.75, "box": [3, 2, 7, 9]}
+    assert "<name>dog</name>" in result.to_voc("x.jpg")
+    assert "<xmin>4</xmin><ymin>3</ymin><xmax>8</xmax><ymax>10</ymax>" in result.to_voc("x.jpg")
+    image = np.zeros((10, 20, 3), np.uint8)
+    assert result.draw(image).any()
+    assert not image.any()
+    empty = DetectionResult(boxes[:0], np.array([], int), np.array([]), ("cat",), (20, 10))
+    assert (list(empty), bool(empty), repr(empty)) == ([], False, "0 detections")
+
+
+def test_writing_many_lines_needs_little_memory(tmp_path: Path) -> None:
+    path = str(tmp_path / "lines")
+    lines = JsonLines(path, False)
+    detection = {"class": "cat", "score": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}
+    for i in range(10_000):
+        lines.add({"image": f"{i}.jpg", "width": 10, "height": 10, "detections": [detection] * 3})
+    lines.close()
+    tracemalloc.start()
+    write_coco(str(tmp_path / "coco.json"), path, CLASSES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    assert len(json.loads((tmp_path / "coco.json").read_text())["annotations"]) == 30_000
+    again = JsonLines(path, True)
+    assert (again.count, again.last["image"] if again.last else "") == (10_000, "9999.jpg")
+    again.close()

@@ -1,0 +1,56 @@
+"""Inputs of `mnssd detect`: order, laziness, and errors that name the input."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.detectors import make_image
+
+from mnssd.errors import MnssdError, OptionError
+from mnssd.inference.sources import CAMERA, Frame, UnreadableVideo, VideoWriter, iter_frames
+
+
+def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> None:
+    photos = workspace / "photos"
+    names = [os.path.relpath(frame.name, photos) for frame in iter_frames([str(photos)])]
+    assert names == ["image0.jpg", "image1.jpg", "image2.jpg", os.path.join("more", "image0.png")]
+    inputs = [str(photos / "im*2.jpg"), str(photos / "image0.jpg"), str(workspace / "clip.avi")]
+    frames = list(iter_frames(inputs))
+    assert [Path(frame.name).name for frame in frames] == ["image2.jpg", "image0.jpg", *["clip.avi"] * 4]
+    videos = [frame for frame in frames if isinstance(frame, Frame) and frame.number is not None]
+    assert [frame.number for frame in videos] == [0, 1, 2, 3]
+    assert {frame.fps for frame in videos} == {5.0}
+    for i, frame in enumerate(videos):
+        assert isinstance(frame.image, np.ndarray)
+        expected = make_image(20 + i, 160, 120).astype(int)
+        assert np.abs(frame.image.astype(int) - expected).mean() < 12  # loss of the codec
+
+
+def test_inputs_are_expanded_one_by_one(workspace: Path) -> None:
+    stream = iter_frames([str(workspace / "photos"), str(workspace / "absent-*.jpg")])
+    for _ in range(4):
+        next(stream)
+    with pytest.raises(OptionError, match=r"absent-\*\.jpg"):
+        next(stream)
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=str(tmp_path)):
+        list(iter_frames([str(tmp_path)]))
+    with pytest.raises(OptionError, match="camera:front"):
+        list(iter_frames([CAMERA + "front"]))
+    with pytest.raises(OptionError, match="camera:87"):
+        list(iter_frames([CAMERA + "87"]))
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    for name in ("broken.mp4", "absent.mp4"):
+        (video,) = iter_frames([str(tmp_path / name)])
+        assert isinstance(video, UnreadableVideo)
+        assert name in video.error
+
+
+def test_an_unwritable_video_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MnssdError, match=r"x\.mp4"):
+        VideoWriter(tmp_path / "absent" / "x.mp4", (64, 48), 0)
