@@ -53,8 +53,8 @@ def devkit(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(devkit: Path) -> Dataset:
-    """Its list `val` of 2012."""
+def devkit_val(devkit: Path) -> Dataset:
+    """Images of the list `2012_val` of `devkit`."""
     return open_dataset("voc", devkit, "2012_val", CLASSES, "val")
 
 

@@ -213,7 +213,7 @@ def take_pixels(model: onnx.ModelProto, size: Size) -> None:
     """Give the model an input of ``(batch, height, width, 3)`` uint8 RGB, which it normalizes."""
     body = list(model.graph.node)
     del model.graph.node[:]
-    nodes = _Nodes(model, "normalised")
+    nodes = _Nodes(model, "normalized")
     levels = nodes.add("Cast", PIXELS_NAME, to=TensorProto.FLOAT)
     mean, std = (np.array(values) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
     scaled = nodes.add("Mul", nodes.add("Sub", levels, nodes.constant(mean)), nodes.constant(1 / std))

@@ -59,7 +59,7 @@ def write_kinds(folder: Path) -> Dict[str, Tuple[str, np.ndarray]]:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     shades = np.dstack([grey] * 3)
     alpha = np.dstack([image, np.full(grey.shape, 90, np.uint8)])
-    pictures = {
+    images = {
         "grey.png": (Image.fromarray(grey), shades),
         "alpha.png": (Image.fromarray(alpha), image),
         "grey-alpha.png": (Image.fromarray(np.dstack([grey, grey]), "LA"), shades),
@@ -68,7 +68,7 @@ def write_kinds(folder: Path) -> Dict[str, Tuple[str, np.ndarray]]:
         "palette.gif.png": (Image.fromarray(grey).convert("P"), shades),
     }
     kinds = {}
-    for name, (picture, pixels) in pictures.items():
+    for name, (picture, pixels) in images.items():
         picture.save(folder / name)
         shown = np.array(Image.open(folder / name).convert("RGB")) if pixels is None else pixels
         kinds[name] = (str(folder / name), shown)

@@ -12,7 +12,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from helpers.devkit import CLASSES, PICTURES
+from helpers.devkit import CLASSES, IMAGES
 
 from mnssd import zoo
 from mnssd.tasks.evaluate import EvalOptions
@@ -59,22 +59,22 @@ def run_folder(tmp_path, devkit, spec, network) -> Path:
     return folder.path
 
 
-def test_the_batch_size_changes_nothing(network, pictures):
+def test_the_batch_size_changes_nothing(network, devkit_val):
     by_size = {}
     for batch_size in (1, 3, 16):
-        by_size[batch_size] = list(predict(network, pictures, batch_size))
+        by_size[batch_size] = list(predict(network, devkit_val, batch_size))
     for batch_size in (3, 16):
         for (sample, a), (_, b) in zip(by_size[1], by_size[batch_size]):
             assert len(a.scores) > 10, sample.image_id
             np.testing.assert_array_equal(a.labels, b.labels)
             np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
             np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
-    maps = [evaluate(network, pictures, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
+    maps = [evaluate(network, devkit_val, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
     assert maps[0] > 0
     assert maps[1:] == pytest.approx([maps[0]] * 2, abs=1e-12)
 
 
-def test_nothing_is_left_of_the_fused_network(network, pictures):
+def test_nothing_is_left_of_the_fused_network(network, devkit_val):
     """Gluon's blocks are part of reference cycles; what evaluation made must not wait for the collector."""
 
     def blocks() -> int:
@@ -84,9 +84,9 @@ def test_nothing_is_left_of_the_fused_network(network, pictures):
     before = blocks()
     gc.disable()
     try:
-        evaluate(network, pictures)
+        evaluate(network, devkit_val)
         assert blocks() == before
-        next(predict(network, pictures))  # given up before its end
+        next(predict(network, devkit_val))  # given up before its end
         assert blocks() == before
     finally:
         gc.enable()
@@ -188,7 +188,7 @@ def answers(tmp_path) -> Path:
     for class_name in CLASSES:
         lines = [
             f"{name} 0.9 {box[0] + 1} {box[1] + 1} {box[2] + 1} {box[3] + 1}\n"
-            for name, _, objects in PICTURES
+            for name, _, objects in IMAGES
             for box, its_class in objects
             if its_class == class_name
         ]
@@ -292,7 +292,7 @@ def test_arguments_that_contradict(capsys, arguments, says):
 
 def test_names_said_twice_are_the_same():
     choices = EvalOptions.__dataclass_fields__["metric"].metadata["choices"]
-    assert choices == (*voc.METRICS, "coco")
+    assert choices == (*voc.VOC_METRICS, "coco")
 
 
 # --- datasets by kind -----------------------------------------------------------------------------

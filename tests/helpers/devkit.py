@@ -14,7 +14,7 @@ CLASSES = ("cat", "dog")
 
 # Image id, (width, height), and boxes with their class: bright for a cat, grey for a dog.
 # The second is large enough to be decoded at half its size; sizes are odd to catch rounding.
-PICTURES = [
+IMAGES = [
     ("one", (101, 75), [((20, 10, 49, 39), "cat")]),
     ("large", (403, 301), [((40, 30, 199, 149), "cat"), ((240, 160, 379, 289), "dog")]),
     ("tall", (60, 140), [((5, 60, 40, 119), "dog")]),
@@ -35,11 +35,11 @@ def make_devkit(parent: Path) -> Path:
     folder = parent / "VOCdevkit" / "VOC2012"
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
-    for name, size, objects in PICTURES:
+    for name, size, objects in IMAGES:
         draw(folder / "JPEGImages" / f"{name}.jpg", size, objects)
         boxes, names = [box for box, _ in objects], [class_name for _, class_name in objects]
         write_annotation(folder / "Annotations" / f"{name}.xml", f"{name}.jpg", size, names, boxes)
     lists = folder / "ImageSets" / "Main"
-    (lists / "val.txt").write_text("".join(f"{name}\n" for name, _, _ in PICTURES))
-    (lists / "train.txt").write_text(f"{PICTURES[0][0]}\n")
+    (lists / "val.txt").write_text("".join(f"{name}\n" for name, _, _ in IMAGES))
+    (lists / "train.txt").write_text(f"{IMAGES[0][0]}\n")
     return folder.parent

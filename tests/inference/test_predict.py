@@ -9,7 +9,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from helpers.devkit import CLASSES, PICTURES
+from helpers.devkit import CLASSES, IMAGES
 
 from mnssd.data.dataset import Dataset
 from mnssd.data.open import open_dataset
@@ -70,9 +70,9 @@ class BlobDetector:
         return tuple(Output(array, number, self.events) for array in (ids, scores, boxes))
 
 
-def test_boxes_are_in_pixels_of_the_image(pictures):
-    results = {s.image_id: d for s, d in predict(BlobDetector(), pictures)}
-    for name, size, objects in PICTURES:
+def test_boxes_are_in_pixels_of_the_image(devkit_val):
+    results = {s.image_id: d for s, d in predict(BlobDetector(), devkit_val)}
+    for name, size, objects in IMAGES:
         detections = results[name]
         expected = sorted(objects, key=lambda o: o[1] == "cat")  # dogs score higher
         assert [CLASSES[label] for label in detections.labels] == [o[1] for o in expected]
@@ -85,8 +85,8 @@ def test_boxes_are_in_pixels_of_the_image(pictures):
         assert (detections.boxes <= np.array(size * 2) - 1).all()
 
 
-def test_the_size_of_the_file_is_used_not_that_of_the_annotation(pictures):
-    correct = pictures[1]
+def test_the_size_of_the_file_is_used_not_that_of_the_annotation(devkit_val):
+    correct = devkit_val[1]
     wrong = Sample(
         correct.image_id, correct.image_path, correct.boxes, correct.labels, correct.difficult, (999, 111)
     )
@@ -96,28 +96,28 @@ def test_the_size_of_the_file_is_used_not_that_of_the_annotation(pictures):
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
-def test_samples_keep_their_order_in_batches(pictures, batch_size, workers):
+def test_samples_keep_their_order_in_batches(devkit_val, batch_size, workers):
     net = BlobDetector()
-    order = [sample.image_id for sample, _ in predict(net, pictures, batch_size, workers)]
-    assert order == [name for name, _, _ in PICTURES]
-    full, rest = divmod(len(PICTURES), batch_size)
+    order = [sample.image_id for sample, _ in predict(net, devkit_val, batch_size, workers)]
+    assert order == [name for name, _, _ in IMAGES]
+    full, rest = divmod(len(IMAGES), batch_size)
     assert net.batch_sizes == [batch_size] * full + [rest] * bool(rest)
 
 
-def test_a_batch_is_launched_before_the_last_is_fetched(pictures):
+def test_a_batch_is_launched_before_the_last_is_fetched(devkit_val):
     net = BlobDetector()
-    assert len(list(predict(net, pictures, batch_size=2))) == 5
+    assert len(list(predict(net, devkit_val, batch_size=2))) == 5
     firsts = list(dict.fromkeys(net.events))  # three arrays are fetched per batch
     assert firsts == ["launch 0", "launch 1", "fetch 0", "launch 2", "fetch 1", "fetch 2"]
 
 
-def test_prefetching_is_bounded(pictures):
+def test_prefetching_is_bounded(devkit_val):
     taken: List[int] = []
 
     def endless():
         while True:
             taken.append(1)
-            yield pictures[len(taken) % 5]
+            yield devkit_val[len(taken) % 5]
 
     running = predict(BlobDetector(), endless(), batch_size=2, workers=2)
     for _ in range(10):
@@ -126,7 +126,7 @@ def test_prefetching_is_bounded(pictures):
     running.close()
 
 
-def test_no_samples_give_no_detections(pictures):
+def test_no_samples_give_no_detections(devkit_val):
     assert list(predict(BlobDetector(), [])) == []
     result = evaluate(BlobDetector(), Dataset("none", CLASSES, []))
     assert result.images == 0
@@ -134,13 +134,13 @@ def test_no_samples_give_no_detections(pictures):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_image_is_raised_or_skipped(pictures, workers):
-    Path(pictures[2].image_path).write_bytes(Path(pictures[2].image_path).read_bytes()[:-300])
+def test_a_bad_image_is_raised_or_skipped(devkit_val, workers):
+    Path(devkit_val[2].image_path).write_bytes(Path(devkit_val[2].image_path).read_bytes()[:-300])
     with pytest.raises(ImageError, match=r"tall\.jpg"):
-        list(predict(BlobDetector(), pictures, batch_size=2, workers=workers))
+        list(predict(BlobDetector(), devkit_val, batch_size=2, workers=workers))
     skipped: List[Skipped] = []
     result = evaluate(
-        BlobDetector(), pictures, batch_size=2, workers=workers, on_bad_image="skip", skipped=skipped
+        BlobDetector(), devkit_val, batch_size=2, workers=workers, on_bad_image="skip", skipped=skipped
     )
     assert [s.sample.image_id for s in skipped] == ["tall"]
     assert "tall.jpg" in skipped[0].reason
@@ -155,12 +155,12 @@ def test_the_dataset_must_have_the_classes_of_the_detector(devkit):
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}, {"on_bad_image": "ignore"}])
-def test_invalid_arguments_are_refused(pictures, wrong):
+def test_invalid_arguments_are_refused(devkit_val, wrong):
     with pytest.raises(OptionError):
-        next(predict(BlobDetector(), pictures, **wrong))
+        next(predict(BlobDetector(), devkit_val, **wrong))
 
 
-def test_evaluate_computes_map(pictures):
-    result = evaluate(BlobDetector(), pictures, "voc12")
+def test_evaluate_computes_map(devkit_val):
+    result = evaluate(BlobDetector(), devkit_val, "voc12")
     assert result.mean_ap == 1
     assert result.detections == {"cat": 3, "dog": 2}
