@@ -1,7 +1,7 @@
-"""Files of ours with random damage: read rightly or refused with a message, and never a crash.
+"""Randomly damaged files are read correctly or refused with a message; none crashes the process.
 
-Each is made from a good one: bits flipped, cut, spliced, lengths made huge, numbers replaced, texts nested.
-They are read in processes of their own (`fuzz_child.py`), a few hundred each.
+Valid files are damaged: flipped bits, cuts, splices, huge lengths, replaced numbers, nested brackets. A child
+process (helpers/fuzz_child.py) reads a few hundred each.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from mnssd.export.write import export_network
 from mnssd.train import recipes
 
 CHILD = Path(__file__).parent / "helpers" / "fuzz_child.py"
-IN_A_PROCESS = 250
+FILES_PER_PROCESS = 250
+NUMBERS = b'-1 0 1e308 NaN -Infinity 1000000000000000000 "x" null [] 0.5 true'.split()
 HUGE = (10**18, 2**63 - 1, 2**31, 2**32 - 1, 10**9)
 
-# Kind -> the file within the folder of originals, and the folder that is copied with it ("" for none).
+# By kind: the file in the folder of valid files, and the folder whose other files are needed with it.
 FILES = {
     "checkpoint": ("run/last.ckpt", ""),
     "params": ("run/best.params", ""),
@@ -44,7 +45,7 @@ FILES = {
     "int8 params": ("export/pets-int8-0000.params", "export"),
     "onnx": ("export/pets.onnx", "export"),
 }
-TEXTS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol")
+TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol")
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +75,17 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- damage ------------------------------------------------------------------------------------------------
 
 
-def damaged(data: bytes, is_text: bool, rng: random.Random) -> bytes:
-    """The bytes with one to three damages."""
+def damage(data: bytes, is_text: bool, rng: random.Random) -> bytes:
+    """`data` with one to three faults."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        ways = [flip, cut, splice, repeat, overwrite]
-        data = rng.choice([*ways, number, number, swap, nest] if is_text else [*ways, huge, huge])(data, rng)
+        common = [flip, cut, splice, repeat, overwrite]
+        faults = [*common, number, number, swap, nest] if is_text else [*common, huge, huge]
+        data = rng.choice(faults)(data, rng)
     return data
 
 
-def _place(data: bytes, rng: random.Random) -> int:
-    """Anywhere; half of the time near the beginning or the end, where headers and tables are."""
+def _offset(data: bytes, rng: random.Random) -> int:
+    """Random offset, half of the time near the start or end, where headers and tables are."""
     if rng.random() < 0.5 or len(data) < 200:
         return rng.randrange(len(data) + 1)
     near = rng.randrange(200)
@@ -94,73 +96,59 @@ def flip(data: bytes, rng: random.Random) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 8))):
         if changed:
-            changed[min(_place(data, rng), len(changed) - 1)] ^= 1 << rng.randrange(8)
+            changed[min(_offset(data, rng), len(changed) - 1)] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
-    return data[: _place(data, rng)]
+    return data[: _offset(data, rng)]
 
 
 def splice(data: bytes, rng: random.Random) -> bytes:
-    a, b = sorted((_place(data, rng), _place(data, rng)))
+    a, b = sorted((_offset(data, rng), _offset(data, rng)))
     return data[:a] + data[b:]
 
 
 def repeat(data: bytes, rng: random.Random) -> bytes:
-    a = _place(data, rng)
+    a = _offset(data, rng)
     return data[:a] + data[a : a + rng.randrange(1, 300)] * 2 + data[a:]
 
 
 def overwrite(data: bytes, rng: random.Random) -> bytes:
-    a = _place(data, rng)
+    a = _offset(data, rng)
     return data[:a] + bytes(rng.randrange(256) for _ in range(rng.randrange(1, 16))) + data[a + 8 :]
 
 
 def huge(data: bytes, rng: random.Random) -> bytes:
-    """An integer of eight or four bytes that announces more than there is."""
+    """Replace four or eight bytes by a huge integer."""
     width = rng.choice((4, 8))
-    a = _place(data, rng) // width * width
+    a = _offset(data, rng) // width * width
     value = rng.choice(HUGE) & ((1 << (8 * width)) - 1)
     return data[:a] + value.to_bytes(width, "little") + data[a + width :]
 
 
 def number(data: bytes, rng: random.Random) -> bytes:
-    """Another number, or no number, where one stands."""
-    found = list(re.finditer(rb"-?\d+(\.\d+)?", data))
-    if not found:
+    """Replace a number by another value."""
+    matches = list(re.finditer(rb"-?\d+(\.\d+)?", data))
+    if not matches:
         return data
-    where = rng.choice(found)
-    other = rng.choice(
-        (
-            b"-1",
-            b"0",
-            b"1e308",
-            b"NaN",
-            b"-Infinity",
-            b"1000000000000000000",
-            b'"x"',
-            b"null",
-            b"[]",
-            b"0.5",
-            b"true",
-        )
-    )
-    return data[: where.start()] + other + data[where.end() :]
+    match = rng.choice(matches)
+    value = rng.choice(NUMBERS)
+    return data[: match.start()] + value + data[match.end() :]
 
 
 def swap(data: bytes, rng: random.Random) -> bytes:
-    """A quoted text, or a word, in another's place."""
-    found = list(re.finditer(rb'"[^"\n]*"|[A-Za-z_]+', data))
-    if len(found) < 2:
+    """Replace a quoted string or word by another one."""
+    matches = list(re.finditer(rb'"[^"\n]*"|[A-Za-z_]+', data))
+    if len(matches) < 2:
         return data
-    first, second = rng.choice(found), rng.choice(found)
+    first, second = rng.choice(matches), rng.choice(matches)
     return data[: first.start()] + second.group() + data[first.end() :]
 
 
 def nest(data: bytes, rng: random.Random) -> bytes:
     depth = rng.choice((5, 2000, 100_000))
-    a = _place(data, rng)
+    a = _offset(data, rng)
     return data[:a] + b"[" * depth + b"]" * rng.choice((0, depth)) + data[a:]
 
 
@@ -168,32 +156,31 @@ def nest(data: bytes, rng: random.Random) -> bytes:
 
 
 def run_child(work: List[Tuple[str, Path]]) -> List[Tuple[str, Path, str]]:
-    """What became of each file; a process that ends early is named by the file it was at."""
-    given = "".join(f"{kind}\t{path}\n" for kind, path in work)
+    """Result of each file; fails with the name of the file if the process crashes."""
+    lines_in = "".join(f"{kind}\t{path}\n" for kind, path in work)
     done = subprocess.run(
-        [sys.executable, str(CHILD)], input=given, capture_output=True, text=True, timeout=1200
+        [sys.executable, str(CHILD)], input=lines_in, capture_output=True, text=True, timeout=1200
     )
     lines = [
         line for line in done.stdout.splitlines() if line.startswith(("try ", "read", "refused: ", "fault: "))
     ]
-    said = list(zip(lines[0::2], lines[1::2]))
     if done.returncode:
-        at = lines[-1] if lines else "nothing"
-        pytest.fail(f"the process ended with {done.returncode} at: {at}\n{done.stderr[-2000:]}")
-    assert len(said) == len(work)
-    return [(kind, path, answer) for (kind, path), (_, answer) in zip(work, said)]
+        last = lines[-1] if lines else "no file"
+        pytest.fail(f"exit status {done.returncode} after: {last}\n{done.stderr[-2000:]}")
+    assert len(lines) == 2 * len(work)
+    return [(kind, path, outcome) for (kind, path), outcome in zip(work, lines[1::2])]
 
 
-def prepare(place: Path, kind: str, originals: Path, content: bytes) -> Path:
-    """A file with this content, among what belongs to it; only what is written to is copied."""
-    name, around = FILES[kind]
-    place.mkdir(parents=True)
-    path = place / Path(name).name
-    for other in (originals / around).iterdir() if around else ():
-        if other.name == "pets.json":
-            shutil.copy(other, place)
-        elif other.name != path.name:
-            os.link(other, place / other.name)
+def prepare(folder: Path, kind: str, originals: Path, content: bytes) -> Path:
+    """Write `content` to a file in `folder`, next to the files that belong to it."""
+    name, siblings = FILES[kind]
+    folder.mkdir(parents=True)
+    path = folder / Path(name).name
+    for sibling in (originals / siblings).iterdir() if siblings else ():
+        if sibling.name == "pets.json":
+            shutil.copy(sibling, folder)  # the child process changes it
+        elif sibling.name != path.name:
+            os.link(sibling, folder / sibling.name)
     path.write_bytes(content)
     return path
 
@@ -201,38 +188,38 @@ def prepare(place: Path, kind: str, originals: Path, content: bytes) -> Path:
 def fuzz(originals: Path, folder: Path, count: int, seed: int) -> None:
     rng, kinds = random.Random(seed), list(FILES)
     results: List[Tuple[str, Path, str]] = []
-    for start in range(0, count, IN_A_PROCESS):
+    for start in range(0, count, FILES_PER_PROCESS):
         work = []
-        for index in range(start, min(count, start + IN_A_PROCESS)):
+        for index in range(start, min(count, start + FILES_PER_PROCESS)):
             kind = kinds[index % len(kinds)]
-            content = damaged((originals / FILES[kind][0]).read_bytes(), kind in TEXTS, rng)
+            content = damage((originals / FILES[kind][0]).read_bytes(), kind in TEXT_KINDS, rng)
             work.append((kind, prepare(folder / f"{index:04d}", kind, originals, content)))
         results += run_child(work)
-        for _, path, answer in results[start:]:
-            if not answer.startswith("fault"):
+        for _, path, outcome in results[start:]:
+            if not outcome.startswith("fault"):
                 shutil.rmtree(path.parent)
-    faults = [f"{kind} {path}: {answer}" for kind, path, answer in results if answer.startswith("fault")]
+    faults = [f"{kind} {path}: {outcome}" for kind, path, outcome in results if outcome.startswith("fault")]
     assert not faults, "\n".join(faults[:20]) + f"\n{len(faults)} of {count}"
     unnamed = [
-        f"{kind} {path}: {answer}"
-        for kind, path, answer in results
-        if answer.startswith("refused") and str(path.parent) not in answer and path.name not in answer
+        f"{kind} {path}: {outcome}"
+        for kind, path, outcome in results
+        if outcome.startswith("refused") and str(path.parent) not in outcome and path.name not in outcome
     ]
     assert not unnamed, "\n".join(unnamed[:20])
     counts: Dict[str, Counter] = {kind: Counter() for kind in kinds}
-    for kind, _, answer in results:
-        counts[kind][answer.split(":")[0]] += 1
+    for kind, _, outcome in results:
+        counts[kind][outcome.split(":")[0]] += 1
     print({kind: dict(counter) for kind, counter in counts.items()})
     refused = sum(counter["refused"] for counter in counts.values())
-    assert refused > count / 2  # the damage is real
+    assert refused > count / 2  # else the faults were too small
 
 
-def test_whole_files_are_read(originals: Path, tmp_path: Path) -> None:
+def test_valid_files_are_read(originals: Path, tmp_path: Path) -> None:
     work = []
     for index, (kind, (name, _)) in enumerate(FILES.items()):
         content = (originals / name).read_bytes()
         work.append((kind, prepare(tmp_path / str(index), kind, originals, content)))
-    assert {kind: answer for kind, _, answer in run_child(work)} == dict.fromkeys(FILES, "read")
+    assert {kind: outcome for kind, _, outcome in run_child(work)} == dict.fromkeys(FILES, "read")
 
 
 def test_a_hundred_damaged_files(originals: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""Reads the files that it is told of, one a line on its input, and says what became of each.
+"""Read the files listed on stdin and print the outcome of each; the child process of test_fuzz_files.py.
 
-It runs in a process of its own (`test_fuzz_files`): where a reader crashes, this process ends, and the last
-line that it wrote names the file. No more memory is given to it than an honest file could need.
+If a reader crashes, the last line printed names the file. Memory is limited to what valid files need.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 MEMORY = 6 << 30
-"""Address space: MXNet, OpenCV and ONNX Runtime map 3 GB without doing anything."""
+"""Address space; importing MXNet, OpenCV and ONNX Runtime maps 3 GB."""
 
 
 def readers() -> Dict[str, Callable[[Path], Any]]:
-    """By kind: what the product does first with such a file."""
+    """Reader of each kind of file."""
     from mnssd.runtime import settings
 
     settings.use_synchronous_engine()
@@ -37,7 +36,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
 
     def export(kind: str, engine: str) -> Callable[[Path], Any]:
         def read(path: Path) -> Any:
-            """The file lies in its export, whose description is made to fit it."""
+            """Load an export after updating the digest of the damaged file in its JSON file."""
             import json
 
             if kind:
@@ -65,19 +64,19 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
 
 
 def main() -> None:
-    """``KIND<tab>PATH`` lines in; ``try PATH``, then ``read``, ``refused: ...`` or ``fault: ...`` out."""
+    """Read lines ``KIND<tab>PATH``; print ``try PATH``, then ``read``, ``refused: ...`` or ``fault: ...``."""
     from mnssd.errors import MnssdError
 
-    known = readers()
+    reader_of = readers()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for line in sys.stdin:
         kind, path = line.rstrip("\n").split("\t")
         print(f"try {path}", flush=True)
         try:
-            known[kind](Path(path))
+            reader_of[kind](Path(path))
         except MnssdError as error:
             print(f"refused: {str(error).splitlines()[0]}", flush=True)
-        except BaseException as error:  # whatever it is, it is a fault, and is told
+        except BaseException as error:  # any other exception is a bug
             print(f"fault: {type(error).__name__}: {error!r}"[:500], flush=True)
         else:
             print("read", flush=True)
