@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, List, Tuple
 
-import mnssd  # noqa: F401  (before MXNet)
+import mnssd  # noqa: F401  before MXNet
 
 # isort: split
 import matplotlib
@@ -26,32 +26,32 @@ IMAGES = Path(__file__).parent / "images"
 COLORS = {"depthwise": "#9ecae1", "pointwise": "#fdd0a2", "convolution": "#c7e9c0", "add": "#dadaeb"}
 
 
-def standard() -> Any:
+def standard_conv() -> Any:
     """The convolution that a separable layer replaces."""
     net = nn.HybridSequential()
     add_conv(net, 128, kernel=3, pad=1, act="relu")
     return net
 
 
-def separable() -> Any:
-    """A layer of V1."""
+def separable_conv() -> Any:
+    """Depthwise separable convolution of MobileNetV1."""
     net = nn.HybridSequential()
     add_separable(net, 64, 128, stride=1, act="relu")
     return net
 
 
 BLOCKS: List[Tuple[str, Any, Tuple[int, ...]]] = [
-    ("standard convolution", standard, (1, 64, 56, 56)),
-    ("V1: depthwise separable", separable, (1, 64, 56, 56)),
+    ("standard convolution", standard_conv, (1, 64, 56, 56)),
+    ("V1: depthwise separable", separable_conv, (1, 64, 56, 56)),
     ("V2: stride 1, equal channels", lambda: LinearBottleneck(24, 24, 6, 1), (1, 24, 56, 56)),
     ("V2: stride 2", lambda: LinearBottleneck(24, 32, 6, 2), (1, 24, 56, 56)),
-    ("V2: other channels", lambda: LinearBottleneck(64, 96, 6, 1), (1, 64, 14, 14)),
+    ("V2: different channels", lambda: LinearBottleneck(64, 96, 6, 1), (1, 64, 14, 14)),
     ("with --shortcut projection", lambda: LinearBottleneck(64, 96, 6, 1, "projection"), (1, 64, 14, 14)),
 ]
 
 
-def shown(shape: Any) -> str:
-    """``56x56x24``."""
+def format_shape(shape: Any) -> str:
+    """``56x56x24`` for (24, 56, 56)."""
     return "x".join(map(str, [*shape[1:], shape[0]]))
 
 
@@ -66,14 +66,14 @@ def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> N
     axis.set_ylim(-9.4, 1)
     axis.axis("off")
     axis.set_title(title, fontsize=10, x=0.4)
-    axis.text(4, 0.2, shown(shape[1:]), ha="center", fontsize=8)
+    axis.text(4, 0.2, format_shape(shape[1:]), ha="center", fontsize=8)
     y = -0.4
     for layer in main:
         color = next(value for key, value in COLORS.items() if layer.kind.startswith(key))
         axis.add_patch(pyplot.Rectangle((0.6, y - 1.3), 6.8, 1.2, facecolor=color, edgecolor="#555"))
         axis.text(4, y - 0.7, layer.kind.replace(", ", "\n", 1), ha="center", va="center", fontsize=7.5)
         y -= 2.0
-        axis.text(4, y + 0.25, shown(layer.output), ha="center", fontsize=8)
+        axis.text(4, y + 0.25, format_shape(layer.output), ha="center", fontsize=8)
     if added:
         color = COLORS["pointwise"] if side else "none"
         axis.plot([4, 9, 9, 5.0], [0.05, 0.05, y - 0.35, y - 0.35], color="#333", linewidth=1)
@@ -89,7 +89,7 @@ def draw_block(axis: Any, title: str, costs: Costs, shape: Tuple[int, ...]) -> N
 
 
 def main() -> None:
-    """Draw both images."""
+    """Draw both figures."""
     figure, axes = pyplot.subplots(1, len(BLOCKS), figsize=(17, 5.4))
     for axis, (title, make, shape) in zip(axes, BLOCKS):
         draw_block(axis, title, count_block(make(), shape), shape)

@@ -9,21 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import re
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-)
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from .errors import OptionError
 
@@ -32,7 +18,6 @@ T = TypeVar("T")
 Size = Tuple[int, int]
 """``(width, height)`` in pixels."""
 
-Choices = Union[Sequence[Any], Callable[[], Sequence[Any]]]
 Overrides = Mapping[str, Mapping[str, Any]]
 """Defaults by dataset, then by option; those under ``""`` are for the datasets that do not change them."""
 
@@ -41,7 +26,8 @@ def _join(value: Any, separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-class ValueType(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ValueType:
     """How the values of an option are read from text and written as text.
 
     Attributes
@@ -56,18 +42,14 @@ class ValueType(NamedTuple):
     format: Callable[[Any], str] = _join
 
 
-def _parse_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {text!r}") from None
+def _number(kind: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"expected {expected}, got {text!r}") from None
 
-
-def _parse_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"expected a number, got {text!r}") from None
+    return parse
 
 
 def parse_size(text: str) -> Size:
@@ -105,18 +87,18 @@ def _parse_tuple(parse: Callable[[str], Any]) -> Callable[[str], Tuple[Any, ...]
     return lambda text: tuple(parse(part.strip()) for part in text.split(",")) if text.strip() else ()
 
 
-INT, FLOAT, TEXT = ValueType(_parse_int), ValueType(_parse_float), ValueType(str)
-SIZE = ValueType(parse_size, format_size)
-NAMES = ValueType(parse_names, _format_names)
-INTS, FLOATS = ValueType(_parse_tuple(_parse_int)), ValueType(_parse_tuple(_parse_float))
+INT, FLOAT = ValueType(_number(int, "a whole number")), ValueType(_number(float, "a number"))
+TEXT = ValueType(str)
+INTS, FLOATS = ValueType(_parse_tuple(INT.parse)), ValueType(_parse_tuple(FLOAT.parse))
+SIZE, NAMES = ValueType(parse_size, format_size), ValueType(parse_names, _format_names)
 
 
 def option(
     default: Any,
     help: str,
     *,
-    type: Union[ValueType, Callable[[str], Any], None] = None,
-    choices: Optional[Choices] = None,
+    type: Optional[ValueType] = None,
+    choices: Any = None,
     metavar: Optional[str] = None,
     shown: Optional[str] = None,
 ) -> Any:
@@ -128,7 +110,7 @@ def option(
         Default value; a bool becomes a ``--name / --no-name`` pair.
     help : str
         One line.
-    type : ValueType or callable, optional
+    type : ValueType, optional
         How values are parsed and formatted; derived from `default` if it is an int, float or str.
     choices : sequence, or callable that returns one
         Allowed values. A callable is evaluated when a parser is built or a value is checked.
@@ -137,8 +119,7 @@ def option(
     shown : str, optional
         Text after ``default:`` in the help, if the default depends on other things.
     """
-    value_type = type if isinstance(type, ValueType) or type is None else ValueType(type)
-    metadata = {"help": help, "type": value_type, "choices": choices, "metavar": metavar, "shown": shown}
+    metadata = {"help": help, "type": type, "choices": choices, "metavar": metavar, "shown": shown}
     return dataclasses.field(default=default, metadata=metadata)
 
 

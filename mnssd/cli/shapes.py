@@ -1,6 +1,6 @@
-"""Render the built-in dataset: shapes on busy backgrounds, in Pascal VOC layout.
+"""Render the built-in synthetic dataset: shapes on textured backgrounds, in Pascal VOC layout.
 
-Nothing is rendered when the folder already holds the same set.
+A folder that already contains the same dataset is kept.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--output", default="data/shapes", help="folder of the set (default: %(default)s)")
-    parser.add_argument("--train", type=int, default=800, help="images to train on (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=200, help="images to measure on (default: %(default)s)")
     parser.add_argument(
-        "--size", type=int, default=320, help="side of an image in pixels (default: %(default)s)"
+        "--output", default="data/shapes", help="folder of the dataset (default: %(default)s)"
     )
+    parser.add_argument("--train", type=int, default=800, help="training images (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=200, help="validation images (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, other images (default: %(default)s)"
+        "--size", type=int, default=320, help="side of the images in pixels (default: %(default)s)"
     )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render, with a bar, and say where the set is."""
+    """Render with a progress bar; returns the exit status."""
     from tqdm import tqdm
 
     from ..data.shapes.dataset import SHAPE_CLASSES, make_shapes
@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
         rendered = make_shapes(
             args.output, args.train, args.val, (args.size, args.size), args.seed, progress=bar.update
         )
-    what = f"{args.train} + {args.val} images of {', '.join(SHAPE_CLASSES)}"
-    print(f"{args.output}: {what}" + ("" if rendered else " were already there"))
+    contents = f"{args.train} + {args.val} images of {', '.join(SHAPE_CLASSES)}"
+    print(f"{args.output}: {contents}" + ("" if rendered else " (already rendered)"))
     return 0

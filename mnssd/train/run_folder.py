@@ -186,6 +186,6 @@ class RunFolder:
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
             raise MnssdError(f"{self.config}: damaged ({error}); restore it or start a new run") from error
         is_config = isinstance(content, dict) and isinstance(content.get("options"), dict)
-        if not is_config or content.get("task") not in TRAININGS:
+        if not is_config or str(content.get("task")) not in TRAININGS:
             raise MnssdError(f"{self.config}: not the configuration of a run; restore it or start a new run")
         return content  # type: ignore[no-any-return]

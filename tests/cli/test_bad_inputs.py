@@ -1,4 +1,4 @@
-"""Whatever is put in, every engine of an export gives right detections or a clear error."""
+"""All engines of an export: unusual and broken images, damaged files."""
 
 from __future__ import annotations
 
@@ -24,57 +24,48 @@ from mnssd.inference.detector import Detector
 FLOOR = 0.02
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exports")
-    net, spec = make_net()
-    images = write_images(folder, 6)
-    export_network(net, spec, folder / "pets", images, "pets", ExportOptions("all"))
-    return folder / "pets"
-
-
 @pytest.fixture(scope="module", params=engine_names()[1:])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def detector(exported: Path, engine: str) -> Detector:
-    return Detector.load(exported, "cpu", engine)
+def detector(tiny_export: Path, engine: str) -> Detector:
+    return Detector.load(tiny_export, "cpu", engine)
 
 
-def check_same(found: Any, expected: Any) -> None:
+def check_same(result: Any, expected: Any) -> None:
     assert len(expected) > 0
-    assert found.names == expected.names
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
-    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+    assert result.names == expected.names
+    np.testing.assert_allclose(result.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(result.boxes, expected.boxes, atol=1e-3)
 
 
 # ---- images ----------------------------------------------------------------------------------------------
 
 
 def write_kinds(folder: Path) -> Dict[str, Tuple[str, np.ndarray]]:
-    """By kind: a file, and the RGB pixels that it shows."""
+    """Image files of different kinds: path and RGB pixels by name."""
     image = make_image(5, 160, 120)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    shades = np.dstack([grey] * 3)
-    alpha = np.dstack([image, np.full(grey.shape, 90, np.uint8)])
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    shades = np.dstack([gray] * 3)
+    alpha = np.dstack([image, np.full(gray.shape, 90, np.uint8)])
     images = {
-        "grey.png": (Image.fromarray(grey), shades),
+        "gray.png": (Image.fromarray(gray), shades),
         "alpha.png": (Image.fromarray(alpha), image),
-        "grey-alpha.png": (Image.fromarray(np.dstack([grey, grey]), "LA"), shades),
-        "bits.png": (Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).convert("1"), None),
+        "gray-alpha.png": (Image.fromarray(np.dstack([gray, gray]), "LA"), shades),
+        "bits.png": (Image.fromarray(np.where(gray > 127, 255, 0).astype(np.uint8)).convert("1"), None),
         "palette.png": (Image.fromarray(image).quantize(64), None),
-        "palette.gif.png": (Image.fromarray(grey).convert("P"), shades),
+        "palette.gif.png": (Image.fromarray(gray).convert("P"), shades),
     }
     kinds = {}
-    for name, (picture, pixels) in images.items():
-        picture.save(folder / name)
+    for name, (image_file, pixels) in images.items():
+        image_file.save(folder / name)
         shown = np.array(Image.open(folder / name).convert("RGB")) if pixels is None else pixels
         kinds[name] = (str(folder / name), shown)
     for name, values in {
         "deep.png": image.astype(np.uint16) * 257,
-        "deep-grey.tif": np.dstack([grey.astype(np.uint16) * 257]),
+        "deep-gray.tif": np.dstack([gray.astype(np.uint16) * 257]),
     }.items():
         stored = values[..., ::-1] if values.shape[2] == 3 else values
         assert cv2.imwrite(str(folder / name), stored)
@@ -83,8 +74,8 @@ def write_kinds(folder: Path) -> Dict[str, Tuple[str, np.ndarray]]:
 
 
 KINDS = (
-    "grey.png", "alpha.png", "grey-alpha.png", "bits.png", "palette.png", "palette.gif.png", "deep.png",
-    "deep-grey.tif",
+    "gray.png", "alpha.png", "gray-alpha.png", "bits.png", "palette.png", "palette.gif.png", "deep.png",
+    "deep-gray.tif",
 )  # fmt: skip
 
 
@@ -94,7 +85,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Tuple[str, np.n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_picture_is_seen_as_its_colours(
+def test_all_kinds_of_image_files_equal_their_pixels(
     kind: str, detector: Detector, kinds: Dict[str, Tuple[str, np.ndarray]]
 ) -> None:
     path, pixels = kinds[kind]
@@ -103,10 +94,8 @@ def test_every_kind_of_picture_is_seen_as_its_colours(
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_turned_photograph_has_boxes_as_it_is_shown(
-    orientation: int, detector: Detector, tmp_path: Path
-) -> None:
-    """Stored turned, with the orientation in EXIF: boxes are in pixels of what a viewer shows."""
+def test_boxes_follow_the_exif_orientation(orientation: int, detector: Detector, tmp_path: Path) -> None:
+    """Boxes are in pixels of the upright image, as a viewer shows it."""
     shown = make_image(6, 160, 120)
     turn = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_COUNTERCLOCKWISE, 8: cv2.ROTATE_90_CLOCKWISE}[orientation]
     exif = Image.Exif()
@@ -114,9 +103,9 @@ def test_a_turned_photograph_has_boxes_as_it_is_shown(
     stored = Image.fromarray(cv2.rotate(shown, turn))
     stored.save(tmp_path / "turned.png", exif=exif)
     stored.save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
-    found = detector(str(tmp_path / "turned.png"), FLOOR)
-    check_same(found, detector(shown, FLOOR))
-    assert found.size == (160, 120)
+    result = detector(str(tmp_path / "turned.png"), FLOOR)
+    check_same(result, detector(shown, FLOOR))
+    assert result.size == (160, 120)
     assert detector(str(tmp_path / "turned.jpg"), FLOOR).size == (160, 120)
 
 
@@ -124,15 +113,15 @@ def test_a_turned_photograph_has_boxes_as_it_is_shown(
 def test_extreme_sizes(width: int, height: int, detector: Detector, tmp_path: Path) -> None:
     image = cv2.resize(make_image(7), (width, height), interpolation=cv2.INTER_AREA)
     for ending in (".png", ".jpg"):
-        found = detector(write_image(tmp_path / f"extreme{ending}", image), 0.0)
-        assert found.size == (width, height)
-        assert len(found) > 0
-        assert np.isfinite(found.boxes).all()
-        assert (found.boxes >= 0).all()
-        assert (found.boxes <= [width - 1, height - 1] * 2).all()
+        result = detector(write_image(tmp_path / f"extreme{ending}", image), 0.0)
+        assert result.size == (width, height)
+        assert len(result) > 0
+        assert np.isfinite(result.boxes).all()
+        assert (result.boxes >= 0).all()
+        assert (result.boxes <= [width - 1, height - 1] * 2).all()
 
 
-def test_pictures_that_are_none(detector: Detector, tmp_path: Path) -> None:
+def test_unreadable_images_are_named(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "folder.jpg").mkdir()
@@ -142,11 +131,11 @@ def test_pictures_that_are_none(detector: Detector, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=name):
             detector(str(tmp_path / name))
     for pixels in (np.zeros((5, 6), np.uint8), np.zeros((5, 6, 4), np.uint8), np.zeros((5, 6, 3))):
-        with pytest.raises(ImageError, match="is no image"):
+        with pytest.raises(ImageError, match="uint8|float64"):
             detector(pixels)
 
 
-def test_one_bad_picture_of_a_batch_is_named(detector: Detector, tmp_path: Path) -> None:
+def test_a_bad_image_in_a_batch_is_named(detector: Detector, tmp_path: Path) -> None:
     good = write_image(tmp_path / "good.png", make_image(1))
     (tmp_path / "bad.png").write_bytes(Path(good).read_bytes()[:200])
     with pytest.raises(ImageError, match=r"bad\.png"):
@@ -165,33 +154,33 @@ DAMAGES: Dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def parts(exported: Path, engine: str) -> List[Tuple[str, str]]:
+def parts(tiny_export: Path, engine: str) -> List[Tuple[str, str]]:
     """Kind and file name of what an engine reads, beside the sidecar."""
-    sidecar = json.loads((exported / "pets.json").read_text())
+    sidecar = json.loads((tiny_export / "pets.json").read_text())
     return [(kind, sidecar["files"][kind]["file"]) for kind in format_of_engine(engine).files]
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damaged_files_are_named(damage: str, exported: Path, engine: str, tmp_path: Path) -> None:
-    for _, name in parts(exported, engine):
+def test_damaged_files_are_named(damage: str, tiny_export: Path, engine: str, tmp_path: Path) -> None:
+    for _, name in parts(tiny_export, engine):
         copy = tmp_path / name
-        shutil.copytree(exported, copy)
+        shutil.copytree(tiny_export, copy)
         (copy / name).write_bytes(DAMAGES[damage]((copy / name).read_bytes()))
-        with pytest.raises(ExportError, match=f"{name}: damaged"):
+        with pytest.raises(ExportError, match=name):
             Detector.load(copy, "cpu", engine)
         (copy / name).unlink()
-        with pytest.raises(ExportError, match=f"{name}: No such file"):
+        with pytest.raises(ExportError, match=name):
             Detector.load(copy, "cpu", engine)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "something else"])
-def test_damaged_files_that_their_description_fits_are_refused_too(
-    damage: str, exported: Path, engine: str, tmp_path: Path
+def test_damaged_files_with_valid_checksums_are_refused(
+    damage: str, tiny_export: Path, engine: str, tmp_path: Path
 ) -> None:
-    """Somebody has written the checksum of what is there: the reader itself must hold."""
-    for kind, name in parts(exported, engine):
+    """The checksum was updated, so the reader itself must detect the damage."""
+    for kind, name in parts(tiny_export, engine):
         copy = tmp_path / name
-        shutil.copytree(exported, copy)
+        shutil.copytree(tiny_export, copy)
         (copy / name).write_bytes(DAMAGES[damage]((copy / name).read_bytes()))
         sidecar = json.loads((copy / "pets.json").read_text())
         sidecar["files"][kind] = describe_file(copy / name)
@@ -200,9 +189,9 @@ def test_damaged_files_that_their_description_fits_are_refused_too(
             Detector.load(copy, "cpu", engine)
 
 
-def test_weights_of_another_network_are_refused(exported: Path, engine: str, tmp_path: Path) -> None:
-    """A file that is whole, with the right checksum, of a detector with other layers."""
-    names = dict(parts(exported, engine))
+def test_weights_of_another_network_are_refused(tiny_export: Path, engine: str, tmp_path: Path) -> None:
+    """A complete file with a valid checksum, of a detector with other layers."""
+    names = dict(parts(tiny_export, engine))
     kind = next((kind for kind in names if kind.endswith("params")), None)
     if kind is None:
         pytest.skip("an ONNX model holds its weights itself")
@@ -210,7 +199,7 @@ def test_weights_of_another_network_are_refused(exported: Path, engine: str, tmp
     images = write_images(tmp_path, 4)
     wanted = {"mxnet": ("symbol",), "mxnet-int8": ("int8",)}[engine]
     export_network(net, spec, tmp_path / "other", images, "pets", ExportOptions(wanted))
-    shutil.copytree(exported, tmp_path / "mixed")
+    shutil.copytree(tiny_export, tmp_path / "mixed")
     shutil.copy(tmp_path / "other" / names[kind], tmp_path / "mixed" / names[kind])
     sidecar = json.loads((tmp_path / "mixed" / "pets.json").read_text())
     sidecar["files"][kind] = describe_file(tmp_path / "mixed" / names[kind])
@@ -220,10 +209,10 @@ def test_weights_of_another_network_are_refused(exported: Path, engine: str, tmp
 
 
 @pytest.mark.parametrize("size", [[300, 300], [96, 128], [0, 96], [10**6, 10**6], [128.5, 96]])
-def test_another_input_size_is_refused(size: Any, exported: Path, engine: str, tmp_path: Path) -> None:
-    """The anchors and, in ONNX, the input are made for one size."""
-    shutil.copytree(exported, tmp_path / "resized")
-    sidecar = json.loads((exported / "pets.json").read_text())
+def test_another_input_size_is_refused(size: Any, tiny_export: Path, engine: str, tmp_path: Path) -> None:
+    """The anchors and the input of an ONNX model have a fixed size."""
+    shutil.copytree(tiny_export, tmp_path / "resized")
+    sidecar = json.loads((tiny_export / "pets.json").read_text())
     sidecar["input"]["size"] = size
     (tmp_path / "resized" / "pets.json").write_text(json.dumps(sidecar))
     with pytest.raises(MnssdError, match="pets"):
@@ -233,8 +222,8 @@ def test_another_input_size_is_refused(size: Any, exported: Path, engine: str, t
 # ---- the command -------------------------------------------------------------------------------------------
 
 
-def test_the_command_goes_on_after_all_of_it(
-    exported: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_detect_continues_after_unreadable_inputs(
+    tiny_export: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -243,29 +232,29 @@ def test_the_command_goes_on_after_all_of_it(
     for name in bad:
         (photos / name).write_bytes(b"nothing of the kind")
     lines = tmp_path / "lines.jsonl"
-    assert main(["detect", str(exported), str(photos), "--engine", engine, "--jsonl", str(lines)]) == 1
-    said = [json.loads(line) for line in lines.read_text().splitlines()]
-    assert sum("error" in line for line in said) == len(bad)
-    assert sum("detections" in line for line in said) == len(KINDS)
+    assert main(["detect", str(tiny_export), str(photos), "--engine", engine, "--jsonl", str(lines)]) == 1
+    entries = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert sum("error" in entry for entry in entries) == len(bad)
+    assert sum("detections" in entry for entry in entries) == len(KINDS)
     err = capsys.readouterr().err
     assert all(name in err for name in bad)
     assert "Traceback" not in err
 
 
-def test_an_empty_folder_is_said(
-    exported: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_empty_folders_are_named(
+    tiny_export: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "nothing").mkdir()
-    assert main(["detect", str(exported), str(tmp_path / "nothing"), "--engine", engine]) == 2
-    assert "no image or video in this folder" in capsys.readouterr().err
+    assert main(["detect", str(tiny_export), str(tmp_path / "nothing"), "--engine", engine]) == 2
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "nothing"), str(tmp_path)]) == 1
-    assert "holds neither an export nor a run" in capsys.readouterr().err
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
 
 
-def test_a_description_whose_size_has_one_side(exported: Path, tmp_path: Path) -> None:
-    shutil.copytree(exported, tmp_path / "odd")
-    sidecar = json.loads((exported / "pets.json").read_text())
+def test_a_size_of_one_number_is_refused(tiny_export: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_export, tmp_path / "odd")
+    sidecar = json.loads((tiny_export / "pets.json").read_text())
     sidecar["input"]["size"] = [128]
     (tmp_path / "odd" / "pets.json").write_text(json.dumps(sidecar))
-    with pytest.raises(ExportError, match=r"pets\.json: damaged"):
+    with pytest.raises(ExportError, match=r"pets\.json"):
         Detector.load(tmp_path / "odd", "cpu")

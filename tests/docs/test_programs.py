@@ -1,4 +1,4 @@
-"""The programs of the documentation, run: they find what `Detector` finds."""
+"""The standalone programs of the documentation find the detections of the network."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mnssd.inference.detector import Detector
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
-    """Small enough that none is read at a reduced size, which these programs do not do."""
+    """Images so small that `Detector` reads them at full size, as the programs do."""
     return write_images(tmp_path_factory.mktemp("images"), 2)
 
 
 @pytest.fixture(scope="module")
 def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of exports of one network, a folder each: ``plain`` has both formats."""
+    """A run and exports of its network, one folder each."""
     folder = tmp_path_factory.mktemp("exports")
     net, spec = make_net()
     for name, options in (
@@ -42,7 +42,7 @@ def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def code_of(page: str, language: str = "python") -> List[str]:
-    """The programs of a page of the documentation."""
+    """Code blocks of a page."""
     text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
     return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
 
@@ -50,23 +50,25 @@ def code_of(page: str, language: str = "python") -> List[str]:
 def check_output(
     command: Sequence[str], exports: Path, photo: str, names: Sequence[str], by: str = "run"
 ) -> None:
-    """Run a program and compare its lines with the detections of the network itself, or of an export."""
+    """Compare the detections that a program prints with those of the run or the export `by`."""
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = [line.split() for line in printed.splitlines()]
+    lines = [line.split() for line in printed.splitlines()]
     detections = Detector.load(exports / by)(photo, score=0.5)
-    left = [(str(names[CLASSES.index(name)]), score, box) for name, score, box in detections]
-    assert len(found) == len(left) > 3
+    expected = [(str(names[CLASSES.index(name)]), score, box) for name, score, box in detections]
+    assert len(lines) == len(expected) > 3
     edges = [side - 1 for side in detections.size] * 2
-    for name, *numbers in found:
+    for name, *numbers in lines:
         score, *box = map(float, numbers)
-        clipped = np.clip(box, 0, edges)  # the programs leave that out
-        same = [
-            other
-            for other in left
-            if other[0] == name and abs(other[1] - score) < 2e-3 and np.abs(other[2] - clipped).max() < 0.5
+        clipped = np.clip(box, 0, edges)  # the programs do not clip
+        matches = [
+            detection
+            for detection in expected
+            if detection[0] == name
+            and abs(detection[1] - score) < 2e-3
+            and np.abs(detection[2] - clipped).max() < 0.5
         ]
-        assert same, (name, score, box)
-        left.remove(same[0])
+        assert matches, (name, score, box)
+        expected.remove(matches[0])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def check_output(
         ("mxnet.md", 0, "plain"), ("mxnet.md", 1, "plain"), ("mxnet.md", 2, "small"),
     ],
 )  # fmt: skip
-def test_python(page: str, number: int, export: str, exports: Path, images: List[str]) -> None:
+def test_python_program(page: str, number: int, export: str, exports: Path, images: List[str]) -> None:
     program = code_of(page)[number]
     assert "mnssd" not in program
     description = str(exports / export / f"{export}.json")
@@ -84,12 +86,12 @@ def test_python(page: str, number: int, export: str, exports: Path, images: List
     check_output(command, exports, images[0], CLASSES, "small" if export == "small" else "run")
 
 
-def test_no_program_is_left_out() -> None:
+def test_all_python_programs_are_run() -> None:
     assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md")] == [2, 3]
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
-def test_cpp(exports: Path, images: List[str], tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_cpp_program(exports: Path, images: List[str], tmp_path: Path) -> None:
     (program,) = code_of("mxnet.md", "cpp")
     (tmp_path / "detect.cpp").write_text(program)
     home = Path(mx.__path__[0])
@@ -100,7 +102,7 @@ def test_cpp(exports: Path, images: List[str], tmp_path: Path) -> None:
     ]  # fmt: skip
     subprocess.run(build, check=True)
     start, size = str(exports / "plain" / "plain"), [str(side) for side in SIZE]
-    # Of the network's size, since OpenCV rounds otherwise between pixels; and of another, that it is scaled.
+    # At the input size, because OpenCV rounds differently when it interpolates; then at another size.
     exact = write_image(tmp_path / "exact.ppm", make_image(4, *SIZE))
     command = [str(tmp_path / "detect"), start, *size]
     check_output([*command, exact], exports, exact, [str(i) for i in range(len(CLASSES))])
@@ -111,6 +113,6 @@ def test_cpp(exports: Path, images: List[str], tmp_path: Path) -> None:
         boxes.append([float(value) for value in printed.splitlines()[0].split()[2:]])
     np.testing.assert_allclose(boxes[1], np.multiply(boxes[0], [2, 1, 2, 1]), rtol=0, atol=3)
     for broken in ([start, *size, images[0]], [str(tmp_path / "absent"), *size, exact]):
-        ended: Any = subprocess.run([command[0], *broken], capture_output=True, text=True)
-        assert ended.returncode == 1
-        assert ended.stderr
+        done: Any = subprocess.run([command[0], *broken], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert str(broken[0] if "absent" in broken[0] else broken[-1]) in done.stderr

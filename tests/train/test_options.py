@@ -30,7 +30,7 @@ def positive(text: str) -> float:
 class Recipe:
     """Options of a test. The second sentence is part of the title."""
 
-    lr: float = option(0.01, "learning rate, 100% honest", type=positive)
+    lr: float = option(0.01, "learning rate, 100% honest", type=o.ValueType(positive))
     batch_size: int = option(32, "images per step")
     schedule: str = option("cosine", "schedule", choices=lambda: ("cosine", "step"))
     flip: bool = option(True, "mirror images")

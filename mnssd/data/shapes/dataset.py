@@ -1,14 +1,13 @@
-"""The built-in dataset `shapes`, in Pascal VOC layout, rendered from a seed by `mnssd.data.shapes.scene`.
+"""The built-in synthetic dataset `shapes`, rendered from a random seed into Pascal VOC layout.
 
-Image `index` of a split depends on the seed, the split, the index and the size alone: neither the
-number of workers nor the number of images changes it.
+Each image depends only on the seed, its split, its index and the size; not on the number of worker threads or
+images.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple, Optional, Tuple, Union
 
@@ -17,27 +16,30 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ...files import atomic_folder
+from ...options import Size
+from ...runtime.processor import usable_cores
 from ..annotations.voc_xml import write_annotation
+from ..prefetch import prefetch
 from .outlines import SHAPE_CLASSES
 from .scene import render_scene
 
 __all__ = ["MARKER", "SHAPE_CLASSES", "make_shapes"]
 
-#: The file that says that a folder holds a complete set, and what it was made from.
 MARKER = "shapes.json"
+"""File in the folder of a complete dataset, with its settings."""
 
-# Raised when the same parameters give other images than before.
+# Increased when the same settings render other images than before.
 _VERSION = 1
 
-# Below this the smallest shapes are under ten pixels: no outline is left to tell them apart.
-_SMALLEST_PICTURE = 64
+# In smaller images, the smallest shapes have less than ten pixels and their outlines look alike.
+_MIN_SIDE = 64
 
 _SPLITS = ("train", "val")
 _JPEG_QUALITY = (80, 95)
 
 
-class _Recipe(NamedTuple):
-    """What a set is made from; stored in `MARKER`."""
+class _Settings(NamedTuple):
+    """What the images depend on; stored in `MARKER`."""
 
     train: int
     val: int
@@ -51,131 +53,125 @@ def make_shapes(
     folder: Union[str, Path],
     train: int = 800,
     val: int = 200,
-    size: Tuple[int, int] = (320, 320),
+    size: Size = (320, 320),
     seed: int = 0,
     workers: Optional[int] = None,
     progress: Optional[Callable[[int], object]] = None,
 ) -> bool:
-    """Render the set, unless `folder` already holds it.
+    """Render the dataset, unless `folder` already contains it.
 
-    Written are ``JPEGImages``, ``Annotations``, ``ImageSets/Main/{train,val,trainval}.txt``,
-    ``classes.txt`` and `MARKER`. Everything is rendered beside `folder` and renamed when complete,
-    so that `folder` never holds half a set.
+    Writes ``JPEGImages``, ``Annotations``, ``ImageSets/Main/{train,val,trainval}.txt``, ``classes.txt`` and
+    `MARKER`, all or nothing.
 
     Parameters
     ----------
     folder : str or Path
-        Where the set goes: a new or empty folder, or one with this very set.
+        A new or empty folder, or one with the same dataset.
     train, val : int
-        Number of images for training and for validation.
-    size : tuple of int
-        ``(width, height)`` of every image in pixels.
+        Number of training and validation images.
+    size : (int, int)
+        ``(width, height)`` of the images in pixels.
     seed : int
-        Another seed, other images.
+        Random seed.
     workers : int, optional
-        Threads; by default one for every processor this process may use. (Not processes: a fork
-        after MXNet is loaded may hang. OpenCV works outside the interpreter's lock.)
+        Worker threads. Defaults to the number of usable cores.
     progress : callable, optional
-        Called with 1 for each image done, from this thread.
+        Called with 1 after each image.
 
     Returns
     -------
     bool
-        False when the set was there and nothing had to be done.
+        False if the dataset existed.
 
     Raises
     ------
     OptionError
-        For a number or a size that makes no sense.
+        If a number or the size is out of range.
     DataError
-        When `folder` holds something else, or cannot be written.
+        If `folder` has other content or cannot be written.
     """
-    recipe = _Recipe(train, val, *size, seed)
-    _check(recipe)
+    settings = _Settings(train, val, *size, seed)
+    _check(settings)
     folder = Path(folder).absolute()
-    if _is_there(folder, recipe):
+    if _exists(folder, settings):
         return False
     try:
         # It has its final name while it is rendered, because the annotations contain it.
         with atomic_folder(folder) as temporary:
-            _render_all(temporary, recipe, workers or _processors(), progress)
+            _render_all(temporary, settings, workers or usable_cores(), progress)
     except OSError as error:
-        if _is_there(folder, recipe):  # another process wrote the same dataset in the meantime
+        if _exists(folder, settings):  # another process wrote the same dataset in the meantime
             return True
         raise DataError(
-            f"{folder}: the shapes cannot be written there ({error.strerror or error}); no half set was left "
-            "behind. Make room, or choose another folder"
+            f"{folder}: the shapes dataset cannot be written ({error.strerror or error}); "
+            "free some space or choose another folder"
         ) from error
     return True
 
 
-def _check(recipe: _Recipe) -> None:
-    if recipe.train < 1 or recipe.val < 1:
+def _check(settings: _Settings) -> None:
+    if settings.train < 1 or settings.val < 1:
         raise OptionError(
-            f"shapes: 1 image or more for train and for val, not {recipe.train} and {recipe.val}"
+            f"shapes: train and val must be at least 1, not {settings.train} and {settings.val}"
         )
-    if recipe.seed < 0:
-        raise OptionError(f"shapes: the seed is 0 or more, not {recipe.seed}")
-    if min(recipe.width, recipe.height) < _SMALLEST_PICTURE:
+    if settings.seed < 0:
+        raise OptionError(f"shapes: seed must be at least 0, not {settings.seed}")
+    if min(settings.width, settings.height) < _MIN_SIDE:
         raise OptionError(
-            f"shapes: an image has {_SMALLEST_PICTURE} pixels or more each way, "
-            f"not {recipe.width}x{recipe.height}"
+            f"shapes: both sides of size must be at least {_MIN_SIDE}, not {settings.width}x{settings.height}"
         )
 
 
-def _is_there(folder: Path, recipe: _Recipe) -> bool:
-    """Whether `folder` holds the complete set; an error when it holds anything else."""
+def _exists(folder: Path, settings: _Settings) -> bool:
+    """Whether `folder` has the complete dataset; raises DataError if it has other content."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
-        found = _Recipe(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
+        existing = _Settings(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise DataError(
-            f"{folder} exists and is no set of shapes ({MARKER} is missing or damaged); "
-            "choose another folder, or remove this one"
+            f"{folder}: exists and is not a shapes dataset ({MARKER} is missing or damaged); "
+            "choose another folder or remove it"
         ) from None
-    if found != recipe:
-        differ = [key for key in recipe._fields if getattr(found, key) != getattr(recipe, key)]
-        there = ", ".join(f"{key} {getattr(found, key)}" for key in differ)
-        wanted = ", ".join(f"{key} {getattr(recipe, key)}" for key in differ)
+    if existing != settings:
+        changed = [key for key in settings._fields if getattr(existing, key) != getattr(settings, key)]
+        old, new = (", ".join(f"{key} {getattr(s, key)}" for key in changed) for s in (existing, settings))
         raise DataError(
-            f"{folder} holds shapes made with {there}, not {wanted}; "
-            "choose another folder, or remove this one to render anew"
+            f"{folder}: has a shapes dataset with {old}, not {new}; choose another folder or remove it"
         )
     return True
 
 
 def _render_all(
-    folder: Path, recipe: _Recipe, workers: int, progress: Optional[Callable[[int], object]]
+    folder: Path, settings: _Settings, workers: int, progress: Optional[Callable[[int], object]]
 ) -> None:
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
-    ids = {split: [f"{split}_{i:06d}" for i in range(getattr(recipe, split))] for split in _SPLITS}
+    ids = {split: [f"{split}_{i:06d}" for i in range(getattr(settings, split))] for split in _SPLITS}
     jobs = [(number, i) for number, split in enumerate(_SPLITS) for i in range(len(ids[split]))]
 
     def render_one(job: Tuple[int, int]) -> None:
-        rng = np.random.default_rng([recipe.seed, *job])
-        _render_one(folder, ids[_SPLITS[job[0]]][job[1]], (recipe.width, recipe.height), rng)
+        rng = np.random.default_rng([settings.seed, *job])
+        _render_one(folder, ids[_SPLITS[job[0]]][job[1]], (settings.width, settings.height), rng)
 
-    # When one fails, or the user interrupts, `map` cancels those that have not begun.
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(render_one, jobs):
+    with contextlib.closing(prefetch(render_one, jobs, workers, 4 * workers)) as rendered:
+        for _ in rendered:
             if progress is not None:
                 progress(1)
     for split, names in {**ids, "trainval": ids["train"] + ids["val"]}.items():
         _write_lines(folder / "ImageSets" / "Main" / f"{split}.txt", names)
     _write_lines(folder / "classes.txt", SHAPE_CLASSES)
-    (folder / MARKER).write_text(json.dumps(recipe._asdict()) + "\n", encoding="utf-8")
+    (folder / MARKER).write_text(json.dumps(settings._asdict()) + "\n", encoding="utf-8")
 
 
-def _render_one(folder: Path, image_id: str, size: Tuple[int, int], rng: np.random.Generator) -> None:
+def _render_one(folder: Path, image_id: str, size: Size, rng: np.random.Generator) -> None:
     scene = render_scene(rng, size)
     quality = int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1], endpoint=True))
     coded, data = cv2.imencode(
         ".jpg", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
     assert coded, image_id
-    # Not imwrite: it tells nobody that the disk is full.
+    # cv2.imwrite does not report a full disk.
     (folder / "JPEGImages" / f"{image_id}.jpg").write_bytes(data.tobytes())
     names = [SHAPE_CLASSES[label] for label in scene.labels]
     write_annotation(folder / "Annotations" / f"{image_id}.xml", f"{image_id}.jpg", size, names, scene.boxes)
@@ -183,9 +179,3 @@ def _render_one(folder: Path, image_id: str, size: Tuple[int, int], rng: np.rand
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

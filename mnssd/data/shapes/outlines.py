@@ -1,4 +1,4 @@
-"""The outlines of the built-in dataset's classes, and their exact coverage of pixels."""
+"""Outlines of the classes of the shapes dataset, and their pixel coverage."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Callable, Dict, List, Tuple
 import cv2
 import numpy as np
 
-#: Closed polygons, ``(N, 2)`` x, y each, filled together by the even-odd rule.
 Contours = List[np.ndarray]
+"""Closed polygons, ``(N, 2)`` x, y each, filled together by the even-odd rule."""
 
-# Outlines are drawn this much larger and averaged: exact coverage at the edges.
+# Outlines are drawn at this multiple of the size and averaged, for anti-aliasing.
 _OVERSAMPLE = 4
 
-# Logarithm of the largest stretch: sides at most 1.3 apart, so that a circle stays one.
+# Logarithm of the largest stretch: an aspect ratio of at most 1.3, so that a circle remains one.
 _STRETCH = 0.13
-# Largest turn either way: most things in images stand upright.
+# Largest rotation in either direction.
 _TURN = np.pi / 6
 
 
-def _arc(radius: float, start: float, end: float, centre: float = 0.0) -> np.ndarray:
+def _arc(radius: float, start: float, end: float, center: float = 0.0) -> np.ndarray:
     angles = np.linspace(start, end, 72)
-    return np.stack([centre + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
+    return np.stack([center + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
 def _circle(rng: np.random.Generator) -> Contours:
@@ -40,7 +40,7 @@ def _ring(rng: np.random.Generator) -> Contours:
 
 
 def _polygon(corners: int, first: float = -np.pi / 2) -> np.ndarray:
-    """Corners on the unit circle from the angle `first` on; by default the first is at the top."""
+    """Corners on the unit circle, the first at the angle `first`, by default at the top."""
     angles = first + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -68,21 +68,20 @@ _OUTLINES: Dict[str, Callable[[np.random.Generator], Contours]] = {
     "triangle": _triangle,
 }
 
-#: The classes of the set, in the order of the labels.
 SHAPE_CLASSES = tuple(_OUTLINES)
+"""Class names, in the order of the labels."""
 
 
 def random_outline(rng: np.random.Generator, label: int, side: float) -> Contours:
-    """One shape of a class about the origin: its proportions, a slight stretch and its rotation drawn.
+    """Outline of one class around the origin, with random proportions, stretch and rotation.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the draws come from.
     label : int
         Index into `SHAPE_CLASSES`.
     side : float
-        The longer side of its tight box, in pixels.
+        Longer side of its tight box, in pixels.
     """
     contours = _OUTLINES[SHAPE_CLASSES[label]](rng)
     turn, axis = rng.uniform(-_TURN, _TURN), rng.uniform(0, np.pi)
@@ -96,34 +95,34 @@ def random_outline(rng: np.random.Generator, label: int, side: float) -> Contour
 
 
 def rotation(angle: float) -> np.ndarray:
-    """The ``(2, 2)`` matrix that turns by `angle` radians."""
+    """``(2, 2)`` rotation matrix for `angle` radians."""
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def coverage(contours: Contours, centre: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """How much of each pixel an outline about `centre` covers.
+def coverage(contours: Contours, center: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Coverage of pixels by an outline placed at `center`.
 
     Parameters
     ----------
     contours : list of numpy.ndarray
-        About the origin, in pixels.
-    centre : numpy.ndarray
-        ``(2,)`` x, y in pixels; pixel 0 reaches from 0 to 1.
+        Around the origin, in pixels.
+    center : numpy.ndarray
+        ``(2,)`` x, y in pixels; pixel 0 extends from 0 to 1.
 
     Returns
     -------
     mask : numpy.ndarray
         ``(h, w)`` uint8, 0 to 255, the whole outline with a margin.
     origin : numpy.ndarray
-        ``(2,)`` int, the column and row of the mask's first pixel; may be negative.
+        ``(2,)`` int column and row of the mask's first pixel; may be negative.
     """
-    points = np.concatenate(contours) + centre
+    points = np.concatenate(contours) + center
     origin = np.floor(points.min(axis=0)).astype(int) - 1
     width, height = np.ceil(points.max(axis=0)).astype(int) + 1 - origin
     large = np.zeros((height * _OVERSAMPLE, width * _OVERSAMPLE), np.uint8)
-    # fillPoly counts from the middle of a pixel, hence the half; its shift of 4 keeps sixteenths.
+    # fillPoly counts from pixel centers, hence the 0.5; a shift of 4 means coordinates in sixteenths.
     fixed = [
-        np.rint(((contour + centre - origin) * _OVERSAMPLE - 0.5) * 16).astype(np.int32)
+        np.rint(((contour + center - origin) * _OVERSAMPLE - 0.5) * 16).astype(np.int32)
         for contour in contours
     ]
     cv2.fillPoly(large, fixed, 255, cv2.LINE_8, 4)
