@@ -57,7 +57,7 @@ VARIANTS: Dict[str, List[str]] = {
     "no expansion": [*START, "--expand-probability", "0"],
     "expansion 2": [*START, "--expand-ratio", "2"],
     "mosaic 0.5": [*START, "--mosaic", "0.5"],
-    "colours half": [*START, "--color-probability", "0.25"],
+    "colors half": [*START, "--color-probability", "0.25"],
     "giou": [*START, "--box-loss", "giou"],
     "focal": [*START, "--cls-loss", "focal"],
     "label smoothing 0.1": [*START, "--label-smoothing", "0.1"],

@@ -23,11 +23,8 @@ from typing import List
 import cv2
 import numpy as np
 
-from mnssd.data.annotations.voc_xml import write_annotation
 from mnssd.data.dataset import Dataset
-from mnssd.data.formats.coco import write_coco
-from mnssd.data.formats.csv import write_csv
-from mnssd.data.formats.yolo import write_yolo
+from mnssd.data.formats import formats
 from mnssd.data.sample import Sample
 from mnssd.runtime import processor
 
@@ -57,23 +54,7 @@ def make(folder: Path, kind: str, count: int) -> None:
         )
     classes = tuple("abcde")
     dataset, files = Dataset("made", classes, samples), {s.image_id: f"{s.image_id}.jpg" for s in samples}
-    if kind == "coco":
-        (folder / "annotations").mkdir()
-        write_coco(dataset, folder / "annotations" / "instances_train.json", files)
-    elif kind == "csv":
-        write_csv(dataset, folder / "train.csv", files)
-    elif kind == "yolo":
-        write_yolo(dataset, folder / "labels" / "train", files)
-        (folder / "data.yaml").write_text(f"train: images/train\nnames: {list(classes)}\n")
-    else:
-        (folder / "Annotations").mkdir()
-        (folder / "ImageSets" / "Main").mkdir(parents=True)
-        for s in samples:
-            names = [classes[label] for label in s.labels]
-            write_annotation(
-                folder / "Annotations" / f"{s.image_id}.xml", f"{s.image_id}.jpg", SIZE, names, s.boxes
-            )
-        (folder / "ImageSets" / "Main" / "train.txt").write_text("".join(f"{s.image_id}\n" for s in samples))
+    formats[kind].write({"train": dataset}, folder, {"train": files})
 
 
 def check(folder: Path, *more: str) -> str:

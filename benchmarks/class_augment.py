@@ -1,4 +1,4 @@
-"""What augmenting a classifier's image costs: milliseconds an image on one core.
+"""What augmenting a classifier's image costs: milliseconds per image on one core.
 
     python benchmarks/class_augment.py FOLDER [--size 224] [--rounds 5]
 
@@ -60,7 +60,7 @@ def main() -> None:
         pixels = [val_transform(image, size, 1.0) for image in images[:32]]
         start = time.perf_counter()
         batch = to_network_input(pixels)
-        clock("normalising", start, len(pixels))
+        clock("normalizing", start, len(pixels))
         targets = soften(np.zeros(len(batch), np.int64), 10, 0.1)
         start = time.perf_counter()
         mix(batch, targets, 0.2, np.random.default_rng(0))
@@ -69,7 +69,7 @@ def main() -> None:
     height, width = np.median(sides, axis=0)
     print(f"{processor.model()}, one core; {IMAGES} images, median {width:.0f}x{height:.0f} decoded,")
     print(f"to {args.size}x{args.size}\n")
-    print("| what | ms an image, median of the rounds |\n|---|---|")
+    print("| what | ms per image, median of the rounds |\n|---|---|")
     for name, values in times.items():
         print(f"| {name} | {np.median(values):.2f} |")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/distributed.py [--rounds 3] [--size 300] [--width 1.0] [--batch 8]
 
-Both train the same detector on the built-in images, in turn; counted are the images a second of the epochs
+Both train the same detector on the built-in images, in turn; counted are the images per second of the epochs
 after the first. Also measured: bytes that the loopback interface carries a step, of which follows what a
 network has to.
 """
@@ -73,7 +73,7 @@ def main() -> None:
         print(f"{processor.model()}, {processor.usable_cores()} cores")
         print(f"{args.size} pixels, width {args.width}, {args.batch} images a worker and step\n")
         print(
-            "| round | one worker, images/s | two, images/s | ratio | MB a step, two |\n|---|---|---|---|---|"
+            "| round | one worker, images/s | two, images/s | ratio | MB per step, two |\n|---|---|---|---|---|"
         )
         ratios = []
         for number in range(args.rounds):

@@ -69,7 +69,7 @@ def main() -> None:
             print(lines[-1], flush=True)
     passes = max(abs(ends[seed, True] - ends[seed, False]) for seed in SEEDS)
     seeds = abs(ends[SEEDS[0], False] - ends[SEEDS[1], False])
-    verdict = "within" if passes <= seeds else "NOT within"
+    conclusion = "within" if passes <= seeds else "NOT within"
     machine = settings.describe()
     cpu = f"{machine['cpu']} with {machine['instruction_set']}, {machine['usable_cores']} cores"
     start = f"from {Path(args.weights).name}" if args.weights else "from random weights"
@@ -85,7 +85,7 @@ def main() -> None:
         *lines,
         "",
         f"At the end the passes make a difference of at most {passes:.4f}, the two seeds one of {seeds:.4f}:",
-        f"{verdict} the spread of the seeds.",
+        f"{conclusion} the spread of the seeds.",
         "",
     ])  # fmt: skip
     (HERE / "PASSES-LOSS.md").write_text(text)

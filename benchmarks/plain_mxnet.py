@@ -21,7 +21,7 @@ SCORE_TOLERANCE, BOX_TOLERANCE = 1e-4, 0.1
 
 
 def plain(export: Path, answer: str, images: List[str]) -> None:
-    """What somebody without mnssd does; writes ids, scores and boxes to `answer`."""
+    """A program without mnssd; writes ids, scores and boxes to `answer`."""
     sys.modules["mnssd"] = None  # type: ignore[assignment]  # importing it would now fail
     import cv2
     import mxnet as mx

@@ -17,12 +17,12 @@ import numpy as np
 
 import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
 from mnssd import zoo
+from mnssd.boxes import STDS
 from mnssd.data.image import to_network_input
 from mnssd.data.open import open_dataset
 from mnssd.data.preprocess import read_for_network, to_detections
 from mnssd.data.sample import Sample
 from mnssd.metrics.voc import VOCMetric
-from mnssd.boxes import STDS
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def corners(net: Any, offsets: np.ndarray) -> np.ndarray:
     """``(A, 4)`` offsets to corners; SSD paper, section 2.2."""
     moved = offsets * np.array(STDS)
     sizes = np.exp(moved[:, 2:]) * net.anchors[:, 2:]
-    centres = moved[:, :2] * net.anchors[:, 2:] + net.anchors[:, :2]
-    return np.hstack([centres - sizes / 2, centres + sizes / 2])
+    centers = moved[:, :2] * net.anchors[:, 2:] + net.anchors[:, :2]
+    return np.hstack([centers - sizes / 2, centers + sizes / 2])
 
 
 def main() -> None:

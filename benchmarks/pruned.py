@@ -56,7 +56,7 @@ def main() -> None:
             seconds = medians_in_turn([partial(answer, block, x) for block in blocks], args.seconds)
             before, after = (each / batch * 1e3 for each in seconds)
             row = (
-                f"| {what}, batch {batch}, ms an image | {before:.2f} | {after:.2f} | {after / before:.3f} |"
+                f"| {what}, batch {batch}, ms per image | {before:.2f} | {after:.2f} | {after / before:.3f} |"
             )
             print(row, flush=True)
 

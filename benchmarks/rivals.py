@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 HERE = Path(__file__).resolve().parent
 
-# What decides about threads and instruction sets: no rival inherits it from whoever runs the benchmark.
+# Variables that set threads and instruction sets: no program inherits them from the shell that runs the benchmark.
 SETTINGS = ("OMP_", "MXNET_", "DNNL_", "ONEDNN_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_NUM")
 
 
@@ -103,7 +103,7 @@ class Measured:
 
 REST = 0.5
 """Seconds between two rivals. The threads of some go on spinning after their work, ONNX Runtime's for 40 ms,
-and take a processor from whoever comes next: MobileNetV2 took 14 ms instead of 8 right after it."""
+and take a processor from the program that comes next: MobileNetV2 took 14 ms instead of 8 right after it."""
 
 
 def compare(rivals: Sequence[Rival], rounds: int, times: int) -> Measured:

@@ -28,18 +28,18 @@ SECONDS = 5.0
 def prepare(folder: Path, count: int) -> Path:
     """The images, and the export's folder."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from deploy_helpers import make_net, write_images
+    from helpers.detectors import make_net, write_images
 
     from mnssd.export.write import export_network
 
     net, spec = make_net()
     originals = write_images(folder, 4)
     export_network(net, spec, folder / "export", originals, "tiny")
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    images = folder / "images"
+    images.mkdir()
     for number in range(count):
-        os.link(originals[number % len(originals)], pictures / f"{number:07d}.jpg")
-    return pictures
+        os.link(originals[number % len(originals)], images / f"{number:07d}.jpg")
+    return images
 
 
 def resident(process: subprocess.Popen) -> float:
@@ -82,19 +82,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where to make them (default: a temporary one)")
     args = parser.parse_args()
     if args.folder:
         args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary)
-        pictures = prepare(folder, args.pictures)
+        images = prepare(folder, args.images)
         lines = folder / "lines.jsonl"
-        command = [sys.executable, "-m", "mnssd.cli.main", "detect", str(folder / "export"), str(pictures)]
+        command = [sys.executable, "-m", "mnssd.cli.main", "detect", str(folder / "export"), str(images)]
         command += ["--jsonl", str(lines), "--score", "0.9"]
         begun = time.monotonic()
-        first = watch(command, lines, args.pictures // 3)
+        first = watch(command, lines, args.images // 3)
         second = watch([*command, "--resume"], lines, 0)
         seconds = time.monotonic() - begun
         names = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
@@ -102,7 +102,7 @@ def main() -> None:
     for call, seen in (("until Ctrl-C", first), ("--resume", second)):
         for done, megabytes in (seen[0], seen[len(seen) // 2], seen[-1]):
             print(f"| {call} | {done} | {megabytes:.0f} |")
-    print(f"\n{len(names)} lines, {len(set(names))} images of {args.pictures}; {seconds:.0f} s in all")
+    print(f"\n{len(names)} lines, {len(set(names))} images of {args.images}; {seconds:.0f} s in all")
 
 
 if __name__ == "__main__":

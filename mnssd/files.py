@@ -156,8 +156,3 @@ def write_error_reason(error: Exception, folder: Path) -> str:
     if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_DISK:
         return os.strerror(errno.ENOSPC)
     return (str(error).strip().splitlines() or [repr(error)])[-1]
-
-
-# Old names, until all callers have moved.
-replacing, write_whole = atomic_write, write_bytes
-put_in_place, why_not_written = replace_file, write_error_reason

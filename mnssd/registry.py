@@ -26,8 +26,8 @@ class Registry(Generic[T]):
     kind : str
         What an entry is, for messages: ``'network'``.
     package : str
-        Such as ``'mnssd.nn.backbones'``. Every module in it registers one entry under its own name, with ``-``
-        for ``_`` if `dashes`.
+        Such as ``'mnssd.nn.backbones'``. Every module in it registers one entry under its own name, with
+        ``-`` for ``_`` if `dashes`.
     dashes : bool
         Whether names are written with dashes, as in ``onnx-int8``.
 

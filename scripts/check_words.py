@@ -2,9 +2,9 @@
 
     python scripts/check_words.py [FILE ...]
 
-Each entry of `WORDS` is a pattern and what to write instead. Python files, Markdown, YAML, HTML and shell scripts
-that Git tracks are checked, except this one. Prints ``file:line: word; write ...`` and exits with status 1 if a
-pattern matches.
+Each entry of `WORDS` is a pattern and what to write instead. Python files, Markdown, YAML, HTML and shell
+scripts that Git tracks are checked, except this one. Prints ``file:line: word; write ...`` and exits with
+status 1 if a pattern matches.
 """
 
 from __future__ import annotations

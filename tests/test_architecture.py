@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mnssd"
 
 ORDER = (
-    "errors", "options", "files", "runtime", "registry", "boxes", "fetch", "nn", "graph", "data", "validation",
-    "weights", "metrics", "zoo", "compress", "export", "inference", "distributed", "train", "tasks", "report",
-    "bench", "api", "cli", "__main__",
+    "errors", "options", "files", "runtime", "registry", "boxes", "fetch", "nn", "graph", "data",
+    "validation", "weights", "metrics", "zoo", "compress", "export", "inference", "distributed", "train",
+    "tasks", "report", "bench", "api", "cli", "__main__",
 )  # fmt: skip
 """The rooms, lowest first: each may import those before it, and no other."""
 

@@ -1,8 +1,8 @@
 """The `mnssd` command: finds the module of a command, runs it, and turns errors into one clear message.
 
-A command is a module ``mnssd/cli/NAME.py`` with ``add_arguments(parser)`` and ``run(args) -> int``; its docstring
-is the description in its help. ``INTERMIXED = True`` allows positional arguments on both sides of options. Only
-the module of the command is imported, so that ``--help`` is quick.
+A command is a module ``mnssd/cli/NAME.py`` with ``add_arguments(parser)`` and ``run(args) -> int``; its
+docstring is the description in its help. ``INTERMIXED = True`` allows positional arguments on both sides of
+options. Only the module of the command is imported, so that ``--help`` is quick.
 """
 
 from __future__ import annotations

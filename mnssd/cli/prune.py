@@ -32,7 +32,7 @@ class PruneOptions:
     keep: float = option(0.7, "share of the multiply-adds to keep")
     importance: str = option(
         "gradients",
-        "importance of channels: gradients of the loss on training images, or magnitude of weights and gammas",
+        "importance of channels: gradients of the loss on training images, or magnitude of weights",
         choices=("gradients", "magnitude"),
     )
     epochs: int = option(5, "epochs of fine-tuning; 0 for none")

@@ -205,7 +205,7 @@ def from_network_input(batch: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(np.where(np.isfinite(levels), levels, 0), 0, 255)).astype(np.uint8)
 
 
-# The 256 normalised values of each channel: one look-up a pixel, 0.2 ms for 300 x 300 x 3, is faster than
+# The 256 normalized values of each channel: one look-up a pixel, 0.2 ms for 300 x 300 x 3, is faster than
 # the arithmetic, and exact.
 _NORMALIZED = (
     (np.arange(256)[None] / 255 - np.array(IMAGENET_MEAN)[:, None]) / np.array(IMAGENET_STD)[:, None]

@@ -10,7 +10,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
+def prefetch(
+    function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
+) -> Generator[R, None, None]:
     """Yield ``function(item)`` for each item, in order, computed in worker threads.
 
     Threads rather than processes: decoding, OpenCV and NumPy release the interpreter lock, and a fork after

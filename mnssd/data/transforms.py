@@ -220,7 +220,7 @@ def _crop(
             valid = _center_inside(boxes, windows[:, None]).any(axis=1)
             minimum = minima[sampler]
             if minimum is not None:
-                exclusive = boxes + np.float32([0, 0, 1, 1])  # right and bottom as in the windows
+                exclusive = boxes + np.array([0, 0, 1, 1], np.float32)  # right and bottom as in the windows
                 valid &= iou(windows[:, None], exclusive).max(axis=1) >= minimum
         if valid.any():
             return windows[valid.argmax()]

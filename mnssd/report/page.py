@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import jinja2
 
 from .. import __version__
-from ..files import write_whole
+from ..files import write_text
 from .collect import ReportData
 from .images import draw_errors
 from .plots import Plot, draw_plots, log_values
@@ -41,7 +41,7 @@ def write_report(data: ReportData, folder: Path) -> Path:
     )
     text = environment.get_template("page.html").render(**_values(data, plots))
     # Class and file names may hold surrogates, which UTF-8 cannot encode.
-    write_whole(folder / PAGE, text.encode("utf-8", "backslashreplace"))
+    write_text(folder / PAGE, text, errors="backslashreplace")
     return folder / PAGE
 
 

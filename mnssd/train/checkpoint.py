@@ -91,7 +91,7 @@ def save_weights(path: Path, block: Any) -> None:
         with atomic_path(path) as temporary:
             try:
                 block.save_parameters(str(temporary))
-            except mx.MXNetError as error:  # the disk is examined before the temporary file is deleted
+            except mx.MXNetError as error:  # the disk is checked before the temporary file is deleted
                 raise OSError(0, write_error_reason(error, path.parent)) from error
     except OSError as error:
         reason = write_error_reason(error, path.parent)

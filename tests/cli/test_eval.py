@@ -15,7 +15,6 @@ import pytest
 from helpers.devkit import CLASSES, IMAGES
 
 from mnssd import zoo
-from mnssd.tasks.evaluate import EvalOptions
 from mnssd.cli.main import run_command
 from mnssd.data.open import default_splits, open_dataset
 from mnssd.data.shapes import dataset as shapes
@@ -24,6 +23,7 @@ from mnssd.errors import DataError, OptionError
 from mnssd.inference.predict import evaluate, predict
 from mnssd.metrics import voc
 from mnssd.runtime.settings import wait_all
+from mnssd.tasks.evaluate import EvalOptions
 from mnssd.train.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def network(spec):
     mx.random.seed(3)
     net = zoo.build_detector(spec)
     zoo.initialize(net)
-    net(mx.nd.zeros((1, 3, 96, 128)))  # settles the shapes that Gluon leaves open
+    net(mx.nd.zeros((1, 3, 96, 128)))  # infers the shapes
     # Spread the scores out, as training does: an untrained network's lie so close together that a
     # difference in the last bit could change their order.
     for predictor in net.heads.class_predictors:
@@ -182,7 +182,7 @@ def test_eval_of_no_run(tmp_path, devkit, capsys):
 
 @pytest.fixture
 def answers(tmp_path) -> Path:
-    """Detection files with the true boxes of the images, as somebody else's detector would leave them."""
+    """Detection files with the true boxes of the images, as another detector would write them."""
     folder = tmp_path / "results"
     folder.mkdir()
     for class_name in CLASSES:
@@ -329,6 +329,6 @@ def test_shapes_are_rendered_where_they_are_missing(tmp_path, monkeypatch):
     folder = tmp_path / "new" / "shapes"
     first = open_dataset("shapes", folder, role="val")
     assert (len(first), len(open_dataset("shapes", folder))) == (2, 3)
-    assert first.classes == dataset.SHAPE_CLASSES
+    assert first.classes == shapes.SHAPE_CLASSES
     assert open_dataset("shapes", folder, "train", ["circle"], "val").classes == ("circle",)
     assert calls == [folder]

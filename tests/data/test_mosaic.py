@@ -16,7 +16,7 @@ from mnssd.data.transforms import Annotated
 from mnssd.tasks.run import train_detector
 
 
-def picture(width: int, height: int, level: int) -> Annotated:
+def flat_image(width: int, height: int, level: int) -> Annotated:
     """Grey `level` with a rectangle of 255 - level, which is its box."""
     image = np.full((height, width, 3), level, np.uint8)
     image[height // 4 : height // 2, width // 4 : width // 2] = 255 - level
@@ -29,7 +29,7 @@ def picture(width: int, height: int, level: int) -> Annotated:
     st.integers(0, 2**32),
 )
 def test_boxes_lie_where_their_objects_are(sizes: List[Any], seed: int) -> None:
-    parts = [picture(*size, level) for size, level in zip(sizes, (0, 30, 60, 90))]
+    parts = [flat_image(*size, level) for size, level in zip(sizes, (0, 30, 60, 90))]
     image, boxes, labels = mosaic(parts, (160, 120), np.random.default_rng(seed))
     assert image.shape == (120, 160, 3)
     assert boxes.dtype == np.float32
@@ -45,7 +45,7 @@ def test_boxes_lie_where_their_objects_are(sizes: List[Any], seed: int) -> None:
 
 def test_images_without_objects_and_of_one_pixel_take_part() -> None:
     nothing = (np.full((1, 1, 3), 7, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64))
-    parts = [nothing, picture(50, 40, 0), nothing, nothing]
+    parts = [nothing, flat_image(50, 40, 0), nothing, nothing]
     image, boxes, labels = mosaic(parts, (96, 96), np.random.default_rng(0))
     assert len(boxes) == len(labels) == 1
     assert (image[0, 0] == 7).all()

@@ -44,7 +44,7 @@ def test_held_out_images_are_the_same_whatever_the_order(count: int, share: floa
 
 
 def test_one_folder_in_voc_s_layout_is_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """As people have them who labelled their own images with a tool that writes VOC's XML."""
+    """As people have them who labeled their own images with a tool that writes VOC's XML."""
     folder = tmp_path / "mine"
     make_shapes(folder, train=8, val=4, size=(96, 96))
     (folder / "classes.txt").unlink(missing_ok=True)

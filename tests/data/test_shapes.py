@@ -1,4 +1,4 @@
-"""The built-in set: repeatable, honest boxes, nothing but outline to tell the classes apart, never half."""
+"""The built-in dataset: repeatable, exact boxes, classes that differ in their outline, no cut objects."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_workers_and_numbers_of_pictures_change_nothing(small, tmp_path):
     other = tmp_path / "shapes"
     make_shapes(other, **{**SMALL, "train": 24}, workers=3)
     assert set(files(small)) < set(files(other))
-    pictures = [name for name in files(small) if name.endswith((".jpg", ".xml"))]
-    assert len(pictures) == 2 * 28
-    assert filecmp.cmpfiles(small, other, pictures, shallow=False) == (pictures, [], [])
+    images = [name for name in files(small) if name.endswith((".jpg", ".xml"))]
+    assert len(images) == 2 * 28
+    assert filecmp.cmpfiles(small, other, images, shallow=False) == (images, [], [])
 
 
 def test_another_seed_and_another_split_give_other_pictures(small, tmp_path):
@@ -196,15 +196,15 @@ def test_masks_cover_their_outlines(label):
         points = np.concatenate(contours)
         extent = points.max(axis=0) - points.min(axis=0)
         assert extent.max() == pytest.approx(side)
-        centre = rng.uniform(-20, 300, 2)
-        mask, origin = coverage(contours, centre)
+        center = rng.uniform(-20, 300, 2)
+        mask, origin = coverage(contours, center)
         # The largest contour less the holes, from the shoelace formula.
         areas = sorted(cv2.contourArea(contour.astype(np.float32)) for contour in contours)
         border = sum(cv2.arcLength(contour.astype(np.float32), True) for contour in contours)
         assert mask.sum() / 255 == pytest.approx(areas[-1] - sum(areas[:-1]), abs=0.2 * border)
         rows, columns = np.nonzero(mask > 127)
         seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) + np.tile(origin, 2)
-        edges = np.concatenate([points.min(axis=0), points.max(axis=0)]) + np.tile(centre, 2)
+        edges = np.concatenate([points.min(axis=0), points.max(axis=0)]) + np.tile(center, 2)
         # A sharp tip covers less than half of its last pixels.
         assert np.abs(seen - edges).max() < 2.6
         # Half a pixel, and up to two of the four samples a pixel has each way.
@@ -217,9 +217,9 @@ def test_boxes_are_tight_and_objects_visible(monkeypatch):
     painted = []
     take = scenes._Picture._take
 
-    def recording(picture, solid, origin, owner):
+    def recording(image, solid, origin, owner):
         painted.append((solid, origin, owner))
-        take(picture, solid, origin, owner)
+        take(image, solid, origin, owner)
 
     monkeypatch.setattr(scenes._Picture, "_take", recording)
     objects = 0
@@ -267,7 +267,7 @@ def test_numbers_of_objects_and_of_classes(many):
 
 
 def test_color_tells_nothing_about_the_class(many):
-    """The nearest class mean of the colours in the box is no better than chance."""
+    """The nearest class mean of the colors in the box is no better than chance."""
     colors, labels = [], []
     for scene in many:
         whole = scene.image.reshape(-1, 3).mean(axis=0)
@@ -288,7 +288,7 @@ def test_color_tells_nothing_about_the_class(many):
 
 
 def test_objects_stand_out(many):
-    """Within nearly every box the colours spread more than noise alone makes them."""
+    """Within nearly every box the colors spread more than noise alone makes them."""
     spreads = []
     for scene in many:
         for xmin, ymin, xmax, ymax in scene.boxes.astype(int):

@@ -89,7 +89,7 @@ def test_an_image_without_objects_is_varied_and_never_all_fill():
 
 
 def test_boxes_stay_on_their_pixels():
-    """A red rectangle on grey: its pixels in the result are where its box says, to 1.5 pixels."""
+    """A red rectangle on gray: its pixels in the result are where its box says, to 1.5 pixels."""
     sizes, unclipped = [], 0
     options = AugmentOptions(color_probability=0)
     for seed in range(150):
@@ -101,7 +101,7 @@ def test_boxes_stay_on_their_pixels():
         image[ymin : ymax + 1, xmin : xmax + 1] = (250, 0, 0)
         boxes = np.array([[xmin, ymin, xmax, ymax]], np.float32)
         result, moved, labels = TrainTransform(SIZE, options)(image, boxes, np.array([5]), rng)
-        assert labels.tolist() == [5]  # Every crop keeps the centre of some object.
+        assert labels.tolist() == [5]  # Every crop keeps the center of some object.
         red = (result[..., 0].astype(int) - result[..., 1]) > 125
         for axis, low, high in ((0, 0, 2), (1, 1, 3)):
             seen = np.flatnonzero(red.any(axis=axis))
@@ -182,9 +182,9 @@ def test_colors_far_apart_and_bounded():
     assert (distort_colors(image, STILL, np.random.default_rng(0)) == image).all()
     options = AugmentOptions(color_probability=1.0, contrast=0, saturation=0, hue=0)
     for seed in range(20):
-        # Grey stays grey; brightness moves every level by the same amount, at most 32.
-        grey = np.full((8, 8, 3), 128, np.uint8)
-        moved = distort_colors(grey, options, np.random.default_rng(seed)).astype(int) - 128
+        # Grey stays gray; brightness moves every level by the same amount, at most 32.
+        gray = np.full((8, 8, 3), 128, np.uint8)
+        moved = distort_colors(gray, options, np.random.default_rng(seed)).astype(int) - 128
         assert len(np.unique(moved)) == 1
         assert abs(moved[0, 0, 0]) <= 32
     results = [distort_colors(image, AugmentOptions(), np.random.default_rng(seed)) for seed in range(30)]

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.skipif(
-    not (ROOT / ".venv" / ".ready").is_file() or shutil.which("bash") is None, reason="needs bash and `make setup`"
+    not (ROOT / ".venv" / ".ready").is_file() or shutil.which("bash") is None,
+    reason="needs bash and `make setup`",
 )
 
 
@@ -52,7 +53,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def type_lines(checkout: Path, lines: List[str]) -> subprocess.CompletedProcess:
     """Feed lines to a shell that stops at the first command that fails."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")
+    }
     return subprocess.run(
         ["bash", "-e"], input="\n".join(lines) + "\n", cwd=checkout, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,

@@ -1,4 +1,4 @@
-"""Faults that people make in datasets, to be planted in a sound one for the doctor to find."""
+"""Faults that people make in datasets, to be planted in a sound one for check-data to find."""
 
 from __future__ import annotations
 

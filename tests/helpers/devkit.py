@@ -12,7 +12,7 @@ from mnssd.data.formats.voc import write_annotation
 
 CLASSES = ("cat", "dog")
 
-# Image id, (width, height), and boxes with their class: bright for a cat, grey for a dog.
+# Image id, (width, height), and boxes with their class: bright for a cat, gray for a dog.
 # The second is large enough to be decoded at half its size; sizes are odd to catch rounding.
 IMAGES = [
     ("one", (101, 75), [((20, 10, 49, 39), "cat")]),

@@ -38,7 +38,8 @@ def test_values_are_converted_as_on_the_command_line(tmp_path: Path) -> None:
     }  # fmt: skip
     assert read_recipe(write(tmp_path / "r.yaml", options), DetectionTraining) == {
         "size": (320, 256), "classes": ["a", "b"], "crop_overlaps": (0.1, 0.5), "epochs": 3, "lr": 1e-3,
-        "fast_graph": False, "train_splits": "train", "data_root": None, "warmup": 2.0, "early_size": (96, 96),
+        "fast_graph": False, "train_splits": "train", "data_root": None, "warmup": 2.0,
+        "early_size": (96, 96),
     }  # fmt: skip
 
 

@@ -13,8 +13,8 @@ import pytest
 from helpers.dataset_faults import FAULTS, SIDE, Planted, misspelt
 
 from mnssd.cli.main import main
-from mnssd.data.formats import writable_names
 from mnssd.data.findings import KINDS
+from mnssd.data.formats import writable_names
 from mnssd.data.image import read_image
 from mnssd.data.open import open_dataset
 from mnssd.data.shapes.dataset import make_shapes
@@ -124,7 +124,9 @@ def test_fix_writes_a_copy_without_faults(kind: str, sound: Dict[str, Path], tmp
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     status, found = check(root, tmp_path, "--fix", str(tmp_path / "fixed"))
     assert status == 1
-    assert {"box-duplicate", "image-in-two-lists", "class-misspelled"} <= {finding["code"] for finding in found}
+    assert {"box-duplicate", "image-in-two-lists", "class-misspelled"} <= {
+        finding["code"] for finding in found
+    }
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     status, found = check(tmp_path / "fixed", tmp_path)
     assert (status, {f["code"] for f in found}) == (0, {"image-without-objects", "boxes-unmatched"})
@@ -147,7 +149,7 @@ def test_what_is_printed(sound: Dict[str, Path], tmp_path: Path, capsys: pytest.
     assert "overlap no anchor by half" in said
     assert re.search(r"error: Boxes that cannot be used, dropped: 1\n +\S+xml, line \d+: ", said)
     assert "1 error, 2 warnings, 3 notes" in said
-    assert "images a second" in said
+    assert "images per second" in said
     assert "--fix DIR writes a copy without them" in said
 
 
