@@ -76,7 +76,7 @@ def test_a_damaged_entry_is_replaced(damage: str, photo: str, tmp_path: Path, de
     if damage == "a folder":
         entry.unlink()
         entry.mkdir()
-        with pytest.warns(RuntimeWarning, match="cannot be written"):
+        with pytest.warns(RuntimeWarning, match="cache"):
             np.testing.assert_array_equal(cache.read(photo), read_image(photo))
         return
     entry.write_bytes(bad.get(damage, b"not an image at all, but long enough for a head"))
@@ -90,7 +90,7 @@ def test_a_damaged_entry_is_replaced(damage: str, photo: str, tmp_path: Path, de
 def test_a_folder_that_vanishes_is_made_again_or_done_without(photo: str, tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "cache")
     shutil.rmtree(cache.folder)
-    with pytest.warns(RuntimeWarning, match=r"cache: the image cache cannot be written \(No such file"):
+    with pytest.warns(RuntimeWarning, match=r"cache: .*No such file"):
         cache.read(photo)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
@@ -124,10 +124,10 @@ def test_the_space_it_needs(photo: str, tmp_path: Path, monkeypatch: pytest.Monk
     cache = ImageCache(tmp_path / "cache")
     assert "0.06 GB" in cache.check_space([sample] * 100, (300, 300))  # 501 x 375 each
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 10**7))
-    with pytest.raises(OptionError, match=r"will take 0\.1 GB and 0\.0 GB are free"):
+    with pytest.raises(OptionError, match=r"cache: .*0\.1 GB.*0\.0 GB"):
         cache.check_space([sample] * 100, (300, 300))
 
 
 def test_a_folder_that_cannot_be_made(photo: str) -> None:
-    with pytest.raises(OptionError, match="cannot be made"):
+    with pytest.raises(OptionError, match=r"photo\.jpg"):
         ImageCache(Path(photo) / "cache")

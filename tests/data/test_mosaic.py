@@ -67,5 +67,4 @@ def test_a_run_with_mosaics_skips_unreadable_files_and_repeats_itself(
         logs.append([line.split(",")[2:5] for line in (run / "log.csv").read_text().splitlines()])
     assert logs[0] == logs[1]
     said = capsys.readouterr().out
-    assert "1 images could not be used" in said
     assert victim.name in said
