@@ -73,7 +73,7 @@ def main() -> None:
         print(f"{processor.model()}, {processor.usable_cores()} cores")
         print(f"{args.size} pixels, width {args.width}, {args.batch} images a worker and step\n")
         print(
-            "| round | one worker, images/s | two, images/s | ratio | MB per step, two |\n|---|---|---|---|---|"
+            "| round | 1 worker, images/s | 2, images/s | ratio | MB per step, two |\n|---|---|---|---|---|"
         )
         ratios = []
         for number in range(args.rounds):

@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 HERE = Path(__file__).resolve().parent
 
-# Variables that set threads and instruction sets: they are not inherited from the shell that runs the benchmark.
+# Variables that set threads and instruction sets; not inherited from the shell that runs the benchmark.
 SETTINGS = ("OMP_", "MXNET_", "DNNL_", "ONEDNN_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_NUM")
 
 
