@@ -213,8 +213,7 @@ class SSD(HybridBlock):
 def _unravel(F: Any, flat: Any, length: int) -> Tuple[Any, Any]:
     """Row and column of flat int32 indices into rows of `length`, as float32 (exact up to 2^24).
 
-    MXNet 1.9.1: `unravel_index` writes past its memory. To see it, use it here instead: the process dies in
-    malloc() after some batches.
+    MXNet 1.9.1: `unravel_index` writes past its memory; the process may end in malloc() later.
     """
     index = F.cast(flat, "float32")
     column = index % length
