@@ -304,7 +304,10 @@ def _training_options(
     options: Dict[str, Any],
     is_detection: bool,
 ) -> Dict[str, Any]:
-    given = {**_data_options(data, is_detection), **model_options, "weights": weights, "epochs": epochs}
+    place = _data_options(data, is_detection)
+    if "dataset" in options and "data_root" in place:  # the format of the folder
+        place.pop("dataset", None)
+    given = {**place, **model_options, "weights": weights, "epochs": epochs}
     named = {key: value for key, value in given.items() if value is not None}
     for key in named:
         if key in options:

@@ -32,7 +32,7 @@ class EvalOptions:
     dataset: str = option(
         "voc",
         "dataset to evaluate on; defaults to the run's own dataset if a run is given",
-        choices=dataset_names(),
+        choices=dataset_names,
     )
     data_root: Optional[str] = option(
         None, "folder of the dataset (default: data/VOCdevkit, data/shapes)", metavar="DIR"

@@ -107,7 +107,7 @@ def test_conversion_refuses_images_of_one_name(tmp_path: Path) -> None:
     images = [write_image(tmp_path / name / "a.png", make_image(0)) for name in ("b", "c")]
     none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     samples = [Sample(image_id, path, *none, (10, 10)) for image_id, path in zip(("x/a", "x_a"), images)]
-    with pytest.raises(DataError, match="c/a.png"):
+    with pytest.raises(DataError, match=r"[bc]/a\.png"):
         convert({"train": Dataset("x", ("a",), samples)}, tmp_path / "new", formats["voc"], False)
 
 

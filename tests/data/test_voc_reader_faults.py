@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,7 +26,7 @@ def test_years_are_joined_in_order(tmp_path: Path) -> None:
     dataset = read_voc(tmp_path, "2007_trainval+2012_trainval + 2012_train", ["cat"])
     assert [sample.image_id for sample in dataset] == ["000002", "000001", "2008_000001"]
     assert dataset.name == "VOC 2007_trainval+2012_trainval + 2012_train"
-    assert dataset.notes == ["Images listed twice, taken once: 1 (2008_000001)"]
+    assert dataset.notes == ["Images listed twice, used once: 1 (2008_000001)"]
     make_folder(tmp_path / "VOC2007", {"2008_000001": annotation_xml(CAT)}, "val")
     with pytest.raises(DataError, match="same image id"):
         read_voc(tmp_path, "2007_val+2012_train", ["cat"])
@@ -37,7 +38,7 @@ def test_wrong_roots_are_told_the_right_one(tmp_path: Path) -> None:
     for wrong in (right / "VOC2012", right.parent, right.parent / "VOCdevkid"):
         with pytest.raises(DataError) as error:
             read_voc(wrong, "2012_train")
-        assert f"but {right} does" in str(error.value)
+        assert re.search(rf"{right}\b(?!/)", str(error.value))
     for wrong, years in ((tmp_path / "nowhere", "2012_train"), (right, "2007_train")):
         with pytest.raises(DataError, match="--download") as error:
             read_voc(wrong, years)
@@ -46,9 +47,7 @@ def test_wrong_roots_are_told_the_right_one(tmp_path: Path) -> None:
 
 def test_half_unpacked_roots(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "VOC2007", {"000001": annotation_xml(CAT)}, "trainval")
-    with pytest.raises(
-        DataError, match=r"test\.txt does not exist; lists there: trainval; .*VOCtest_06-Nov-2007.tar"
-    ):
+    with pytest.raises(DataError, match=r"test\.txt.*trainval.*VOCtest_06-Nov-2007.tar"):
         read_voc(tmp_path, "2007_test")
     (folder / "JPEGImages" / "000001.jpg").unlink()
     with pytest.raises(
@@ -64,7 +63,7 @@ def test_lists_of_single_classes_are_not_offered(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
     make_folder(tmp_path, {"a": annotation_xml(CAT)}, "cat_train")
     make_folder(tmp_path, {"a": annotation_xml(CAT)}, "my_val")
-    with pytest.raises(DataError, match=r"lists there: my_val, train$"):
+    with pytest.raises(DataError, match=r"my_val, train$"):
         read_voc_folder(folder, "test")
 
 
@@ -110,14 +109,14 @@ OUTSIDE = (
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "missing"),
-        ("", "not XML"),
-        ("JFIF \x01", "not XML"),
-        (annotation_xml(CAT)[:-5], "not XML"),
-        ("<html><body/></html>", "root is <html>"),
-        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "not XML"),
-        (BOMB, "not XML"),
-        (OUTSIDE, "not XML"),
+        (None, "bad.xml"),
+        ("", "XML"),
+        ("JFIF \x01", "XML"),
+        (annotation_xml(CAT)[:-5], "XML"),
+        ("<html><body/></html>", "<html>"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "XML"),
+        (BOMB, "XML"),
+        (OUTSIDE, "XML"),
     ],
 )
 def test_one_bad_annotation_is_skipped_and_named(text: Optional[str], reason: str, tmp_path: Path) -> None:
@@ -141,7 +140,7 @@ def test_a_missing_image_is_skipped_and_named(tmp_path: Path) -> None:
 def test_mostly_bad_annotations_are_an_error(tmp_path: Path) -> None:
     texts = {"a": annotation_xml(CAT), "b": "x", "c": "y", "d": annotation_xml(CAT)}
     assert len(read_voc_folder(make_folder(tmp_path, texts), "train")) == 2
-    with pytest.raises(DataError, match=r"3 of 5 images cannot be used.*b\.xml: not XML"):
+    with pytest.raises(DataError, match=r"3 of 5.*b\.xml"):
         read_voc_folder(make_folder(tmp_path, {**texts, "e": None}), "train")
 
 
@@ -165,5 +164,7 @@ def test_mutated_annotations_are_read_or_refused(tmp_path_factory: Any, data: st
         annotation = read_annotation(path)
     except AnnotationError:
         return
-    assert len(annotation.names) == len(annotation.boxes) == len(annotation.difficult)
-    assert all(np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1] for box in annotation.boxes)
+    for item in annotation.objects:
+        assert np.isfinite(item.box).all()
+        assert item.box[2] > item.box[0]
+        assert item.box[3] > item.box[1]

@@ -42,7 +42,7 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "mnssd bench": "tests/bench/test_bench.py",
     "mnssd compare": "tests/bench/test_tradeoff.py",
     "mnssd launch": "tests/distributed/test_distributed.py",
-    "camera:0": "tests/inference/test_detect_inputs.py",
+    "camera:0": "tests/inference/test_sources.py",
 }
 """Part of a command, and the tests that run such commands."""
 

@@ -33,7 +33,7 @@ def test_example_appears_in_help(index: int, command: str, name: str, tmp_path: 
     [
         (0, "nn/test_backbone_plugin.py"),
         (1, "data/test_format_plugin.py"),
-        (2, "export/test_format_plugin.py"),
+        (2, "export/test_export_plugin.py"),
     ],
 )
 def test_example_is_the_tested_program(index: int, test: str) -> None:

@@ -50,7 +50,7 @@ def test_run_starts_with_small_images_and_resumes_exactly(
 
 @pytest.mark.parametrize("changes", [{"early_size": None}, {"early_epochs": 0}, {"early_epochs": -1}])
 def test_early_size_needs_early_epochs(shapes: str, tmp_path: Path, changes: Dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="early_size.*early_epochs"):
+    with pytest.raises(OptionError, match="early_epochs"):
         train(shapes, tmp_path / "run", **{**OPTIONS, **changes})
 
 
