@@ -128,12 +128,16 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
 
 
 def lines_of(node: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
     assert node.end_lineno
-    return node.end_lineno - node.lineno + 1
+    docstring = node.body[0]
+    has_docstring = ast.get_docstring(node) is not None and docstring.end_lineno
+    documentation = docstring.end_lineno - docstring.lineno + 1 if has_docstring else 0
+    return node.end_lineno - node.lineno + 1 - documentation
 
 
 def test_functions_are_short() -> None:
-    """At most 60 lines, docstring included."""
+    """At most 60 lines without the docstring."""
     lengths = {f"{path}:{node.name}": lines_of(node) for path in MODULES for node in functions(path)}
     assert not {name: length for name, length in lengths.items() if length > 60}
 

@@ -104,6 +104,8 @@ def test_conversion_refuses_a_format_without_writer(tmp_path: Path) -> None:
 
 
 def test_conversion_refuses_images_of_one_name(tmp_path: Path) -> None:
+    for name in ("b", "c"):
+        (tmp_path / name).mkdir()
     images = [write_image(tmp_path / name / "a.png", make_image(0)) for name in ("b", "c")]
     none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     samples = [Sample(image_id, path, *none, (10, 10)) for image_id, path in zip(("x/a", "x_a"), images)]

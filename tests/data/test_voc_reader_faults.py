@@ -50,9 +50,7 @@ def test_half_unpacked_roots(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.txt.*trainval.*VOCtest_06-Nov-2007.tar"):
         read_voc(tmp_path, "2007_test")
     (folder / "JPEGImages" / "000001.jpg").unlink()
-    with pytest.raises(
-        DataError, match=r"1 of 1 images cannot be used.*no image .*000001\.jpg; unpack VOCtrainval"
-    ):
+    with pytest.raises(DataError, match=r"1 of 1 .*000001\.jpg.*VOCtrainval"):
         read_voc(tmp_path, "2007_trainval")
     (folder / "JPEGImages").rmdir()
     with pytest.raises(DataError, match=r"VOC2007 is incomplete: JPEGImages missing.*--download"):
