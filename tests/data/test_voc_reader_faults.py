@@ -53,7 +53,7 @@ def test_half_unpacked_roots(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 1 .*000001\.jpg.*VOCtrainval"):
         read_voc(tmp_path, "2007_trainval")
     (folder / "JPEGImages").rmdir()
-    with pytest.raises(DataError, match=r"VOC2007 is incomplete: JPEGImages missing.*--download"):
+    with pytest.raises(DataError, match=r"VOC2007: JPEGImages missing.*--download"):
         read_voc(tmp_path, "2007_trainval")
 
 
