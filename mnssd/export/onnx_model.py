@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..boxes import STDS
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
+from ..options import Size
 from .detection_parity import Suppression
 from .sidecar import INPUT_NAME, PIXELS_NAME
 
@@ -26,8 +27,6 @@ OPSET, IR_VERSION = 13, 7
 
 BATCH_NAME = "batch"
 """Name of the first dimension, which may have any length."""
-
-Size = Tuple[int, int]
 
 
 def to_onnx(

@@ -24,6 +24,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
+from ..options import Size
 from .formats import by_priority
 
 FORMAT = "mnssd-export"
@@ -31,8 +32,6 @@ SCHEMA_VERSION = 2
 
 INPUT_NAME, PIXELS_NAME = "data", "pixels"
 """Names of an input of normalized floats and of uint8 pixels."""
-
-Size = Tuple[int, int]
 
 
 class Task(NamedTuple):

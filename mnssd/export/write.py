@@ -49,8 +49,7 @@ def export_network(
 ) -> Exported:
     """Export a detector or classifier: one or more formats and their description, ``NAME.json``.
 
-    Every file is loaded back and compared with `net` on `images`. The folder appears only if all formats
-    pass.
+    Files are loaded back and compared with `net` on `images`. The folder appears only if all formats pass.
 
     Parameters
     ----------
@@ -78,8 +77,7 @@ def export_network(
     Raises
     ------
     OptionError
-        If `name` is not a file name, an option does not apply, a package is missing, or the folder holds
-        something else.
+        If `name` is not a file name, an option does not apply, a package is missing, or `folder` is taken.
     ImageError
         If an image cannot be read.
     ExportError
@@ -88,17 +86,10 @@ def export_network(
     options = options or ExportOptions()
     formats = [export_formats[format_name] for format_name in options.format]
     detects = isinstance(spec, DetectorSpec)
+    name = name or ("detector" if detects else "classifier")
     if not images:
         raise ExportError("no images for the parity check; give images like those the network will run on")
-    if options.raw_heads and not detects:
-        raise OptionError("raw_heads applies to detectors, and this is a classifier")
-    for entry in formats:
-        entry.check_installed()
-    name = name or ("detector" if detects else "classifier")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise OptionError(
-            f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
-        )
+    _check_arguments(name, formats, options.raw_heads and not detects)
     kind = ExportedDetector if detects else ExportedClassifier
     network: ExportedNetwork = kind(net, spec, options, images, calibration_images)
     folder = Path(os.path.realpath(folder))
@@ -106,6 +97,17 @@ def export_network(
     with atomic_folder(folder, replace=True) as unfinished:
         exported = _write(network, formats, unfinished, name, progress)
     return exported._replace(paths=[folder / path.name for path in exported.paths])
+
+
+def _check_arguments(name: str, formats: Sequence[ExportFormat], raw_classifier: bool) -> None:
+    if raw_classifier:
+        raise OptionError("raw_heads applies to detectors, and this is a classifier")
+    for entry in formats:
+        entry.check_installed()
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise OptionError(
+            f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
+        )
 
 
 def _write(

@@ -69,9 +69,7 @@ def download_file(
         the part of an interrupted download is kept.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
-    for url in urls:
-        if not url.lower().startswith("https://"):
-            raise DownloadError(f"{url}: not an https URL; downloads require https")
+    _require_https(urls)
     destination = Path(destination)
     request = _Request(part_path(destination), sha256, size, max_bytes, cafile, progress)
     try:
@@ -86,6 +84,12 @@ def download_file(
     except OSError as error:
         raise DownloadError(f"{destination}: cannot be written ({error.strerror or error})") from error
     return destination
+
+
+def _require_https(urls: Sequence[str]) -> None:
+    for url in urls:
+        if not url.lower().startswith("https://"):
+            raise DownloadError(f"{url}: not an https URL; downloads require https")
 
 
 def part_path(destination: Path) -> Path:

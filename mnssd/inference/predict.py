@@ -88,8 +88,7 @@ def predict(
     Yields
     ------
     (Sample, Detections)
-        In the order of `samples`. Boxes are float32 in pixels of the image file, whatever size its annotation
-        states, counted from 0 and clipped to the image; best score first.
+        In the order of `samples`, best score first. Boxes are float32 in pixels of the image file, from 0.
 
     Raises
     ------
@@ -98,12 +97,7 @@ def predict(
     OptionError
         If an argument is out of range.
     """
-    if batch_size < 1 or workers < 0:
-        raise OptionError(
-            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
-        )
-    if on_bad_image not in ("raise", "skip"):
-        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
+    _check_arguments(batch_size, workers, on_bad_image)
     ctx = ctx or _context(net)
     read = prefetch(partial(_read, size=net.size), samples, workers, _BATCHES_AHEAD * batch_size)
     images = _readable(read, on_bad_image == "raise", [] if skipped is None else skipped)
@@ -122,6 +116,15 @@ def predict(
         read.close()
         del block
         free_dropped_blocks()
+
+
+def _check_arguments(batch_size: int, workers: int, on_bad_image: str) -> None:
+    if batch_size < 1 or workers < 0:
+        raise OptionError(
+            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
+        )
+    if on_bad_image not in ("raise", "skip"):
+        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
 
 
 def evaluate(

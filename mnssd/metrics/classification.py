@@ -123,23 +123,10 @@ def evaluate_classifier(
     confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
     skipped: List[Tuple[str, str]] = []
     in_top5 = 0
-
-    def read(image: LabeledImage) -> Tuple[LabeledImage, Optional[np.ndarray], str]:
-        try:
-            return image, val_transform(dataset.read(image, size), size, crop), ""
-        except ImageError as error:
-            return image, None, str(error)
-
-    def readable() -> Generator[Tuple[LabeledImage, np.ndarray], None, None]:
-        for image, pixels, reason in prefetch(read, dataset, workers, _BATCHES_AHEAD * batch_size):
-            if pixels is None:
-                skipped.append((image.image_path, reason))
-            else:
-                yield image, pixels
-
+    readable = _read_images(dataset, size, crop, workers, _BATCHES_AHEAD * batch_size, skipped)
     block = inference_block(net, size, ctx)
     try:
-        with contextlib.closing(readable()) as images:
+        with contextlib.closing(readable) as images:
             for batch in iter(lambda: list(islice(images, batch_size)), []):
                 x = mx.nd.array(to_network_input([pixels for _, pixels in batch]), ctx=ctx)
                 for (image, _), logits in zip(batch, block(x).asnumpy()):
@@ -155,3 +142,26 @@ def evaluate_classifier(
         reason = f"no image can be read; the first: {skipped[0][1]}" if skipped else "no image to evaluate on"
         raise DataError(f"{dataset.name}: {reason}")
     return ClassificationResult(dataset.classes, confusion, in_top5, skipped)
+
+
+def _read_images(
+    dataset: ClassificationDataset,
+    size: Size,
+    crop: float,
+    workers: int,
+    ahead: int,
+    skipped: List[Tuple[str, str]],
+) -> Generator[Tuple[LabeledImage, np.ndarray], None, None]:
+    """Images with their pixels as network input, in order; unreadable ones are appended to `skipped`."""
+
+    def read(image: LabeledImage) -> Tuple[LabeledImage, Optional[np.ndarray], str]:
+        try:
+            return image, val_transform(dataset.read(image, size), size, crop), ""
+        except ImageError as error:
+            return image, None, str(error)
+
+    for image, pixels, reason in prefetch(read, dataset, workers, ahead):
+        if pixels is None:
+            skipped.append((image.image_path, reason))
+        else:
+            yield image, pixels

@@ -62,7 +62,7 @@ def test_one_folder_in_voc_s_layout_is_a_data_set(tmp_path: Path, capsys: pytest
     small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=4", "--workers=0"]
     given_ = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *small]
     assert main(["train-ssd", *given_]) == 0
-    assert "mine train: 8 images" in capsys.readouterr().out
+    assert "mine train: 8 images, validating on mine val: 4" in capsys.readouterr().out
     assert main(["eval", run]) == 0
     assert "mine val" in capsys.readouterr().out
 
@@ -82,7 +82,7 @@ def test_a_run_can_measure_on_what_it_does_not_train_on(
     ]
     assert main(["train-ssd", "--hold-out=0.3", f"--output={tmp_path / 'run'}", *small]) == 0
     said = capsys.readouterr().out
-    assert "3 held out of" in said, said
+    assert "7 images, validating on 3 held out of" in said, said
     assert main(["eval", str(tmp_path / "run")]) == 0  # on the same three
     assert "3 held out of shapes train" in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "run"), "--splits=val"]) == 0

@@ -107,7 +107,7 @@ OUTSIDE = (
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "bad.xml"),
+        (None, "no such file"),
         ("", "XML"),
         ("JFIF \x01", "XML"),
         (annotation_xml(CAT)[:-5], "XML"),

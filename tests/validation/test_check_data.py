@@ -145,8 +145,9 @@ def test_what_is_printed(sound: Dict[str, Path], tmp_path: Path, capsys: pytest.
     assert main(["check-data", str(root), "--size=96", "--no-pixels"]) == 1
     said = capsys.readouterr().out
     assert "recognized as voc" in said
+    assert KINDS["boxes-unmatched"].headline in said
     assert "train: 60 images" in said
-    assert re.search(r"^error: .*: 1\n +\S+xml, line \d+: ", said, re.M)
+    assert re.search(rf"^error: {KINDS['box-inverted'].headline}: 1\n +\S+xml, line \d+: ", said, re.M)
     assert "1 error, 2 warnings, 3 notes" in said
     assert "images per second" in said
     assert "--fix" in said
@@ -158,7 +159,7 @@ def test_boxes_that_no_anchor_fits_are_told(sound: Dict[str, Path], tmp_path: Pa
     for path in (root / "labels" / "train").iterdir():
         path.write_text("0 0.5 0.5 0.9 0.06\n" * 1)
     _, found = check(root, tmp_path)
-    assert any("100%" in f["text"] for f in found)
+    assert any(f["code"] == "boxes-unmatched" and "100%" in f["text"] for f in found)
 
 
 def test_real_voc_gives_no_false_alarm(shared: Path, tmp_path: Path) -> None:
