@@ -50,8 +50,11 @@ def build(width, classes):
 backbones.register(
     "toynet",
     Backbone(
-        "toynet", build, (Tap("features.3", 16), Tap("features.4", 32)),
-        widths=(1.0, 0.5), published={(1.0, 96): 12.5},
+        "toynet",
+        build,
+        (Tap("features.3", 16), Tap("features.4", 32)),
+        widths=(1.0, 0.5),
+        published={(1.0, 96): 12.5},
     ),
 )
 '''
