@@ -69,6 +69,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Path of the plugin, which is unloaded after the test."""
     monkeypatch.setattr(plugins, "_loaded", [])
     monkeypatch.setenv(plugins.VARIABLE, "")
+    list(formats)  # imports the built-in entries, which stay after the test
     monkeypatch.setattr(formats, "_entries", dict(formats._entries))
     path = tmp_path / "boxes_format.py"
     path.write_text(PLUGIN)

@@ -65,6 +65,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Path of the plugin; it is forgotten after the test."""
     monkeypatch.setattr(plugins, "_loaded", [])
     monkeypatch.setenv(plugins.VARIABLE, "")
+    list(backbones)  # imports the built-in entries, which stay after the test
     monkeypatch.setattr(backbones, "_entries", dict(backbones._entries))
     path = tmp_path / "toynet.py"
     path.write_text(PLUGIN)
