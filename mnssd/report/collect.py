@@ -100,10 +100,9 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
     MnssdError
         If the folder is not a detector's run, has no weights yet, or its dataset is missing.
     """
-    run_folder = RunFolder(run)
-    if run_folder.read_task() != "detection":
-        raise MnssdError(f"{run}: expected a run of a detector, got task {run_folder.read_task()!r}")
-    config = run_folder.read_config()
+    if RunFolder(run).read_task() != "detection":
+        raise MnssdError(f"{run}: expected a run of a detector, got task {RunFolder(run).read_task()!r}")
+    config = RunFolder(run).read_config()
     options = config.options.replace(data_root=data_root) if data_root else config.options
     assert isinstance(options, DetectionTraining)
     assert isinstance(config.spec, zoo.DetectorSpec)
