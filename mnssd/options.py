@@ -123,7 +123,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def add_arguments(
+def add_options(
     parser: argparse.ArgumentParser, options: Type[Any], overrides: Optional[Overrides] = None
 ) -> None:
     """Add one argument for each field of the dataclass `options`.

@@ -23,15 +23,13 @@ from ..bench.measure import format_measurements
 from ..bench.options import DETECTOR_WORKLOADS, WORKLOADS, BenchOptions
 from ..errors import MnssdError, OptionError
 from ..files import write_json
-from ..options import add_arguments as add_options
-from ..options import as_arguments, from_mapping, given, unknown_name
+from ..options import add_options, as_arguments, from_mapping, given, unknown_name
 from ..runtime import settings
 
 EXPORT = "export"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the workloads and the options."""
     parser.add_argument(
         "workloads",
         nargs="*",

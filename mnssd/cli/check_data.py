@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ..data.formats import Format, dataset_names, formats
 from ..errors import MnssdError, OptionError
-from ..options import NAMES, SIZE, Size, from_mapping, given, option
-from ..options import add_arguments as add_options
+from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, option
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -44,7 +43,6 @@ class CheckOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the folder and the options."""
     parser.add_argument("root", metavar="FOLDER", help="folder of the dataset")
     add_options(parser, CheckOptions)
 

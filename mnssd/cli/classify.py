@@ -13,8 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import ImageError
 from ..export.formats import engine_names
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option, require
+from ..options import add_options, from_mapping, given, option, require
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class ClassifyOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the classifier, the images and the options."""
     parser.add_argument("classifier", metavar="EXPORT_OR_RUN", help="export or run folder")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     add_options(parser, ClassifyOptions)

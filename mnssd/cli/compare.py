@@ -12,8 +12,7 @@ from typing import List, Optional, Tuple
 from ..errors import MnssdError
 from ..files import write_json
 from ..nn.backbones import backbones
-from ..options import FLOATS, INTS, NAMES, from_mapping, given, option, require, unknown_name
-from ..options import add_arguments as add_options
+from ..options import FLOATS, INTS, NAMES, add_options, from_mapping, given, option, require, unknown_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class CompareOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add_options(parser, CompareOptions)
     parser.epilog = f"networks: {', '.join(backbones.names())}"
 

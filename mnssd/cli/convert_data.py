@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from ..data.formats import formats, writable_names
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import add_options, from_mapping, given, option
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class ConvertOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the folders and the options."""
     parser.add_argument("source", metavar="SOURCE", help="folder of the dataset")
     parser.add_argument("output", metavar="OUTPUT", help="new folder")
     add_options(parser, ConvertOptions)

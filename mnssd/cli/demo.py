@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List
 
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import add_options, from_mapping, given, option
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class DemoOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the demonstration."""
     add_options(parser, DemoOptions)
 
 

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
 from ..inference import DISPLAY_SCORE
-from ..options import FLOAT, NAMES, from_mapping, given, option
-from ..options import add_arguments as add_options
+from ..options import FLOAT, NAMES, add_options, from_mapping, given, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +79,6 @@ class DetectOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the detector, the images and the options."""
     parser.add_argument(
         "detector",
         nargs="?",

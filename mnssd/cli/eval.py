@@ -11,8 +11,7 @@ import argparse
 from ..data.open import default_root
 from ..errors import OptionError
 from ..files import write_json
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given
+from ..options import add_options, from_mapping, given
 from ..tasks.evaluate import EvalOptions, evaluate_detection_files, evaluate_detector, options_of_run
 
 _NETWORK_ONLY = ("flip", "batch_size", "workers", "ctx", "save_detections")
@@ -20,7 +19,6 @@ _NETWORK_ONLY = ("flip", "batch_size", "workers", "ctx", "save_detections")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the detector and the evaluation options."""
     parser.add_argument("run", nargs="?", metavar="RUN", help="run folder, or a parameter file in one")
     add_options(parser, EvalOptions)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 
 from ..files import write_json
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given
+from ..options import add_options, from_mapping, given
 from ..tasks.evaluate import EvalClassOptions, evaluate_classifier_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the classifier and the evaluation options."""
     parser.add_argument("run", metavar="RUN", help="run folder, or a parameter file in one")
     add_options(parser, EvalClassOptions)
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 
 from ..export.formats import by_priority
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given
+from ..options import add_options, from_mapping, given
 from ..tasks.export import RunExportOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run and the options."""
     parser.add_argument("run", metavar="RUN", help="run folder, or a parameter file in one")
     parser.add_argument(
         "--images",

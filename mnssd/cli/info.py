@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Dict, List
 
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import add_options, from_mapping, given, option
 
 ENGINES = {"MXNet": "mxnet", "ONNX Runtime": "onnxruntime"}
 """Inference engines and their modules."""
@@ -28,7 +27,6 @@ class InfoOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add_options(parser, InfoOptions)
 
 

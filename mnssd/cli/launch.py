@@ -17,7 +17,6 @@ from ..errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the numbers of processes, the hosts and the command."""
     parser.add_argument("-n", "--processes", type=int, required=True, metavar="N", help="training processes")
     parser.add_argument(
         "-s", "--servers", type=int, default=1, metavar="N", help="parameter servers (default: 1)"

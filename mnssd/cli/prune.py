@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
 from ..errors import MnssdError, OptionError
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option, require
+from ..options import add_options, from_mapping, given, option, require
 
 if TYPE_CHECKING:
     from ..train.run_folder import RunConfig
@@ -51,7 +50,6 @@ class PruneOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run and the options."""
     parser.add_argument("run", metavar="RUN", help="run folder of a detector or classifier")
     add_options(parser, PruneOptions)
 

@@ -9,8 +9,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import add_options, from_mapping, given, option
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class ReportOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run and the options."""
     parser.add_argument("run", metavar="RUN", help="run folder of a detector")
     add_options(parser, ReportOptions)
 

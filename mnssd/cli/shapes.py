@@ -9,7 +9,6 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "--output", default="data/shapes", help="folder of the dataset (default: %(default)s)"
     )

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from ..bench.measure import format_table
 from ..errors import MnssdError, OptionError
 from ..nn.backbones import backbones
-from ..options import FLOAT, SIZE, Size, ValueType, from_mapping, given, option
-from ..options import add_arguments as add_options
+from ..options import FLOAT, SIZE, Size, ValueType, add_options, from_mapping, given, option
 
 if TYPE_CHECKING:
     from ..compress.cost import Costs
@@ -65,7 +64,6 @@ class SummaryOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the network and the options."""
     parser.add_argument("network", metavar="NETWORK", help="name, run, export or -symbol.json file")
     add_options(parser, SummaryOptions)
     parser.epilog = (

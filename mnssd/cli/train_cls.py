@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from ..options import add_arguments as add_options
-from ..options import given
+from ..options import add_options, given
 from ..train.options import ClassificationTraining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of data, network, augmentation and training."""
     for group in ClassificationTraining.groups:
         add_options(parser, group, ClassificationTraining.defaults)
 

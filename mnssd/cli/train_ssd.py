@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MnssdError
-from ..options import add_arguments as add_options
-from ..options import from_mapping, given, option
+from ..options import add_options, from_mapping, given, option
 from ..train.options import DetectionTraining
 from ..train.run_folder import RunFolder
 
@@ -27,7 +26,6 @@ class ReportOption:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of data, network, augmentation and training."""
     for group in (*DetectionTraining.groups, ReportOption):
         add_options(parser, group, DetectionTraining.defaults)
 

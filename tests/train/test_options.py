@@ -56,7 +56,7 @@ OVERRIDES = {"": {"batch_size": 16}, "shapes": {"lr": 0.4, "size": (96, 64)}, "v
 def make_parser(*options: Type[Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for kind in options:
-        o.add_arguments(parser, kind, OVERRIDES)
+        o.add_options(parser, kind, OVERRIDES)
     return parser
 
 
@@ -243,7 +243,7 @@ def test_arguments_of_options_parse_to_the_same_options(kind: Type[Any], data: s
         except ValueError:
             return
     parser = argparse.ArgumentParser()
-    o.add_arguments(parser, kind)
+    o.add_options(parser, kind)
     parsed = o.from_mapping(kind, o.given(parser.parse_args(o.as_arguments(options)), kind))
     assert parsed == options
 
