@@ -30,12 +30,7 @@ def _join(value: Any, separator: str = ",") -> str:
 class ValueType:
     """How the values of an option are read from text and written as text.
 
-    Attributes
-    ----------
-    parse : callable
-        Text to value; raises ValueError with a reason.
-    format : callable
-        The inverse. It accepts lists for tuples, as YAML has no tuples.
+    `parse` raises ValueError with a reason. `format` accepts lists for tuples, as YAML has no tuples.
     """
 
     parse: Callable[[str], Any]
@@ -102,20 +97,16 @@ def option(
     metavar: Optional[str] = None,
     shown: Optional[str] = None,
 ) -> Any:
-    """Dataclass field with a line of help.
+    """Dataclass field with a line of help; `help` and `metavar` are as in argparse.
 
     Parameters
     ----------
     default
-        Default value; a bool becomes a ``--name / --no-name`` pair.
-    help : str
-        One line.
+        A bool becomes a ``--name / --no-name`` pair.
     type : ValueType, optional
-        How values are parsed and formatted; derived from `default` if it is an int, float or str.
+        Derived from `default` if it is an int, float or str.
     choices : sequence, or callable that returns one
         Allowed values. A callable is evaluated when a parser is built or a value is checked.
-    metavar : str, optional
-        As in argparse.
     shown : str, optional
         Text after ``default:`` in the help, if the default depends on other things.
     """
@@ -126,73 +117,57 @@ def option(
 def add_options(
     parser: argparse.ArgumentParser, options: Type[Any], overrides: Optional[Overrides] = None
 ) -> None:
-    """Add one argument for each field of the dataclass `options`.
+    """Add one argument for each field of the dataclass `options`, whose fields are made by `option`.
 
     Options that are not given are absent from the namespace, because a recipe or a stored configuration
-    has precedence over the defaults.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    options : dataclass
-        Its fields are made by `option`.
-    overrides : mapping, optional
-        Defaults that depend on the dataset, for the help.
+    has precedence over the defaults. `overrides` are shown in the help.
     """
-    group = parser.add_argument_group(_title(options))
+    title = (options.__doc__ or options.__name__).splitlines()[0].rstrip(".")
+    group = parser.add_argument_group(title)
     for field in dataclasses.fields(options):
-        name, metadata = "--" + field.name.replace("_", "-"), field.metadata
-        text = (metadata["help"] + _default_text(field, overrides)).replace("%", "%%")
+        text = (field.metadata["help"] + _default_text(field, overrides)).replace("%", "%%")
         if isinstance(field.default, bool):
-            group.add_argument(name, "--no-" + name[2:], action=_Toggle, dest=field.name, help=text)
-            continue
-        group.add_argument(
-            name, dest=field.name, default=argparse.SUPPRESS, type=_argparse_type(_value_type(field).parse),
-            choices=_choices(field), metavar=metadata["metavar"], help=text,
-        )  # fmt: skip
+            flags = _flag(field), _flag(field, "no-")
+            group.add_argument(*flags, action=_Toggle, dest=field.name, help=text)
+        else:
+            group.add_argument(
+                _flag(field), dest=field.name, default=argparse.SUPPRESS, choices=_choices(field),
+                type=_argparse_type(_value_type(field).parse), metavar=field.metadata["metavar"], help=text,
+            )  # fmt: skip
 
 
 def from_mapping(options: Type[T], values: Mapping[str, Any], source: str = "options") -> T:
-    """Build the dataclass from a mapping, with the checks of the command line.
+    """Build the dataclass from values by name; see `convert_values`."""
+    converted = convert_values(values, (options,), source)
+    try:
+        return options(**converted)
+    except ValueError as error:
+        raise OptionError(f"{source}: {error}") from error
 
-    Parameters
-    ----------
-    options : dataclass
-    values : mapping
-        Values by name; see `convert` for their types.
-    source : str
-        Where the values come from, for error messages.
+
+def convert_values(
+    values: Mapping[str, Any], kinds: Iterable[Type[Any]], source: str = "options"
+) -> Dict[str, Any]:
+    """Check and convert values by name, of the fields of the dataclasses `kinds`, as the command line does.
+
+    The values are Python values, or what YAML yields. Messages name their `source`.
 
     Raises
     ------
     OptionError
         For an unknown name (near names are listed) or an invalid value.
     """
-    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in fields:
-            raise OptionError(f"{source}: {unknown_name('option', str(name), fields)}")
+    fields = {field.name: field for kind in kinds for field in dataclasses.fields(kind)}
     try:
-        return options(**{name: convert(fields[name], value) for name, value in values.items()})
+        for name in values:
+            if name not in fields:
+                raise ValueError(unknown_name("option", str(name), fields))
+        return {name: _convert(fields[name], value) for name, value in values.items()}
     except ValueError as error:
         raise OptionError(f"{source}: {error}") from error
 
 
-def convert(field: Any, value: Any) -> Any:
-    """Check and convert a value of a field as if it were given on the command line.
-
-    Parameters
-    ----------
-    field : dataclasses.Field
-        Made by `option`.
-    value : bool, int, float, str, path, None, or a list or tuple of these
-        A Python value, or what YAML yields.
-
-    Raises
-    ------
-    ValueError
-        If the field does not take this value.
-    """
+def _convert(field: Any, value: Any) -> Any:
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"{field.name}: expected true or false, got {value!r}")
@@ -231,13 +206,11 @@ def as_arguments(options: Any) -> List[str]:
     """Command line that parses to `options`, a dataclass of fields made by `option`; defaults are omitted."""
     arguments: List[str] = []
     for field in dataclasses.fields(options):
-        value, name = getattr(options, field.name), field.name.replace("_", "-")
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            arguments.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            arguments.append(f"--{name}={_value_type(field).format(value)}")
+        value = getattr(options, field.name)
+        if value != field.default:
+            is_flag = isinstance(value, bool)
+            text = _shown(field, value) if is_flag else f"{_flag(field)}={_value_type(field).format(value)}"
+            arguments.append(text)
     return arguments
 
 
@@ -268,14 +241,12 @@ class _Toggle(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
-def _title(options: Type[Any]) -> str:
-    return (options.__doc__ or options.__name__).strip().splitlines()[0].rstrip(".")
+def _flag(field: Any, prefix: str = "") -> str:
+    return f"--{prefix}{field.name.replace('_', '-')}"
 
 
 def _value_type(field: Any) -> ValueType:
-    if field.metadata["type"] is not None:
-        return field.metadata["type"]  # type: ignore[no-any-return]
-    return {int: INT, float: FLOAT}.get(type(field.default), TEXT)
+    return field.metadata["type"] or {int: INT, float: FLOAT}.get(type(field.default), TEXT)
 
 
 def _choices(field: Any) -> Optional[Sequence[Any]]:
@@ -299,7 +270,7 @@ def _default_text(field: Any, overrides: Optional[Overrides]) -> str:
 
 def _shown(field: Any, value: Any) -> str:
     if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{field.name.replace('_', '-')}"
+        return _flag(field, "" if value else "no-")
     return "none" if value in (None, "", ()) else _value_type(field).format(value)
 
 

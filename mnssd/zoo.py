@@ -11,25 +11,12 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
-from typing import (
-    Any,
-    ClassVar,
-    Dict,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-)
+from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
 from .nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
-from .options import unknown_name
+from .options import format_size, unknown_name
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +29,7 @@ CONFIG_FILE = "config.yaml"
 BEST_FILE = "best.params"
 
 WIDEST = 16.0
-"""Largest width multiplier; a larger one comes from a damaged file, as the network would have 10^9 weights.
-"""
+"""Largest width multiplier: a larger one comes from a damaged file, as it means more than 10^9 weights."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +48,23 @@ class NetworkSpec:
     size: Tuple[int, int] = (300, 300)
     shortcut: str = SHORTCUTS[0]
     activation: str = ACTIVATIONS[0]
-    channels: Mapping[str, int] = field(default_factory=dict)
+    channels: Dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> Dict[str, Any]:
         """Plain lists, numbers and strings, for YAML and JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
 
     @classmethod
-    def from_dict(cls: Type[S], values: Mapping[str, Any]) -> S:
+    def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
         """The inverse of `as_dict`."""
-        values = dict(values)
-        values["classes"], values["size"] = tuple(values["classes"]), tuple(values["size"])
-        return cls(**values)
+        return cls(**{**values, "classes": tuple(values["classes"]), "size": tuple(values["size"])})
 
 
 @dataclass(frozen=True)
 class DetectorSpec(NetworkSpec):
     """Structure of a detector."""
 
-    section: ClassVar[str] = "detector"
-
+    section = "detector"
     head: str = HEADS[0]
 
 
@@ -89,8 +72,7 @@ class DetectorSpec(NetworkSpec):
 class ClassifierSpec(NetworkSpec):
     """Structure of a classifier; `val_crop` is the share of the image that validation crops."""
 
-    section: ClassVar[str] = "classifier"
-
+    section = "classifier"
     size: Tuple[int, int] = (224, 224)
     val_crop: float = 1.0
 
@@ -127,47 +109,33 @@ def build_backbone(
 
 
 def build_classifier(spec: NetworkSpec) -> Any:
-    """Uninitialized classifier from its structure."""
+    """Uninitialized classifier from its structure; raises OptionError if there is no such classifier."""
+    from .nn.resize import set_channels
+
     net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
-    _set_channels(net, spec.channels)
+    try:
+        set_channels(net, spec.channels)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
     return net
 
 
 def build_detector(spec: DetectorSpec) -> Any:
-    """Uninitialized detector (`nn.SSD`) from its structure.
-
-    Raises
-    ------
-    OptionError
-        If there is no such detector.
-    """
+    """Uninitialized `nn.SSD` from its structure; raises OptionError if there is no such detector."""
     from . import nn
+    from .nn.resize import set_channels
 
     backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
     try:
         net = nn.SSD(backbone, spec.classes, spec.size, spec.head, backbones[spec.network].taps)
+        set_channels(net.heads, spec.channels)
     except ValueError as error:
         raise OptionError(str(error)) from error
-    _set_channels(net.heads, spec.channels)
     return net
 
 
-def _set_channels(block: Any, channels: Mapping[str, int]) -> None:
-    from .nn.resize import set_channels
-
-    try:
-        set_channels(block, channels)
-    except ValueError as error:
-        raise OptionError(str(error)) from error
-
-
 def list_models(pattern: str = "*") -> List[str]:
-    """Names of networks; `get_model` takes other sizes and widths, too.
-
-    Parameters
-    ----------
-    pattern : str
-        Shell pattern, such as ``'ssdlite_*'``.
+    """Names of networks that match a shell pattern; `get_model` takes other sizes and widths, too.
 
     Examples
     --------
@@ -185,24 +153,20 @@ def get_model(
     pretrained_backbone: Optional[str] = None,
     **kwargs: Any,
 ) -> Any:
-    """Make a network by name.
+    """Make a network by name: an `nn.SSD`, or the Gluon block of a classifier.
 
     Parameters
     ----------
     name : str
-        For example ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``; see `list_models`.
+        Such as ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``; see `list_models`.
     classes : sequence of str, or int
-        Class names of a detector (default: Pascal VOC's 20); names or number of a classifier's (default:
+        Class names of a detector (default: the 20 of Pascal VOC); names or number of a classifier's (default:
         1000).
     pretrained_backbone : str, optional
         File to load the backbone from, see `weights.load_backbone`; the network is then initialized. The log
         tells which arrays were used, as a warning if some of the backbone's are missing.
     **kwargs
         Options of the backbone: ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
-
-    Returns
-    -------
-    mnssd.nn.SSD, or the backbone's Gluon block
 
     Raises
     ------
@@ -212,10 +176,9 @@ def get_model(
         If `pretrained_backbone` cannot be used.
     """
     head, size, network, width = parse_name(name)
-    allowed = list(backbones[network].options)
     for option in kwargs:
-        if option not in allowed:
-            raise OptionError(f"{name}: {unknown_name('option', option, allowed)}")
+        if option not in backbones[network].options:
+            raise OptionError(f"{name}: {unknown_name('option', option, backbones[network].options)}")
     if head:
         if classes is None:
             from .data.formats.voc import VOC_CLASSES
@@ -239,21 +202,11 @@ def get_model(
 
 
 def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tuple[int, int]] = None) -> str:
-    """Name of the same network with another width or, for a detector, another ``(width, height)``.
-
-    Raises
-    ------
-    OptionError
-        For an unknown name.
-    """
+    """Name of the same network with another width multiplier or, for a detector, another input size."""
     parts = parse_name(name)
     multiplier = parts.width if width is None else width
     network = parts.network + (f"_{multiplier:g}" if multiplier != 1 else "")
-    if not parts.head:
-        return network
-    sides = size or parts.size
-    shown = str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
-    return f"{parts.head}_{shown}_{network}"
+    return f"{parts.head}_{format_size(size or parts.size)}_{network}" if parts.head else network
 
 
 class ModelName(NamedTuple):
@@ -266,12 +219,7 @@ class ModelName(NamedTuple):
 
 
 def parse_name(name: str) -> ModelName:
-    """Parts of a network's name.
-
-    Raises
-    ------
-    OptionError
-        If there is no such network.
+    """Parts of a network's name; raises OptionError if there is no such network.
 
     Examples
     --------
@@ -298,31 +246,20 @@ def initialize(net: Any, ctx: Any = None) -> None:
     import mxnet as mx
 
     def zero_residual_gamma(block: Any) -> None:
-        gamma = getattr(block, "residual_gamma", None)
-        if gamma is not None:
-            gamma.init = mx.init.Zero()
+        if getattr(block, "residual_gamma", None) is not None:
+            block.residual_gamma.init = mx.init.Zero()
 
     net.apply(zero_residual_gamma)
     net.initialize(mx.init.Xavier("gaussian", "in", 2), ctx=ctx)
 
 
 def load_detector(path: str, ctx: Any = None) -> Any:
-    """Trained detector from its run folder, or from a parameter file in one.
-
-    Parameters
-    ----------
-    path : str
-        ``runs/NAME`` (its best weights) or ``runs/NAME/best.params``.
-    ctx : mxnet.Context, optional
-
-    Returns
-    -------
-    mnssd.nn.SSD
+    """Trained detector (`nn.SSD`) from its run folder (its best weights), or from a parameter file in one.
 
     Raises
     ------
     WeightsError
-        If a file is missing or invalid; it names the file.
+        If a file is missing or invalid; the message names it.
     """
     from .weights import load_strict
 
@@ -333,7 +270,7 @@ def load_detector(path: str, ctx: Any = None) -> Any:
 
 
 def load_classifier(path: str, ctx: Any = None) -> Tuple[Any, ClassifierSpec]:
-    """Trained classifier and its structure; parameters and errors as for `load_detector`."""
+    """Trained classifier and its structure; see `load_detector`."""
     from .weights import load_strict
 
     net, spec, weights = _build_from_run(path, ClassifierSpec)
@@ -358,19 +295,10 @@ def _build_from_run(path: str, kind: Type[S]) -> Tuple[Any, S, str]:
         raise WeightsError(f"{config}: not the configuration of a {kind.section} run ({error})") from error
 
 
-def _load_strict(block: Any, path: str, ctx: Any) -> None:
-    from .weights import load_strict
-
-    load_strict(block, path, ctx)
-
-
 def read_spec(path: str, kind: Type[S]) -> S:
     """Structure of a network from a run's ``config.yaml``; `kind` is `DetectorSpec` or `ClassifierSpec`.
 
-    Raises
-    ------
-    WeightsError
-        If the file is missing, or is not the configuration of such a run.
+    Raises WeightsError if the file is missing, or is not the configuration of such a run.
     """
     import yaml
 
@@ -386,11 +314,5 @@ def read_spec(path: str, kind: Type[S]) -> S:
 
 
 def read_channels(run: Optional[str], kind: Type[NetworkSpec]) -> Dict[str, int]:
-    """Channel counts of a run's network that pruning changed; empty if `run` is.
-
-    Raises
-    ------
-    WeightsError
-        If it is not a run of `kind`.
-    """
-    return dict(read_spec(os.path.join(run, CONFIG_FILE), kind).channels) if run else {}
+    """Channel counts of a run's network that pruning changed, see `read_spec`; empty without a run."""
+    return read_spec(os.path.join(run, CONFIG_FILE), kind).channels if run else {}

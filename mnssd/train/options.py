@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from .. import options as o
 from ..data.classification.options import CLASSIFICATION_ROOTS, ClassAugmentOptions
 from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions
-from ..errors import OptionError
 from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
@@ -196,15 +194,8 @@ class _Training:
 
     @classmethod
     def convert(cls, given: Mapping[str, Any], source: str = "options") -> Dict[str, Any]:
-        """Check names and convert values, each as `mnssd.options.convert`; raises OptionError."""
-        fields = {field.name: field for group in cls.groups for field in dataclasses.fields(group)}
-        try:
-            for name in given:
-                if name not in fields:
-                    raise ValueError(o.unknown_name("option", str(name), fields))
-            return {name: o.convert(fields[name], value) for name, value in given.items()}
-        except ValueError as error:
-            raise OptionError(f"{source}: {error}") from error
+        """Check names and convert values; see `mnssd.options.convert_values`."""
+        return o.convert_values(given, cls.groups, source)
 
     @classmethod
     def resolve(cls: Type[T], given: Mapping[str, Any], source: str = "options") -> T:
