@@ -18,8 +18,6 @@ from ..errors import DataError, ImageError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..options import Size
 
-_BATCHES_AHEAD = 2
-
 
 @dataclass(frozen=True)
 class ClassificationResult:
@@ -94,7 +92,7 @@ def evaluate_classifier(
     ctx: Optional[mx.Context] = None,
     watch: Optional[Callable[[LabeledImage, np.ndarray], object]] = None,
 ) -> ClassificationResult:
-    """Evaluate a classifier.
+    """Evaluate a classifier; raises DataError if no image can be read.
 
     Parameters
     ----------
@@ -105,25 +103,18 @@ def evaluate_classifier(
         ``(width, height)`` of the network input.
     crop : float
         Side of the central crop, as a fraction of the image; see `val_transform`.
-    batch_size : int
-        Images per batch; does not change the result.
-    workers : int
-        Threads that read images; 0 reads in the calling thread.
+    batch_size, workers : int
+        Images per batch, and threads that read images (0: the calling thread); neither changes the result.
     ctx : mxnet.Context, optional
         Defaults to the CPU.
     watch : callable, optional
         Called with each image and its logits ``(C,)``.
-
-    Raises
-    ------
-    DataError
-        If no image can be read.
     """
     ctx = ctx or mx.cpu()
     confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
     skipped: List[Tuple[str, str]] = []
     in_top5 = 0
-    readable = _read_images(dataset, size, crop, workers, _BATCHES_AHEAD * batch_size, skipped)
+    readable = _read_images(dataset, size, crop, workers, 2 * batch_size, skipped)
     block = inference_block(net, size, ctx)
     try:
         with contextlib.closing(readable) as images:

@@ -15,28 +15,18 @@ import contextlib
 import io
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from ..data.sample import Detections, Sample
 from ..errors import DataError
-from .voc import distinct_names, none_if_nan
+from .voc import checked_columns, distinct_names, none_if_nan
 
 COCO_METRICS = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR_1",
-    "AR_10",
-    "AR_100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+    "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+    "AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large",
+)  # fmt: skip
 """Metrics of ``COCOeval.summarize``, in its order."""
 
 
@@ -47,12 +37,12 @@ class COCOResult:
     Attributes
     ----------
     classes : tuple of str
-        Class names, in the order of the labels.
-    metrics : dict
+        In the order of the labels.
+    metrics : dict of str to float
         Each of `COCO_METRICS`, 0 to 1, NaN without objects; and ``recall_any_class``, which is AR_100 if
         detections may match objects of any class.
-    ap_per_class : dict
-        Class name to AP, 0 to 1, averaged over IoU .50 to .95; NaN for a class without objects.
+    ap_per_class : dict of str to float
+        AP, 0 to 1, averaged over IoU .50 to .95; NaN for a class without objects.
     images : int
         Number of evaluated images.
     """
@@ -79,7 +69,7 @@ class COCOMetric:
     Parameters
     ----------
     classes : sequence of str
-        Class names; labels of detections and samples are indices into it.
+        Labels of detections and samples are indices into it.
 
     Raises
     ------
@@ -105,10 +95,8 @@ class COCOMetric:
         if sample.image_id in self._image_ids:
             raise DataError(f"image {sample.image_id!r} was added twice; add each image once")
         image = len(self._image_ids) + 1
-        objects = self._rows(image, sample.image_id, sample.boxes, sample.labels, "iscrowd", sample.difficult)
-        detected = self._rows(
-            image, sample.image_id, detections.boxes, detections.labels, "score", detections.scores
-        )
+        objects = self._rows(image, sample, "ground truth", sample, "iscrowd", sample.difficult)
+        detected = self._rows(image, sample, "detections", detections, "score", detections.scores)
         self._image_ids[sample.image_id] = image
         self._objects += objects
         self._detections += detected
@@ -131,30 +119,20 @@ class COCOMetric:
     def _rows(
         self,
         image: int,
-        image_id: str,
-        boxes: np.ndarray,
-        labels: np.ndarray,
+        sample: Sample,
+        source: str,
+        boxed: Union[Sample, Detections],
         column: str,
         values: np.ndarray,
     ) -> List[Dict[str, Any]]:
         """COCO annotations of one image, without ids; `column` is 'score' or 'iscrowd'."""
-        source = f"image {image_id!r}, {'detections' if column == 'score' else 'ground truth'}"
-        boxes = np.asarray(boxes, np.float64)
-        boxes = boxes if boxes.size else boxes.reshape(0, 4)
-        values = np.asarray(values, np.float64)
-        if boxes.shape != (len(labels), 4) or values.shape != (len(labels),):
-            raise DataError(f"{source}: {len(labels)} labels, boxes {boxes.shape}, {column} {values.shape}")
-        if not (np.isfinite(boxes).all() and np.isfinite(values).all()):
-            raise DataError(f"{source}: a number is not finite")
+        image_ids = [sample.image_id] * max(len(boxed.labels), len(boxed.boxes))
+        columns = checked_columns(self.classes, source, image_ids, boxed.labels, values, boxed.boxes)
         rows = []
-        for (xmin, ymin, xmax, ymax), label, value in zip(boxes.tolist(), labels, values.tolist()):
-            if not 0 <= label < len(self.classes):
-                raise DataError(f"{source}: label {label} is out of range for {len(self.classes)} classes")
+        for label, value, (xmin, ymin, xmax, ymax) in zip(*(column.tolist() for column in columns)):
             width, height = xmax - xmin + 1, ymax - ymin + 1
-            row = {"image_id": image, "category_id": int(label) + 1, "bbox": [xmin, ymin, width, height]}
-            row.update({"area": width * height, "iscrowd": 0})
-            row[column] = value if column == "score" else int(value != 0)
-            rows.append(row)
+            row = {"image_id": image, "category_id": label + 1, "bbox": [xmin, ymin, width, height]}
+            rows.append({**row, "area": width * height, "iscrowd": 0, column: value})
         return rows
 
     def _evaluate(self, by_class: bool) -> Any:

@@ -12,7 +12,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Collection, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
@@ -26,17 +25,10 @@ _COMPETITIONS = ("comp4", "comp3")  # trained on any data, and on VOC data only;
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """Contents of detection files: class by class, in the order of the lines.
+    """Contents of detection files: class by class, in the order of the lines; one image id per detection.
 
-    Attributes
-    ----------
-    image_ids : list of str
-        One per detection.
-    detections : Detections
-        Boxes ``(N, 4)``, in pixels counted from 0, and scores ``(N,)`` are float64, to keep the precision of
-        the files.
-    notes : list of str
-        Classes without a file, and counts of inverted boxes.
+    Boxes, in pixels counted from 0, and scores are float64, to keep the precision of the files. `notes` list
+    classes without a file and count inverted boxes.
     """
 
     image_ids: List[str]
@@ -54,7 +46,7 @@ class DetectionWriter:
     split : str
         SPLIT in the file names.
     classes : sequence of str
-        Class names; a class without detections gets an empty file.
+        A class without detections gets an empty file.
 
     Raises
     ------
@@ -85,12 +77,7 @@ class DetectionWriter:
             numbers = " ".join(map(repr, (score, *box)))
             self._lines[label].append(f"{image_id} {numbers}\n")
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
         if kind is None:
             with contextlib.ExitStack() as files:
                 for path, lines in zip(self._paths, self._lines):
@@ -102,22 +89,15 @@ def read_detections(
 ) -> DetectionTable:
     """Read the detection files of one split, written by any program.
 
-    Parameters
-    ----------
-    folder : str or Path
-    split : str
-        SPLIT in the file names; ``2007_test`` also reads the devkit's own ``test``.
-    classes : sequence of str
-        Class names. A class without a file has no detections; the notes list it.
-    image_ids : collection of str
-        Image ids of the split.
+    For the split ``2007_test``, the devkit's own files of ``test`` are read, too. A class without a file has
+    no detections. `image_ids` are all images of the split.
 
     Raises
     ------
     DataError
-        If a line does not have six fields, a number is invalid or not finite, or an image is not in the
-        split; the message has file and line. Also if the folder is missing, has no file of this split, or has
-        two for one class.
+        If a line does not have six fields, a number is not finite, or an image is not in the split; the
+        message has file and line. Also if the folder is missing, or has no file of this split or two for one
+        class.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -131,16 +111,13 @@ def read_detections(
     labels: List[int] = []
     notes: List[str] = []
     for label, path in enumerate(paths):
-        if path is None:
-            continue
-        before = len(rows)
-        for image_id, numbers in _lines(path, split_ids):
-            ids.append(image_id)
-            rows.append(numbers)
-        labels += [label] * (len(rows) - before)
-        inverted = sum(row[3] < row[1] or row[4] < row[2] for row in rows[before:])
+        lines = list(_lines(path, split_ids)) if path else []
+        ids += [image_id for image_id, _ in lines]
+        rows += [numbers for _, numbers in lines]
+        labels += [label] * len(lines)
+        inverted = sum(row[3] < row[1] or row[4] < row[2] for _, row in lines)
         if inverted:
-            notes.append(f"{path}: {inverted} of {len(rows) - before} boxes are inverted and match nothing")
+            notes.append(f"{path}: {inverted} of {len(lines)} boxes are inverted and match nothing")
     missing = [name for name, path in zip(classes, paths) if path is None]
     if missing:
         notes.append(f"{folder}: no file for {', '.join(missing)}; counted as no detections")
@@ -157,19 +134,13 @@ def detection_file_name(split: str, class_name: str, competition: str = "comp4")
 
 
 def _find_file(folder: Path, split: str, class_name: str) -> Optional[Path]:
-    candidates = [
-        folder / detection_file_name(s, class_name, c) for s in _split_names(split) for c in _COMPETITIONS
-    ]
+    with_year = re.fullmatch(r"\d{4}_(\w+)", split)
+    splits = [split, with_year.group(1)] if with_year else [split]  # the devkit of a year omits the year
+    candidates = [folder / detection_file_name(s, class_name, c) for s in splits for c in _COMPETITIONS]
     paths = [path for path in candidates if path.is_file()]
     if len(paths) > 1:
         raise DataError(f"{paths[0]} and {paths[1]} are for the same class; remove one of them")
     return paths[0] if paths else None
-
-
-def _split_names(split: str) -> List[str]:
-    """Names of a split in file names: ours, ``2007_test``, and that of the year's devkit, ``test``."""
-    with_year = re.fullmatch(r"\d{4}_(\w+)", split)
-    return [split, with_year.group(1)] if with_year else [split]
 
 
 def _no_files(folder: Path, split: str, classes: Sequence[str]) -> str:

@@ -37,20 +37,9 @@ class ErrorType(str, Enum):
 class DetectionError(NamedTuple):
     """One error of a detector.
 
-    Attributes
-    ----------
-    type : ErrorType
-    sample : Sample
-    box : numpy.ndarray
-        ``(4,)`` box of the detection, or of the missed object.
-    label : int
-        Predicted class, or the class of the missed object.
-    score : float
-        NaN for a missed object.
-    truth : int
-        Row of the object in the sample; -1 for a detection on background.
-    iou : float
-        IoU with that object; 0 for a missed object.
+    ``box`` ``(4,)`` and ``label`` are those of the detection or, with a NaN ``score``, of the missed object.
+    ``truth`` is the row of the object in the sample, -1 for a detection on background; ``iou`` is the IoU of
+    the two, 0 for a missed object.
     """
 
     type: ErrorType
@@ -100,12 +89,8 @@ def best_f1_points(result: VOCResult) -> Dict[str, OperatingPoint]:
         # A threshold includes all detections of equal score, so only the last of them can be chosen.
         last = np.append(curve.scores[1:] != curve.scores[:-1], True)
         best = int(np.where(last, f1, -1).argmax())
-        points[name] = OperatingPoint(
-            float(curve.scores[best]),
-            float(curve.precision[best]),
-            float(curve.recall[best]),
-            float(f1[best]),
-        )
+        columns = (curve.scores, curve.precision, curve.recall, f1)
+        points[name] = OperatingPoint(*(float(column[best]) for column in columns))
     return points
 
 
@@ -114,12 +99,8 @@ def analyze_errors(
 ) -> ErrorAnalysis:
     """Classify the errors of a detector.
 
-    Parameters
-    ----------
-    pairs : iterable of (Sample, Detections)
-    classes : sequence of str
-    points : dict
-        Class name to operating point, see `best_f1_points`; detections of other classes are ignored.
+    Only detections at or above the score of their class in `points` count (see `best_f1_points`); classes
+    without a point have none.
     """
     thresholds = np.array([points[name].score if name in points else np.inf for name in classes])
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), int)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -34,8 +34,6 @@ _PAIRS_AT_ONCE = 1_000_000
 # Larger coordinates are not pixels of an image, and their areas would overflow.
 _MAX_COORDINATE = 1e9
 
-_DETECTIONS, _GROUND_TRUTH = "detections", "ground truth"  # in messages
-
 RECALL_POINTS = np.arange(11) * 0.1
 """The devkit's ``0:0.1:1`` in floating point. Points 3, 6 and 7 are one bit above 0.3, 0.6 and 0.7, so a
 recall of 6 / 10 does not reach them. Common ports of the metric use the same values (``numpy.arange(0, 1.1,
@@ -46,14 +44,9 @@ of the two points."""
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision-recall curve of one class, one point per detection, highest score first.
+    """Precision-recall curve of one class: ``(N,)`` float64, one point per detection, highest score first.
 
-    Attributes
-    ----------
-    recall, precision : numpy.ndarray
-        ``(N,)`` float64. Precision is 0 until the first detection that is not ignored.
-    scores : numpy.ndarray
-        ``(N,)`` float64 score threshold of each point.
+    Precision is 0 until the first detection that is not ignored. `scores` are the thresholds of the points.
     """
 
     recall: np.ndarray
@@ -70,21 +63,18 @@ class VOCResult:
     metric : str
         ``'voc07'`` or ``'voc12'``.
     iou_threshold : float
-        IoU threshold for a match.
     classes : tuple of str
-        Class names, in the order of the labels.
+        In the order of the labels.
     mean_ap : float
         Mean of `ap_per_class` over the classes with positives; NaN if there is none.
-    ap_per_class : dict
-        Class name to average precision, 0 to 1; NaN for a class without positives.
+    ap_per_class : dict of str to float
+        0 to 1; NaN for a class without positives.
     images : int
         Number of evaluated images.
-    positives : dict
-        Class name to the number of objects that are not difficult.
-    detections : dict
-        Class name to the number of detections.
-    curves : dict
-        Class name to `Curve`, for the classes with positives.
+    positives, detections : dict of str to int
+        Per class, objects that are not difficult, and detections.
+    curves : dict of str to Curve
+        For the classes with positives.
     """
 
     metric: str
@@ -117,7 +107,7 @@ class VOCMetric:
     Parameters
     ----------
     classes : sequence of str
-        Class names; labels of detections and samples are indices into it.
+        Labels of detections and samples are indices into it.
     metric : str
         ``'voc07'``: mean of the maximum precision at 11 recalls. ``'voc12'``: area under the monotone
         envelope of the precision, as in VOC 2010 to 2012.
@@ -155,35 +145,21 @@ class VOCMetric:
         self.add_detections([sample.image_id] * len(detections.scores), detections)
 
     def add_ground_truth(self, sample: Sample) -> None:
-        """Add the objects of one image; `add_detections` may follow in any order of images.
-
-        Raises
-        ------
-        DataError
-            As `add`.
-        """
+        """Add the objects of one image; raises as `add`. Detections may follow in any order of images."""
         if sample.image_id in self._index_of_image:
             raise DataError(f"image {sample.image_id!r} was added twice; add each image once")
-        image = len(self._index_of_image)
-        rows = _Rows(
-            images=np.full(len(sample.labels), image, np.int32),
-            labels=np.array(sample.labels, np.int32),
-            values=np.array(sample.difficult, np.float64),
-            boxes=_devkit_boxes(sample.boxes),
+        index = len(self._index_of_image)
+        image_ids = [sample.image_id] * len(sample.labels)
+        columns = checked_columns(
+            self.classes, "ground truth", image_ids, sample.labels, sample.difficult, sample.boxes
         )
-        self._check(rows, [sample.image_id] * len(sample.labels), _GROUND_TRUTH)
-        self._index_of_image[sample.image_id] = image
-        self._objects.append(rows)
+        self._index_of_image[sample.image_id] = index
+        self._objects.append(_rows([index] * len(image_ids), *columns))
 
     def add_detections(self, image_ids: Sequence[str], detections: Detections) -> None:
-        """Add detections of any images whose ground truth was added, in any order.
+        """Add detections, one per image id, in any order.
 
-        Parameters
-        ----------
-        image_ids : sequence of str
-            One per detection.
-        detections : Detections
-            float64 boxes and scores keep their precision.
+        float64 boxes and scores keep their precision.
 
         Raises
         ------
@@ -194,14 +170,10 @@ class VOCMetric:
             images = [self._index_of_image[image_id] for image_id in image_ids]
         except KeyError as error:
             raise DataError(f"image {error.args[0]!r} has detections but is not in the dataset") from None
-        rows = _Rows(
-            images=np.array(images, np.int32),
-            labels=np.array(detections.labels, np.int32),
-            values=np.array(detections.scores, np.float64),
-            boxes=_devkit_boxes(detections.boxes),
+        columns = checked_columns(
+            self.classes, "detections", image_ids, detections.labels, detections.scores, detections.boxes
         )
-        self._check(rows, image_ids, _DETECTIONS)
-        self._detections.append(rows)
+        self._detections.append(_rows(images, *columns))
 
     def result(self) -> VOCResult:
         """Average precision of the images added so far."""
@@ -233,29 +205,8 @@ class VOCMetric:
             curves=curves,
         )
 
-    def _check(self, rows: _Rows, image_ids: Sequence[str], what: str) -> None:
-        count = len(image_ids)
-        for column, shape in ((rows.labels, (count,)), (rows.values, (count,)), (rows.boxes, (count, 4))):
-            if column.shape != shape:
-                image = f"image {image_ids[0]!r}, " if count else ""
-                raise DataError(f"{image}{what}: expected {count} rows, got shape {column.shape}")
-        valid = (np.abs(rows.boxes) <= _MAX_COORDINATE).all(axis=1) & np.isfinite(rows.values)
-        if not valid.all():
-            row = int(np.argmin(valid))
-            score = f"score {rows.values[row]}, " if what == _DETECTIONS else ""
-            box = (rows.boxes[row] - 1).tolist()
-            raise DataError(f"image {image_ids[row]!r}, {what}: a number is not finite: {score}box {box}")
-        in_range = (rows.labels >= 0) & (rows.labels < len(self.classes))
-        if not in_range.all():
-            row = int(np.argmin(in_range))
-            raise DataError(
-                f"image {image_ids[row]!r}, {what}: label {rows.labels[row]} is out of range for "
-                f"{len(self.classes)} classes"
-            )
 
-
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(NamedTuple):
     """Objects or detections, one per row.
 
     ``images`` and ``labels`` are ``(N,)`` int32; ``values`` ``(N,)`` float64, scores or 1 for difficult
@@ -271,23 +222,18 @@ class _Rows:
         return self.take(np.flatnonzero(self.labels == label))
 
     def take(self, rows: np.ndarray) -> _Rows:
-        return _Rows(self.images[rows], self.labels[rows], self.values[rows], self.boxes[rows])
+        return _Rows(*(column[rows] for column in self))
+
+
+def _rows(images: List[int], labels: np.ndarray, values: np.ndarray, boxes: np.ndarray) -> _Rows:
+    # The devkit's pixels are counted from 1. IoU depends on the origin only by rounding: in these numbers it
+    # equals the devkit's to the last bit.
+    return _Rows(np.array(images, np.int32), labels, values, boxes + 1.0)
 
 
 def _concatenate(parts: List[_Rows]) -> _Rows:
-    none = np.zeros(0, np.int32)
-    empty = _Rows(none, none, np.zeros(0), np.zeros((0, 4)))
-    columns = zip(*((part.images, part.labels, part.values, part.boxes) for part in [empty, *parts]))
-    return _Rows(*(np.concatenate(column) for column in columns))
-
-
-def _devkit_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Boxes counted from 0 to the devkit's float64 pixels counted from 1.
-
-    IoU depends on the origin only by rounding: in these numbers it equals the devkit's to the last bit.
-    """
-    boxes = np.asarray(boxes, np.float64)
-    return (boxes if boxes.size else boxes.reshape(0, 4)) + 1.0
+    empty = _rows([], np.zeros(0, np.int32), np.zeros(0), np.zeros((0, 4)))
+    return _Rows(*map(np.concatenate, zip(empty, *parts)))
 
 
 def _curve(detections: _Rows, objects: _Rows, positives: int, iou_threshold: float) -> Curve:
@@ -310,15 +256,7 @@ def _curve(detections: _Rows, objects: _Rows, positives: int, iou_threshold: flo
 
 
 def _best_objects(detections: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]:
-    """The object of highest IoU in the image of each detection.
-
-    Returns
-    -------
-    best : numpy.ndarray
-        ``(N,)`` int64 row in `objects`; arbitrary if the IoU is 0.
-    best_iou : numpy.ndarray
-        ``(N,)`` float64.
-    """
+    """For each detection, the row of the object of highest IoU in its image (any if it is 0), and the IoU."""
     best, best_iou = np.zeros(len(detections.images), np.int64), np.zeros(len(detections.images))
     # Objects are in the order in which their images were added: those of one image are consecutive.
     start = np.searchsorted(objects.images, detections.images, side="left")
@@ -366,6 +304,43 @@ def distinct_names(classes: Sequence[str]) -> Tuple[str, ...]:
     if not classes or len(set(classes)) < len(classes):
         raise OptionError(f"classes: expected distinct names, got {list(classes)}")
     return tuple(classes)
+
+
+def checked_columns(
+    classes: Sequence[str],
+    source: str,
+    image_ids: Sequence[str],
+    labels: np.ndarray,
+    values: np.ndarray,
+    boxes: np.ndarray,
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels as int32, scores or difficult flags and boxes ``(N, 4)`` as float64, copied.
+
+    Raises DataError with the image id if the lengths differ, a label is out of range or a number not finite.
+    """
+    labels, values = np.array(labels, np.int32), np.array(values, np.float64)
+    boxes = np.array(boxes, np.float64)
+    boxes = boxes if boxes.size else boxes.reshape(0, 4)
+    count = len(image_ids)
+    for column, shape in ((labels, (count,)), (values, (count,)), (boxes, (count, 4))):
+        if column.shape != shape:
+            image = f"image {image_ids[0]!r}, " if count else ""
+            raise DataError(f"{image}{source}: expected {count} rows, got shape {column.shape}")
+    valid = (np.abs(boxes) <= _MAX_COORDINATE).all(axis=1) & np.isfinite(values)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        numbers = f"score {values[row]}, box" if source == "detections" else "box"
+        raise DataError(
+            f"image {image_ids[row]!r}, {source}: a number is not finite: {numbers} {boxes[row].tolist()}"
+        )
+    in_range = (labels >= 0) & (labels < len(classes))
+    if not in_range.all():
+        row = int(np.argmin(in_range))
+        raise DataError(
+            f"image {image_ids[row]!r}, {source}: label {labels[row]} is out of range for "
+            f"{len(classes)} classes"
+        )
+    return labels, values, boxes
 
 
 def none_if_nan(value: float) -> Optional[float]:
