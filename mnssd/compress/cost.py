@@ -8,14 +8,20 @@ Parameters are weights, biases, gammas and betas, not running statistics.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 
 from ..graph.symbol_graph import trace
-from .cost_operators import FORMULAS, FREE, Item, Shape, channels_last, kind_of
+from .cost_operators import FORMULAS, FREE, Item, Shape, is_depthwise, kind_of
+
+NORMALIZATIONS = ("BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
+"""Operators whose fourth and fifth input are running statistics."""
+
+ABSORBED = ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "_contrib_BatchNormWithReLU")
+"""Operators that `Layer` joins with the layer before."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,6 @@ class Layer:
 
     Attributes
     ----------
-    name : str
-        Name of the operator in the graph.
     kind : str
         Description: ``depthwise 3x3 s2, BatchNorm, ReLU6``.
     input, output : tuple of int, optional
@@ -66,34 +70,21 @@ class Separable:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a network.
+    """Costs of a network: the layers and their sums.
 
-    Attributes
-    ----------
-    layers : list of Layer
-    separable : list of Separable
-    parameters, multiply_adds : int
-        Sums over the layers.
-    not_counted : list of str
-        A line for each layer that could not be counted; if there are any, the sums are lower bounds.
+    `not_counted` has a line for each layer that could not be counted; if there are any, the sums are lower
+    bounds.
     """
 
     layers: List[Layer]
-    separable: List[Separable] = field(default_factory=list)
-    parameters: int = 0
-    multiply_adds: int = 0
-    not_counted: List[str] = field(default_factory=list)
+    separable: List[Separable]
+    parameters: int
+    multiply_adds: int
+    not_counted: List[str]
 
 
 def count_block(block: Any, shape: Shape) -> Costs:
-    """Costs of a Gluon block with one input, which need not be initialized.
-
-    Parameters
-    ----------
-    block : mxnet.gluon.HybridBlock
-    shape : tuple of int
-        Input shape with a batch of 1: ``(1, 3, 224, 224)``.
-    """
+    """Costs of a Gluon block with one input of `shape`, with a batch of 1; it need not be initialized."""
     return count_json(trace(block).tojson(), {"data": shape})
 
 
@@ -114,42 +105,40 @@ def count_json(text: str, inputs: Mapping[str, Shape], arrays: Optional[Mapping[
     ValueError
         If it is not such JSON.
     """
-    return _Counter(text, inputs, arrays or {}).costs()
+    return _Counter(_parse(text), inputs, arrays or {}).costs()
+
+
+def _parse(text: str) -> List[Item]:
+    items: List[Item] = []
+    try:
+        graph = json.loads(text)
+        for raw in graph["nodes"]:
+            attrs = dict(raw.get("attrs", raw.get("attr", raw.get("param", {}))))
+            inputs = [(items[entry[0]], entry[1]) for entry in raw["inputs"]]
+            items.append(Item(raw["op"], raw["name"], attrs, inputs))
+            for source, _ in inputs:
+                source.readers.append(items[-1])
+        for head in graph["heads"]:
+            items[head[0]].readers.append(None)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a graph in MXNet's JSON ({error!r})") from error
+    return items
 
 
 class _Counter:
-    def __init__(self, text: str, inputs: Mapping[str, Shape], arrays: Mapping[str, Shape]) -> None:
-        try:
-            graph = json.loads(text)
-            self.items = [
-                Item(raw["op"], raw["name"], dict(raw.get("attrs", raw.get("attr", raw.get("param", {})))),
-                      [(entry[0], entry[1]) for entry in raw["inputs"]])
-                for raw in graph["nodes"]
-            ]  # fmt: skip
-            heads = [head[0] for head in graph["heads"]]
-            for item in self.items:
-                for source, _ in item.inputs:
-                    self.items[source].readers.append(id(item))
-            for head in heads:
-                self.items[head].readers.append(0)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"not a graph in MXNet's JSON ({error!r})") from error
+    def __init__(self, items: List[Item], inputs: Mapping[str, Shape], arrays: Mapping[str, Shape]) -> None:
+        self.items, self.inputs, self.arrays = items, set(inputs), set(arrays)
         self.registered: Set[str] = set(mx.operator.get_all_registered_operators())
         # Without a version MXNet assumes an old graph, with a warning on stderr.
         self.version: Any = json.loads(mx.sym.var("data").tojson())["attrs"]
         self.not_counted: List[str] = []
-        self.inputs, self.arrays = set(inputs), set(arrays)
+        self.counted_parameters: Set[Item] = set()
         shapes = {**arrays, **inputs}
-        for item in self.items:
+        for item in items:
             if item.op == "null":
                 item.shapes = [tuple(shapes[item.name]) if item.name in shapes else None]
             else:
                 self._infer(item)
-
-    def shape(self, edge: Tuple[int, int]) -> Optional[Shape]:
-        """Shape of a tensor including the batch; None if unknown."""
-        shapes = self.items[edge[0]].shapes
-        return shapes[edge[1]] if edge[1] < len(shapes) else None
 
     def _infer(self, item: Item) -> None:
         """Let MXNet infer the shapes of the outputs and parameters, from this node alone."""
@@ -163,98 +152,63 @@ class _Counter:
             "nodes": nodes, "arg_nodes": list(range(len(names))), "heads": [[len(names), 0, 0]],
             "attrs": self.version,
         }  # fmt: skip
-        shapes = {name: self.shape(edge) for name, edge in zip(names, item.inputs)}
+        shapes = {name: item.input_shape(position) for position, name in enumerate(names)}
+        known = {name: shape for name, shape in shapes.items() if shape}
         try:
             symbol = mx.sym.load_json(json.dumps(graph)).get_internals()
-            arguments, outputs, states = symbol.infer_shape_partial(
-                **{name: shape for name, shape in shapes.items() if shape}
-            )
+            arguments, outputs, states = symbol.infer_shape_partial(**known)
         except (mx.MXNetError, ValueError, TypeError):
             return
         if outputs is None:
             return
-        listed = [*zip(symbol.list_arguments(), arguments), *zip(symbol.list_auxiliary_states(), states)]
-        inferred = dict(listed)
-        for name, (source, index) in zip(names, item.inputs):
-            variable = self.items[source]
+        inferred = dict(zip(symbol.list_arguments() + symbol.list_auxiliary_states(), arguments + states))
+        for name, (variable, index) in zip(names, item.inputs):
             if variable.op == "null" and variable.shapes[index] is None:
                 variable.shapes = [_if_known(inferred.get(name))]
         own_outputs = zip(symbol.list_outputs(), outputs)
         item.shapes = [_if_known(shape) for name, shape in own_outputs if name not in names]
 
     def costs(self) -> Costs:
-        """The layers and their sums."""
-        by_id = {id(item): item for item in self.items}
-        absorbed: Set[int] = set()
+        absorbed: Set[Item] = set()
         layers: List[Layer] = []
-        ends: Dict[int, Item] = {}
-        seen: Set[int] = set()
+        separable: List[Separable] = []
         for item in self.items:
-            if item.op == "null" or id(item) in absorbed:
+            if item.op == "null" or item in absorbed:
                 continue
-            chain = [item]
-            while _absorbs(item) and len(chain[-1].readers) == 1:
-                following = by_id.get(chain[-1].readers[0])
-                if (
-                    following is None
-                    or not _is_absorbed(following)
-                    or self._first(following) is not chain[-1]
-                ):
-                    break
-                chain.append(following)
-                absorbed.add(id(following))
-            ends[id(item)] = chain[-1]
-            layers.append(self._layer(chain, seen))
-        separable = [pair for item in self.items for pair in self._separable(item, ends, by_id)]
-        return Costs(
-            layers,
-            separable,
-            sum(layer.parameters or 0 for layer in layers),
-            sum(layer.multiply_adds or 0 for layer in layers),
-            self.not_counted,
-        )
+            chain = _chain(item)
+            absorbed.update(chain)
+            layers.append(self._layer(chain))
+            pair = _separable(item, chain[-1])
+            separable += [pair] if pair else []
+        parameters = sum(layer.parameters or 0 for layer in layers)
+        multiply_adds = sum(layer.multiply_adds or 0 for layer in layers)
+        return Costs(layers, separable, parameters, multiply_adds, self.not_counted)
 
-    def _first(self, item: Item) -> Optional[Item]:
-        return self.items[item.inputs[0][0]] if item.inputs else None
-
-    def _layer(self, chain: Sequence[Item], seen: Set[int]) -> Layer:
-        head, end = chain[0], chain[-1]
+    def _layer(self, chain: Sequence[Item]) -> Layer:
+        first = chain[0]
         parameters: Optional[int] = 0
-        for item in chain:
-            for edge in self._parameters(item):
-                if edge[0] in seen:  # shared with another layer
-                    continue
-                seen.add(edge[0])
-                shape = self.shape(edge)
-                if shape is None:
-                    self.not_counted.append(
-                        f"{self.items[edge[0]].name}: parameter of {head.name} with unknown shape"
-                    )
-                parameters = None if shape is None or parameters is None else parameters + prod(shape)
-        inputs = self.shape(head.inputs[0]) if head.inputs else None
-        output = end.shapes[0] if end.shapes else None
-        return Layer(
-            head.name,
-            ", ".join(self._kind(item) for item in chain),
-            inputs[1:] if inputs else None,
-            output[1:] if output else None,
-            parameters,
-            self._multiply_adds(head),
-        )
-
-    def _parameters(self, item: Item) -> List[Tuple[int, int]]:
-        """Edges to the trainable variables that `item` reads."""
-        statistics = (
-            (3, 4) if item.op in ("BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm") else ()
-        )
-        edges = []
-        for position, edge in enumerate(item.inputs):
-            source = self.items[edge[0]]
-            if source.op != "null" or source.name in self.inputs or position in statistics:
+        for parameter in (variable for item in chain for variable in self._parameters(item)):
+            if parameter in self.counted_parameters:  # shared with another layer
                 continue
-            if position > 0 or source.name in self.arrays:  # the first input is data unless it is in `arrays`
-                edges.append(edge)
-        return edges
+            self.counted_parameters.add(parameter)
+            shape = parameter.output_shape
+            if shape is None:
+                self.not_counted.append(f"{parameter.name}: parameter of {first.name} with unknown shape")
+            parameters = None if shape is None or parameters is None else parameters + prod(shape)
+        kind = ", ".join(map(kind_of, chain))
+        shapes = [shape[1:] if shape else None for shape in (first.input_shape(0), chain[-1].output_shape)]
+        return Layer(first.name, kind, shapes[0], shapes[1], parameters, self._multiply_adds(first))
+
+    def _parameters(self, item: Item) -> List[Item]:
+        """The trainable variables that `item` reads."""
+        statistics = (3, 4) if item.op in NORMALIZATIONS else ()
+        # The first input is data unless it is in `arrays`.
+        return [
+            source
+            for position, (source, _) in enumerate(item.inputs)
+            if source.op == "null" and source.name not in self.inputs and position not in statistics
+            if position > 0 or source.name in self.arrays
+        ]
 
     def _multiply_adds(self, item: Item) -> Optional[int]:
         if item.op in FREE:
@@ -263,46 +217,43 @@ class _Counter:
             why = "missing in this MXNet" if item.op not in self.registered else "cost unknown"
             self.not_counted.append(f"{item.name}: operator {item.op}, {why}")
             return None
-        count = FORMULAS[item.op](item, [self.shape(edge) for edge in item.inputs])
+        count = FORMULAS[item.op](item)
         if count is None:
             self.not_counted.append(f"{item.name}: {item.op} with an input of unknown shape")
         return count
 
-    def _kind(self, item: Item) -> str:
-        return kind_of(item, [self.shape(edge) for edge in item.inputs])
 
-    def _separable(self, item: Item, ends: Mapping[int, Item], by_id: Mapping[int, Item]) -> List[Separable]:
-        """The pair starting at `item`, if it is a depthwise convolution followed by a pointwise one."""
-        if item.op != "Convolution" or id(item) not in ends:
-            return []
-        end = ends[id(item)]
-        following = [by_id[reader] for reader in end.readers if reader in by_id]
-        if len(following) != 1 or following[0].op != "Convolution" or self._first(following[0]) is not end:
-            return []
-        pointwise = following[0]
-        first, second = self.shape(item.inputs[1]), self.shape(pointwise.inputs[1])
-        if first is None or second is None or not item.shapes or item.shapes[0] is None:
-            return []
-        depthwise = int(item.attrs.get("num_group", 1)) == first[0] > 1 and first[1] == 1
-        plain = int(pointwise.attrs.get("num_group", 1)) == 1
-        if not depthwise or not plain or prod(pointwise.ints("kernel", (0,))) != 1 or channels_last(item):
-            return []
-        kernel, positions = item.ints("kernel", ()), prod(item.shapes[0][2:])
-        m, n = first[0], second[0]
-        weights, standard = prod(kernel) * m + m * n, prod(kernel) * m * n
-        return [
-            Separable(item.name, kernel, (m, n), weights, standard, weights * positions, standard * positions)
-        ]
+def _chain(item: Item) -> List[Item]:
+    """A node; for a layer with weights, also the normalization and activations that alone read it."""
+    chain = [item]
+    while item.op in ("Convolution", "Deconvolution", "FullyConnected") and len(chain[-1].readers) == 1:
+        (reader,) = chain[-1].readers
+        if reader is None or reader.op not in ABSORBED or reader.inputs[0][0] is not chain[-1]:
+            break
+        chain.append(reader)
+    return chain
+
+
+def _separable(depthwise: Item, end: Item) -> Optional[Separable]:
+    """The pair of a depthwise convolution, whose layer ends with `end`, and a pointwise one."""
+    readers = [reader for reader in end.readers if reader is not None]
+    if depthwise.op != "Convolution" or len(readers) != 1 or readers[0].op != "Convolution":
+        return None
+    pointwise = readers[0]
+    first, second = depthwise.input_shape(1), pointwise.input_shape(1)
+    output = depthwise.output_shape
+    if pointwise.inputs[0][0] is not end or first is None or second is None or output is None:
+        return None
+    is_plain = int(pointwise.attrs.get("num_group", 1)) == 1 and prod(pointwise.ints("kernel", (0,))) == 1
+    m, n = first[0], second[0]
+    if not is_depthwise(depthwise) or int(depthwise.attrs["num_group"]) != m or not is_plain:
+        return None
+    kernel, positions = depthwise.ints("kernel", ()), prod(output[2:])
+    weights, standard = prod(kernel) * m + m * n, prod(kernel) * m * n
+    name = depthwise.name
+    return Separable(name, kernel, (m, n), weights, standard, weights * positions, standard * positions)
 
 
 def _if_known(shape: Optional[Shape]) -> Optional[Shape]:
     """The shape, or None if a side is unknown, for which MXNet writes 0 or -1."""
     return tuple(shape) if shape and all(side > 0 for side in shape) else None
-
-
-def _absorbs(item: Item) -> bool:
-    return item.op in ("Convolution", "Deconvolution", "FullyConnected")
-
-
-def _is_absorbed(item: Item) -> bool:
-    return item.op in ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "_contrib_BatchNormWithReLU")

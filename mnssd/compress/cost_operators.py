@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 from math import prod
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 Shape = Tuple[int, ...]
 
@@ -32,49 +32,68 @@ FREE = frozenset({
 """Operators without multiply-adds, as papers count. Those neither here nor in `FORMULAS` are reported."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
-    """A node of the graph's JSON, with the shapes of its outputs."""
+    """A node of the graph's JSON.
+
+    Shapes of outputs include the batch and are None if unknown. An output of the graph has None among its
+    readers.
+    """
 
     op: str
     name: str
     attrs: Dict[str, str]
-    inputs: List[Tuple[int, int]]
+    inputs: List[Tuple[Item, int]]
     shapes: List[Optional[Shape]] = field(default_factory=list)
-    readers: List[int] = field(default_factory=list)
+    readers: List[Optional[Item]] = field(default_factory=list)
+
+    @property
+    def output_shape(self) -> Optional[Shape]:
+        return self.shapes[0] if self.shapes else None
+
+    def input_shape(self, position: int) -> Optional[Shape]:
+        if position >= len(self.inputs):
+            return None
+        source, index = self.inputs[position]
+        return source.shapes[index] if index < len(source.shapes) else None
 
     def ints(self, name: str, default: Shape) -> Shape:
         """A tuple attribute, such as ``(3, 3)``."""
         value = ast.literal_eval(self.attrs.get(name, "()"))
         return (value,) if isinstance(value, int) else tuple(value) or default
 
+    def flag(self, name: str) -> bool:
+        return self.attrs.get(name) in ("True", "true", "1")
 
-def channels_last(item: Item) -> bool:
-    return item.attrs.get("layout", "None") in ("NWC", "NHWC", "NDHWC")
+
+def is_depthwise(item: Item) -> bool:
+    """Whether a convolution has one filter per input channel."""
+    weight, groups = item.input_shape(1), int(item.attrs.get("num_group", 1))
+    channels_last = item.attrs.get("layout") in ("NWC", "NHWC", "NDHWC")
+    return groups > 1 and weight is not None and weight[1] == 1 and not channels_last
 
 
-def _convolution(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    weight, output = shapes[1], item.shapes[0] if item.shapes else None
+def _convolution(item: Item) -> Optional[int]:
+    weight, output = item.input_shape(1), item.output_shape
     return prod(weight[1:]) * prod(output[1:]) if weight and output else None
 
 
-def _deconvolution(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    data, weight = shapes[0], shapes[1]
+def _deconvolution(item: Item) -> Optional[int]:
+    data, weight = item.input_shape(0), item.input_shape(1)
     return prod(data[1:]) * prod(weight[1:]) if data and weight else None
 
 
-def _dense(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
-    weight, output = shapes[1], item.shapes[0] if item.shapes else None
+def _dense(item: Item) -> Optional[int]:
+    weight, output = item.input_shape(1), item.output_shape
     return weight[1] * prod(output[1:]) if weight and output else None
 
 
-def _matrix_product(item: Item, shapes: Sequence[Optional[Shape]]) -> Optional[int]:
+def _matrix_product(item: Item) -> Optional[int]:
     """Each output element is a sum over the shared side."""
-    left, output = shapes[0], item.shapes[0] if item.shapes else None
+    left, output = item.input_shape(0), item.output_shape
     if not left or not output:
         return None
-    transposed = item.attrs.get("transpose_a", "False") in ("True", "true", "1")
-    return prod(output) * (left[-2] if transposed and len(left) > 1 else left[-1])
+    return prod(output) * (left[-2] if item.flag("transpose_a") and len(left) > 1 else left[-1])
 
 
 FORMULAS = {
@@ -87,10 +106,10 @@ FORMULAS = {
 }
 
 
-def kind_of(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
+def kind_of(item: Item) -> str:
     """Description of an operator, such as ``depthwise 3x3 s2``."""
     if item.op in ("Convolution", "Deconvolution"):
-        return _convolution_kind(item, shapes)
+        return _convolution_kind(item)
     if item.op == "FullyConnected":
         return "dense"
     if item.op == "clip":
@@ -101,18 +120,17 @@ def kind_of(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
         return "ReLU" if kind == "relu" else kind
     if item.op == "Pooling":
         kind = {"max": "max", "avg": "average"}.get(item.attrs.get("pool_type", "max"), "other")
-        if item.attrs.get("global_pool", "False") in ("True", "true", "1"):
+        if item.flag("global_pool"):
             return f"global {kind} pooling"
         return f"{kind} pooling {_by(item.ints('kernel', ()))}{_stride(item)}"
     return {"elemwise_add": "add", "broadcast_add": "add"}.get(item.op, item.op)
 
 
-def _convolution_kind(item: Item, shapes: Sequence[Optional[Shape]]) -> str:
+def _convolution_kind(item: Item) -> str:
     kernel, groups = item.ints("kernel", ()), int(item.attrs.get("num_group", 1))
-    weight = shapes[1] if len(shapes) > 1 else None
     if item.op == "Deconvolution":
         name = "deconvolution"
-    elif groups > 1 and weight is not None and not channels_last(item) and weight[1] == 1:
+    elif is_depthwise(item):
         name = "depthwise"
     else:
         name = "pointwise" if prod(kernel) == 1 else "convolution"
