@@ -110,13 +110,11 @@ def analyze_errors(
         for error in _errors_of_image(sample, detections.take(chosen.tolist()), confusion):
             errors[error.type].append(error)
     for error_type, of_type in errors.items():
-        missed = error_type is ErrorType.MISSED
-        of_type.sort(key=(lambda error: -_area(error.box)) if missed else (lambda error: -error.score))
+        if error_type is ErrorType.MISSED:
+            of_type.sort(key=lambda error: -np.prod(error.box[2:] - error.box[:2] + 1))
+        else:
+            of_type.sort(key=lambda error: -error.score)
     return ErrorAnalysis(errors, confusion)
-
-
-def _area(box: np.ndarray) -> float:
-    return float((box[2] - box[0] + 1) * (box[3] - box[1] + 1))
 
 
 def _errors_of_image(sample: Sample, detections: Detections, confusion: np.ndarray) -> List[DetectionError]:
@@ -155,14 +153,14 @@ def _errors_of_image(sample: Sample, detections: Detections, confusion: np.ndarr
 def _classify(ious: np.ndarray, same_class: np.ndarray) -> Tuple[ErrorType, int]:
     """Error type of a detection without a match, and the row of the object it concerns, or -1."""
     any_class, own_class = _best_object(ious, np.ones_like(same_class)), _best_object(ious, same_class)
-    if own_class >= 0 and ious[own_class] >= MATCH_IOU:
-        return ErrorType.DUPLICATE, own_class
-    if any_class >= 0 and ious[any_class] >= MATCH_IOU:
-        return ErrorType.CLASS, any_class
-    if own_class >= 0 and ious[own_class] >= NEAR_IOU:
-        return ErrorType.LOCATION, own_class
-    if any_class >= 0 and ious[any_class] >= NEAR_IOU:
-        return ErrorType.CLASS_AND_LOCATION, any_class
+    for error_type, best, threshold in (
+        (ErrorType.DUPLICATE, own_class, MATCH_IOU),
+        (ErrorType.CLASS, any_class, MATCH_IOU),
+        (ErrorType.LOCATION, own_class, NEAR_IOU),
+        (ErrorType.CLASS_AND_LOCATION, any_class, NEAR_IOU),
+    ):
+        if best >= 0 and ious[best] >= threshold:
+            return error_type, best
     return ErrorType.BACKGROUND, -1
 
 

@@ -24,7 +24,7 @@ from ..metrics.voc import VOCMetric, VOCResult
 from ..runtime import processor, settings
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.run_folder import RunFolder
-from ..validation.boxes import check_anchors
+from ..validation.boxes import check_anchors, scaled_box_sizes
 from ..validation.check import statistics
 
 _PACKAGES = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python", "Pillow", "pycocotools")
@@ -36,16 +36,10 @@ class ReportData:
 
     Attributes
     ----------
-    name : str
-        Name of the run folder.
-    spec : zoo.DetectorSpec
-    options : DetectionTraining
-        Options of the run, from its ``config.yaml``.
     log : list of dict
         Rows of ``log.csv`` as text; empty where an epoch has no value.
     train, val : dict
         `validation.check.statistics` of the training and validation images.
-    val_name : str
     boxes : numpy.ndarray
         ``(N, 2)`` widths and heights of the training boxes, in pixels of the network input.
     anchors : numpy.ndarray
@@ -53,14 +47,9 @@ class ReportData:
     notes : list of str
         Notes from reading the datasets.
     results : dict
-        Metric name, ``'voc07'`` and ``'voc12'``, to its result.
-    coco : COCOResult
+        ``'voc07'`` and ``'voc12'`` to the result.
     points : dict
         Class name to its operating point with the best F1.
-    errors : ErrorAnalysis
-        Detection errors and the confusion matrix.
-    skipped : list of Skipped
-        Images that could not be read.
     versions : dict
         Package versions and facts about the machine.
     """
@@ -86,14 +75,8 @@ class ReportData:
 def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lambda: None) -> ReportData:
     """Read a run folder and evaluate its best weights.
 
-    Parameters
-    ----------
-    run : Path
-        Run folder of a detector.
-    data_root : str
-        Folder of the dataset, if it has moved since training.
-    progress : callable
-        Called after each evaluated image.
+    `data_root` is the folder of the dataset, if it has moved since training. `progress` is called after each
+    evaluated image.
 
     Raises
     ------
@@ -172,11 +155,7 @@ def _read_log(path: Path) -> List[Dict[str, str]]:
 
 def _box_sizes(dataset: Dataset, net_size: Tuple[int, int]) -> np.ndarray:
     """``(N, 2)`` widths and heights in pixels of the network input."""
-    sizes = [
-        (sample.boxes[:, 2:] - sample.boxes[:, :2] + 1) * np.divide(net_size, sample.size)
-        for sample in dataset
-    ]
-    return np.concatenate([np.zeros((0, 2)), *sizes])
+    return np.concatenate([np.zeros((0, 2)), *(scaled_box_sizes(sample, net_size) for sample in dataset)])
 
 
 def _versions() -> Dict[str, str]:
@@ -186,8 +165,9 @@ def _versions() -> Dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    cpu = f"{processor.model()}, {processor.instruction_set()}, {processor.usable_cores()} cores"
-    versions["processor"] = cpu
-    versions["system"] = f"{platform.system()} {platform.machine()}"
-    versions["report created"] = time.strftime("%Y-%m-%d %H:%M")
-    return versions
+    return {
+        **versions,
+        "processor": f"{processor.model()}, {processor.instruction_set()}, {processor.usable_cores()} cores",
+        "system": f"{platform.system()} {platform.machine()}",
+        "report created": time.strftime("%Y-%m-%d %H:%M"),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -12,17 +11,12 @@ import numpy as np
 from ..data.image import read_image
 from ..errors import ImageError
 from ..metrics.error_analysis import DetectionError, ErrorAnalysis, ErrorType
+from .plots import data_url
 
-EXAMPLES = 12
-"""Examples shown of each type of error."""
-
-SIDE = 320
-"""Pixels of the longer side of an example image."""
-
-CONTEXT = 0.6
-"""Margin around the boxes, as a fraction of their longer side; at least `_MIN_MARGIN` pixels."""
-
-_MIN_MARGIN = 24
+_EXAMPLES = 12  # shown of each type of error
+_SIDE = 320  # pixels of the longer side of an example image
+_MARGIN = 0.6  # around the boxes, as a fraction of their longer side
+_MIN_MARGIN = 24  # pixels
 _PREDICTED, _TRUTH = (235, 60, 40), (30, 190, 90)  # RGB; drawn solid and dashed, so color is not needed
 
 TITLES: Dict[ErrorType, Tuple[str, str]] = {
@@ -73,7 +67,7 @@ def draw_errors(errors: ErrorAnalysis, classes: Sequence[str]) -> List[ErrorGrou
     for error_type, (title, hint) in TITLES.items():
         of_type = errors.errors[error_type]
         examples = []
-        for error in of_type[:EXAMPLES]:
+        for error in of_type[:_EXAMPLES]:
             try:
                 examples.append(draw_error(error, classes))
             except ImageError:  # deleted since the evaluation
@@ -91,23 +85,22 @@ def draw_error(error: DetectionError, classes: Sequence[str]) -> ExampleImage:
         boxes.append((sample.boxes[error.truth], True))
     corners = np.array([box for box, _ in boxes])
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0) + 1
-    margin = max(_MIN_MARGIN, CONTEXT * float((high - low).max()))
+    margin = max(_MIN_MARGIN, _MARGIN * float((high - low).max()))
     left, top = np.maximum(low - margin, 0).astype(int)
     right, bottom = np.minimum(high + margin, [image.shape[1], image.shape[0]]).astype(int)
     crop = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    scale = SIDE / max(crop.shape[:2])
+    scale = _SIDE / max(crop.shape[:2])
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     for box, is_truth in boxes:
         scaled = (np.asarray(box) - [left, top, left, top] + [0, 0, 1, 1]) * scale
         _draw_rectangle(crop, scaled, _TRUTH if is_truth else _PREDICTED, dashed=is_truth)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    url = "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
-    return ExampleImage(url, size[0], size[1], caption(error, classes))
+    return ExampleImage(data_url("image/jpeg", jpeg.tobytes()), *size, _caption(error, classes))
 
 
-def caption(error: DetectionError, classes: Sequence[str]) -> str:
-    """Describe an error in one line: predicted class and score, true class or IoU, image."""
+def _caption(error: DetectionError, classes: Sequence[str]) -> str:
+    """Predicted class and score, true class or IoU, image."""
     predicted, image = classes[error.label], error.sample.image_id
     if error.type is ErrorType.MISSED:
         return f"missed {predicted}, {image}"

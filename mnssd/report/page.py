@@ -16,16 +16,12 @@ from .plots import Plot, draw_plots, log_values
 
 PAGE = "index.html"
 
-_TRAINING_PLOTS = ("loss", "map", "learning-rate")
-_ACCURACY_PLOTS = ("ap", "precision-recall", "confusion-matrix")
-_DATASET_PLOTS = ("objects-per-class", "anchors")
-_SECTIONS = (
-    ("training", "Training"),
-    ("accuracy", "Accuracy"),
-    ("errors", "Errors"),
-    ("dataset", "Dataset"),
-    ("settings", "Settings"),
-)
+_PLOTS = {
+    "training_plots": ("loss", "map", "learning-rate"),
+    "accuracy_plots": ("ap", "precision-recall", "confusion-matrix"),
+    "dataset_plots": ("objects-per-class", "anchors"),
+}
+_SECTIONS = ("Training", "Accuracy", "Errors", "Dataset", "Settings")
 _SKIPPED_SHOWN = 20
 
 
@@ -47,20 +43,14 @@ def write_report(data: ReportData, folder: Path) -> Path:
 
 def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
     spec = data.spec
-
-    def existing(names: Sequence[str]) -> List[Plot]:
-        return [plots[name] for name in names if name in plots]
-
     return {
         "name": data.name,
         "version": __version__,
-        "sections": _SECTIONS,
+        "sections": [(title.lower(), title) for title in _SECTIONS],
         "subtitle": f"{spec.head} on {spec.network} x{spec.width:g}, input {spec.size[0]}x{spec.size[1]}, "
         f"{len(spec.classes)} classes, evaluated on {data.val_name}",
         "facts": _facts(data),
-        "training_plots": existing(_TRAINING_PLOTS),
-        "accuracy_plots": existing(_ACCURACY_PLOTS),
-        "dataset_plots": existing(_DATASET_PLOTS),
+        **{group: [plots[name] for name in names if name in plots] for group, names in _PLOTS.items()},
         "val_name": data.val_name,
         "val_images": data.results["voc12"].images,
         "groups": draw_errors(data.errors, spec.classes),
@@ -105,11 +95,9 @@ def _class_table(data: ReportData) -> Dict[str, Any]:
     rows = []
     for name in voc12.classes:
         point = data.points.get(name)
-        best = (
-            [f"{point.f1:.3f}", f"{point.precision:.3f}", f"{point.recall:.3f}", f"{point.score:.2f}"]
-            if point
-            else ["-"] * 4
-        )
+        best = ["-"] * 4
+        if point:
+            best = [*map(_metric, (point.f1, point.precision, point.recall)), f"{point.score:.2f}"]
         aps = [voc12.ap_per_class[name], voc07.ap_per_class[name], data.coco.ap_per_class[name]]
         counts = [str(data.train["objects_per_class"][name]), str(voc12.positives[name])]
         rows.append([name, *counts, *map(_metric, aps), *best])
@@ -139,21 +127,16 @@ def _confusion_table(data: ReportData) -> Dict[str, Any]:
 def _dataset_table(data: ReportData) -> Dict[str, Any]:
     rows = []
     for name, facts in (("training", data.train), ("validation", data.val)):
-        sizes = [
-            " x ".join(f"{side:g}" for side in facts.get(key, ())) for key in ("median_image", "median_box")
-        ]
         counts = [facts[key] for key in ("images", "images_without_objects", "objects", "difficult")]
-        rows.append([name, *counts, *sizes])
-    head = [
-        "split",
-        "images",
-        "without objects",
-        "objects",
-        "difficult",
-        "median image size",
-        "median box size",
-    ]
-    return {"dataset_head": head, "dataset_rows": rows}
+        sizes = [facts.get(key, ()) for key in ("median_image", "median_box")]
+        rows.append([name, *counts, *(" x ".join(f"{side:g}" for side in size) for size in sizes)])
+    return {
+        "dataset_head": [
+            "split", "images", "without objects", "objects", "difficult", "median image size",
+            "median box size",
+        ],
+        "dataset_rows": rows,
+    }  # fmt: skip
 
 
 def _metric(value: float) -> str:

@@ -12,16 +12,13 @@ import numpy as np
 
 from .collect import ReportData
 
-COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
-"""Contrast of at least 4.5 to 1 against white (WCAG 2, success criterion 1.4.3)."""
-
+# Contrast of at least 4.5 to 1 against white (WCAG 2, success criterion 1.4.3).
+_COLORS = ("#1f5fa8", "#b3402a", "#2f7d4f", "#7a4aa0", "#8a6d1b", "#0f7c86", "#a8326e", "#4a4a4a")
+_LINE_STYLES = ("-", "--", ":", "-.")
 _GRAY = "#9aa3ad"
 
-LEGEND_INSIDE = 8
-"""Up to this many curves have their legend inside the axes; for more it is placed below them."""
-
-LEGEND_WIDTH = 92
-"""Characters per line of a legend below the axes."""
+_LEGEND_INSIDE = 8  # curves; the legend of more is placed below the axes
+_LEGEND_WIDTH = 92  # characters per line of a legend below the axes
 
 
 class Plot(NamedTuple):
@@ -34,7 +31,7 @@ class Plot(NamedTuple):
 
 
 Figure = Optional[Tuple[Any, str, str, str]]
-"""A matplotlib figure with its file name, heading and text alternative; None if there is no data."""
+"""A matplotlib figure with name, title and text of its `Plot`; None if there is no data."""
 
 
 def draw_plots(data: ReportData, folder: Path) -> List[Plot]:
@@ -57,20 +54,21 @@ def draw_plots(data: ReportData, folder: Path) -> List[Plot]:
             _objects_per_class, _anchors,
         ):  # fmt: skip
             drawn = draw(data, pyplot)
-            if drawn is not None:
-                figure, name, title, text = drawn
-                plots.append(_save(figure, name, title, text, folder))
-                pyplot.close(figure)
+            if drawn is None:
+                continue
+            figure, name, title, text = drawn
+            figure.tight_layout()
+            figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
+            svg = io.BytesIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None})
+            plots.append(Plot(name, title, text, data_url("image/svg+xml", svg.getvalue())))
+            pyplot.close(figure)
     return plots
 
 
-def _save(figure: Any, name: str, title: str, text: str, folder: Path) -> Plot:
-    figure.tight_layout()
-    figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    url = "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode("ascii")
-    return Plot(name, title, text, url)
+def data_url(media_type: str, content: bytes) -> str:
+    """Content of a file as a URL, which makes the page self-contained."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def log_values(log: Sequence[Dict[str, str]], column: str) -> Tuple[List[float], List[float]]:
@@ -88,9 +86,9 @@ def log_values(log: Sequence[Dict[str, str]], column: str) -> Tuple[List[float],
     return epochs, values
 
 
-def _set_epoch_axis(axes: Any, epochs: Sequence[float]) -> None:
-    axes.set_xlabel("epoch")
-    axes.set_xlim(0, max(epochs) * 1.03)
+def _set_axes(axes: Any, epochs: Sequence[float], **properties: Any) -> None:
+    """Set the x axis of a plot over epochs, and further properties."""
+    axes.set(xlabel="epoch", xlim=(0, max(epochs) * 1.03), **properties)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
@@ -101,11 +99,9 @@ def _loss(data: ReportData, pyplot: Any) -> Figure:
     if not curves:
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
-    for (label, (epochs, values)), color in zip(curves.items(), COLORS):
+    for (label, (epochs, values)), color in zip(curves.items(), _COLORS):
         axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
-    _set_epoch_axis(axes, epochs)
-    axes.set_ylabel("training loss, epoch mean")
-    axes.set_ylim(bottom=0)
+    _set_axes(axes, epochs, ylabel="training loss, epoch mean", ylim=(0, None))
     axes.legend(frameon=False)
     changes = (f"{label} from {values[0]:.2f} to {values[-1]:.2f}" for label, (_, values) in curves.items())
     return figure, "loss", "Training loss", f"Training loss per epoch: {'; '.join(changes)}."
@@ -120,10 +116,8 @@ def _map(data: ReportData, pyplot: Any) -> Figure:
     per_class = [curve for curve in per_class if curve[1]]
     for number, curve in enumerate(per_class if len(per_class) <= 20 else []):
         axes.plot(*curve, color=_GRAY, linewidth=0.8, label="" if number else "AP per class")
-    axes.plot(epochs, values, color=COLORS[0], marker="o", linewidth=2, label="mAP")
-    _set_epoch_axis(axes, epochs)
-    axes.set_ylabel(f"mAP ({data.options.data.metric.upper()})")
-    axes.set_ylim(0, 1)
+    axes.plot(epochs, values, color=_COLORS[0], marker="o", linewidth=2, label="mAP")
+    _set_axes(axes, epochs, ylabel=f"mAP ({data.options.data.metric.upper()})", ylim=(0, 1))
     axes.legend(frameon=False)
     best = int(np.argmax(values))
     text = f"mAP per epoch: best {values[best]:.3f} in epoch {epochs[best]:g}, last {values[-1]:.3f}."
@@ -135,9 +129,8 @@ def _learning_rate(data: ReportData, pyplot: Any) -> Figure:
     if not values:
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 2.8))
-    axes.plot(epochs, values, color=COLORS[2], marker="o", markersize=3)
-    _set_epoch_axis(axes, epochs)
-    axes.set_ylabel("learning rate")
+    axes.plot(epochs, values, color=_COLORS[2], marker="o", markersize=3)
+    _set_axes(axes, epochs, ylabel="learning rate")
     text = f"Learning rate at the end of each epoch: highest {max(values):.2g}, last {values[-1]:.2g}."
     return figure, "learning-rate", "Learning rate", text
 
@@ -148,16 +141,15 @@ def _ap_per_class(data: ReportData, pyplot: Any) -> Figure:
     names.sort(key=lambda name: result.ap_per_class[name])
     values = [result.ap_per_class[name] for name in names]
     figure, axes = pyplot.subplots(figsize=(6.4, 1.2 + 0.34 * len(names)))
-    axes.barh(names, values, color=COLORS[0])
+    axes.barh(names, values, color=_COLORS[0])
     for row, value in enumerate(values):
         inside = value > 0.9
         axes.text(
             value - 0.01 if inside else value + 0.01, row, f"{value:.3f}", va="center",
             ha="right" if inside else "left", color="white" if inside else "black",
         )  # fmt: skip
-    axes.set_xlim(0, 1)
+    axes.set(xlim=(0, 1), xlabel="average precision (VOC12, IoU 0.5)")
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("average precision (VOC12, IoU 0.5)")
     best_first = ", ".join(f"{name} {value:.3f}" for name, value in zip(names[::-1], values[::-1]))
     return figure, "ap", "AP per class", f"Average precision: {best_first}."
 
@@ -165,31 +157,24 @@ def _ap_per_class(data: ReportData, pyplot: Any) -> Figure:
 def _precision_recall(data: ReportData, pyplot: Any) -> Figure:
     """Curves per class; with more classes than line styles the rarest are gray and not in the legend."""
     result = data.results["voc12"]
-    styles = ("-", "--", ":", "-.")
     most_common = sorted(result.curves, key=lambda name: -result.positives[name])
-    named = set(most_common[: len(COLORS) * len(styles)])
-    columns = min(4, max(1, LEGEND_WIDTH // (9 + max(map(len, result.curves)))))
-    lines_below = -(-len(named) // columns) if len(named) > LEGEND_INSIDE else 0
+    named = set(most_common[: len(_COLORS) * len(_LINE_STYLES)])
+    columns = min(4, max(1, _LEGEND_WIDTH // (9 + max(map(len, result.curves)))))
+    lines_below = -(-len(named) // columns) if len(named) > _LEGEND_INSIDE else 0
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4 + 0.18 * lines_below))
     for name in most_common[len(named) :]:
         axes.plot(result.curves[name].recall, result.curves[name].precision, color="#b8bec6", linewidth=0.7)
     for number, name in enumerate(name for name in result.curves if name in named):
-        curve, color = result.curves[name], COLORS[number % len(COLORS)]
-        axes.plot(curve.recall, curve.precision, styles[number // len(COLORS)], color=color, label=name)
+        curve, color = result.curves[name], _COLORS[number % len(_COLORS)]
+        axes.plot(
+            curve.recall, curve.precision, _LINE_STYLES[number // len(_COLORS)], color=color, label=name
+        )
         if name in data.points:
             point = data.points[name]
             axes.plot([point.recall], [point.precision], "o", color=color, markersize=5)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("recall (dots: best F1)")
-    axes.set_ylabel("precision")
-    if lines_below:
-        axes.legend(
-            frameon=False, fontsize=9, ncol=columns, loc="upper center", bbox_to_anchor=(0.5, 0),
-            borderaxespad=4,
-        )  # fmt: skip
-    else:
-        axes.legend(frameon=False, fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall (dots: best F1)", ylabel="precision")
+    below = {"ncol": columns, "loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4}
+    axes.legend(frameon=False, fontsize=9, **(below if lines_below else {}))
     best = ", ".join(f"{name} {p.precision:.2f} at recall {p.recall:.2f}" for name, p in data.points.items())
     text = f"Precision-recall curve of each class. Precision at the best F1: {best}."
     return figure, "precision-recall", "Precision-recall curves", text
@@ -197,17 +182,14 @@ def _precision_recall(data: ReportData, pyplot: Any) -> Figure:
 
 def _confusion_matrix(data: ReportData, pyplot: Any) -> Figure:
     counts = data.errors.confusion
-    rows = [*data.spec.classes, "background"]
-    columns = [*data.spec.classes, "missed"]
-    side = 1.8 + 0.5 * len(rows)
+    side = 1.8 + 0.5 * len(counts)
     figure, axes = pyplot.subplots(figsize=(side + 1, side))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("ground truth")
+    axes.set_xticks(range(len(counts)), [*data.spec.classes, "missed"], rotation=60, ha="right")
+    axes.set_yticks(range(len(counts)), [*data.spec.classes, "background"])
+    axes.set(xlabel="predicted", ylabel="ground truth")
     for row, column in np.argwhere(counts).tolist():
         axes.text(
             column, row, str(counts[row, column]), ha="center", va="center", fontsize=9,
@@ -223,8 +205,8 @@ def _objects_per_class(data: ReportData, pyplot: Any) -> Figure:
     val = [data.val["objects_per_class"][name] for name in names]
     figure, axes = pyplot.subplots(figsize=(6.4, 1.4 + 0.42 * len(names)))
     rows = np.arange(len(names))
-    axes.barh(rows - 0.2, train, 0.4, color=COLORS[0], label="training")
-    axes.barh(rows + 0.2, val, 0.4, color=COLORS[4], label="validation")
+    axes.barh(rows - 0.2, train, 0.4, color=_COLORS[0], label="training")
+    axes.barh(rows + 0.2, val, 0.4, color=_COLORS[4], label="validation")
     axes.set_yticks(rows, names)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -240,14 +222,12 @@ def _anchors(data: ReportData, pyplot: Any) -> Figure:
         return None
     figure, axes = pyplot.subplots(figsize=(6.4, 5.2))
     widths, heights = data.boxes.T
-    axes.scatter(widths, heights, s=7, color=COLORS[0], alpha=0.35, linewidths=0, label="training boxes")
+    axes.scatter(widths, heights, s=7, color=_COLORS[0], alpha=0.35, linewidths=0, label="training boxes")
     shapes = np.unique(data.anchors[:, 2:].round(1), axis=0)
-    axes.scatter(shapes[:, 0], shapes[:, 1], marker="x", color=COLORS[1], label="anchors")
+    axes.scatter(shapes[:, 0], shapes[:, 1], marker="x", color=_COLORS[1], label="anchors")
     width, height = data.spec.size
-    axes.set_xlim(0, width * 1.4)
-    axes.set_ylim(0, height * 1.4)
-    axes.set_xlabel("width, pixels of the network input")
-    axes.set_ylabel("height, pixels of the network input")
+    axes.set(xlim=(0, width * 1.4), ylim=(0, height * 1.4))
+    axes.set(xlabel="width, pixels of the network input", ylabel="height, pixels of the network input")
     axes.legend(frameon=False)
     unmatched, iou = data.train.get("boxes_without_anchor"), data.options.data.match_iou
     text = f"Widths and heights of {len(data.boxes)} training boxes and {len(shapes)} anchor shapes."

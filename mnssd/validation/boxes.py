@@ -15,23 +15,13 @@ from ..data.sample import Sample
 from ..data.targets import TargetAssigner
 from ..options import Size
 
-TINY = 4.0
-"""Pixels of the network input: a quarter of 16, the stride of the finest feature map."""
-
-RARE = 10
-"""Objects of a class in the training list below which it can hardly generalize."""
-
-IOU_THRESHOLD = 0.5
-"""IoU threshold for a positive anchor (SSD paper, Liu et al. 2016, section 2.2)."""
-
-MANY_UNMATCHED = 0.1
-"""Share of boxes without a positive anchor above which it is a finding."""
-
-MAX_BOXES = 20_000
-"""Number of boxes, evenly spaced, that are compared with the anchors."""
-
+_TINY = 4.0  # pixels of the network input: a quarter of 16, the stride of the finest feature map
+_RARE = 10  # objects of a class in the training list, below which it can hardly generalize
+_IOU_THRESHOLD = 0.5  # for a positive anchor (SSD paper, Liu et al. 2016, section 2.2)
+_MANY_UNMATCHED = 0.1  # share of boxes without a positive anchor, above which it is a finding
+_MAX_BOXES = 20_000  # evenly spaced boxes of a list that are compared with the anchors
 _SIMILAR = 0.85  # ratio of difflib
-_RARE_SHARE = 0.05
+_RARE_SHARE = 0.05  # of the objects of the similar class
 
 
 def check_samples(dataset: Dataset, net_size: Size) -> Iterator[Finding]:
@@ -47,13 +37,11 @@ def check_samples(dataset: Dataset, net_size: Size) -> Iterator[Finding]:
 
 
 def _check_boxes(sample: Sample, classes: Sequence[str], net_size: Size) -> Iterator[Finding]:
-    width, height = sample.size
-    scale = np.array([net_size[0] / width, net_size[1] / height])
-    sides = (sample.boxes[:, 2:] - sample.boxes[:, :2] + 1) * scale
-    for row in np.flatnonzero(sides.min(axis=1) < TINY):
+    sides = scaled_box_sizes(sample, net_size)
+    for row in np.flatnonzero(sides.min(axis=1) < _TINY):
         size = f"{sides[row][0]:.1f} x {sides[row][1]:.1f} px of the network input"
         yield Finding("box-tiny", sample.image_path, "", f"{_shown(sample, classes, row)}: {size}")
-    edges = np.array([0, 0, width - 1, height - 1])
+    edges = np.array([0, 0, sample.size[0] - 1, sample.size[1] - 1])
     for row in np.flatnonzero((np.abs(sample.boxes - edges) < 1).all(axis=1)):
         yield Finding("box-whole-image", sample.image_path, "", classes[int(sample.labels[row])])
     rows: Dict[Tuple[float, ...], int] = {}
@@ -69,44 +57,33 @@ def _check_boxes(sample: Sample, classes: Sequence[str], net_size: Size) -> Iter
             yield Finding("box-two-classes", sample.image_path, "", text)
 
 
+def scaled_box_sizes(sample: Sample, net_size: Size) -> np.ndarray:
+    """``(N, 2)`` widths and heights of the boxes, in pixels of the network input."""
+    return (sample.boxes[:, 2:] - sample.boxes[:, :2] + 1) * np.divide(net_size, sample.size)
+
+
 def _shown(sample: Sample, classes: Sequence[str], row: int) -> str:
     corners = ", ".join(f"{value:g}" for value in sample.boxes[row])
     return f"{classes[int(sample.labels[row])]} at ({corners})"
 
 
 def check_anchors(
-    name: str, dataset: Dataset, anchors: np.ndarray, net_size: Size, iou_threshold: float = IOU_THRESHOLD
+    name: str, dataset: Dataset, anchors: np.ndarray, net_size: Size, iou_threshold: float = _IOU_THRESHOLD
 ) -> Tuple[List[Finding], Optional[float]]:
-    """Compare the boxes of a list with the anchors.
+    """Findings about boxes of the list `name` without a positive anchor, and their share; None without boxes.
 
-    Parameters
-    ----------
-    name : str
-        Name of the list.
-    dataset : Dataset
-    anchors : numpy.ndarray
-        ``(A, 4)`` center x, center y, width, height in pixels of the network input.
-    net_size : (int, int)
-        ``(width, height)`` of the network input.
-    iou_threshold : float
-        IoU threshold for a positive anchor.
-
-    Returns
-    -------
-    list of Finding
-    float or None
-        Share of boxes whose IoU with every anchor is below the threshold; None without boxes.
+    Anchors ``(A, 4)`` are center x, center y, width, height in pixels of the network input.
     """
-    scaled = [sample.boxes * _scale(sample, net_size) for sample in dataset if len(sample.boxes)]
-    if not scaled:
+    scaled = (s.boxes * np.tile(np.divide(net_size, s.size), 2).astype(np.float32) for s in dataset)
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *scaled])
+    if not len(boxes):
         return [], None
-    boxes = np.concatenate(scaled)
-    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES)).astype(int)]
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _MAX_BOXES)).astype(int)]
     assigner = TargetAssigner(anchors)
     batches = np.array_split(boxes, -(-len(boxes) // 64))
     unmatched = np.concatenate([assigner.iou(batch).max(axis=1) for batch in batches]) < iou_threshold
     share = float(unmatched.mean())
-    if share <= MANY_UNMATCHED:
+    if share <= _MANY_UNMATCHED:
         return [], share
     width, height = np.median(boxes[unmatched][:, 2:] - boxes[unmatched][:, :2], axis=0)
     text = (
@@ -116,10 +93,6 @@ def check_anchors(
     return [Finding("boxes-unmatched", name, "", text)], share
 
 
-def _scale(sample: Sample, net_size: Size) -> np.ndarray:
-    return np.array([net_size[0] / sample.size[0], net_size[1] / sample.size[1]] * 2, np.float32)
-
-
 def count_objects(dataset: Dataset) -> np.ndarray:
     """``(C,)`` number of objects per class."""
     labels = [sample.labels for sample in dataset]
@@ -127,15 +100,7 @@ def count_objects(dataset: Dataset) -> np.ndarray:
 
 
 def check_classes(parts: Mapping[str, Dataset], train_list: Optional[str]) -> Iterator[Finding]:
-    """Findings about the classes.
-
-    Parameters
-    ----------
-    parts : mapping of str to Dataset
-        Lists by name, all with the same classes.
-    train_list : str, optional
-        Name of the training list, if there is one.
-    """
+    """Findings about the classes, the same in all lists."""
     counts = {name: count_objects(dataset) for name, dataset in parts.items()}
     first_list, classes = next(iter(parts)), next(iter(parts.values())).classes
     total = dict(zip(classes, np.sum(list(counts.values()), axis=0)))
@@ -155,7 +120,7 @@ def check_classes(parts: Mapping[str, Dataset], train_list: Optional[str]) -> It
             yield Finding("class-unused", part, "", classes[label])
     train_counts = counts.get(train_list or "", list(total.values()))
     for name, number in zip(classes, train_counts):
-        if 0 < number < RARE:
+        if 0 < number < _RARE:
             yield Finding("class-rare", train_list or "", "", f"{name}, {number} objects")
 
 

@@ -26,7 +26,7 @@ class CheckResult:
         Severest first; within a level in the order of the dataset.
     lists : dict
         Statistics of each list, by name; see `statistics`.
-    duplicates : dict
+    duplicates : dict of str to str
         Path of an image to the path of an earlier one with the same pixels.
     """
 
@@ -75,11 +75,7 @@ def check_dataset(
     anchors : numpy.ndarray
         ``(A, 4)`` center x, center y, width, height in pixels of the network input.
     pixels : bool
-        Decode every image.
-    workers : int
-        Worker threads that decode.
-    progress : callable
-        Called after each image.
+        Decode every image, with `workers` threads; `progress` is called after each.
     """
     findings = list(_check_annotations(dataset_format, parts, train_list, net_size))
     lists: Dict[str, Dict[str, Any]] = {}
@@ -141,9 +137,8 @@ def statistics(dataset: Dataset) -> Dict[str, Any]:
         "objects_per_class": dict(zip(dataset.classes, counts.tolist())),
         "images_per_class": dict(zip(dataset.classes, images_per_class.tolist())),
     }
-    boxes = [sample.boxes for sample in dataset if len(sample.boxes)]
-    if boxes:
-        corners = np.concatenate(boxes)
+    if result["objects"]:
+        corners = np.concatenate([sample.boxes for sample in dataset])
         sides = np.median(corners[:, 2:] - corners[:, :2] + 1, axis=0)
         result["median_box"] = [round(float(side), 1) for side in sides]
     if len(dataset):

@@ -21,22 +21,7 @@ def fix_dataset(
 
     Reading has already clipped and dropped boxes, and skipped images. This removes unreadable images,
     duplicate images (the training list loses those in other lists) and duplicate boxes, and merges the
-    spellings of a class into the most frequent one.
-
-    Parameters
-    ----------
-    parts : mapping of str to Dataset
-        Lists by name.
-    result : CheckResult
-        Of these lists.
-    train_list : str, optional
-        Name of the training list.
-
-    Returns
-    -------
-    dict of str to Dataset
-    list of str
-        Changes, one line each.
+    spellings of a class into the most frequent one. Also returns the changes, one line each.
     """
     unreadable = {finding.file for finding in result.findings if finding.code == "image-unreadable"}
     classes, labels = _merge_spellings(parts)

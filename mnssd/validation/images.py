@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ..data.annotations.annotation import size_mismatch
 from ..data.annotations.record_file import parse_record_image_path
@@ -24,35 +24,15 @@ _SIGNATURES = {
 """First bytes of a format, and its file name endings."""
 
 
-class _ImageCheck(NamedTuple):
-    list_name: str
-    path: str
-    digest: Optional[bytes]
-    findings: List[Finding]
-
-
 def check_images(
     parts: Mapping[str, Dataset],
     workers: int,
     duplicates: Dict[str, str],
     progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Finding]:
-    """Decode every image.
+    """Decode every image, with `workers` threads; `progress` is called after each.
 
-    Parameters
-    ----------
-    parts : mapping of str to Dataset
-        Lists by name.
-    workers : int
-        Worker threads; 0 for none.
-    duplicates : dict
-        Filled with the path of each duplicate image and the path of the first one.
-    progress : callable
-        Called after each image.
-
-    Yields
-    ------
-    Finding
+    `duplicates` is filled with the path of each duplicate image and the path of the first one.
     """
     first: Dict[bytes, Tuple[str, str]] = {}
     reported: Set[str] = set()
@@ -71,11 +51,11 @@ def check_images(
         if first_list == name:
             yield Finding("image-duplicate", path, "", f"same as {first_path}")
         else:
-            text = f"in {name}, and in {first_list} as {first_path}"
-            yield Finding("image-in-two-lists", path, "", text)
+            yield Finding("image-in-two-lists", path, "", f"in {name}, and in {first_list} as {first_path}")
 
 
-def _check_image(item: Tuple[str, Sample]) -> _ImageCheck:
+def _check_image(item: Tuple[str, Sample]) -> Tuple[str, str, Optional[bytes], List[Finding]]:
+    """Name of the list, path, digest of the pixels (None if unreadable), and findings."""
     name, sample = item
     path = sample.image_path
     try:
@@ -83,7 +63,7 @@ def _check_image(item: Tuple[str, Sample]) -> _ImageCheck:
         header = read_header(data, path)
         pixels = decode_image(data, path)
     except ImageError as error:
-        return _ImageCheck(name, path, None, [Finding("image-unreadable", path, "", str(error))])
+        return name, path, None, [Finding("image-unreadable", path, "", str(error))]
     findings: List[Finding] = []
     if header.orientation != 1:
         findings.append(Finding("image-rotated", path, "", f"EXIF orientation {header.orientation}"))
@@ -97,4 +77,4 @@ def _check_image(item: Tuple[str, Sample]) -> _ImageCheck:
                 findings.append(Finding("image-wrong-extension", path, "", f"the file is {image_format}"))
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
     digest.update(repr(pixels.shape).encode())
-    return _ImageCheck(name, path, digest.digest(), findings)
+    return name, path, digest.digest(), findings
