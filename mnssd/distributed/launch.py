@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Dict, List, Sequence
 
 from ..errors import MnssdError, OptionError
-from ..runtime import processor
+from ..runtime import plugins, processor
 from ..runtime.signals import SignalHandler
 
 END_SECONDS = 5.0
@@ -83,17 +83,15 @@ def launch(command: Sequence[str], processes: int, servers: int, hosts: Sequence
     training = dict(environment)
     if "OMP_NUM_THREADS" not in os.environ and per_host > 1:
         training["OMP_NUM_THREADS"] = str(max(1, processor.usable_cores() // per_host))
-    serve = ["-c", SERVE]
+    serve, train = ["-c", SERVE], list(command)
+    roles = [("scheduler", "scheduler", HERE[0], serve, serving)]
+    roles += [(f"server {i}", "server", hosts[i % len(hosts)], serve, serving) for i in range(servers)]
+    roles += [(f"{TRAINING} {i}", "worker", hosts[i % len(hosts)], train, training) for i in range(processes)]
     started: List[Process] = []
     with SignalHandler() as signals:
         try:
-            started.append(_start("scheduler", HERE[0], serve, {**serving, "DMLC_ROLE": "scheduler"}))
-            for number in range(servers):
-                host, variables = hosts[number % len(hosts)], {**serving, "DMLC_ROLE": "server"}
-                started.append(_start(f"server {number}", host, serve, variables))
-            for number in range(processes):
-                host, variables = hosts[number % len(hosts)], {**training, "DMLC_ROLE": "worker"}
-                started.append(_start(f"{TRAINING} {number}", host, list(command), variables))
+            for name, role, host, arguments, variables in roles:
+                started.append(_start(name, host, arguments, {**variables, "DMLC_ROLE": role}))
             _watch(started, signals)
         finally:
             _end(started)
@@ -102,8 +100,10 @@ def launch(command: Sequence[str], processes: int, servers: int, hosts: Sequence
 def _start(name: str, host: str, arguments: List[str], environment: Dict[str, str]) -> Process:
     full, own = [sys.executable, "-u", *arguments], {**os.environ, **environment}
     if host not in HERE:
+        if plugins.VARIABLE in os.environ:
+            environment = {plugins.VARIABLE: os.environ[plugins.VARIABLE], **environment}
         words = [f"{key}={value}" for key, value in environment.items()]
-        remote = f"cd {shlex.quote(os.getcwd())} && exec env {_quoted(words)} {_quoted(full)}"
+        remote = f"cd {shlex.quote(os.getcwd())} && exec env {shlex.join([*words, *full])}"
         # -tt: the remote process ends when this ssh is ended.
         full, own = ["ssh", "-tt", "-o", "BatchMode=yes", host, remote], dict(os.environ)
     handle = subprocess.Popen(
@@ -114,10 +114,6 @@ def _start(name: str, host: str, arguments: List[str], environment: Dict[str, st
     reader = threading.Thread(target=_prefix, args=(name, handle.stdout), daemon=True)
     reader.start()
     return Process(name, handle, reader)
-
-
-def _quoted(words: Sequence[str]) -> str:
-    return " ".join(map(shlex.quote, words))
 
 
 def _prefix(name: str, output: IO[bytes]) -> None:

@@ -26,7 +26,7 @@ MAY_CHANGE = (
 
 
 def train_detector(given: Mapping[str, Any]) -> Path:
-    """Train a detector.
+    """Train a detector; returns the run folder.
 
     Parameters
     ----------
@@ -34,15 +34,10 @@ def train_detector(given: Mapping[str, Any]) -> Path:
         Options by name, as Python values or as parsed from the command line; see `train.options`. Options
         that are absent default to those of the resumed run, the recipe or the dataset, in this order.
 
-    Returns
-    -------
-    Path
-        The run folder.
-
     Raises
     ------
     MnssdError
-        For invalid options, data or weights; the text names them.
+        For invalid options, data or weights; the message names them.
     """
     return train(resolve(DetectionTraining, given))
 
@@ -79,19 +74,24 @@ def train(options: Training) -> Path:
     MnssdError
         For unusable data or weights, or a run folder that is in use.
     """
-    task, loop = make_task(options), options.loop
+    loop = options.loop
+    run = RunFolder(Path(loop.resume or loop.output))
+    resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
+    task = make_task(options)
     context = _join(loop)
 
     from ..train.loop import fit
 
-    run, resumes = RunFolder(Path(loop.resume or loop.output)), bool(loop.resume)
     try:
         if not context.is_main:
             fit(task, loop, run, resumes, context)
             return run.path
-        run = run if resumes else RunFolder.create(loop.output, task.name)
+        run = run if loop.resume else RunFolder.create(loop.output, task.name)
         run.lock()
+        if resumes != run.has_checkpoint():
+            raise MnssdError(f"{run.path}: another process has changed the run; resume it again")
         if not resumes:
+            run.best.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
             run.write_config(RunConfig(task.spec, options))
         _print_introduction(task, loop, run, context)
         progress = fit(task, loop, run, resumes, context)
@@ -152,11 +152,7 @@ def _resume(kind: Type[T], values: Mapping[str, Any], run: RunFolder) -> T:
         return options.replace(resume=str(run.path), **{name: done[name] for name in done if name in known})
     if run.log.exists():
         raise MnssdError(f"{run.last}: missing, so the run cannot be resumed; start a new run")
-    run.lock()  # it ended before its first checkpoint, so it starts again
-    for path in (run.config, run.best):
-        path.unlink(missing_ok=True)
-    run.unlock()
-    return options.replace(output=str(run.path))
+    return options.replace(resume=str(run.path))  # it ended before its first checkpoint, so it starts again
 
 
 def _changes(stored: Training, options: Training) -> Iterator[Tuple[str, str, str]]:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from mnssd.data.shapes.dataset import make_shapes
+from mnssd.distributed import launch
+from mnssd.runtime import plugins
 from mnssd.train.checkpoint import read_checkpoint
 
 OPTIONS: Dict[str, Any] = {
@@ -179,6 +181,22 @@ def test_invalid_commands_are_refused_by_name(data: str, tmp_path: Path) -> None
     status, printed = run(["train-ssd", *arguments(data, tmp_path / "x")], DMLC_ROLE="worker")
     assert status == 2
     assert "--kvstore dist_sync" in printed
+
+
+def test_plugins_are_passed_to_ranks_on_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """An `ssh` that runs the remote command here, without the environment of the launcher."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nfor command; do :; done\nexec env -i sh -c "$command"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(plugins.VARIABLE, "/a folder/plugin.py")
+    code = f"import os; print(os.environ['{plugins.VARIABLE}'], os.environ['DMLC_ROLE'])"
+    process = launch._start("process 0", "other-machine", ["-c", code], {"DMLC_ROLE": "worker"})
+    assert process.handle.wait(60) == 0
+    process.reader.join()
+    assert capfd.readouterr().out == "[process 0] /a folder/plugin.py worker\n"
 
 
 def in_namespace(name: str, role: str, command: List[str]) -> subprocess.Popen:

@@ -13,10 +13,10 @@ from mnssd.distributed.context import SINGLE_PROCESS
 from mnssd.errors import MnssdError
 from mnssd.files import write_bytes
 from mnssd.runtime.signals import SignalHandler
-from mnssd.tasks.run import train_detector
+from mnssd.tasks.run import resolve, train_detector
 from mnssd.train.checkpoint import FIRST_LINE, read_checkpoint
 from mnssd.train.checkpoint_manager import CheckpointManager
-from mnssd.train.options import LoopOptions
+from mnssd.train.options import DetectionTraining, LoopOptions
 from mnssd.train.run_folder import RunFolder
 
 EVERY_STEP = 1e-9
@@ -73,7 +73,7 @@ def test_damaged_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("left", [["config.yaml"], ["config.yaml", "best.params"], [".x.9.unfinished"]])
-def test_run_without_a_checkpoint_starts_again(
+def test_run_that_ended_before_its_first_checkpoint_starts_again(
     shapes: str, tiny_run: Path, tmp_path: Path, left: List[str]
 ) -> None:
     run = tmp_path / "run"
@@ -83,6 +83,14 @@ def test_run_without_a_checkpoint_starts_again(
         (run / name).write_bytes(source.read_bytes() if source.exists() else b"torn")
     train(shapes, run, resume="auto")
     assert_same_run(run, tiny_run)
+
+
+def test_all_ranks_can_read_a_run_that_ended_before_its_first_checkpoint(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_bytes((tiny_run / "config.yaml").read_bytes())
+    first, second = (resolve(DetectionTraining, {"resume": str(tmp_path)}) for _ in range(2))
+    assert first == second
 
 
 def test_run_with_a_log_but_without_checkpoints_is_not_overwritten(tiny_run: Path, tmp_path: Path) -> None:
