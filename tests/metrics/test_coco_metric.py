@@ -8,27 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.metrics import UNIT, make_detections, make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnssd.data.sample import Detections, Sample
+from mnssd.data.sample import Detections
 from mnssd.errors import DataError, OptionError
 from mnssd.metrics.coco import COCO_METRICS, COCOMetric
 
 CLASSES = ("cat", "dog")
-
-
-def make_sample(name, boxes=(), labels=(), difficult=None):
-    flags = np.zeros(len(labels), bool) if difficult is None else np.array(difficult, bool)
-    return Sample(
-        name, "", np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32), flags, (400, 400)
-    )
-
-
-def make_detections(boxes=(), labels=(), scores=()):
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32), np.array(scores, np.float32)
-    )
 
 
 # COCO's x, y, width, height; class; crowd. Small, medium and large boxes.
@@ -39,8 +27,9 @@ detection_rows = st.lists(
 )
 
 
-def corners(rows):
-    return [(x, y, x + w - 1, y + h - 1) for (x, y, w, h), _, _ in rows]
+def corners(box):
+    x, y, width, height = box
+    return (x, y, x + width - 1, y + height - 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,8 +44,8 @@ def test_metrics_match_pycocotools(tmp_path_factory, images):
         rows = rows + [(truth_rows[0][0], truth_rows[0][1], 50)] if truth_rows else rows
 
         metric.add(
-            make_detections(corners(rows), [row[1] for row in rows], [row[2] / 64 for row in rows]),
-            make_sample(str(index), corners(truth_rows), *([row[i] for row in truth_rows] for i in (1, 2))),
+            make_detections(*((corners(box), label, score / 64) for box, label, score in rows)),
+            make_sample(str(index), *((corners(box), label, crowd) for box, label, crowd in truth_rows)),
         )
         for box, label, crowd in truth_rows:
             annotations.append({"id": len(annotations) + 1, "image_id": index + 10, "category_id": label + 5})
@@ -90,7 +79,7 @@ def test_metrics_match_pycocotools(tmp_path_factory, images):
 def test_boxes_are_inclusive():
     # 10 of 20 columns: IoU 0.5; continuous corners would give 9 / 19.
     metric = COCOMetric(["cat"])
-    metric.add(make_detections([[0, 0, 9, 9]], [0], [0.9]), make_sample("a", [[0, 0, 19, 9]], [0]))
+    metric.add(make_detections((UNIT, 0, 0.9)), make_sample("a", ((0, 0, 19, 9), 0)))
     result = metric.result()
     assert result.metrics["AP50"] == pytest.approx(1.0)
     assert result.metrics["AP"] == pytest.approx(0.1)  # at the first of ten IoU thresholds
@@ -98,18 +87,15 @@ def test_boxes_are_inclusive():
 
 def test_crowd_is_ignored():
     metric = COCOMetric(["cat"])
-    boxes = [[0, 0, 99, 99], [200, 200, 299, 299]]
-    inside_crowd = [[200, 200, 219, 219], [240, 240, 259, 259]]
-    metric.add(
-        make_detections([*inside_crowd, boxes[0]], [0, 0, 0], [0.9, 0.8, 0.7]),
-        make_sample("a", boxes, [0, 0], [False, True]),
-    )
+    box, crowd = (0, 0, 99, 99), (200, 200, 299, 299)
+    inside_crowd = [((200, 200, 219, 219), 0, 0.9), ((240, 240, 259, 259), 0, 0.8)]
+    metric.add(make_detections(*inside_crowd, (box, 0, 0.7)), make_sample("a", (box, 0), (crowd, 0, True)))
     assert metric.result().metrics["AP"] == pytest.approx(1.0)
 
 
 def test_recall_of_any_class_ignores_the_predicted_class():
     metric = COCOMetric(CLASSES)
-    metric.add(make_detections([[0, 0, 50, 50]], [1], [0.9]), make_sample("a", [[0, 0, 50, 50]], [0]))
+    metric.add(make_detections((UNIT, 1, 0.9)), make_sample("a", (UNIT, 0)))
     result = metric.result()
     assert result.metrics["AR_100"] == 0
     assert result.metrics["recall_any_class"] == pytest.approx(1.0)
@@ -121,9 +107,9 @@ def test_recall_of_any_class_ignores_the_predicted_class():
 def test_metrics_without_detections_or_objects(capsys):
     metric = COCOMetric(CLASSES)
     assert all(math.isnan(value) for value in metric.result().metrics.values())
-    metric.add(make_detections([[0, 0, 5, 5]], [0], [0.5]), make_sample("empty"))
+    metric.add(make_detections((UNIT, 0, 0.5)), make_sample("empty"))
     assert all(math.isnan(value) for value in metric.result().metrics.values())
-    metric.add(make_detections(), make_sample("missed", [[0, 0, 50, 50]], [0]))
+    metric.add(make_detections(), make_sample("missed", ((0, 0, 50, 50), 0)))
     values = metric.result().metrics
     assert [values[name] for name in ("AP", "AR_100", "AP_medium")] == [0, 0, 0]
     assert math.isnan(values["AP_small"])
@@ -136,11 +122,11 @@ def test_invalid_input_is_refused():
         COCOMetric(["cat", "cat"])
     metric = COCOMetric(["cat"])
     with pytest.raises(DataError, match="'a'.*label 1"):
-        metric.add(make_detections([[0, 0, 5, 5]], [1], [0.5]), make_sample("a"))
+        metric.add(make_detections((UNIT, 1, 0.5)), make_sample("a"))
     with pytest.raises(DataError, match="'a'"):
-        metric.add(make_detections([[0, 0, 5, math.nan]], [0], [0.5]), make_sample("a"))
+        metric.add(make_detections(((0, 0, 5, math.nan), 0, 0.5)), make_sample("a"))
     with pytest.raises(DataError, match="'a'.*2,"):
-        metric.add(make_detections([[0, 0, 5, 5]], [0], [0.5, 0.6]), make_sample("a"))
+        metric.add(Detections(np.zeros((1, 4)), np.zeros(1, np.int32), np.zeros(2)), make_sample("a"))
     metric.add(make_detections(), make_sample("a"))  # still accepted: refused images leave nothing behind
     with pytest.raises(DataError, match="'a'"):
         metric.add(make_detections(), make_sample("a"))
@@ -160,17 +146,14 @@ def test_public_toy_dataset_matches_pycocotools(shared):
     metric = COCOMetric([category["name"] for category in truth["categories"]])
     label = {category["id"]: number for number, category in enumerate(truth["categories"])}
 
-    def columns(rows, image):
-        rows = [row for row in rows if row["image_id"] == image]
-        boxes = [(x, y, x + w - 1, y + h - 1) for x, y, w, h in (row["bbox"] for row in rows)]
-        return boxes, [label[row["category_id"]] for row in rows], rows
+    def rows_of(rows, image, *columns):
+        rows = [row for row in rows if row["image_id"] == image["id"]]
+        return [(corners(r["bbox"]), label[r["category_id"]], *(r[name] for name in columns)) for r in rows]
 
     for image in truth["images"]:
-        boxes, labels, rows = columns(results, image["id"])
-        objects = columns(truth["annotations"], image["id"])[:2]
         metric.add(
-            make_detections(boxes, labels, [row["score"] for row in rows]),
-            make_sample(str(image["id"]), *objects),
+            make_detections(*rows_of(results, image, "score")),
+            make_sample(str(image["id"]), *rows_of(truth["annotations"], image)),
         )
     coco = COCO()
     coco.dataset = truth
@@ -232,9 +215,11 @@ PUBLISHED = {
 def test_published_results():
     metric = COCOMetric(tuple("abcdef"))
     for number, (truth_rows, rows) in enumerate(zip(PUBLIC_TRUTH, PUBLIC_DETECTIONS)):
-        truth, boxes = ([(x, y, r - 1, b - 1) for x, y, r, b, *_ in table] for table in (truth_rows, rows))
-        detections = make_detections(boxes, [row[4] for row in rows], [row[5] for row in rows])
-        metric.add(detections, make_sample(str(number), truth, [row[4] for row in truth_rows]))
+        objects, detections = (
+            [((x, y, right - 1, bottom - 1), *rest) for x, y, right, bottom, *rest in table]
+            for table in (truth_rows, rows)
+        )
+        metric.add(make_detections(*detections), make_sample(str(number), *objects))
     result = metric.result()
     for name, value in PUBLISHED.items():
         assert result.metrics[name] == pytest.approx(value, abs=0.0006), name

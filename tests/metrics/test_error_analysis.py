@@ -7,6 +7,7 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
+from helpers.metrics import make_detections, make_sample
 
 from mnssd.data.sample import Detections, Sample
 from mnssd.metrics.error_analysis import OperatingPoint, analyze_errors, best_f1_points
@@ -18,14 +19,13 @@ CAT, DOG = (10, 10, 49, 49, 0), (60, 60, 99, 99, 1)
 
 
 def sample(*objects: Tuple[float, ...], difficult: Tuple[int, ...] = ()) -> Sample:
-    table = np.array(objects, np.float32).reshape(-1, 5)
-    flags = np.isin(np.arange(len(table)), difficult)
-    return Sample("a", "a.jpg", table[:, :4], table[:, 4].astype(np.int32), flags, (100, 100))
+    """The objects are corners and label; `difficult` are rows of them."""
+    return make_sample("a", *((o[:4], int(o[4]), row in difficult) for row, o in enumerate(objects)))
 
 
 def detections(*rows: Tuple[float, ...]) -> Detections:
-    table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(table[:, :4], table[:, 4].astype(np.int32), table[:, 5])
+    """The rows are corners, label and score."""
+    return make_detections(*((row[:4], int(row[4]), row[5]) for row in rows))
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def image_sets(draw):
     return [(make_detections(*d), make_sample(f"{i}", *o)) for i, (d, o) in enumerate(contents)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     image_sets(),
     st.sampled_from(voc.VOC_METRICS),
