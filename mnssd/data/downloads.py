@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple, Union
 
-from ..errors import DataError, DownloadError
+from ..errors import DownloadError
 from ..fetch.archives import Archive, download_archive
 from .annotations.voc_xml import is_complete
 
@@ -105,7 +105,7 @@ def download_voc(
         if archive is None:
             public = ", ".join(f"{a.year}_{name}" for a in VOC_ARCHIVES for name in a.splits)
             raise DownloadError(f"{part.strip()}: no public archive has this split; choose from {public}")
-        if archive not in needed and not _is_complete(root / f"VOC{year}", split):
+        if archive not in needed and not is_complete(root / f"VOC{year}", split):
             needed.append(archive)
     for year, _, name, size, sha256 in needed:
         urls = tuple(url.format(year=year, name=name) for url in VOC_URLS)
@@ -123,13 +123,6 @@ def download_voc(
 
 def _find_archive(year: str, split: str) -> Optional[VOCArchive]:
     return next((a for a in VOC_ARCHIVES if a.year == year and split in a.splits), None)
-
-
-def _is_complete(folder: Path, split: str) -> bool:
-    try:
-        return is_complete(folder, split)
-    except DataError:
-        return False
 
 
 def download_cifar10(root: Union[str, Path], *, cafile: Optional[str] = None, progress: bool = True) -> bool:

@@ -210,7 +210,7 @@ def test_other_classes_are_ignored_and_counted(tmp_path: Path) -> None:
 def test_unknown_class_is_an_error_unless_allowed(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
     make_folder(folder, {"b": annotation_xml(box_xml("zebra", 1, 1, 9, 9)), "c": "no XML"}, "val")
-    with pytest.raises(DataError, match=r"Annotations: unknown class 'cta'; did you mean cat\?"):
+    with pytest.raises(DataError, match=f"{folder}.*'cta'.*cat"):
         read_voc_folder(folder, "train", ["cat", "cta"])
     # Rare, and only in another list: no error, for class lists are shared between lists.
     dataset = read_voc_folder(folder, "train", ["cat", "zebra"])

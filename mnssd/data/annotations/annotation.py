@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from functools import partial
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from ...boxes import clip
 from ...errors import DataError, ImageError
-from ...files import write_text
-from ...options import unknown_name
+from ...options import Size, unknown_name
 from ..dataset import Dataset
 from ..findings import Finding, Findings, summary
 from ..image import image_size
 from ..sample import Sample
+
+_MAX_SIDE = 1 << 20
 
 
 class AnnotationError(Exception):
@@ -49,11 +48,11 @@ class BoxObject(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """Annotation of one image, with class names instead of labels; `size` is ``(width, height)``."""
+    """Annotation of one image, with class names instead of labels."""
 
     image_id: str
     image_path: str
-    size: Tuple[int, int]
+    size: Size
     names: List[str]
     boxes: np.ndarray
     difficult: List[bool]
@@ -62,21 +61,23 @@ class Annotation(NamedTuple):
 class AnnotationList:
     """The annotations of one list, while it is read.
 
-    Parameters
-    ----------
-    findings : Findings, optional
-        Shared by several lists.
-
     Attributes
     ----------
     annotations : list of Annotation
         Usable images.
     findings : Findings
+    declared : tuple of str
+        Classes that the dataset declares, whether or not they occur.
+    other_classes : iterable of str
+        Classes of annotations outside of the list: a rare class may be missing from this list only. Consumed
+        if a requested class is neither declared nor in the list.
     """
 
-    def __init__(self, findings: Optional[Findings] = None) -> None:
+    def __init__(self) -> None:
         self.annotations: List[Annotation] = []
-        self.findings = findings or Findings()
+        self.findings = Findings()
+        self.declared: Tuple[str, ...] = ()
+        self.other_classes: Iterable[str] = ()
         self._skipped: List[str] = []
 
     def add(
@@ -84,7 +85,7 @@ class AnnotationList:
         image_id: str,
         image_path: str,
         file: str,
-        size: Optional[Tuple[int, int]],
+        size: Optional[Size],
         objects: Sequence[BoxObject],
         where: str = "",
     ) -> None:
@@ -135,68 +136,76 @@ class AnnotationList:
         self._skipped.append(f"{where or file}: {error}")
         self.findings.add(getattr(error, "code", "image-unreadable"), file, str(error), where)
 
-    def check_skipped(self, place: str, total: int, hint: str = "") -> None:
+    def check_skipped(self, place: str, total: int) -> None:
         """Raise DataError if more than half of the `total` images were skipped, or there is no image."""
         if not total or 2 * len(self._skipped) > total:
             first = f"; the first: {self._skipped[0]}" if self._skipped else ""
-            raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}{hint}")
+            raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}")
 
     def class_names(self) -> Tuple[str, ...]:
         """Names of the classes that occur, sorted."""
         return tuple(sorted({name for annotation in self.annotations for name in annotation.names}))
 
+    def to_dataset(
+        self, name: str, place: str, classes: Optional[Sequence[str]], allow_absent: bool
+    ) -> Dataset:
+        """Samples labeled with `classes`, by default with all classes of the dataset; see `make_dataset`."""
+        chosen = tuple((self.declared or self.class_names()) if classes is None else classes)
+        if not chosen:
+            raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
+        return make_dataset(
+            name,
+            self.annotations,
+            chosen,
+            self.declared,
+            allow_absent,
+            self.findings,
+            self.other_classes,
+            place,
+        )
 
-def excess(boxes: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+
+def excess(boxes: np.ndarray, size: Size) -> np.ndarray:
     """Number of pixels by which each box extends beyond an image of `size`; 0 for boxes inside."""
     over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
     return over.max(axis=1, initial=0)
 
 
-def size_mismatch(file: str, size: Tuple[int, int], real: Tuple[int, int]) -> Tuple[str, str, str]:
+def size_mismatch(file: str, size: Size, real: Size) -> Tuple[str, str, str]:
     """Code, file and text of the finding that an annotation has another size than the image."""
     code = "size-swapped" if size == (real[1], real[0]) else "size-differs"
     return code, file, f"{size[0]}x{size[1]}, but the image is {real[0]}x{real[1]}"
 
 
-def read_classes(path: Path) -> Tuple[str, ...]:
-    """Class names in a file, one per line; empty if the file does not exist.
-
-    Raises
-    ------
-    DataError
-        If the file is not text.
-    """
-    if not path.is_file():
-        return ()
+def parse_size(width: Any, height: Any) -> Optional[Size]:
+    """Image size in an annotation, as numbers or text; None if it is missing or cannot be right."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read class names ({error})") from error
-    return tuple(line.strip() for line in lines if line.strip())
+        size = int(float(width or 0)), int(float(height or 0))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 and max(size) < _MAX_SIDE else None
 
 
-def write_classes(parts: Mapping[str, Dataset], folder: Path) -> None:
-    """Write ``classes.txt``: the classes of a dataset, one per line."""
-    classes = next(iter(parts.values())).classes
-    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+def parse_flag(text: str) -> bool:
+    """Value of a flag such as VOC's ``difficult``."""
+    return text.strip().lower() in ("1", "true")
 
 
-def choose_classes(classes: Optional[Sequence[str]], available: Sequence[str], place: Any) -> Tuple[str, ...]:
-    """The requested classes, by default those available; DataError if there are none."""
-    chosen = tuple(available if classes is None else classes)
-    if not chosen:
-        raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
-    return chosen
+def difficult_notes(parts: Mapping[str, Dataset], effect: str) -> List[str]:
+    """For each list with difficult objects, a note on the effect of writing them."""
+    counts = {split: sum(int(sample.difficult.sum()) for sample in parts[split]) for split in parts}
+    return [f"{split}: {count} difficult objects {effect}" for split, count in counts.items() if count]
 
 
 def make_dataset(
     name: str,
     annotations: List[Annotation],
     classes: Tuple[str, ...],
-    declared: Iterable[str],
+    declared: Sequence[str],
     allow_absent: bool,
     findings: Findings,
-    check: Optional[Callable[[List[str], Set[str]], None]] = None,
+    other_classes: Iterable[str] = (),
+    place: str = "",
 ) -> Dataset:
     """Convert annotations to samples labeled with the requested classes.
 
@@ -207,31 +216,34 @@ def make_dataset(
     annotations : list of Annotation
     classes : tuple of str
         Requested classes, in the order of the labels.
-    declared : iterable of str
-        Classes that the dataset declares, even if they do not occur.
+    declared, other_classes
+        As in `AnnotationList`.
     allow_absent : bool
-        Accept classes that are neither declared nor occur.
+        Accept classes that the dataset does not have.
     findings : Findings
-    check : callable, optional
-        Called with the requested classes that are unknown, and all known ones; raises DataError if it does
-        not find them either. By default they are an error.
+    place : str
+        File or folder, for errors; defaults to `name`.
+
+    Raises
+    ------
+    DataError
+        If a class is requested twice, has no name, or is not in the dataset.
     """
     if len(set(classes)) < len(classes) or not all(classes):
         raise DataError(f"{name}: class names must be unique and not empty: {', '.join(classes)}")
     counts = Counter(class_name for annotation in annotations for class_name in annotation.names)
     absent = [class_name for class_name in classes if class_name not in counts]
     if not allow_absent:
-        unknown = [class_name for class_name in absent if class_name not in declared]
-        (check or partial(_refuse, name))(unknown, set(counts) | set(declared))
+        _check_known(absent, {*counts, *declared}, other_classes, place or name)
     notes = summary(findings.items)
     if absent:
         notes.append(f"Classes without objects in {name}: {', '.join(absent)}")
+        findings.items += [Finding("class-unused", name, "", class_name) for class_name in absent]
     ignored = [(class_name, count) for class_name, count in counts.most_common() if class_name not in classes]
-    findings.items += [Finding("class-unused", name, "", class_name) for class_name in absent]
-    findings.items += [
-        Finding("class-ignored", name, "", f"{class_name}, {count} objects{_suggestion(class_name, classes)}")
-        for class_name, count in ignored
-    ]
+    for class_name, count in ignored:
+        findings.add(
+            "class-ignored", name, f"{class_name}, {count} objects{_suggestion(class_name, classes)}"
+        )
     if ignored:
         shown = ", ".join(f"{entry} {count}{_suggestion(entry, classes)}" for entry, count in ignored)
         notes.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
@@ -240,9 +252,14 @@ def make_dataset(
     return Dataset(name, classes, samples, notes, findings.items)
 
 
-def _refuse(name: str, unknown: List[str], known: Set[str]) -> None:
-    for class_name in unknown:
-        raise DataError(f"{name}: {unknown_name('class', class_name, known)}")
+def _check_known(names: Sequence[str], known: Set[str], other_classes: Iterable[str], place: str) -> None:
+    others = iter(other_classes)
+    for name in names:
+        while name not in known:
+            other = next(others, None)
+            if other is None:
+                raise DataError(f"{place}: {unknown_name('class', name, known)}")
+            known.add(other)
 
 
 def _suggestion(name: str, classes: Sequence[str]) -> str:

@@ -1,39 +1,50 @@
-"""Paths of the images that annotations name, restricted to the dataset's folder."""
+"""Files of lists, and the images that annotations name, which must be in the dataset's folder."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 from ..dataset import Dataset
 from ..image import IMAGE_ENDINGS
 from .annotation import AnnotationError
 
-MAX_BYTES = 2 << 30
-"""Size limit of one annotation file; COCO 2017's largest has 0.5 GB."""
 
-
-def resolve_inside(root: Union[str, Path], base: Path, name: str) -> Optional[str]:
-    """Path of an existing file that a dataset names.
+def find_lists(
+    root: Path, pattern: str, affixes: str, list_file: str, is_list: Callable[[Path], bool]
+) -> Dict[str, Path]:
+    """Annotation files of the lists of a dataset, by the names of the lists.
 
     Parameters
     ----------
-    root : str or Path
-        Folder of the dataset. Neither ``..``, an absolute path nor a symbolic link may leave it.
-    base : Path
-        Folder that `name` is relative to.
-    name : str
+    root : Path
+    pattern : str
+        Of files in the folder or in ``annotations``.
+    affixes : str
+        Regular expression for the parts of a file's name that do not belong to the name of the list.
+    list_file : str
+        Name of the file in a folder of each list, beside its images (Roboflow's layout).
+    is_list : callable
+        Whether a file that matches `pattern` has the annotations of a list.
+    """
+    files: Dict[str, Path] = {}
+    for folder in (root, root / "annotations"):
+        for path in filter(is_list, sorted(folder.glob(pattern))):
+            files.setdefault(re.sub(affixes, "", path.stem) or path.stem, path)
+    for path in sorted(root.glob(f"*/{list_file}")):
+        files.setdefault(path.parent.name, path)
+    return files
 
-    Returns
-    -------
-    str or None
-        None if there is no such file.
+
+def resolve_inside(root: Union[str, Path], base: Path, name: str) -> Optional[str]:
+    """Path of an existing file that a dataset names, relative to `base`; None if there is no such file.
 
     Raises
     ------
     AnnotationError
-        If the file is outside of `root`.
+        If ``..``, an absolute path or a symbolic link leads out of `root`, the dataset's folder.
     """
     path = os.path.join(base, name)
     try:
@@ -66,6 +77,13 @@ class ImageFinder:
         self._root = os.path.realpath(root)
         self._bases: List[Path] = list(dict.fromkeys(base for base in bases if base.is_dir()))
 
+    @classmethod
+    def for_list(cls, root: Path, path: Path, split: str) -> ImageFinder:
+        """Finder with the usual folders of images for the list `split` with the annotation file `path`."""
+        folders = ("", "images", split, f"images/{split}")
+        years = (f"{split}2017", f"{split}2014", f"images/{split}2017")  # COCO's own
+        return cls(root, [*(root / f for f in folders), path.parent, *(root / f for f in years)])
+
     def find(self, name: str) -> str:
         """Path of an image by its name; raises AnnotationError if there is none in the dataset's folder."""
         if not name or "\0" in name or len(name) > 4096:
@@ -92,9 +110,14 @@ class ImageFinder:
         return AnnotationError(f"no image {name} in {bases}", "image-missing")
 
 
+def image_stem(name: str) -> str:
+    """File name of an image without folder and ending."""
+    return os.path.splitext(os.path.basename(name.replace("\\", "/")))[0]
+
+
 def unique_ids(names: Sequence[str]) -> Dict[str, str]:
     """File names to image ids: without folder and ending if the ids are then unique, else without ending."""
-    stems = {name: os.path.splitext(os.path.basename(name.replace("\\", "/")))[0] for name in names}
+    stems = {name: image_stem(name) for name in names}
     if len(set(stems.values())) == len(stems):
         return stems
     return {name: os.path.splitext(name.replace("\\", "/"))[0] for name in names}
@@ -102,10 +125,12 @@ def unique_ids(names: Sequence[str]) -> Dict[str, str]:
 
 def images_below(root: Path) -> Set[str]:
     """Real paths of all images in a folder and its subfolders."""
-    paths: List[str] = []
-    for folder, _, names in os.walk(root):
-        paths += [os.path.join(folder, name) for name in names if name.lower().endswith(IMAGE_ENDINGS)]
-    return {os.path.realpath(path) for path in paths}
+    return {
+        os.path.realpath(os.path.join(folder, name))
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.lower().endswith(IMAGE_ENDINGS)
+    }
 
 
 def referenced_files(parts: Mapping[str, Dataset]) -> Set[str]:

@@ -37,9 +37,7 @@ def iter_records(path: Path) -> Iterator[Record]:
         If the file is damaged; the text has the position.
     """
     size, position = path.stat().st_size, 0
-    in_parts = (
-        False  # content that contains the magic number is split: flag 1 is the first part, 2, and 3 the last
-    )
+    in_parts = False  # content with the magic number in it is split: part 1 is the first, 3 the last
     with open(path, "rb") as file:
         while position + 8 <= size:
             file.seek(position)

@@ -18,26 +18,18 @@ import defusedxml.ElementTree
 import numpy as np
 
 from ...errors import DataError
-from ..image import IMAGE_ENDINGS
-from .annotation import AnnotationError, BoxError, BoxObject
+from ...options import Size
+from ..findings import Finding
+from ..image import IMAGE_ENDINGS, PathLike
+from .annotation import AnnotationError, BoxError, BoxObject, parse_flag, parse_size
+from .text_files import MAX_ANNOTATION_BYTES, read_lines
 
 LISTS = os.path.join("ImageSets", "Main")
-
-MAX_ANNOTATION_BYTES = 16 << 20
-"""Size limit of one annotation; VOC's largest has 15 kB."""
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 # A line of the list of a single class, such as cat_train.txt: image id, and whether the class occurs.
 _LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
-
-
-class InvalidObject(NamedTuple):
-    """An object without a usable box: code of the finding, reason, and place in the file."""
-
-    code: str
-    text: str
-    where: str
 
 
 class VocAnnotation(NamedTuple):
@@ -46,18 +38,19 @@ class VocAnnotation(NamedTuple):
     Attributes
     ----------
     size : tuple of int or None
-        ``(width, height)``; None if it is missing or not positive.
+        ``(width, height)``; None if it is missing or cannot be right.
     objects : list of BoxObject
         Boxes are not clipped; xmax > xmin and ymax > ymin.
-    invalid : list of InvalidObject
+    invalid : list of Finding
+        Objects without a usable box.
     """
 
-    size: Optional[Tuple[int, int]]
+    size: Optional[Size]
     objects: List[BoxObject]
-    invalid: List[InvalidObject]
+    invalid: List[Finding]
 
 
-def read_annotation(path: Union[str, Path]) -> VocAnnotation:
+def read_annotation(path: PathLike) -> VocAnnotation:
     """Read an annotation file; boxes of an object's ``part`` elements are ignored.
 
     Raises
@@ -66,35 +59,50 @@ def read_annotation(path: Union[str, Path]) -> VocAnnotation:
         If the file is missing, too large, not XML, or not a VOC annotation.
     """
     root, text = _parse(path)
-    annotation = VocAnnotation(_size(root.find("size")), [], [])
+    size = parse_size(root.findtext("size/width"), root.findtext("size/height"))
+    annotation = VocAnnotation(size, [], [])
     for number, element in enumerate(root.iterfind("object")):
-        name = (element.findtext("name") or "").strip()
+        name, corners = element.findtext("name", "").strip(), element.find("bndbox")
         try:
             if not name:
                 raise BoxError("object-without-class", "object without a name")
-            box = _box(element.find("bndbox"), name)
+            if corners is None:
+                raise BoxError("box-missing", f"{name}: no box")
+            box = parse_box(name, [corners.findtext(corner, "").strip() for corner in CORNERS])
         except BoxError as error:
             where = _line_of_object(text, number)
-            annotation.invalid.append(InvalidObject(error.code, str(error), where))
+            annotation.invalid.append(Finding(error.code, str(path), where, str(error)))
             continue
-        difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
-        annotation.objects.append(BoxObject(name, box, difficult))
+        annotation.objects.append(BoxObject(name, box, parse_flag(element.findtext("difficult", ""))))
     return annotation
 
 
 def write_annotation(
-    path: Union[str, Path],
+    path: PathLike,
     image_file: str,
-    size: Tuple[int, int],
+    size: Size,
     names: Sequence[str],
     boxes: Union[np.ndarray, Sequence[Sequence[float]]],
     difficult: Optional[Sequence[bool]] = None,
 ) -> None:
-    """Write an annotation file in the layout of the VOC devkit.
+    """Write an annotation file in the layout of the VOC devkit; see `annotation_text`."""
+    folder = Path(path).absolute().parent.parent.name
+    text = annotation_text(image_file, size, names, boxes, difficult, folder)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def annotation_text(
+    image_file: str,
+    size: Size,
+    names: Sequence[str],
+    boxes: Union[np.ndarray, Sequence[Sequence[float]]],
+    difficult: Optional[Sequence[bool]] = None,
+    folder: str = "",
+) -> str:
+    """Text of an annotation file.
 
     Parameters
     ----------
-    path : str or Path
     image_file : str
         Name of the image file, without folder.
     size : tuple of int
@@ -106,21 +114,9 @@ def write_annotation(
         up to ten significant digits.
     difficult : sequence of bool, optional
         VOC's flag for each box; defaults to False.
+    folder : str
+        Name of the dataset's folder.
     """
-    folder = Path(path).absolute().parent.parent.name
-    text = annotation_text(image_file, size, names, boxes, difficult, folder)
-    Path(path).write_text(text, encoding="utf-8")
-
-
-def annotation_text(
-    image_file: str,
-    size: Tuple[int, int],
-    names: Sequence[str],
-    boxes: Union[np.ndarray, Sequence[Sequence[float]]],
-    difficult: Optional[Sequence[bool]] = None,
-    folder: str = "",
-) -> str:
-    """Text of an annotation file, see `write_annotation`; `folder` is the name of the dataset's folder."""
     flags = [False] * len(names) if difficult is None else list(difficult)
     if not len(names) == len(boxes) == len(flags):
         raise ValueError(f"{len(names)} names, {len(boxes)} boxes and {len(flags)} difficult flags")
@@ -145,48 +141,34 @@ def annotation_text(
     return "\n".join(lines) + "\n</annotation>\n"
 
 
-def read_list(path: Union[str, Path], known: Container[str]) -> List[str]:
-    """Image ids in a list file, one per line; blank lines are ignored.
+def read_image_ids(path: Path, known: Container[str]) -> List[str]:
+    """Image ids in a list file, ``ImageSets/Main/SPLIT.txt``, one per line; blank lines are ignored.
 
     The lists of single classes have a second column with -1, 0 or 1, which is removed unless the whole line
-    is the id of an image.
-
-    Parameters
-    ----------
-    path : str or Path
-        ``ImageSets/Main/SPLIT.txt``.
-    known : container of str
-        Ids of the existing images, as from `image_files`.
+    is in `known`, the ids of the existing images.
 
     Raises
     ------
     DataError
         If the file is unreadable, or a line is a path: ids must not lead out of the dataset.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read image ids ({error})") from error
     ids = []
-    for number, line in enumerate(lines, 1):
-        image_id = line.strip()
-        if image_id and image_id not in known:
-            match = _LIST_LINE.fullmatch(image_id)
-            image_id = match.group(1) if match else image_id
+    for number, image_id in read_lines(path, "image ids"):
+        match = None if image_id in known else _LIST_LINE.fullmatch(image_id)
+        image_id = match.group(1) if match else image_id
         if image_id in (".", "..") or any(sign in image_id for sign in "/\\\0"):
             raise DataError(
                 f"{path}, line {number}: {image_id!r} is a path; expected an image id: the name of a file in "
                 "JPEGImages without its ending"
             )
-        if image_id:
-            ids.append(image_id)
+        ids.append(image_id)
     return ids
 
 
-def image_files(folder: Union[str, Path]) -> Dict[str, str]:
+def image_files(folder: Path) -> Dict[str, str]:
     """Image ids to file names in ``folder/JPEGImages``; if an id has several files, the preferred ending."""
     ranked: Dict[str, Tuple[int, str]] = {}
-    for name in os.listdir(os.path.join(folder, "JPEGImages")):
+    for name in os.listdir(folder / "JPEGImages"):
         image_id, ending = os.path.splitext(name)
         if ending.lower() in IMAGE_ENDINGS:
             rank = (IMAGE_ENDINGS.index(ending.lower()), name)
@@ -194,43 +176,41 @@ def image_files(folder: Union[str, Path]) -> Dict[str, str]:
     return {image_id: name for image_id, (_, name) in ranked.items()}
 
 
-def missing_folders(folder: Union[str, Path]) -> List[str]:
+def missing_folders(folder: Path) -> List[str]:
     """Those of the three folders of the layout that do not exist."""
-    return [
-        name for name in ("Annotations", "JPEGImages", LISTS) if not os.path.isdir(os.path.join(folder, name))
-    ]
+    return [name for name in ("Annotations", "JPEGImages", LISTS) if not (folder / name).is_dir()]
 
 
-def split_names(folder: Union[str, Path]) -> List[str]:
-    """Names of the lists, sorted, without those of single classes (``cat_train`` beside ``train``)."""
-    lists = os.path.join(folder, LISTS)
-    if not os.path.isdir(lists):
-        return []
-    names = {os.path.splitext(name)[0] for name in os.listdir(lists) if name.endswith(".txt")}
-    return sorted(name for name in names if not ("_" in name and name.rsplit("_", 1)[1] in names))
+def list_files(folder: Path) -> Dict[str, Path]:
+    """Lists by name, sorted, without those of single classes (``cat_train`` beside ``train``)."""
+    files = {path.stem: path for path in (folder / LISTS).glob("*.txt")}
+    names = (name for name in sorted(files) if "_" not in name or name.rsplit("_", 1)[1] not in files)
+    return {name: files[name] for name in names}
 
 
-def is_complete(folder: Union[str, Path], split: str) -> bool:
-    """Whether the list exists, and the image and annotation of each of its lines."""
-    path = os.path.join(folder, LISTS, f"{split}.txt")
-    if missing_folders(folder) or not os.path.isfile(path):
+def is_complete(folder: Path, split: str) -> bool:
+    """Whether the list is readable, and the image and annotation of each of its lines exist."""
+    path = folder / LISTS / f"{split}.txt"
+    if missing_folders(folder) or not path.is_file():
         return False
     images = image_files(folder)
-    annotations = set(os.listdir(os.path.join(folder, "Annotations")))
-    ids = read_list(path, images)
+    annotations = set(os.listdir(folder / "Annotations"))
+    try:
+        ids = read_image_ids(path, images)
+    except DataError:
+        return False
     return bool(ids) and all(image_id in images and f"{image_id}.xml" in annotations for image_id in ids)
 
 
 def _line_of_object(text: bytes, number: int) -> str:
     """Line of an object by its index; comments and the parts of objects are blanked out first."""
-    plain = re.sub(
-        rb"<!--.*?-->|<part>.*?</part>", lambda match: b"\n" * match[0].count(b"\n"), text, flags=re.S
-    )
+    hidden = re.compile(rb"<!--.*?-->|<part>.*?</part>", re.S)
+    plain = hidden.sub(lambda match: b"\n" * match[0].count(b"\n"), text)
     starts = [match.start() for match in re.finditer(rb"<object[\s>]", plain)]
     return f"line {plain.count(bytes([10]), 0, starts[number]) + 1}" if number < len(starts) else ""
 
 
-def _parse(path: Union[str, Path]) -> Tuple[Element, bytes]:
+def _parse(path: PathLike) -> Tuple[Element, bytes]:
     try:
         if os.path.getsize(path) > MAX_ANNOTATION_BYTES:
             raise AnnotationError(
@@ -249,22 +229,6 @@ def _parse(path: Union[str, Path]) -> Tuple[Element, bytes]:
     if root.tag != "annotation":
         raise AnnotationError(f"not a VOC annotation: expected <annotation>, got <{root.tag}>")
     return root, text
-
-
-def _size(element: Optional[Element]) -> Optional[Tuple[int, int]]:
-    if element is None:
-        return None
-    try:
-        width, height = (int(float(element.findtext(side) or 0)) for side in ("width", "height"))
-    except (ValueError, OverflowError):
-        return None
-    return (width, height) if width > 0 and height > 0 else None
-
-
-def _box(element: Optional[Element], name: str) -> Tuple[float, ...]:
-    if element is None:
-        raise BoxError("box-missing", f"{name}: no box")
-    return parse_box(name, [(element.findtext(corner) or "").strip() for corner in CORNERS])
 
 
 def parse_box(name: str, texts: Sequence[str]) -> Tuple[float, ...]:

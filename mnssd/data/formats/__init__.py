@@ -13,14 +13,12 @@ from ...errors import DataError, OptionError
 from ...registry import Registry
 
 if TYPE_CHECKING:
+    from ..annotations.annotation import AnnotationList
     from ..dataset import Dataset
     from ..findings import Finding
 
 AUTO = "auto"
 """In place of a format's name: whichever format the folder has."""
-
-READ_ONLY = ("shapes",)
-"""Built-in formats that `Format.write` does not support."""
 
 VAL_LISTS = ("val", "valid", "validation", "test")
 """Names of the list used for validation, by preference."""
@@ -30,12 +28,15 @@ PARTS = ("train", "val")
 
 HELD_OUT = 0.1
 
+ImageFiles = Mapping[str, Mapping[str, str]]
+"""By list and image id: the name of the image file."""
+
 
 class Format:
     """A dataset format: how it is recognized, read, written and validated.
 
     A dataset is a folder with one or more lists of images, such as ``train`` and ``val``. A subclass sets the
-    attributes and implements `lists` and `read_list`; the other methods have defaults.
+    attributes and implements `lists`, and `read_annotations` or `read_list`; the other methods have defaults.
 
     Attributes
     ----------
@@ -73,6 +74,16 @@ class Format:
         """Lists of the dataset in `root`, by name: where each is. Empty if the folder has another format."""
         raise NotImplementedError
 
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
+        """Annotations of one list.
+
+        Raises
+        ------
+        DataError
+            If the list is missing or damaged, or more than half of its images cannot be used.
+        """
+        raise NotImplementedError
+
     def read_list(
         self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
@@ -91,9 +102,10 @@ class Format:
         Raises
         ------
         DataError
-            If the list is missing or damaged, or more than half of its images cannot be used.
+            As `read_annotations`; or if there are no classes, or one is absent.
         """
-        raise NotImplementedError
+        annotations = self.read_annotations(root, split)
+        return annotations.to_dataset(f"{root.name} {split}", f"{root}, list {split}", classes, allow_absent)
 
     def read(
         self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
@@ -106,8 +118,8 @@ class Format:
             split, colon, part = word.partition(":")
             if colon and part not in PARTS:
                 raise OptionError(f"{word!r}: expected {' or '.join(PARTS)} after the colon")
-            wanted = classes or (datasets[0].classes if datasets else None)
-            dataset = self.read_list(root, split, wanted, allow_absent=allow_absent or bool(datasets))
+            chosen = classes or (datasets[0].classes if datasets else None)
+            dataset = self.read_list(root, split, chosen, allow_absent=allow_absent or bool(datasets))
             datasets.append(dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset)
         if len(datasets) == 1:
             return datasets[0]
@@ -120,13 +132,7 @@ class Format:
         )
 
     def place(self, root: Path, split: str) -> Any:
-        """Where the list `split` is.
-
-        Raises
-        ------
-        DataError
-            If there is none; the text names the lists that exist.
-        """
+        """Where the list `split` is; raises DataError, with the lists that exist, if there is none."""
         places = self.lists(root)
         if not places:
             raise DataError(f"{root}: not a dataset in the {self.name} format; expected {self.layout}")
@@ -167,9 +173,7 @@ class Format:
         """Whether the format implements `write`."""
         return type(self).write is not Format.write
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         """Write the lists and annotations of a dataset; `convert` has copied the images.
 
         Parameters
@@ -178,7 +182,7 @@ class Format:
             Lists by name, all with the same classes.
         folder : Path
         files : mapping
-            By list and image id: the name of the image file.
+            See `ImageFiles`.
 
         Returns
         -------
@@ -212,5 +216,5 @@ def dataset_names() -> Tuple[str, ...]:
 
 
 def writable_names() -> Tuple[str, ...]:
-    """Choices of ``convert-data --format``."""
-    return tuple(name for name in formats.names() if name not in READ_ONLY)
+    """Formats that `convert` can write; imports their modules."""
+    return tuple(entry.name for entry in formats if entry.writable)

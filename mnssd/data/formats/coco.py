@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ...errors import DataError
 from ...files import atomic_write
@@ -17,13 +17,14 @@ from ..annotations.annotation import (
     AnnotationList,
     BoxError,
     BoxObject,
-    choose_classes,
-    make_dataset,
+    difficult_notes,
+    parse_size,
 )  # fmt: skip
-from ..annotations.paths import MAX_BYTES, ImageFinder, unique_ids
+from ..annotations.paths import ImageFinder, find_lists, unique_ids
+from ..annotations.text_files import open_text
 from ..dataset import Dataset
 from ..findings import Finding, Findings
-from . import Format, formats
+from . import Format, ImageFiles, formats
 
 LIST_FILE = "_annotations.coco.json"
 """File in a folder of each list, beside its images (Roboflow's layout)."""
@@ -42,56 +43,32 @@ class CocoFormat(Format):
     priority = 20
 
     def lists(self, root: Path) -> Dict[str, Any]:
-        files: Dict[str, Path] = {}
-        if not root.is_dir():
-            return files
-        for folder in (root, root / "annotations"):
-            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-                if _is_coco(path):
-                    name = path.stem[len("instances_") :] if path.stem.startswith("instances_") else path.stem
-                    files.setdefault(name[:-4] if name[-4:] in ("2017", "2014") else name, path)
-        for path in sorted(root.glob(f"*/{LIST_FILE}")):
-            files.setdefault(path.parent.name, path)
-        return files
+        return find_lists(root, "*.json", "^instances_|(2017|2014)$", LIST_FILE, _is_coco)
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
         path = self.place(root, split)
         content, result = _load(path), AnnotationList()
         categories = _categories(path, content)
+        result.declared = tuple(categories.values())
         objects = _objects_by_image(path, content, categories, result.findings)
         images = _images(path, content, result.findings)
         ids = unique_ids([image["file_name"] for image in images])
-        bases = [root, root / "images", root / split, root / "images" / split, path.parent]
-        bases += [root / f"{split}2017", root / f"{split}2014", root / "images" / f"{split}2017"]
-        finder = ImageFinder(root, bases)
+        finder = ImageFinder.for_list(root, path, split)
         for image in images:
-            name = image["file_name"]
+            name, size = image["file_name"], parse_size(image.get("width"), image.get("height"))
             try:
-                image_path = finder.find(name)
                 boxes = objects.get(image["id"], [])
-                result.add(ids[name], image_path, str(path), _size(image), boxes, name)
+                result.add(ids[name], finder.find(name), str(path), size, boxes, name)
             except AnnotationError as error:
                 result.skip(error, str(path), name)
         result.check_skipped(str(path), len(images))
-        names = tuple(categories.values())
-        chosen = choose_classes(classes, names, path)
-        return make_dataset(
-            f"{root.name} {split}", result.annotations, chosen, names, allow_absent, result.findings
-        )
+        return result
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         (folder / "annotations").mkdir(exist_ok=True)
-        notes = []
         for split, dataset in parts.items():
             write_coco(dataset, folder / "annotations" / f"instances_{split}.json", files[split])
-            difficult = sum(int(sample.difficult.sum()) for sample in dataset)
-            if difficult:
-                notes.append(f"{split}: {difficult} difficult objects written as crowds (iscrowd)")
-        return notes
+        return difficult_notes(parts, "written as crowds (iscrowd)")
 
     def check(self, dataset: Dataset) -> Iterator[Finding]:
         codes = [finding.code for finding in dataset.findings]
@@ -116,11 +93,8 @@ def _is_coco(path: Path) -> bool:
 
 def _load(path: Path) -> Dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it into several lists")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        with open_text(path, "JSON") as file:
+            content = json.load(file)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
     keys = ("images", "annotations", "categories")
@@ -204,13 +178,6 @@ def _fault_of_box(box: Any) -> str:
     return "box-not-finite" if len(box) == 4 and all(map(_is_number, box)) else "box-not-numeric"
 
 
-def _size(image: Mapping[str, Any]) -> Optional[Tuple[int, int]]:
-    width, height = image.get("width"), image.get("height")
-    if isinstance(width, int) and isinstance(height, int) and 0 < width < 1 << 20 and 0 < height < 1 << 20:
-        return (width, height)
-    return None
-
-
 def _is_key(value: Any) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool)
 
@@ -226,12 +193,7 @@ def _is_coordinate(value: Any) -> bool:
 def write_coco(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
     """Write a dataset as one JSON file; difficult objects become crowds.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    path : Path
-    files : mapping of str to str
-        Image ids to file names, relative to the dataset's folder or its ``images``.
+    `files` are file names by image id, relative to the dataset's folder or its ``images``.
     """
     images: List[Dict[str, Any]] = []
     annotations: List[Dict[str, Any]] = []

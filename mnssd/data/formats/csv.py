@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ...errors import DataError
 from ...files import atomic_write
@@ -18,15 +18,14 @@ from ..annotations.annotation import (
     AnnotationList,
     BoxError,
     BoxObject,
-    choose_classes,
-    make_dataset,
-    read_classes,
-    write_classes,
+    parse_flag,
+    parse_size,
 )  # fmt: skip
-from ..annotations.paths import MAX_BYTES, ImageFinder, unique_ids
+from ..annotations.paths import ImageFinder, find_lists, unique_ids
+from ..annotations.text_files import CLASSES_FILE, open_text, read_classes, write_classes
 from ..annotations.voc_xml import CORNERS, parse_box
 from ..dataset import Dataset
-from . import Format, formats
+from . import Format, ImageFiles, formats
 
 REQUIRED = ("filename", "class", *CORNERS)
 COLUMNS = ("filename", "width", "height", "class", *CORNERS, "difficult")
@@ -34,12 +33,7 @@ COLUMNS = ("filename", "width", "height", "class", *CORNERS, "difficult")
 LIST_FILE = "_annotations.csv"
 """File in a folder of each list, beside its images (Roboflow's layout)."""
 
-_SUFFIXES = ("_labels", "_annotations")  # of a list's file name in the tutorials
-
-
-class _Line(NamedTuple):
-    number: int
-    values: Mapping[str, str]
+_Row = Mapping[str, str]  # COLUMNS to values
 
 
 class CsvFormat(Format):
@@ -52,56 +46,35 @@ class CsvFormat(Format):
     priority = 50
 
     def lists(self, root: Path) -> Dict[str, Any]:
-        files: Dict[str, Path] = {}
-        for folder in (root, root / "annotations"):
-            for path in sorted(folder.glob("*.csv")) if folder.is_dir() else ():
-                if _is_table(path):
-                    name = path.stem
-                    for suffix in _SUFFIXES:
-                        name = name[: -len(suffix)] if name.endswith(suffix) and name != suffix else name
-                    files.setdefault(name, path)
-        for path in sorted(root.glob(f"*/{LIST_FILE}")) if root.is_dir() else ():
-            if _is_table(path):
-                files.setdefault(path.parent.name, path)
-        return files
+        return find_lists(root, "*.csv", "(_annotations)?(_labels)?$", LIST_FILE, _is_table)
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
         path, result = self.place(root, split), AnnotationList()
-        by_image: Dict[str, List[_Line]] = {}
-        for line in _lines(path):
-            name = (line.values.get("filename") or "").strip()
-            if name:
-                by_image.setdefault(name, []).append(line)
+        by_image: Dict[str, List[Tuple[int, _Row]]] = {}
+        for number, row in _rows(path):
+            if row["filename"]:
+                by_image.setdefault(row["filename"], []).append((number, row))
             else:
-                result.findings.add("image-without-name", str(path), "", f"line {line.number}")
-        ids = unique_ids(list(by_image))
-        bases = [root, root / "images", root / split, root / "images" / split, path.parent]
-        finder = ImageFinder(root, bases)
-        for name, lines in by_image.items():
-            where, objects = f"line {lines[0].number}", []
+                result.findings.add("image-without-name", str(path), "", f"line {number}")
+        ids, finder = unique_ids(list(by_image)), ImageFinder.for_list(root, path, split)
+        for name, rows in by_image.items():
+            (first, image), objects = rows[0], []
             try:
                 image_path = finder.find(name)
-                for line in lines:
+                for number, row in rows:
                     try:
-                        objects += _objects(line.values)
+                        objects += _objects(row)
                     except BoxError as error:
-                        result.findings.add(error.code, str(path), f"{name}: {error}", f"line {line.number}")
-                size = _size(lines[0].values)
-                result.add(ids[name], image_path, str(path), size, objects, f"{where}, {name}")
+                        result.findings.add(error.code, str(path), f"{name}: {error}", f"line {number}")
+                size = parse_size(image["width"], image["height"])
+                result.add(ids[name], image_path, str(path), size, objects, f"line {first}, {name}")
             except AnnotationError as error:
-                result.skip(error, str(path), where)
+                result.skip(error, str(path), f"line {first}")
         result.check_skipped(str(path), len(by_image))
-        declared = read_classes(root / "classes.txt")
-        chosen = choose_classes(classes, declared or result.class_names(), path)
-        return make_dataset(
-            f"{root.name} {split}", result.annotations, chosen, declared, allow_absent, result.findings
-        )
+        result.declared = read_classes(root / CLASSES_FILE)
+        return result
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         for split, dataset in parts.items():
             _write_table(dataset, folder / f"{split}.csv", files[split])
         write_classes(parts, folder)
@@ -117,42 +90,32 @@ def _is_table(path: Path) -> bool:
     return set(REQUIRED) <= {word.strip().strip('"').lower() for word in header.split(",")}
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _rows(path: Path) -> Iterator[Tuple[int, _Row]]:
+    """Lines with their numbers; columns that are missing are empty."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it into several lists")
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "a table") as file:
             reader = csv.reader(file)
             columns = [word.strip().lower() for word in next(reader, [])]
             if not set(REQUIRED) <= set(columns):
                 raise DataError(f"{path}: expected the columns {', '.join(REQUIRED)} in the first line")
             for words in reader:
                 if any(word.strip() for word in words):
-                    yield _Line(reader.line_num, dict(zip(columns, words)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                    values = dict(zip(columns, map(str.strip, words)))
+                    yield reader.line_num, {column: values.get(column, "") for column in COLUMNS}
+    except csv.Error as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def _objects(values: Mapping[str, str]) -> List[BoxObject]:
+def _objects(row: _Row) -> List[BoxObject]:
     """Object of a line, in a list; an empty list for an image without objects."""
-    name = (values.get("class") or "").strip()
-    texts = [(values.get(corner) or "").strip() for corner in CORNERS]
+    name, texts = row["class"], [row[corner] for corner in CORNERS]
     if not name and not any(texts):
         return []
     if not name:
         raise BoxError("object-without-class", "object without a class")
     if not all(texts):
         raise BoxError("box-missing", f"{name}: expected four corners")
-    difficult = (values.get("difficult") or "").strip().lower() in ("1", "true")
-    return [BoxObject(name, parse_box(name, texts), difficult)]
-
-
-def _size(values: Mapping[str, str]) -> Optional[Tuple[int, int]]:
-    try:
-        width, height = (int(float(values.get(side) or 0)) for side in ("width", "height"))
-    except (ValueError, OverflowError):
-        return None
-    return (width, height) if 0 < width < 1 << 20 and 0 < height < 1 << 20 else None
+    return [BoxObject(name, parse_box(name, texts), parse_flag(row["difficult"]))]
 
 
 def _write_table(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:

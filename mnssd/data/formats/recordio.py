@@ -14,30 +14,22 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 
 from ...errors import DataError, ImageError
 from ...files import atomic_write
-from ..annotations.annotation import (
-    AnnotationError,
-    AnnotationList,
-    BoxError,
-    BoxObject,
-    choose_classes,
-    make_dataset,
-    read_classes,
-    write_classes,
-)  # fmt: skip
-from ..annotations.paths import MAX_BYTES, ImageFinder
+from ...options import Size
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
+from ..annotations.paths import ImageFinder, image_stem
 from ..annotations.record_file import HEADER, iter_records, record_image_path
+from ..annotations.text_files import CLASSES_FILE, open_text, read_classes, write_classes
 from ..dataset import Dataset
 from ..findings import Findings
 from ..image import image_size, read_bytes
-from . import Format, formats
+from . import Format, ImageFiles, formats
 
-CLASSES = "classes.txt"
 _DECIMALS = 3  # of a pixel: normalized float32 values do not restore whole pixels exactly
 _LABEL_HEADER, _LABEL_WIDTH = 4, 6
 _MAX_LABEL = 1 << 20  # numbers; COCO has at most some 100 objects per image
@@ -66,16 +58,14 @@ class RecordioFormat(Format):
         """Lists by name: their files, and if there are both, the record file."""
         files: Dict[str, Path] = {}
         for suffix in (".rec", ".lst"):
-            for path in sorted(root.glob(f"*{suffix}")) if root.is_dir() else ():
+            for path in sorted(root.glob(f"*{suffix}")):
                 if path.is_file() and _has_objects(path):
                     files.setdefault(path.stem, path)
         return files
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
         path, result = self.place(root, split), AnnotationList()
-        names, stems = read_classes(root / CLASSES), _stems(path)
+        names, stems = read_classes(root / CLASSES_FILE), _stems(path)
         finder = ImageFinder(root, [root, root / "images", root / "JPEGImages"])
         total = 0
         ids: Set[str] = set()
@@ -89,7 +79,7 @@ class RecordioFormat(Format):
                     result.findings.add("image-listed-twice", str(path), name, entry.where)
                     continue
                 paths.add(image_path)
-                image_id = stems.get(entry.number, "") if path.suffix == ".rec" else _stem(entry.image)
+                image_id = stems.get(entry.number, "") if path.suffix == ".rec" else image_stem(entry.image)
                 if not image_id or image_id in ids:
                     image_id = f"{split}-{entry.where.split()[1]}"
                 size = image_size(image_path)
@@ -99,15 +89,10 @@ class RecordioFormat(Format):
             except (AnnotationError, ImageError) as error:
                 result.skip(error, str(path), entry.where)
         result.check_skipped(str(path), total)
-        available = names or sorted(result.class_names(), key=int)
-        chosen = choose_classes(classes, available, path)
-        return make_dataset(
-            f"{root.name} {split}", result.annotations, chosen, available, allow_absent, result.findings
-        )
+        result.declared = names or tuple(sorted(result.class_names(), key=int))
+        return result
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         for split, dataset in parts.items():
             _write_records(dataset, folder, split, files[split])
         write_classes(parts, folder)
@@ -123,17 +108,13 @@ def _has_objects(path: Path) -> bool:
     return first is not None and len(first.label) >= 2 and first.label[0] >= 2 and first.label[1] >= 5
 
 
-def _stem(name: str) -> str:
-    return os.path.splitext(os.path.basename(name.replace("\\", "/")))[0]
-
-
 def _stems(path: Path) -> Dict[int, str]:
     """Record numbers to image names without ending, from the list beside a record file."""
     beside = path.with_suffix(".lst")
     if path.suffix != ".rec" or not beside.is_file():
         return {}
     try:
-        return {entry.number: _stem(entry.image) for entry in _entries(beside)}
+        return {entry.number: image_stem(entry.image) for entry in _entries(beside)}
     except DataError:  # only the names are lost
         return {}
 
@@ -162,25 +143,20 @@ def _record_entries(path: Path) -> Iterator[_Entry]:
 
 
 def _list_entries(path: Path) -> Iterator[_Entry]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it into several lists")
-        with open(path, encoding="utf-8-sig") as file:
-            for index, line in enumerate(file, 1):
-                words = line.rstrip("\r\n").split("\t")
-                if len(words) < 2:
-                    continue
-                try:
-                    number, label = int(float(words[0])), [float(word) for word in words[1:-1]]
-                except (ValueError, OverflowError):
-                    number, label = index, []
-                yield _Entry(number, label, words[-1], f"line {index}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list ({error})") from error
+    with open_text(path, "a list of images and labels") as file:
+        for index, line in enumerate(file, 1):
+            words = line.rstrip("\r\n").split("\t")
+            if len(words) < 2:
+                continue
+            try:
+                number, label = int(float(words[0])), [float(word) for word in words[1:-1]]
+            except (ValueError, OverflowError):
+                number, label = index, []
+            yield _Entry(number, label, words[-1], f"line {index}")
 
 
 def _objects(
-    entry: _Entry, names: Sequence[str], size: Tuple[int, int], path: Path, findings: Findings
+    entry: _Entry, names: Sequence[str], size: Size, path: Path, findings: Findings
 ) -> List[BoxObject]:
     label = np.array(entry.label, np.float64)
     if len(label) < 2 or not np.isfinite(label[:2]).all():
@@ -199,7 +175,7 @@ def _objects(
     return objects
 
 
-def _parse_object(row: np.ndarray, names: Sequence[str], size: Tuple[int, int]) -> BoxObject:
+def _parse_object(row: np.ndarray, names: Sequence[str], size: Size) -> BoxObject:
     if row[0] == -1 and len(set(row.tolist())) == 1:
         raise BoxError("box-missing", "padding (-1) instead of an object")
     if not np.isfinite(row[:5]).all() or np.abs(row[:5]).max() > 1e6:
@@ -240,7 +216,7 @@ def _write_records(dataset: Dataset, folder: Path, split: str, files: Mapping[st
         file.writelines(lines)
 
 
-def _label(labels: np.ndarray, boxes: np.ndarray, difficult: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+def _label(labels: np.ndarray, boxes: np.ndarray, difficult: np.ndarray, size: Size) -> np.ndarray:
     header = [_LABEL_HEADER, _LABEL_WIDTH, size[0], size[1]]
     normalized = boxes / np.array([size[0], size[1]] * 2)
     rows = np.column_stack([labels, normalized, difficult]) if len(labels) else np.zeros((0, _LABEL_WIDTH))

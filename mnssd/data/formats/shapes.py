@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict
 
 from ...errors import OptionError
+from ..annotations.annotation import AnnotationList
 from ..annotations.voc_xml import LISTS
-from ..dataset import Dataset
 from ..shapes.dataset import make_shapes
 from . import Format, formats
-from .voc import read_voc_folder
+from .voc import read_folder
 
 
 class ShapesFormat(Format):
@@ -27,13 +27,11 @@ class ShapesFormat(Format):
     def evidence(self, root: Path) -> str:
         return ""
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
-        """Read one list; a missing dataset is rendered, one with other settings is accepted."""
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
+        """Annotations of one list; a missing dataset is rendered, one with other settings is accepted."""
         if not root.is_dir() or not any(root.iterdir()):
             make_shapes(root)
-        return read_voc_folder(root, split, classes, allow_absent=allow_absent)
+        return read_folder(root, split)
 
     def download(self, root: Path, splits: str, progress: bool = False) -> None:
         raise OptionError("the shapes dataset is rendered, not downloaded; omit --download")

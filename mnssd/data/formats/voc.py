@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ...errors import DataError, OptionError
 from ...files import write_text
-from ...options import unknown_name
-from ..annotations.annotation import (
-    Annotation,
-    AnnotationError,
-    AnnotationList,
-    choose_classes,
-    make_dataset,
-    read_classes,
-    write_classes,
-)  # fmt: skip
+from ..annotations.annotation import AnnotationError, AnnotationList
 from ..annotations.paths import ImageFinder, images_below
+from ..annotations.text_files import CLASSES_FILE, read_classes, write_classes
 from ..annotations.voc_xml import (
     LISTS,
     image_files,
+    list_files,
     missing_folders,
     read_annotation,
-    read_list,
-    split_names,
+    read_image_ids,
     write_annotation,
 )  # fmt: skip
 from ..dataset import Dataset
 from ..downloads import archive_of, download_voc
-from ..findings import Finding, Findings
-from . import Format, formats
+from ..findings import Finding
+from ..image import PathLike
+from . import Format, ImageFiles, formats
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -62,13 +55,13 @@ class VocFormat(Format):
 
     def lists(self, root: Path) -> Dict[str, Any]:
         if is_single_folder(root):
-            return {name: root / LISTS / f"{name}.txt" for name in split_names(root)}
+            return list_files(root)
         if annotation_files(root):
             return {ALL: root}
         return {
-            f"{folder.name[3:]}_{name}": folder / LISTS / f"{name}.txt"
+            f"{folder.name[3:]}_{name}": path
             for folder in year_folders(root)
-            for name in split_names(folder)
+            for name, path in list_files(folder).items()
         }
 
     def evidence(self, root: Path) -> str:
@@ -92,20 +85,17 @@ class VocFormat(Format):
             return read_voc(root, splits, classes, allow_absent=allow_absent)
         return super().read(root, splits, classes, allow_absent=allow_absent)
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
-        read = read_voc_folder if is_single_folder(root) else _read_xml_files
-        return read(root, split, classes, allow_absent=allow_absent)
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
+        return (
+            read_folder(root, split) if is_single_folder(root) else _read_xml_files(self.place(root, split))
+        )
 
     def download(self, root: Path, splits: str, progress: bool = False) -> None:
         if not _is_devkit(root):
             raise OptionError(f"{root}: not the VOC devkit, so nothing to download; omit --download")
         download_voc(root, splits, progress=progress)
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         for name in ("Annotations", LISTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for split, dataset in parts.items():
@@ -161,11 +151,7 @@ def _is_devkit(root: Path) -> bool:
 
 
 def read_voc(
-    root: Union[str, Path],
-    splits: str,
-    classes: Optional[Sequence[str]] = None,
-    *,
-    allow_absent: bool = False,
+    root: PathLike, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
 ) -> Dataset:
     """Read image lists of the Pascal VOC devkit.
 
@@ -195,31 +181,33 @@ def read_voc(
     DataError
         If a folder, list or class is missing, a list is empty, or more than half of its images are unusable.
     """
-    years = _parse_splits(splits)
-    root = Path(root)
-    for year, _ in years:
-        if not (root / f"VOC{year}").is_dir():
-            raise DataError(_missing_year(root, year))
-    findings = Findings()
-    annotations: List[Annotation] = []
+    root, years = Path(root), _parse_splits(splits)
+    folders = [root / f"VOC{year}" for year, _ in years]
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(_missing_year(root, folder.name))
+    result = AnnotationList()
+    result.declared, result.other_classes = VOC_CLASSES, _class_names(folders)
     seen: Set[Path] = set()
-    for year, split in years:
-        archive = archive_of(year, split)
-        hint = f"; unpack {archive} there again, or download it with --download" if archive else ""
-        annotations += _read_split(root / f"VOC{year}", split, seen, hint, findings)
-    chosen = VOC_CLASSES if classes is None else tuple(classes)
-    check = partial(_check_classes, [root / f"VOC{year}" for year, _ in years])
-    return make_dataset(f"VOC {splits}", annotations, chosen, VOC_CLASSES, allow_absent, findings, check)
+    for folder, (year, split) in zip(folders, years):
+        try:
+            part = read_folder(folder, split, seen)
+        except DataError as error:
+            archive = archive_of(year, split)
+            if archive is None:
+                raise
+            raise DataError(
+                f"{error}; unpack {archive} there again, or download it with --download"
+            ) from error
+        result.annotations += part.annotations
+        result.findings.items += part.findings.items
+    return result.to_dataset(f"VOC {splits}", f"{root}, lists {splits}", classes, allow_absent)
 
 
 def read_voc_folder(
-    folder: Union[str, Path],
-    split: str,
-    classes: Optional[Sequence[str]] = None,
-    *,
-    allow_absent: bool = False,
+    folder: PathLike, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
 ) -> Dataset:
-    """Read one image list of one folder in VOC layout.
+    """Read one image list of one folder in VOC layout, as `read_voc` does.
 
     Parameters
     ----------
@@ -231,37 +219,15 @@ def read_voc_folder(
         Classes to read, in the order of the labels. Defaults to those in ``classes.txt`` (one name per line),
         without that file to the names in this list, sorted.
     allow_absent : bool
-        As for `read_voc`.
-
-    Returns
-    -------
-    Dataset
-        As `read_voc`.
-
-    Raises
-    ------
-    DataError
-        As `read_voc`; or if there are no class names.
+        Accept classes that no annotation has, with a note.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one with {_LAYOUT}")
-    result = AnnotationList()
-    result.annotations += _read_split(folder, split, set(), "", result.findings)
-    declared = read_classes(folder / "classes.txt")
-    chosen = choose_classes(classes, declared or result.class_names(), f"{folder}, list {split}")
-    check, name = partial(_check_classes, [folder]), f"{folder.name} {split}"
-    return make_dataset(name, result.annotations, chosen, declared, allow_absent, result.findings, check)
+    annotations = read_folder(folder, split)
+    return annotations.to_dataset(f"{folder.name} {split}", f"{folder}, list {split}", classes, allow_absent)
 
 
-def _read_xml_files(
-    root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-) -> Dataset:
-    """Read XML files without lists, whose images are in the same folder or in one with a usual name."""
-    if split != ALL:
-        raise DataError(
-            f"{root}: no list {split!r}; annotations without ImageSets/Main have the list {ALL!r}"
-        )
+def _read_xml_files(root: Path) -> AnnotationList:
+    """XML files without lists, whose images are in the same folder or in one with a usual name."""
     result, files = AnnotationList(), annotation_files(root)
     finder = ImageFinder(root, [root / name for name in _IMAGE_FOLDERS])
     for path in files:
@@ -270,11 +236,8 @@ def _read_xml_files(
         except AnnotationError as error:
             result.skip(error, str(path))
     result.check_skipped(str(root), len(files))
-    declared = read_classes(root / "classes.txt")
-    chosen = choose_classes(classes, declared or result.class_names(), root)
-    return make_dataset(
-        f"{root.name} {split}", result.annotations, chosen, declared, allow_absent, result.findings
-    )
+    result.declared = read_classes(root / CLASSES_FILE)
+    return result
 
 
 def _parse_splits(splits: str) -> List[Tuple[str, str]]:
@@ -288,31 +251,34 @@ def _parse_splits(splits: str) -> List[Tuple[str, str]]:
 
 def _missing_year(root: Path, year: str) -> str:
     for folder in (root.parent, root / "VOCdevkit", root.parent / "VOCdevkit"):
-        if (folder / f"VOC{year}").is_dir():
-            return f"{root}: no VOC{year} here, but in {folder}; set --data-root to that folder"
-    problem = f"no VOC{year} here" if root.is_dir() else "no such folder"
+        if (folder / year).is_dir():
+            return f"{root}: no {year} here, but in {folder}; set --data-root to that folder"
+    problem = f"no {year} here" if root.is_dir() else "no such folder"
     return (
         f"{root}: {problem}; set --data-root to the folder VOCdevkit, which contains VOC2007 and VOC2012, or "
         "add --download to download the official archives into it"
     )
 
 
-def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, findings: Findings) -> List[Annotation]:
-    """Read one list; `seen` has the annotation files read so far from all lists."""
+def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> AnnotationList:
+    """Annotations of one list of a folder in VOC layout, without those in `seen`, to which they are added."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one with {_LAYOUT}")
     missing = missing_folders(folder)
     if missing:
-        raise DataError(f"{folder}: {' and '.join(missing)} missing; expected {_LAYOUT}{hint}")
+        raise DataError(f"{folder}: {' and '.join(missing)} missing; expected {_LAYOUT}")
     path = folder / LISTS / f"{split}.txt"
     if not path.is_file():
-        raise DataError(f"{path}: no such list; lists: {', '.join(split_names(folder)) or 'none'}{hint}")
-    images, result = image_files(folder), AnnotationList(findings)
-    ids = read_list(path, images)
+        raise DataError(f"{path}: no such list; lists: {', '.join(list_files(folder)) or 'none'}")
+    images, result = image_files(folder), AnnotationList()
+    ids = read_image_ids(path, images)
     if not ids:
-        raise DataError(f"{path}: empty list{hint}")
+        raise DataError(f"{path}: empty list")
+    seen = set() if seen is None else seen
     for image_id in ids:
         annotation = folder / "Annotations" / f"{image_id}.xml"
         if annotation in seen:
-            findings.add("image-listed-twice", image_id)
+            result.findings.add("image-listed-twice", image_id)
             continue
         seen.add(annotation)
         try:
@@ -323,41 +289,31 @@ def _read_split(folder: Path, split: str, seen: Set[Path], hint: str, findings: 
             _add_annotation(result, image_id, image_path, annotation)
         except AnnotationError as error:
             result.skip(error, str(annotation))
-    result.check_skipped(str(path), len(ids), hint)
-    return result.annotations
+    result.check_skipped(str(path), len(ids))
+    result.declared, result.other_classes = read_classes(folder / CLASSES_FILE), _class_names([folder])
+    return result
 
 
 def _add_annotation(result: AnnotationList, image_id: str, image_path: str, path: Path) -> None:
     annotation = read_annotation(path)
-    for invalid in annotation.invalid:
-        result.findings.add(invalid.code, str(path), invalid.text, invalid.where)
+    result.findings.items += annotation.invalid
     result.add(image_id, image_path, str(path), annotation.size, annotation.objects)
 
 
-def _check_classes(folders: List[Path], unknown: List[str], known: Set[str]) -> None:
-    """Refuse classes that are in no annotation at all; a rare class may be missing from this list only."""
-    remaining = set(unknown)
+def _class_names(folders: Sequence[Path]) -> Iterator[str]:
+    """Class of each object in all annotations."""
     for folder in folders:
         for path in (folder / "Annotations").glob("*.xml"):
-            if not remaining:
-                return
-            try:
-                names = {entry.name for entry in read_annotation(path).objects}
-            except AnnotationError:
-                continue
-            known |= names
-            remaining -= names
-    for name in unknown:
-        if name in remaining:
-            raise DataError(f"{folders[0] / 'Annotations'}: {unknown_name('class', name, known)}")
+            with contextlib.suppress(AnnotationError):
+                yield from [entry.name for entry in read_annotation(path).objects]
 
 
 def _unreferenced_in(folder: Path) -> Iterator[Finding]:
     images = image_files(folder)
     annotations = {name[:-4] for name in os.listdir(folder / "Annotations") if name.endswith(".xml")}
     listed: Set[str] = set()
-    for split in split_names(folder):
-        listed.update(read_list(folder / LISTS / f"{split}.txt", images))
+    for path in list_files(folder).values():
+        listed.update(read_image_ids(path, images))
     for image_id in sorted(annotations - set(images) - listed):
         yield Finding("annotation-without-image", str(folder / "Annotations" / f"{image_id}.xml"), "", "")
     for image_id in sorted(set(images) - listed):

@@ -16,23 +16,16 @@ import yaml
 
 from ...errors import DataError, ImageError
 from ...files import atomic_write, write_text
-from ..annotations.annotation import (
-    AnnotationError,
-    AnnotationList,
-    BoxError,
-    BoxObject,
-    choose_classes,
-    make_dataset,
-    read_classes,
-)  # fmt: skip
+from ...options import Size
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject, difficult_notes
 from ..annotations.paths import ImageFinder, images_below, is_inside, referenced_files, unique_ids
-from ..annotations.voc_xml import MAX_ANNOTATION_BYTES
+from ..annotations.text_files import CLASSES_FILE, MAX_ANNOTATION_BYTES, open_text, read_classes, read_lines
 from ..dataset import Dataset
 from ..findings import Finding, Findings
 from ..image import IMAGE_ENDINGS, image_size
-from . import Format, formats
+from . import Format, ImageFiles, formats
 
-DESCRIPTIONS, CLASSES = ("data.yaml", "data.yml", "dataset.yaml"), "classes.txt"
+DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 LISTS = ("train", "val", "valid", "test")
 _DECIMALS = 3  # of a pixel: normalized values of six to nine digits do not restore whole pixels exactly
 
@@ -50,54 +43,37 @@ class YoloFormat(Format):
         """Lists by name: a path, or a list of paths, to folders of images and files that list images."""
         description = _description(root)
         if description is not None:
-            return {
-                name: description[name] for name in LISTS if isinstance(description.get(name), (str, list))
-            }
-        if not (root / CLASSES).is_file() and not (root / "labels" / CLASSES).is_file():
-            return {}
-        if not (root / "labels").is_dir():
+            return {n: description[n] for n in LISTS if isinstance(description.get(n), (str, list))}
+        if not _classes_file(root).is_file() or not (root / "labels").is_dir():
             return {}
         names = [name for name in LISTS if (root / "images" / name).is_dir()]
         return {name: f"images/{name}" for name in names} or {"all": "images"}
 
-    def read_list(
-        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
-    ) -> Dataset:
-        paths = _image_paths(root, self.place(root, split))
-        names, result = _class_names(root), AnnotationList()
+    def read_annotations(self, root: Path, split: str) -> AnnotationList:
+        paths, result = _image_paths(root, self.place(root, split)), AnnotationList()
+        result.declared = _class_names(root)
         ids = unique_ids([os.path.relpath(path, root) for path in paths])
         for path in paths:
             try:
                 size = image_size(path)
                 labels = _label_file(path, root)
-                objects = _read_labels(labels, names, size, result.findings) if labels else []
+                objects = _read_labels(labels, result.declared, size, result.findings) if labels else []
                 if not labels:
                     result.findings.add("labels-missing", path)
                 result.add(ids[os.path.relpath(path, root)], path, str(labels or path), size, objects)
             except (AnnotationError, ImageError) as error:
                 result.skip(error, path)
         result.check_skipped(f"{root}, list {split}", len(paths))
-        chosen = choose_classes(classes, names, root)
-        return make_dataset(
-            f"{root.name} {split}", result.annotations, chosen, names, allow_absent, result.findings
-        )
+        return result
 
-    def write(
-        self, parts: Mapping[str, Dataset], folder: Path, files: Mapping[str, Mapping[str, str]]
-    ) -> List[str]:
-        notes = []
+    def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         for split, dataset in parts.items():
             _write_labels(dataset, folder / "labels" / split, files[split])
-            difficult = sum(int(sample.difficult.sum()) for sample in dataset)
-            if difficult:
-                notes.append(
-                    f"{split}: {difficult} difficult objects lose this flag, which YOLO does not have"
-                )
         names = dict(enumerate(next(iter(parts.values())).classes))
         lists = {split: f"images/{split}" for split in parts}
         content = yaml.safe_dump({**lists, "names": names}, sort_keys=False, allow_unicode=True)
         write_text(folder / DESCRIPTIONS[0], content)
-        return notes
+        return difficult_notes(parts, "lose this flag, which YOLO does not have")
 
     def check(self, dataset: Dataset) -> Iterator[Finding]:
         count = len(dataset.classes)
@@ -112,7 +88,7 @@ class YoloFormat(Format):
             yield Finding("image-unlisted", path, "", "")
         stems = {os.path.splitext(path)[0] for path in referenced}
         for labels in sorted(root.rglob("*.txt")):
-            if "labels" in labels.parts and labels.name != CLASSES:
+            if "labels" in labels.parts and labels.name != CLASSES_FILE:
                 image = _replace_last(labels, "labels", "images")
                 if os.path.splitext(os.path.realpath(image))[0] not in stems:
                     yield Finding("annotation-without-image", str(labels), "", "")
@@ -125,23 +101,24 @@ def _description(root: Path) -> Optional[Dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            if path.stat().st_size > MAX_ANNOTATION_BYTES:
-                raise DataError(
-                    f"{path}: larger than {MAX_ANNOTATION_BYTES >> 20} MiB; expected a description"
-                )
-            content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+            with open_text(path, "a description of the dataset", MAX_ANNOTATION_BYTES) as file:
+                content = yaml.safe_load(file)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: not valid YAML ({error})") from error
         if isinstance(content, dict) and "names" in content:
             return content
     return None
 
 
+def _classes_file(root: Path) -> Path:
+    path = root / CLASSES_FILE
+    return path if path.is_file() else root / "labels" / CLASSES_FILE
+
+
 def _class_names(root: Path) -> Tuple[str, ...]:
     description = _description(root)
     if description is None:
-        path = root / CLASSES if (root / CLASSES).is_file() else root / "labels" / CLASSES
-        return read_classes(path)
+        return read_classes(_classes_file(root))
     names = description["names"]
     if isinstance(names, dict):
         numbered = {int(key): name for key, name in names.items() if str(key).isdigit()}
@@ -176,16 +153,11 @@ def _image_paths(root: Path, place: Any) -> List[str]:
 
 
 def _listed_images(path: Path, finder: ImageFinder) -> Iterator[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of images ({error})") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield finder.find(line.strip())
-            except AnnotationError as error:
-                raise DataError(f"{path}, line {number}: {error}") from error
+    for number, line in read_lines(path, "a list of images"):
+        try:
+            yield finder.find(line)
+        except AnnotationError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
 
 
 def _replace_last(path: Path, old: str, new: str) -> Path:
@@ -206,28 +178,21 @@ def _label_file(image: str, root: Path) -> Optional[Path]:
     return None
 
 
-def _read_labels(
-    path: Path, names: Sequence[str], size: Tuple[int, int], findings: Findings
-) -> List[BoxObject]:
+def _read_labels(path: Path, names: Sequence[str], size: Size, findings: Findings) -> List[BoxObject]:
     try:
-        if path.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise AnnotationError(f"{path.name}: larger than {MAX_ANNOTATION_BYTES >> 20} MiB")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path.name}: not a text file ({error.reason})") from error
+        lines = read_lines(path, "labels", MAX_ANNOTATION_BYTES)
+    except DataError as error:
+        raise AnnotationError(str(error)) from error
     objects: List[BoxObject] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                objects.append(_parse_object(line.split(), names, size))
-            except BoxError as error:
-                findings.add(error.code, str(path), str(error), f"line {number}")
+    for number, line in lines:
+        try:
+            objects.append(_parse_object(line.split(), names, size))
+        except BoxError as error:
+            findings.add(error.code, str(path), str(error), f"line {number}")
     return objects
 
 
-def _parse_object(words: Sequence[str], names: Sequence[str], size: Tuple[int, int]) -> BoxObject:
+def _parse_object(words: Sequence[str], names: Sequence[str], size: Size) -> BoxObject:
     shown = " ".join(words)[:60]
     try:
         values = [float(word) for word in words]
@@ -247,9 +212,7 @@ def _parse_object(words: Sequence[str], names: Sequence[str], size: Tuple[int, i
     else:
         x, y, width, height = values[1:5]
         if width > 1.5 and height > 1.5:
-            raise BoxError(
-                "boxes-in-pixels", f"{names[number]}: box appears to be in pixels; expected 0 to 1"
-            )
+            raise BoxError("boxes-in-pixels", f"{names[number]}: box appears to be in pixels, not 0 to 1")
         left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     columns, lines = size
     if (right - left) * columns <= 1 or (bottom - top) * lines <= 1:

@@ -1,0 +1,56 @@
+"""Text files of datasets: UTF-8, with or without a byte order mark, and with a limit on their size."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import IO, Iterator, List, Mapping, Tuple
+
+from ...errors import DataError
+from ...files import write_text
+from ..dataset import Dataset
+
+CLASSES_FILE = "classes.txt"
+
+MAX_BYTES = 2 << 30
+"""Size limit of a file with the annotations of a list; COCO 2017's largest has 0.5 GB."""
+
+MAX_ANNOTATION_BYTES = 16 << 20
+"""Size limit of a file with the annotation of one image; VOC's largest has 15 kB."""
+
+
+@contextlib.contextmanager
+def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[str]]:
+    """Open a text file for reading; `content` says what it should contain, for messages.
+
+    Raises
+    ------
+    DataError
+        If the file has more than `limit` bytes, cannot be read, or is not text, now or in the block.
+    """
+    try:
+        if path.stat().st_size > limit:
+            hint = "; split it into several lists" if limit == MAX_BYTES else ""
+            raise DataError(f"{path}: larger than {limit >> 20} MiB, too large for {content}{hint}")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            yield file
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as {content} ({reason})") from error
+
+
+def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[int, str]]:
+    """Lines that are not blank, stripped, with their numbers; raises DataError as `open_text` does."""
+    with open_text(path, content, limit) as file:
+        return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
+
+
+def read_classes(path: Path) -> Tuple[str, ...]:
+    """Class names in a file, one per line; empty if the file does not exist."""
+    return tuple(name for _, name in read_lines(path, "class names")) if path.is_file() else ()
+
+
+def write_classes(parts: Mapping[str, Dataset], folder: Path) -> None:
+    """Write ``classes.txt``: the classes of a dataset, one per line."""
+    classes = next(iter(parts.values())).classes
+    write_text(folder / CLASSES_FILE, "".join(f"{name}\n" for name in classes))
