@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from ..graph.channels import is_depthwise, is_norm, is_plain, tie_channels
+from ..graph.inference import read_arrays
 from ..graph.symbol_graph import Edge, Graph, Node, trace
-from ..runtime.settings import wait_all
 from .cost import Shape, count_block
 
 STEP, WIDE_STEP, WIDE = 8, 32, 96
@@ -39,16 +39,9 @@ MIN_SHARE = 0.25
 class Group:
     """Channels that are kept or removed together.
 
-    Attributes
-    ----------
-    channels : int
-    writers, followers : list of str
-        Parameters sliced along their first axis: weights of the convolutions that write the channels;
-        depthwise weights, biases and BatchNorm parameters.
-    readers : list of str
-        Weights sliced along their second axis, of the convolutions that read the channels.
-    gammas : list of str
-        The BatchNorm gammas among the followers.
+    `writers` and `followers` are parameters sliced along their first axis: weights of the convolutions that
+    write the channels; depthwise weights, biases and BatchNorm parameters. `readers` are weights sliced along
+    their second axis, of the convolutions that read the channels.
     """
 
     channels: int
@@ -60,29 +53,34 @@ class Group:
 
 @dataclass
 class _Layer:
-    """Cost model of a convolution: multiply-adds per pair of channels, positions of the output map, and the
-    groups of its input and output channels (None if they are not pruned)."""
+    """Cost model of a convolution; `inputs` and `outputs` are groups, or None for channels that stay."""
 
-    per_pair: int
+    kernel: int
     positions: int
     inputs: Optional[int]
     outputs: Optional[int]
     in_channels: int
     out_channels: int
 
+    def multiply_adds(self, sizes: List[int]) -> int:
+        inputs = self.in_channels if self.inputs is None else sizes[self.inputs]
+        return self.kernel * self.positions * inputs * self._outputs(sizes)
+
+    def time(self, sizes: List[int]) -> float:
+        """In multiply-adds."""
+        return self.multiply_adds(sizes) + TRAFFIC * self.positions * self._outputs(sizes)
+
+    def _outputs(self, sizes: List[int]) -> int:
+        return self.out_channels if self.outputs is None else sizes[self.outputs]
+
 
 @dataclass(frozen=True)
 class Pruned:
     """Result of pruning.
 
-    Attributes
-    ----------
-    arrays : dict of str to numpy.ndarray
-        Parameters and running statistics by structural name, as ``save_parameters`` writes them.
-    channels : dict of str to int
-        Output channels of every pruned convolution, by the name of its weight.
-    before, after : int
-        Multiply-adds.
+    `arrays` are parameters and running statistics by structural name, as ``save_parameters`` writes them;
+    `channels` the output channels of every pruned convolution, by the name of its weight; `before` and
+    `after` multiply-adds.
     """
 
     arrays: Dict[str, np.ndarray]
@@ -112,12 +110,11 @@ def prune(block: Any, shape: Shape, keep: float, gradients: Optional[Iterable[ob
         If that many channels cannot be removed.
     """
     outputs = trace(block)
-    wait_all()
+    values = read_arrays(block)
     parameters = block._collect_params_with_prefix()
-    structural = {id(p): name for name, p in parameters.items()}
-    names = {name: structural[id(p)] for name, p in block.collect_params().items()}
-    arrays = {names[name]: p.data().asnumpy() for name, p in block.collect_params().items()}
-    graph = Graph(outputs, {name: p.shape for name, p in block.collect_params().items()})
+    names = {parameter.name: name for name, parameter in parameters.items()}
+    arrays = {names[name]: value for name, value in values.items()}
+    graph = Graph(outputs, {name: value.shape for name, value in values.items()})
     groups, layers = _read(graph, _positions(outputs, shape), names)
     if gradients is None:
         importance = [_magnitude(group, arrays) for group in groups]
@@ -127,17 +124,16 @@ def prune(block: Any, shape: Shape, keep: float, gradients: Optional[Iterable[ob
     rest = before - _total(layers, [group.channels for group in groups])  # dense layers are not pruned
     sizes = _choose(groups, layers, importance, keep * before - rest)
     channels: Dict[str, int] = {}
-    for group, values, size in zip(groups, importance, sizes):
+    for group, scores, size in zip(groups, importance, sizes):
         if size == group.channels:
             continue
-        kept = np.sort(np.argsort(-values, kind="stable")[:size])
+        kept = np.sort(np.argsort(-scores, kind="stable")[:size])
         for name in [*group.writers, *group.followers]:
             arrays[name] = arrays[name][kept]
-        for name in group.readers:
-            arrays[name] = arrays[name][:, kept]
-        for name in [*group.writers, *group.followers]:
             if arrays[name].ndim > 1:
                 channels[name] = size
+        for name in group.readers:
+            arrays[name] = arrays[name][:, kept]
     return Pruned(arrays, channels, before, rest + _total(layers, sizes))
 
 
@@ -157,16 +153,16 @@ def _read(
     """Channel groups and convolutions of a graph; `names` maps parameter names to structural names."""
     tied = tie_channels(graph)
     groups: List[Group] = []
-    number: Dict[Any, int] = {}
+    number: Dict[Edge, int] = {}
 
     def group_of(edge: Edge) -> Optional[int]:
         """Index of a tensor's group; None if its channels cannot be removed."""
-        root = tied.find(edge)
-        if root in tied.fixed or len(tied.sources.get(root, ())) != 1:
+        root, count = tied.find(edge), tied.count(edge)
+        if count is None:
             return None
         if root not in number:
             number[root] = len(groups)
-            groups.append(Group(next(iter(tied.sources[root]))))
+            groups.append(Group(count))
         return number[root]
 
     layers: List[_Layer] = []
@@ -190,26 +186,22 @@ def _add_convolution(
     node: Node,
     graph: Graph,
     groups: List[Group],
-    group_of: Any,
+    group_of: Callable[[Edge], Optional[int]],
     positions: Mapping[str, int],
     names: Mapping[str, str],
 ) -> _Layer:
-    weight = node.inputs[1][0].name
-    shape = graph.shape(node.inputs[1][0])
-    inputs, outputs = group_of(node.inputs[0]), group_of((node, 0))
-    node_positions = positions[node.name]
-    per_pair = node_positions * prod(shape[2:])
-    bias = [names[source.name] for source, _ in node.inputs[2:]]
-    if not is_plain(node):
-        if outputs is not None:
-            groups[outputs].followers += [names[weight], *bias]
-        return _Layer(per_pair, node_positions, None, outputs, 1, shape[0])
+    weight, *bias = (names[source.name] for source, _ in node.inputs[1:])
+    out_channels, in_channels, *kernel = graph.shape(node.inputs[1][0])
+    inputs = group_of(node.inputs[0]) if is_plain(node) else None
+    outputs = group_of((node, 0))
     if outputs is not None:
-        groups[outputs].writers.append(names[weight])
-        groups[outputs].followers += bias
-    if inputs is not None:
-        groups[inputs].readers.append(names[weight])
-    return _Layer(per_pair, node_positions, inputs, outputs, shape[1], shape[0])
+        groups[outputs].followers += bias if is_plain(node) else [weight, *bias]
+    if is_plain(node):
+        if outputs is not None:
+            groups[outputs].writers.append(weight)
+        if inputs is not None:
+            groups[inputs].readers.append(weight)
+    return _Layer(prod(kernel), positions[node.name], inputs, outputs, in_channels, out_channels)
 
 
 def _magnitude(group: Group, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -232,11 +224,10 @@ def _first_order_change(
     parameters: Mapping[str, Any],
     gradients: Iterable[object],
 ) -> List[np.ndarray]:
-    """Importance ``(channels,)`` of each group: mean squared derivative of the loss by a factor on the
-    channel.
+    """Importance ``(channels,)`` of each group: mean squared derivative of the loss by a channel's factor.
 
-    A channel is used only through the weights that read it, so the derivative is the sum of those weights
-    times their gradients.
+    A channel is used only through the weights that read it: the derivative is the sum of those weights times
+    their gradients.
     """
     squares = [np.zeros(group.channels) for group in groups]
     batches = 0
@@ -259,21 +250,7 @@ def _share(values: np.ndarray) -> np.ndarray:
 
 
 def _total(layers: List[_Layer], sizes: List[int]) -> int:
-    return sum(_cost(layer, sizes) for layer in layers)
-
-
-def _cost(layer: _Layer, sizes: List[int]) -> int:
-    inputs = layer.in_channels if layer.inputs is None else sizes[layer.inputs]
-    return layer.per_pair * inputs * _outputs(layer, sizes)
-
-
-def _time(layer: _Layer, sizes: List[int]) -> float:
-    """Time of a layer in multiply-adds."""
-    return _cost(layer, sizes) + TRAFFIC * layer.positions * _outputs(layer, sizes)
-
-
-def _outputs(layer: _Layer, sizes: List[int]) -> int:
-    return layer.out_channels if layer.outputs is None else sizes[layer.outputs]
+    return sum(layer.multiply_adds(sizes) for layer in layers)
 
 
 def _choose(
@@ -295,9 +272,9 @@ def _choose(
                 continue
             removed = group.channels - sizes[index]
             lost = float(ordered[index][removed : group.channels - smaller].sum())
-            time_now = sum(_time(layer, sizes) for layer in layers_of[index])
+            time_now = sum(layer.time(sizes) for layer in layers_of[index])
             new_sizes = [*sizes[:index], smaller, *sizes[index + 1 :]]
-            saved = time_now - sum(_time(layer, new_sizes) for layer in layers_of[index])
+            saved = time_now - sum(layer.time(new_sizes) for layer in layers_of[index])
             if saved > 0 and (best is None or lost / saved < best[0]):
                 best = (lost / saved, index, smaller)
         if best is None:

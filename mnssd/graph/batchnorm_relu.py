@@ -6,7 +6,7 @@ MobileNetV2 training step. MXNet has ``_contrib_BatchNormWithReLU``; two of them
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ def fuse_batchnorm_relu(graph: Graph) -> int:
         return node.op == "Activation" and node.attrs.get("act_type") == "relu"
 
     pairs = _pairs(graph, matches)
-    fused = {id(act): Node(FUSED, act.name, list(norm.inputs), dict(norm.attrs)) for norm, act in pairs}
-    _substitute(graph, fused)
+    graph.replace({act: Node(FUSED, act.name, list(norm.inputs), dict(norm.attrs)) for norm, act in pairs})
     return len(pairs)
 
 
@@ -46,7 +45,7 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
         return node.op == "clip" and float(node.attrs["a_min"]) == 0 and float(node.attrs["a_max"]) == 6
 
     pairs = [(norm, act) for norm, act in _pairs(graph, matches) if not norm.flag("fix_gamma", True)]
-    fused: Dict[int, Node] = {}
+    fused: Dict[Node, Node] = {}
     for norm, act in pairs:
         data, gamma, beta, mean, var = norm.inputs
         minus_gamma = Node("negative", act.name + "_minus_gamma", [gamma])
@@ -57,12 +56,12 @@ def fuse_batchnorm_relu6(graph: Graph) -> int:
         for what, value in (("gamma", -1.0), ("beta", 6.0), ("mean", 0.0), ("var", 1.0)):
             constant = np.full(graph.shape(gamma[0]), value, np.float32)
             affine.append((graph.constant(f"{act.name}_{what}", constant), 0))
-        fused[id(act)] = Node(FUSED, act.name, [(inner, 0), *affine], dict(AFFINE))
-    _substitute(graph, fused)
+        fused[act] = Node(FUSED, act.name, [(inner, 0), *affine], dict(AFFINE))
+    graph.replace(fused)
     return len(pairs)
 
 
-def _pairs(graph: Graph, is_activation: Any) -> List[Tuple[Node, Node]]:
+def _pairs(graph: Graph, is_activation: Callable[[Node], bool]) -> List[Tuple[Node, Node]]:
     """(BatchNorm, activation) pairs without other readers in which the fused gradient is right."""
     readers = graph.readers()
     pairs = []
@@ -73,7 +72,7 @@ def _pairs(graph: Graph, is_activation: Any) -> List[Tuple[Node, Node]]:
         if norm.op != "BatchNorm" or index != 0 or norm.attrs.get("axis", "1") != "1":
             continue
         convolution = norm.inputs[0][0]
-        is_only_reader = len(readers[id(norm)]) == 1 and len(readers[id(convolution)]) == 1
+        is_only_reader = len(readers[norm]) == len(readers[convolution]) == 1
         if is_only_reader and _is_blocked(graph, convolution):
             pairs.append((norm, node))
     return pairs
@@ -93,17 +92,3 @@ def _is_blocked(graph: Graph, source: Node) -> bool:
     channels = graph.shape(source.inputs[1][0])[1] * groups
     blocked_in = channels % graph.channel_block == 0 or channels == 3
     return blocked_in and int(source.attrs["num_filter"]) % graph.channel_block == 0
-
-
-def _substitute(graph: Graph, new: Dict[int, Node]) -> None:
-    """Replace nodes (by ``id``) in the inputs of all their readers."""
-
-    def substitute(edge: Edge) -> Edge:
-        node, index = edge
-        return (new[id(node)], index) if id(node) in new else edge
-
-    # The inputs of the substitutes may themselves have been substituted.
-    for node in new.values():
-        node.inputs = [substitute(edge) for edge in node.inputs]
-    for _ in range(2):
-        graph.replace(substitute)

@@ -9,7 +9,7 @@ weights, gammas and betas, the added channels are exactly zero and all tensors h
 
 from __future__ import annotations
 
-from typing import Dict, List, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 import numpy as np
 
@@ -22,18 +22,16 @@ CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
 class ChannelGroups:
     """Sets of tensors that must have the same channel count: a union-find over edges."""
 
-    def __init__(self, block: int) -> None:
-        self.block = block
-        self.parent: Dict[Tuple[int, int], Tuple[int, int]] = {}
-        self.sources: Dict[Tuple[int, int], Set[int]] = {}
-        self.fixed: Set[Tuple[int, int]] = set()
+    def __init__(self) -> None:
+        self.parent: Dict[Edge, Edge] = {}
+        self.sources: Dict[Edge, Set[int]] = {}
+        self.fixed: Set[Edge] = set()
 
-    def find(self, edge: Edge) -> Tuple[int, int]:
-        key = (id(edge[0]), edge[1])
-        self.parent.setdefault(key, key)
-        while self.parent[key] != key:
-            key = self.parent[key]
-        return key
+    def find(self, edge: Edge) -> Edge:
+        self.parent.setdefault(edge, edge)
+        while self.parent[edge] != edge:
+            edge = self.parent[edge]
+        return edge
 
     def tie(self, a: Edge, b: Edge) -> None:
         first, second = self.find(a), self.find(b)
@@ -43,66 +41,54 @@ class ChannelGroups:
             if second in self.fixed:
                 self.fixed.add(first)
 
-    def padded_count(self, edge: Edge) -> int:
-        """Padded channel count of a tensor, 0 if it is not padded."""
+    def count(self, edge: Edge) -> Optional[int]:
+        """Channels of a tensor; None if they cannot be changed."""
         root = self.find(edge)
         counts = self.sources.get(root, set())
-        if root in self.fixed or len(counts) != 1:
-            return 0
-        (count,) = counts
-        return _round_up(count, self.block) if count % self.block else 0
+        return next(iter(counts)) if len(counts) == 1 and root not in self.fixed else None
 
 
 def pad_channels(graph: Graph) -> int:
-    """Pad channel counts to multiples of ``graph.channel_block``, except those of the graph's inputs and
-    outputs.
+    """Pad all channel counts but those of the graph's inputs and outputs; returns the number of convolutions.
 
     Parameters keep their arrays: the graph appends constant zeros to them. Running statistics are written, so
     they become variables of their own, see ``graph.padded_statistics``.
-
-    Returns
-    -------
-    int
-        Number of padded convolutions.
     """
     groups = tie_channels(graph)
     changed = 0
     zeros = _Zeros(graph, "zeros")
+
+    def padded_count(edge: Edge) -> int:
+        """Padded channel count of a tensor, 0 if it is not padded."""
+        count = groups.count(edge) or 0
+        return _round_up(count, graph.channel_block) if count % graph.channel_block else 0
+
     for node in graph.nodes():
         if is_plain(node) or is_depthwise(graph, node):
-            changed += _pad_convolution(node, groups, zeros)
+            changed += _pad_convolution(node, padded_count(node.inputs[0]), padded_count((node, 0)), zeros)
         elif is_norm(node):
-            count = groups.padded_count(node.inputs[0])
+            count = padded_count(node.inputs[0])
             if count:
                 _pad_norm(graph, node, count, zeros)
     return changed
 
 
 def pad_outputs(graph: Graph) -> int:
-    """Pad the remaining convolutions, such as a detector's predictors, and slice the added channels off.
+    """Pad the remaining convolutions, such as predictors, and slice the added channels off; returns how many.
 
     oneDNN computes odd channel counts by matrix products on copies (``gemm``), several times slower than its
     own convolutions. Run it after `pad_channels`, and before passes that rely on oneDNN's layouts, as a slice
     has the plain one.
-
-    Returns
-    -------
-    int
-        Number of padded convolutions.
     """
     zeros = _Zeros(graph, "output_zeros")
-    cut: Dict[int, Node] = {}
+    cut: Dict[Node, Node] = {}
     for node in graph.nodes():
         count = int(node.attrs["num_filter"]) if is_predictor(graph, node) else 0
         if count % graph.channel_block:
             _pad_outputs(node, _round_up(count, graph.channel_block), zeros)
             attrs = {"axis": "1", "begin": "0", "end": str(count)}
-            cut[id(node)] = Node("slice_axis", f"{node.name}_cut", [(node, 0)], attrs)
-    cutters = {id(node) for node in cut.values()}
-    for node in graph.nodes():
-        if id(node) not in cutters:
-            node.inputs = [(cut.get(id(source), source), index) for source, index in node.inputs]
-    graph.outputs = [(cut.get(id(source), source), index) for source, index in graph.outputs]
+            cut[node] = Node("slice_axis", f"{node.name}_cut", [(node, 0)], attrs)
+    graph.replace(cut)
     return len(cut)
 
 
@@ -112,7 +98,7 @@ def _round_up(count: int, block: int) -> int:
 
 def is_predictor(graph: Graph, node: Node) -> bool:
     """Whether a node is a convolution with one group whose parameter shapes are known."""
-    if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1" or not _channels_first(node):
+    if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1" or not channels_first(node):
         return False
     return all(graph.has_shape(source) for source, _ in node.inputs[1:])
 
@@ -131,10 +117,10 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 
 
 def _is_convolution(node: Node) -> bool:
-    return node.op == "Convolution" and _channels_first(node) and _has_own_parameters(node)
+    return node.op == "Convolution" and channels_first(node) and _has_own_parameters(node)
 
 
-def _channels_first(node: Node) -> bool:
+def channels_first(node: Node) -> bool:
     return node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW")
 
 
@@ -152,27 +138,19 @@ def _has_own_parameters(node: Node) -> bool:
 
 def tie_channels(graph: Graph) -> ChannelGroups:
     """Group the tensors of a graph by shared channel counts; unknown operators fix theirs."""
-    groups = ChannelGroups(graph.channel_block)
+    groups = ChannelGroups()
     for node in graph.nodes():
-        if node.op == "null":
-            continue
-        if is_depthwise(graph, node):
-            groups.tie(node.inputs[0], (node, 0))
-        elif is_plain(node):
-            groups.sources.setdefault(groups.find((node, 0)), set()).add(int(node.attrs["num_filter"]))
-        elif is_norm(node):
-            groups.tie(node.inputs[0], (node, 0))
+        output = (node, 0)
+        if is_plain(node):
+            groups.sources.setdefault(groups.find(output), set()).add(int(node.attrs["num_filter"]))
+        elif is_depthwise(graph, node) or is_norm(node):
+            groups.tie(node.inputs[0], output)
         elif node.op in CHANNELWISE:
             for edge in node.inputs:
-                groups.tie(edge, (node, 0))
-        else:  # may use channels in any way
-            for edge in [*node.inputs, (node, 0)]:
-                groups.fixed.add(groups.find(edge))
-    for edge in graph.outputs:
-        groups.fixed.add(groups.find(edge))
-    for node in graph.nodes():  # inputs of the graph
-        if node.op == "null":
-            groups.fixed.add(groups.find((node, 0)))
+                groups.tie(edge, output)
+        else:  # an input of the graph, or may use channels in any way
+            groups.fixed.update(map(groups.find, [*node.inputs, output]))
+    groups.fixed.update(map(groups.find, graph.outputs))
     return groups
 
 
@@ -185,26 +163,22 @@ class _Zeros:
 
     def append(self, edge: Edge, axis: int, count: int) -> Edge:
         """Pad the parameter `edge` with zeros to `count` along `axis`."""
-        shape = list(self.graph.shape(edge[0]))
-        missing = count - shape[axis]
-        shape[axis] = missing
-        key = tuple(shape)
-        if key not in self.constants:
-            name = f"{self.name}_{'x'.join(map(str, key))}"
-            self.constants[key] = self.graph.constant(name, np.zeros(key, np.float32))
+        sides = list(self.graph.shape(edge[0]))
+        sides[axis] = count - sides[axis]
+        shape = tuple(sides)
+        if shape not in self.constants:
+            name = f"{self.name}_{'x'.join(map(str, shape))}"
+            self.constants[shape] = self.graph.constant(name, np.zeros(shape, np.float32))
         attrs = {"dim": str(axis), "num_args": "2"}
-        node = Node("Concat", f"{edge[0].name}_to_{count}_{axis}", [edge, (self.constants[key], 0)], attrs)
-        return node, 0
+        inputs = [edge, (self.constants[shape], 0)]
+        return Node("Concat", f"{edge[0].name}_to_{count}_{axis}", inputs, attrs), 0
 
 
-def _pad_convolution(node: Node, groups: ChannelGroups, zeros: _Zeros) -> int:
-    inputs = groups.padded_count(node.inputs[0])
-    outputs = groups.padded_count((node, 0))
-    if is_plain(node):
-        if inputs:
-            node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
-    elif outputs:
+def _pad_convolution(node: Node, inputs: int, outputs: int, zeros: _Zeros) -> int:
+    if not is_plain(node) and outputs:
         node.attrs["num_group"] = str(outputs)
+    elif is_plain(node) and inputs:
+        node.inputs[1] = zeros.append(node.inputs[1], 1, inputs)
     if outputs:
         _pad_outputs(node, outputs, zeros)
     return int(bool(inputs or outputs))
@@ -212,8 +186,7 @@ def _pad_convolution(node: Node, groups: ChannelGroups, zeros: _Zeros) -> int:
 
 def _pad_outputs(node: Node, count: int, zeros: _Zeros) -> None:
     node.attrs["num_filter"] = str(count)
-    parameters: List[int] = [1] if node.flag("no_bias") else [1, 2]
-    for position in parameters:
+    for position in (1,) if node.flag("no_bias") else (1, 2):
         node.inputs[position] = zeros.append(node.inputs[position], 0, count)
 
 

@@ -10,7 +10,8 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from .symbol_graph import Edge, Graph, Node
+from .channels import channels_first
+from .symbol_graph import Graph, Node
 
 DEFAULT_EPS = "0.001"
 """BatchNorm's epsilon if the graph has none (src/operator/nn/batch_norm-inl.h in MXNet 1.9.1)."""
@@ -22,41 +23,24 @@ def fold_batchnorm(graph: Graph, arrays: Mapping[str, np.ndarray]) -> int:
     The new weights and biases become constants of the graph; other BatchNorms stay. Inference outputs are the
     same; the graph cannot be trained.
 
-    Parameters
-    ----------
-    graph : Graph
-        Changed in place.
-    arrays : mapping of str to numpy.ndarray
-        Parameters and running statistics by name.
-
-    Returns
-    -------
-    int
-        Number of folded BatchNorms.
+    `arrays` has parameters and running statistics by name. Returns the number of folded BatchNorms.
     """
     readers = graph.readers()
-    read = {(id(node), index) for reader in graph.nodes() for node, index in reader.inputs}
-    read |= {(id(node), index) for node, index in graph.outputs}
-    folded: Dict[int, Node] = {}
+    read = {edge for node in graph.nodes() for edge in node.inputs} | set(graph.outputs)
+    folded: Dict[Node, Node] = {}
     for norm in graph.nodes():
         conv = _convolution_before(norm, arrays)
-        if conv is None or len(readers[id(conv)]) > 1:
+        if conv is None or len(readers[conv]) > 1:
             continue
-        if not {(id(norm), 1), (id(norm), 2)} & read:  # output statistics
+        if not {(norm, 1), (norm, 2)} & read:  # output statistics
             weight, bias = _folded_parameters(conv, norm, arrays)
             inputs = [
                 conv.inputs[0],
                 (graph.constant(f"{conv.name}_folded_weight", weight), 0),
                 (graph.constant(f"{conv.name}_folded_bias", bias), 0),
             ]
-            folded[id(norm)] = Node("Convolution", conv.name, inputs, {**conv.attrs, "no_bias": "False"})
-
-    def substitute(edge: Edge) -> Edge:
-        return folded.get(id(edge[0]), edge[0]), edge[1]
-
-    for node in folded.values():  # the node before may be folded, too
-        node.inputs[0] = substitute(node.inputs[0])
-    graph.replace(substitute)
+            folded[norm] = Node("Convolution", conv.name, inputs, {**conv.attrs, "no_bias": "False"})
+    graph.replace(folded)
     return len(folded)
 
 
@@ -65,7 +49,7 @@ def _convolution_before(norm: Node, arrays: Mapping[str, np.ndarray]) -> Optiona
     if norm.op != "BatchNorm" or norm.attrs.get("axis", "1") != "1":
         return None
     conv = norm.inputs[0][0]
-    if conv.op != "Convolution" or conv.attrs.get("layout", "None") not in ("None", "NCW", "NCHW", "NCDHW"):
+    if conv.op != "Convolution" or not channels_first(conv):
         return None
     parameters = [node for node, _ in conv.inputs[1:] + norm.inputs[1:]]
     return conv if all(node.op == "null" and node.name in arrays for node in parameters) else None

@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 import mxnet as mx
 from mxnet.contrib import quantization
 
-from .symbol_graph import Graph
+from .symbol_graph import Graph, Node
 
 BACKEND = "MKLDNN_QUANTIZE"
 """Backend of MXNet 1.9.1 that fuses operators before and after quantization."""
@@ -89,9 +89,9 @@ class Int8Convolution(NamedTuple):
 def int8_convolutions(quantized: mx.sym.Symbol) -> List[Int8Convolution]:
     """The 8-bit convolutions of a graph from `quantize`, in topological order."""
     convolutions: List[Int8Convolution] = []
-    levels: Dict[int, int] = {}
+    levels: Dict[Node, int] = {}
     for node in Graph(quantized, {}).nodes():
-        level = max((levels[id(source)] for source, _ in node.inputs), default=0)
+        level = max((levels[source] for source, _ in node.inputs), default=0)
         if node.op == CONVOLUTION and node.flag("quantized"):
             # MXNet keeps `no_bias` in the subgraph: the third input is a bias, or the minimum of the data.
             third = node.inputs[2][0] if len(node.inputs) > 2 else None
@@ -99,7 +99,7 @@ def int8_convolutions(quantized: mx.sym.Symbol) -> List[Int8Convolution]:
             name, weight = node.name, node.inputs[1][0].name
             convolutions.append(Int8Convolution(name, name[len(PREFIX) :], weight, bias, level))
             level += 1
-        levels[id(node)] = level
+        levels[node] = level
     return convolutions
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -73,13 +73,13 @@ class Graph:
     def nodes(self) -> List[Node]:
         """All nodes that the outputs depend on, in topological order."""
         order: List[Node] = []
-        seen: Set[int] = set()
+        seen: Set[Node] = set()
         # Not recursive: a deep network would exceed Python's stack.
         stack: List[Tuple[Node, Iterator[Edge]]] = []
 
         def enter(node: Node) -> None:
-            if id(node) not in seen:
-                seen.add(id(node))
+            if node not in seen:
+                seen.add(node)
                 stack.append((node, iter(node.inputs)))
 
         for output, _ in self.outputs:
@@ -94,22 +94,26 @@ class Graph:
                     enter(edge[0])
         return order
 
-    def readers(self) -> Dict[int, List[Tuple[Optional[Node], int]]]:
-        """Readers of each node (by ``id``): ``(node, position in its inputs)``; the node is None for an
-        output."""
-        readers: Dict[int, List[Tuple[Optional[Node], int]]] = {}
+    def readers(self) -> Dict[Node, List[Optional[Node]]]:
+        """Readers of each node, once per edge; None for an output of the graph."""
+        readers: Dict[Node, List[Optional[Node]]] = {}
         for node in self.nodes():
-            for position, (source, _) in enumerate(node.inputs):
-                readers.setdefault(id(source), []).append((node, position))
+            for source, _ in node.inputs:
+                readers.setdefault(source, []).append(node)
         for source, _ in self.outputs:
-            readers.setdefault(id(source), []).append((None, 0))
+            readers.setdefault(source, []).append(None)
         return readers
 
-    def replace(self, substitute: Callable[[Edge], Edge]) -> None:
-        """Apply `substitute` to every edge of the graph, including outputs."""
-        for node in self.nodes():
-            node.inputs = [substitute(edge) for edge in node.inputs]
-        self.outputs = [substitute(edge) for edge in self.outputs]
+    def replace(self, new: Mapping[Node, Node]) -> None:
+        """Let all readers of some nodes read others instead; a new node may read the one it replaces."""
+
+        def replaced(edges: List[Edge], reader: Optional[Node] = None) -> List[Edge]:
+            sources = [new.get(source, source) for source, _ in edges]
+            return [edge if source is reader else (source, edge[1]) for source, edge in zip(sources, edges)]
+
+        for node in [*self.nodes(), *new.values()]:
+            node.inputs = replaced(node.inputs, node)
+        self.outputs = replaced(self.outputs)
 
     def constant(self, name: str, value: np.ndarray) -> Node:
         """Add a variable with a value; a number is appended to a name that is taken."""
@@ -156,19 +160,19 @@ class Graph:
     def symbol(self) -> mx.sym.Symbol:
         """The graph as a Symbol."""
         order = self.nodes()
-        number = {id(node): index for index, node in enumerate(order)}
+        number = {node: index for index, node in enumerate(order)}
         nodes: List[Dict[str, Any]] = []
         for node in order:
             raw: Dict[str, Any] = {"op": node.op, "name": node.name}
             if node.attrs:
                 raw["attrs"] = node.attrs
-            raw["inputs"] = [[number[id(source)], index, 0] for source, index in node.inputs]
+            raw["inputs"] = [[number[source], index, 0] for source, index in node.inputs]
             nodes.append(raw)
         graph = {
             "nodes": nodes,
             "arg_nodes": [index for index, node in enumerate(order) if node.op == "null"],
             "node_row_ptr": list(range(len(order) + 1)),
-            "heads": [[number[id(source)], index, 0] for source, index in self.outputs],
+            "heads": [[number[source], index, 0] for source, index in self.outputs],
             "attrs": self._attrs,
         }
         return mx.sym.load_json(json.dumps(graph))
