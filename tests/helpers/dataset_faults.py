@@ -1,4 +1,4 @@
-"""Faults that people make in datasets, to be planted in a sound one for check-data to find."""
+"""Common dataset faults, inserted into a valid dataset for check-data to find."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mnssd.data.open import open_dataset
 SIDE = 96
 
 
-class Planted:
-    """A copy of a sound dataset to plant a fault in, and the image that it is planted in."""
+class FaultyDataset:
+    """A copy of a valid dataset, and the training image in which a fault is inserted."""
 
     def __init__(self, kind: str, root: Path) -> None:
         self.kind, self.root = kind, root
@@ -29,7 +29,7 @@ class Planted:
         self.image, self.other = Path(sample.image_path), Path(others[0].image_path)
         self.label = int(sample.labels[0])
         self.stem = self.image.stem
-        self.measured = Path(open_dataset("auto", root, "val", allow_absent=True)[0].image_path)
+        self.val_image = Path(open_dataset("auto", root, "val", allow_absent=True)[0].image_path)
 
     # ---- files of annotations
 
@@ -65,7 +65,7 @@ class Planted:
         return [entry for entry in content["annotations"] if entry["image_id"] == number]
 
     def table(self, change: Callable[[List[List[str]]], object]) -> None:
-        """The lines of the image, to be changed in place."""
+        """Change the rows of the image in place."""
         path = self.root / "train.csv"
         with open(path, newline="") as file:
             rows = list(csv.reader(file))
@@ -76,17 +76,17 @@ class Planted:
             csv.writer(file).writerows([*others, *mine])
 
     def lst(self, change: Callable[[List[str]], object]) -> None:
-        """The words of the image's line, to be changed in place."""
+        """Change the columns of the image's line in place."""
         path = self.root / "train.lst"
         lines = [line.split("\t") for line in path.read_text().splitlines()]
         mine = next(words for words in lines if words[-1].endswith(self.image.name))
         change(mine)
         path.write_text("".join("\t".join(words) + "\n" for words in lines))
 
-    # ---- the first object of the image
+    # ---- the first object of the image, and the image itself
 
     def box(self, pixels: Tuple[Any, Any, Any, Any]) -> None:
-        """Corners counted from 0; what is no number is written as it is."""
+        """Set its corners, counted from 0; values that are not numbers are written unchanged."""
         numbers = all(isinstance(value, (int, float)) for value in pixels)
         if self.kind in ("voc", "csv"):
             self.raw(*[value + 1 if numbers else value for value in pixels])
@@ -102,7 +102,7 @@ class Planted:
             self.raw(*[value / SIDE if numbers else value for value in pixels])
 
     def raw(self, *values: Any) -> None:
-        """Four values as the format has them."""
+        """Set its four values in the units of the format."""
         if self.kind == "voc":
             names = ("xmin", "ymin", "xmax", "ymax")
             inner = "".join(f"<{name}>{value}</{name}>" for name, value in zip(names, values))
@@ -120,8 +120,8 @@ class Planted:
         else:
             self.lst(lambda words: words.__setitem__(slice(6, 10), [str(value) for value in values]))
 
-    def second(self, same_class: bool) -> None:
-        """The second object at the first one's place."""
+    def add_second_object(self, same_class: bool) -> None:
+        """Add an object with the same box."""
         other = (self.label + 1) % len(self.classes)
         label = self.label if same_class else other
         name = self.classes[label]
@@ -149,8 +149,8 @@ class Planted:
         else:
             self.lst(lambda words: words.__setitem__(slice(-1, None), [str(label), *words[6:11], words[-1]]))
 
-    def names(self, names: List[str]) -> None:
-        """Other names of the classes, and perhaps more of them."""
+    def set_class_names(self, names: List[str]) -> None:
+        """Replace the list of class names."""
         if self.kind == "coco":
             self.json(lambda c: c.update(categories=[{"id": n + 1, "name": x} for n, x in enumerate(names)]))
             path = self.root / "annotations" / "instances_val.json"
@@ -163,15 +163,15 @@ class Planted:
         else:
             (self.root / "classes.txt").write_text("\n".join(names))
 
-    def object_class(self, name: str) -> None:
-        """The first object's class, by name."""
+    def set_class(self, name: str) -> None:
+        """Set its class."""
         if self.kind == "voc":
             self.edit(self.xml, lambda t: re.sub("<name>.*?</name>", f"<name>{name}</name>", t, count=1))
         else:
             self.table(lambda rows: rows[0].__setitem__(3, name))
 
-    def rotated(self) -> None:
-        """Another size and the EXIF mark that it is to be turned."""
+    def rotate(self) -> None:
+        """Give the image another size and an EXIF orientation of 6."""
         pixels = cv2.imread(str(self.image))
         pixels = cv2.resize(pixels, (120, SIDE))
         _, data = cv2.imencode(".jpg", pixels)
@@ -181,9 +181,9 @@ class Planted:
         self.image.write_bytes(
             plain[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + plain[2:]
         )
-        self.size(120, SIDE)
+        self.set_size(120, SIDE)
 
-    def size(self, width: int, height: int) -> None:
+    def set_size(self, width: int, height: int) -> None:
         if self.kind == "voc":
             self.edit(
                 self.xml,
@@ -197,7 +197,7 @@ class Planted:
         elif self.kind == "csv":
             self.table(lambda rows: [row.__setitem__(slice(1, 3), [str(width), str(height)]) for row in rows])
 
-    def empty(self) -> None:
+    def remove_objects(self) -> None:
         if self.kind == "voc":
             self.edit(self.xml, lambda t: re.sub("<object>.*</object>", "", t, flags=re.S))
         elif self.kind == "coco":
@@ -214,8 +214,8 @@ class Planted:
         else:
             self.lst(lambda words: words.__setitem__(slice(5, -1), []))
 
-    def gone(self, name: str) -> None:
-        """The image is called otherwise."""
+    def lose_image(self, name: str) -> None:
+        """Make the annotation name another image file."""
         if self.kind == "voc":
             self.image.unlink()
         elif self.kind == "coco":
@@ -225,7 +225,7 @@ class Planted:
         else:
             self.lst(lambda words: words.__setitem__(-1, name))
 
-    def truncated(self) -> None:
+    def truncate(self) -> None:
         data = self.image.read_bytes()
         self.image.write_bytes(data[: len(data) * 2 // 3])
 
@@ -233,136 +233,152 @@ class Planted:
 ALL = ("voc", "coco", "yolo", "csv", "lst")
 PIXELS = ("voc", "coco", "csv")
 
-Plant = Callable[[Planted], object]
+Insert = Callable[[FaultyDataset], object]
 
 
-def all_corners(content: Dict[str, Any]) -> None:
+def boxes_as_corners(content: Dict[str, Any]) -> None:
     for entry in content["annotations"]:
         x, y, width, height = entry["bbox"]
         entry["bbox"] = [x, y, x + width, y + height]
 
 
-def all_from_one(planted: Planted) -> None:
-    for path in (planted.root / "labels").rglob("*.txt"):
+def labels_from_one(faulty: FaultyDataset) -> None:
+    for path in (faulty.root / "labels").rglob("*.txt"):
         rows = [line.split(" ", 1) for line in path.read_text().splitlines()]
         path.write_text("".join(f"{int(label) + 1} {rest}\n" for label, rest in rows))
 
 
-def misspelt(planted: Planted) -> None:
-    names = list(planted.classes)
-    if planted.kind in ("voc", "csv"):
-        (planted.root / "classes.txt").unlink()
-        planted.object_class(planted.classes[planted.label].upper())
+def misspelled_class(faulty: FaultyDataset) -> None:
+    names = list(faulty.classes)
+    if faulty.kind in ("voc", "csv"):
+        (faulty.root / "classes.txt").unlink()
+        faulty.set_class(faulty.classes[faulty.label].upper())
     else:
-        planted.names([*names, names[0].capitalize()])
+        faulty.set_class_names([*names, names[0].capitalize()])
 
 
-def listed_twice(planted: Planted) -> None:
-    if planted.kind == "voc":
-        planted.edit(planted.root / "ImageSets/Main/train.txt", lambda t: t + f"{planted.stem}\n")
-    elif planted.kind == "coco":
-        planted.json(lambda c: c["images"].append({**planted.coco_image(c), "id": 4711}))
+def listed_twice(faulty: FaultyDataset) -> None:
+    if faulty.kind == "voc":
+        faulty.edit(faulty.root / "ImageSets/Main/train.txt", lambda t: t + f"{faulty.stem}\n")
+    elif faulty.kind == "coco":
+        faulty.json(lambda c: c["images"].append({**faulty.coco_image(c), "id": 4711}))
     else:
-        path = planted.root / "train.lst"
-        line = next(line for line in path.read_text().splitlines() if line.endswith(planted.image.name))
-        planted.edit(path, lambda t: t + line + "\n")
+        path = faulty.root / "train.lst"
+        line = next(line for line in path.read_text().splitlines() if line.endswith(faulty.image.name))
+        faulty.edit(path, lambda t: t + line + "\n")
 
 
-def one_name(planted: Planted) -> None:
-    """A name like another one's, of a single object."""
-    if planted.kind in ("voc", "csv"):
-        (planted.root / "classes.txt").unlink()
-    planted.object_class(planted.classes[planted.label] + "s")
+def similar_class_name(faulty: FaultyDataset) -> None:
+    """Give one object a class name that resembles another."""
+    if faulty.kind in ("voc", "csv"):
+        (faulty.root / "classes.txt").unlink()
+    faulty.set_class(faulty.classes[faulty.label] + "s")
 
 
-FAULTS: Dict[str, Tuple[str, Tuple[str, ...], Plant]] = {
-    "inverted": ("box-inverted", ALL, lambda p: p.box((60, 60, 20, 20))),
-    "no area": ("box-without-area", ("voc", "csv", "lst"), lambda p: p.box((20, 20, 20, 50))),
-    "no width": ("box-without-area", ("coco",), lambda p: p.raw(20, 20, 0, 9)),
-    "no width in yolo": ("box-without-area", ("yolo",), lambda p: p.raw(0.5, 0.5, 0, 0.2)),
-    "letters": ("box-not-numeric", ("voc", "coco", "yolo", "csv"), lambda p: p.box(("a", "b", "c", "d"))),
-    "nan": ("box-not-finite", ("voc", "yolo", "csv", "lst"), lambda p: p.raw("nan", 1, 5, 5)),
-    "nan in json": ("box-not-finite", ("coco",), lambda p: p.raw(float("nan"), 1, 5, 5)),
-    "1e308": ("box-not-finite", ("coco", "yolo", "lst"), lambda p: p.raw(1e308, 1, 5, 5)),
-    "no box": (
+FAULTS: Dict[str, Tuple[str, Tuple[str, ...], Insert]] = {
+    "inverted box": ("box-inverted", ALL, lambda d: d.box((60, 60, 20, 20))),
+    "zero area": ("box-without-area", ("voc", "csv", "lst"), lambda d: d.box((20, 20, 20, 50))),
+    "zero width": ("box-without-area", ("coco",), lambda d: d.raw(20, 20, 0, 9)),
+    "zero width in YOLO": ("box-without-area", ("yolo",), lambda d: d.raw(0.5, 0.5, 0, 0.2)),
+    "letters instead of numbers": (
+        "box-not-numeric", ("voc", "coco", "yolo", "csv"),
+        lambda d: d.box(("a", "b", "c", "d")),
+    ),
+    "NaN": ("box-not-finite", ("voc", "yolo", "csv", "lst"), lambda d: d.raw("nan", 1, 5, 5)),
+    "NaN in JSON": ("box-not-finite", ("coco",), lambda d: d.raw(float("nan"), 1, 5, 5)),
+    "overflowing number": ("box-not-finite", ("coco", "yolo", "lst"), lambda d: d.raw(1e308, 1, 5, 5)),
+    "XML without bndbox": (
         "box-missing", ("voc",),
-        lambda p: p.edit(p.xml, lambda t: re.sub("<bndbox>.*?</bndbox>", "", t, count=1, flags=re.S)),
+        lambda d: d.edit(d.xml, lambda t: re.sub("<bndbox>.*?</bndbox>", "", t, count=1, flags=re.S)),
     ),
-    "no bbox": ("box-missing", ("coco",), lambda p: p.json(lambda c: p.coco_objects(c)[0].pop("bbox"))),
-    "three numbers": ("box-missing", ("yolo",), lambda p: p.raw(0.5, 0.5, 0.2)),
-    "an empty corner": ("box-missing", ("csv",), lambda p: p.raw(5, 5, "", 9)),
-    "far outside": ("box-outside", ALL, lambda p: p.box((500, 500, 560, 560))),
-    "partly outside": ("box-clipped", ALL, lambda p: p.box((20, 20, 150, 60))),
-    "shares": ("boxes-normalized", PIXELS, lambda p: p.raw(0.1, 0.1, 0.5, 0.6)),
-    "pixels": ("boxes-in-pixels", ("yolo", "lst"), lambda p: p.raw(20, 20, 30, 40)),
-    "all corners": ("boxes-as-corners", ("coco",), lambda p: p.json(all_corners)),
-    "counted from one": ("classes-start-at-one", ("yolo",), all_from_one),
-    "polygon": ("polygon-invalid", ("yolo",), lambda p: p.raw(0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.5)),
-    "twice": ("box-duplicate", ALL, lambda p: p.second(same_class=True)),
-    "two classes": ("box-two-classes", ALL, lambda p: p.second(same_class=False)),
-    "tiny": ("box-tiny", ALL, lambda p: p.box((40, 40, 41.5, 60))),
-    "whole": ("box-whole-image", ALL, lambda p: p.box((0, 0, SIDE - 1, SIDE - 1))),
-    "no such class": (
+    "JSON without bbox": (
+        "box-missing", ("coco",),
+        lambda d: d.json(lambda c: d.coco_objects(c)[0].pop("bbox")),
+    ),
+    "three coordinates": ("box-missing", ("yolo",), lambda d: d.raw(0.5, 0.5, 0.2)),
+    "empty coordinate": ("box-missing", ("csv",), lambda d: d.raw(5, 5, "", 9)),
+    "box outside": ("box-outside", ALL, lambda d: d.box((500, 500, 560, 560))),
+    "box partly outside": ("box-clipped", ALL, lambda d: d.box((20, 20, 150, 60))),
+    "normalized instead of pixels": ("boxes-normalized", PIXELS, lambda d: d.raw(0.1, 0.1, 0.5, 0.6)),
+    "pixels instead of normalized": ("boxes-in-pixels", ("yolo", "lst"), lambda d: d.raw(20, 20, 30, 40)),
+    "corners instead of sizes": ("boxes-as-corners", ("coco",), lambda d: d.json(boxes_as_corners)),
+    "labels from one": ("classes-start-at-one", ("yolo",), labels_from_one),
+    "odd polygon": ("polygon-invalid", ("yolo",), lambda d: d.raw(0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.5)),
+    "duplicate box": ("box-duplicate", ALL, lambda d: d.add_second_object(same_class=True)),
+    "two classes in one place": ("box-two-classes", ALL, lambda d: d.add_second_object(same_class=False)),
+    "tiny box": ("box-tiny", ALL, lambda d: d.box((40, 40, 41.5, 60))),
+    "whole-image box": ("box-whole-image", ALL, lambda d: d.box((0, 0, SIDE - 1, SIDE - 1))),
+    "unknown category id": (
         "class-unknown", ("coco",),
-        lambda p: p.json(lambda c: p.coco_objects(c)[0].update(category_id=77)),
+        lambda d: d.json(lambda c: d.coco_objects(c)[0].update(category_id=77)),
     ),
-    "no such number": ("class-unknown", ("yolo",), lambda p: p.edit(p.labels, lambda t: "7" + t)),
-    "no such number in a list": (
-        "class-unknown", ("lst",), lambda p: p.lst(lambda words: words.__setitem__(5, "77")),
+    "unknown label in YOLO": ("class-unknown", ("yolo",), lambda d: d.edit(d.labels, lambda t: "7" + t)),
+    "unknown label in a list": (
+        "class-unknown", ("lst",), lambda d: d.lst(lambda words: words.__setitem__(5, "77")),
     ),
-    "nameless": ("object-without-class", ("voc", "csv"), lambda p: p.object_class("")),
-    "astray": (
+    "object without class": ("object-without-class", ("voc", "csv"), lambda d: d.set_class("")),
+    "object of an unknown image": (
         "object-without-image", ("coco",),
-        lambda p: p.json(lambda c: p.coco_objects(c)[0].update(image_id=4711)),
+        lambda d: d.json(lambda c: d.coco_objects(c)[0].update(image_id=4711)),
     ),
-    "misspelt": ("class-misspelled", ALL, misspelt),
-    "nearly the same": ("class-similar", ("voc", "csv"), one_name),
-    "rare": ("class-rare", ("voc", "csv"), one_name),
-    "unused": ("class-unused", ALL, lambda p: p.names([*p.classes, "zebra"])),
-    "cut short": ("image-unreadable", ALL, lambda p: p.truncated()),
-    "no image at all": ("image-unreadable", PIXELS, lambda p: p.image.write_bytes(b"no image")),
-    "image gone": ("image-missing", ("voc", "coco", "csv", "lst"), lambda p: p.gone("gone.jpg")),
-    "leads out": ("image-outside", ("coco", "csv", "lst"), lambda p: p.gone("../" * 3 + "outside.jpg")),
-    "the same image": ("image-duplicate", ALL, lambda p: shutil.copy(p.other, p.image)),
-    "measured and learned": ("image-in-two-lists", ALL, lambda p: shutil.copy(p.measured, p.image)),
-    "listed in both": (
+    "misspelled class": ("class-misspelled", ALL, misspelled_class),
+    "similar class": ("class-similar", ("voc", "csv"), similar_class_name),
+    "rare class": ("class-rare", ("voc", "csv"), similar_class_name),
+    "unused class": ("class-unused", ALL, lambda d: d.set_class_names([*d.classes, "zebra"])),
+    "truncated image": ("image-unreadable", ALL, lambda d: d.truncate()),
+    "not an image": ("image-unreadable", PIXELS, lambda d: d.image.write_bytes(b"no image")),
+    "missing image": ("image-missing", ("voc", "coco", "csv", "lst"), lambda d: d.lose_image("gone.jpg")),
+    "image outside the folder": (
+        "image-outside", ("coco", "csv", "lst"),
+        lambda d: d.lose_image("../" * 3 + "outside.jpg"),
+    ),
+    "duplicate image": ("image-duplicate", ALL, lambda d: shutil.copy(d.other, d.image)),
+    "image in train and val": ("image-in-two-lists", ALL, lambda d: shutil.copy(d.val_image, d.image)),
+    "id in train and val": (
         "image-in-two-lists", ("voc",),
-        lambda p: p.edit(p.root / "ImageSets/Main/val.txt", lambda t: t + f"{p.stem}\n"),
+        lambda d: d.edit(d.root / "ImageSets/Main/val.txt", lambda t: t + f"{d.stem}\n"),
     ),
     "listed twice": ("image-listed-twice", ("voc", "coco", "lst"), listed_twice),
-    "turned": ("image-rotated", ALL, lambda p: p.rotated()),
-    "turned, boxes not": ("size-swapped", PIXELS, lambda p: p.rotated()),
-    "another size": ("size-differs", PIXELS, lambda p: p.size(200, 120)),
-    "another ending": (
+    "EXIF rotation": ("image-rotated", ALL, lambda d: d.rotate()),
+    "EXIF rotation, boxes unrotated": ("size-swapped", PIXELS, lambda d: d.rotate()),
+    "wrong size": ("size-differs", PIXELS, lambda d: d.set_size(200, 120)),
+    "wrong extension": (
         "image-wrong-extension", ALL,
-        lambda p: p.image.write_bytes(cv2.imencode(".png", cv2.imread(str(p.image)))[1].tobytes()),
+        lambda d: d.image.write_bytes(cv2.imencode(".png", cv2.imread(str(d.image)))[1].tobytes()),
     ),
-    "no annotation": ("annotation-missing", ("voc",), lambda p: p.xml.unlink()),
-    "no labels": ("labels-missing", ("yolo",), lambda p: p.labels.unlink()),
-    "no xml": ("annotation-unreadable", ("voc",), lambda p: p.xml.write_text("<annotation")),
-    "no text": ("annotation-unreadable", ("yolo",), lambda p: p.labels.write_bytes(b"\xff\xfe\0\1")),
-    "no label": ("annotation-unreadable", ("lst",), lambda p: p.lst(lambda w: w.__setitem__(1, "99"))),
-    "orphan": (
+    "missing annotation": ("annotation-missing", ("voc",), lambda d: d.xml.unlink()),
+    "missing label file": ("labels-missing", ("yolo",), lambda d: d.labels.unlink()),
+    "truncated XML": ("annotation-unreadable", ("voc",), lambda d: d.xml.write_text("<annotation")),
+    "binary label file": (
+        "annotation-unreadable", ("yolo",),
+        lambda d: d.labels.write_bytes(b"\xff\xfe\0\1"),
+    ),
+    "invalid list header": (
+        "annotation-unreadable", ("lst",),
+        lambda d: d.lst(lambda w: w.__setitem__(1, "99")),
+    ),
+    "annotation without image": (
         "annotation-without-image", ("voc", "yolo"),
-        lambda p: shutil.copy(p.annotation, p.annotation.with_name(f"x{p.annotation.suffix}")),
+        lambda d: shutil.copy(d.annotation, d.annotation.with_name(f"x{d.annotation.suffix}")),
     ),
-    "unannotated": (
+    "image without annotation": (
         "image-unannotated", ("voc", "coco", "csv", "lst"),
-        lambda p: cv2.imwrite(str(p.image.parent / "new.png"), np.zeros((SIDE, SIDE, 3), np.uint8)),
+        lambda d: cv2.imwrite(str(d.image.parent / "new.png"), np.zeros((SIDE, SIDE, 3), np.uint8)),
     ),
-    "unlisted": (
+    "unlisted image": (
         "image-unlisted", ("voc",),
-        lambda p: p.edit(p.root / "ImageSets/Main/train.txt", lambda t: t.replace(f"{p.stem}\n", "")),
+        lambda d: d.edit(d.root / "ImageSets/Main/train.txt", lambda t: t.replace(f"{d.stem}\n", "")),
     ),
-    "nothing there": ("image-without-objects", ALL, lambda p: p.empty()),
-    "nameless image": (
-        "image-without-name", ("coco",), lambda p: p.json(lambda c: c["images"].append({"id": 4711})),
+    "image without objects": ("image-without-objects", ALL, lambda d: d.remove_objects()),
+    "image without file name": (
+        "image-without-name", ("coco",), lambda d: d.json(lambda c: c["images"].append({"id": 4711})),
     ),
     "image without id": (
-        "image-without-id", ("coco",), lambda p: p.json(lambda c: c["images"].append({"file_name": "x.jpg"})),
+        "image-without-id", ("coco",), lambda d: d.json(lambda c: c["images"].append({"file_name": "x.jpg"})),
     ),
-    "entity bomb": (
+    "XML entity bomb": (
         "annotation-unreadable", ("voc",),
-        lambda p: p.xml.write_text('<!DOCTYPE a [<!ENTITY b "boom">]><annotation>&b;</annotation>'),
+        lambda d: d.xml.write_text('<!DOCTYPE a [<!ENTITY b "boom">]><annotation>&b;</annotation>'),
     ),
 }  # fmt: skip
+"""Fault to the code of its finding, the dataset kinds, and a function that inserts it."""
