@@ -26,21 +26,11 @@ CONTROL = "control"
 
 
 class StepStatus(NamedTuple):
-    """Status of a training step, equal on all ranks.
+    """Status of a training step, equal on all ranks."""
 
-    Attributes
-    ----------
-    normalizer : float
-        Divisor of the summed gradients.
-    is_finite : bool
-        Whether the loss is finite on all ranks.
-    interrupted : bool
-        Whether any rank has received a signal.
-    """
-
-    normalizer: float
-    is_finite: bool
-    interrupted: bool
+    normalizer: float  # divisor of the summed gradients
+    is_finite: bool  # on all ranks
+    interrupted: bool  # whether any rank has received a signal
 
 
 class SingleProcess:
@@ -60,7 +50,7 @@ class SingleProcess:
 
 
 class DistributedContext:
-    """One rank of a distributed run.
+    """One rank of a distributed run: number `rank` of `world_size`. Rank 0, the main one, writes all files.
 
     Parameters
     ----------
@@ -68,13 +58,6 @@ class DistributedContext:
         Threshold of MXNet's 2-bit gradient compression: each gradient value is sent as plus or minus the
         threshold or zero, and the remainder is kept for later steps. 0 disables it. Compression applies to
         everything pushed, so the status is sent in multiples of it, and gradients are not weighted.
-
-    Attributes
-    ----------
-    rank, world_size : int
-        Number of this process, from 0, and the number of processes.
-    is_main : bool
-        Whether this is rank 0, which evaluates and writes files.
     """
 
     def __init__(self, threshold: float = 0.0) -> None:
@@ -94,10 +77,7 @@ class DistributedContext:
     def start(self, parameters: Sequence[Any]) -> None:
         """Register the parameters whose gradients are summed, in the same order on all ranks.
 
-        Raises
-        ------
-        MnssdError
-            If the ranks start with different weights.
+        Raises MnssdError if the ranks start with different weights.
         """
         self._gradients = [parameter.grad() for parameter in parameters if parameter.grad_req != "null"]
         for key, gradient in enumerate(self._gradients):

@@ -43,15 +43,17 @@ class LaunchError(MnssdError):
 
 @dataclass
 class Process:
-    """A started process: its name, its local process (perhaps ssh), and the thread that prints its output."""
+    """A started process."""
 
     name: str
-    handle: subprocess.Popen
-    reader: threading.Thread
+    handle: subprocess.Popen  # the local process, perhaps ssh
+    reader: threading.Thread  # prints the output
 
 
 def launch(command: Sequence[str], processes: int, servers: int, hosts: Sequence[str] = ()) -> None:
     """Run a training command in several processes, until all ranks have finished.
+
+    Raises LaunchError if a process fails, after the others were ended within `END_SECONDS`.
 
     Parameters
     ----------
@@ -62,11 +64,6 @@ def launch(command: Sequence[str], processes: int, servers: int, hosts: Sequence
     hosts : sequence of str
         Machines to use in turn; none for this machine only. The project and its data are in the same place on
         all of them, and ssh needs no password.
-
-    Raises
-    ------
-    LaunchError
-        If a process fails, after the others were ended within `END_SECONDS`.
     """
     hosts = list(hosts) or [HERE[0]]
     address = "127.0.0.1" if all(host in HERE for host in hosts) else _local_address(hosts)

@@ -20,12 +20,9 @@ class UnsuitableEnvironment(ImportError):
 
 
 def check_environment() -> None:
-    """Check that Python and NumPy have versions that MXNet 1.9.1 can be imported with.
+    """Raise UnsuitableEnvironment if MXNet 1.9.1 cannot be imported with this Python and NumPy.
 
-    Raises
-    ------
-    UnsuitableEnvironment
-        With the problem and the command that fixes it. If uncaught, it is printed without a traceback.
+    If uncaught, the error is printed without a traceback.
     """
     problem = _python_problem() or _package_problem()
     if problem:
@@ -34,15 +31,11 @@ def check_environment() -> None:
 
 
 def check_opencv() -> None:
-    """Check that OpenCV can be imported.
+    """Raise UnsuitableEnvironment if OpenCV cannot be imported.
 
-    The wheel `opencv-python`, which GluonCV requires, cannot be imported on a server without libGL. GluonCV
-    hides that error and reports that MXNet is missing, so call this first after any ImportError.
-
-    Raises
-    ------
-    UnsuitableEnvironment
-        With the command that installs the wheel without GUI support instead.
+    The wheel `opencv-python`, which GluonCV requires, cannot be imported on a server without libGL; the error
+    has the command that installs the wheel without GUI support. GluonCV hides the ImportError and reports
+    that MXNet is missing, so call this first after any ImportError.
     """
     try:
         import cv2  # noqa: F401
@@ -115,9 +108,7 @@ def _show_without_traceback(kind: type) -> None:
 def installed_version(package: str) -> Optional[str]:
     """Version of an installed distribution, without importing it; None if it is not installed."""
     loaded = sys.modules.get(package)
-    if (
-        package == "numpy" and loaded is not None
-    ):  # the loaded version counts, and the search below takes 30 ms
+    if package == "numpy" and loaded is not None:  # its version counts, and the search below takes 30 ms
         return str(loaded.__version__)
     from importlib import metadata
 

@@ -24,15 +24,7 @@ _loaded: List[str] = []
 def add_plugin(path: str) -> None:
     """Load a plugin in this process and in its child processes.
 
-    Parameters
-    ----------
-    path : str
-        A Python file.
-
-    Raises
-    ------
-    OptionError
-        If the file is missing, is not a Python file, or raises an exception.
+    Raises OptionError if the file is missing, is not a Python file, or raises an exception.
     """
     path = os.path.abspath(path)
     _load(path)

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Set, Tuple
 
-# ---- cores -------------------------------------------------------------------------------------------------
-
 
 def usable_cores() -> int:
     """Number of physical cores that the scheduler affinity and the container's CPU quota allow."""
@@ -74,9 +72,6 @@ def _first_line(path: Path) -> str:
         return ""
 
 
-# ---- instruction set ---------------------------------------------------------------------------------------
-
-
 def channel_block(root: str = "/") -> int:
     """Channels per block in oneDNN's float32 layouts: 16 (nChw16c) with AVX-512, else 8 (nChw8c).
 
@@ -136,9 +131,6 @@ def _field(name: str, root: str) -> str:
     except OSError:
         pass
     return ""
-
-
-# ---- memory ------------------------------------------------------------------------------------------------
 
 
 def total_megabytes() -> Optional[int]:

@@ -13,8 +13,6 @@ from . import processor
 from .environment import installed_version
 from .processor import usable_cores
 
-# ---- threads --------------------------------------------------------------------------
-
 
 def compute_threads() -> int:
     """Number of OpenMP threads: three quarters of the cores, both of two; the rest read images.
@@ -50,17 +48,9 @@ Measured on two cores with benchmarks/threads.py, see benchmarks/THREADS.md.
 
 
 def configure() -> List[str]:
-    """Set the variables in `SETTINGS` that the user has not set; call it before MXNet is imported.
+    """Set the variables in `SETTINGS` that the user has not set; returns their names.
 
-    Returns
-    -------
-    list of str
-        The variables set.
-
-    Warns
-    -----
-    RuntimeWarning
-        If MXNet has been imported already.
+    If MXNet has been imported already, it sets none and warns.
     """
     unset = [variable for variable in SETTINGS if variable not in os.environ]
     if unset and "mxnet" in sys.modules:
@@ -90,16 +80,9 @@ def tune_for_small_steps(pixels: float) -> bool:
 
     The parallel regions of a small step are so short that threads mostly wait for each other. On two cores
     the second core is then better used to read images. More cores were not measured and keep their setting.
+    `pixels` is the area of the network input times batch size times width multiplier.
 
-    Parameters
-    ----------
-    pixels : float
-        Pixels of the network input times batch size times width multiplier.
-
-    Returns
-    -------
-    bool
-        Whether one thread was chosen; never if the user has set OMP_NUM_THREADS.
+    Returns whether one thread was chosen; never if the user has set OMP_NUM_THREADS.
     """
     is_late = "mxnet" in sys.modules
     if is_late or pixels >= SMALL_STEP or "OMP_NUM_THREADS" not in _chosen or usable_cores() > 2:
@@ -119,10 +102,7 @@ def release_freed_memory() -> bool:
     some epochs. With this setting, training at 300x300 with batch size 16 stayed within 11 MB from the second
     to the tenth epoch, at 100 MB less.
 
-    Returns
-    -------
-    bool
-        Whether it was set; never if the user has set MALLOC_MMAP_THRESHOLD_.
+    Returns whether it was set; never if the user has set MALLOC_MMAP_THRESHOLD_.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False
@@ -141,12 +121,8 @@ def use_synchronous_engine() -> bool:
     Handing operators over to engine threads takes about 0.5 ms per image, a twentieth of MobileNetV2's time
     at 300x300. Training and evaluation keep the engine threads because they prepare images meanwhile.
 
-    Call it before MXNet is imported; it imports MXNet.
-
-    Returns
-    -------
-    bool
-        Whether it was set; never if the user has set MXNET_ENGINE_TYPE.
+    Call it before MXNet is imported; it imports MXNet. Returns whether it was set; never if the user has set
+    MXNET_ENGINE_TYPE.
     """
     if "mxnet" in sys.modules or "MXNET_ENGINE_TYPE" in os.environ:
         return False
@@ -208,25 +184,10 @@ def wait_all() -> None:
     mx.nd.waitall()
 
 
-# ---- context and seeds -------------------------------------------------------------------------------------
-
-
 def pick_context(name: str = "auto") -> Any:
-    """MXNet context by name.
+    """MXNet context by name: ``cpu``, ``gpu``, ``gpu:N``, or ``auto`` for the first GPU, else the CPU.
 
-    Parameters
-    ----------
-    name : str
-        ``auto`` (the first GPU if MXNet sees one, else the CPU), ``cpu``, ``gpu`` or ``gpu:N``.
-
-    Returns
-    -------
-    mxnet.Context
-
-    Raises
-    ------
-    mnssd.errors.OptionError
-        If the name is invalid, or MXNet does not find that GPU.
+    Raises OptionError if the name is invalid, or MXNet does not find that GPU.
     """
     from ..errors import OptionError
 
@@ -263,10 +224,7 @@ def _gpu_count() -> int:
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and MXNet's global generators.
 
-    Raises
-    ------
-    mnssd.errors.OptionError
-        If the seed is not in 0..2**31 - 1, the range that all three accept.
+    Raises OptionError if the seed is not in 0..2**31 - 1, the range that all three accept.
     """
     from ..errors import OptionError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Collection, Dict, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -11,13 +11,13 @@ from mxnet.gluon import nn
 
 from ..data.loader import Loader
 from ..runtime.settings import wait_all
-from .freezing import layers
+from .freezing import all_among, layers
 
 IMAGES = 160
 """Number of images for the statistics: 7,840 values per channel even for a 7x7 map."""
 
 
-def recalibrate_batchnorm(block: Any, loaded: Iterable[Any], batches: Loader, ctx: Any) -> str:
+def recalibrate_batchnorm(block: Any, loaded: Collection[Any], batches: Loader, ctx: Any) -> str:
     """Re-estimate BatchNorm statistics on the training images without changing the outputs of `block`.
 
     In training, BatchNorm normalizes with the statistics of the batch. If the training images differ from
@@ -29,25 +29,18 @@ def recalibrate_batchnorm(block: Any, loaded: Iterable[Any], batches: Loader, ct
     ----------
     block : mxnet.gluon.HybridBlock
         With one input, not hybridized.
-    loaded : iterable of mxnet.gluon.Parameter
+    loaded : collection of mxnet.gluon.Parameter
         Pretrained parameters; BatchNorms that are not among them, or are frozen, do not change.
     batches : Loader
         Training batches, images first.
-    ctx : mxnet.Context
 
     Returns
     -------
     str
         A message for the user.
     """
-    loaded_ids = {id(parameter) for parameter in loaded}
-    norms = [
-        layer
-        for layer in layers(block)
-        if isinstance(layer, nn.BatchNorm)
-        and layer.gamma.grad_req != "null"
-        and all(id(parameter) in loaded_ids for parameter in layer.params.values())
-    ]
+    trained = [x for x in layers(block) if isinstance(x, nn.BatchNorm) and x.gamma.grad_req != "null"]
+    norms = [norm for norm in trained if all_among([norm], loaded)]
     if not norms:
         return "BatchNorm statistics not re-estimated: no pretrained BatchNorm is trained"
     moments: Dict[int, List[Tuple[np.ndarray, np.ndarray]]] = {id(norm): [] for norm in norms}
@@ -71,7 +64,7 @@ def recalibrate_batchnorm(block: Any, loaded: Iterable[Any], batches: Loader, ct
 
 
 def _moments(x: Any) -> Tuple[np.ndarray, np.ndarray]:
-    """Mean and variance per channel, in NumPy, which is many times faster than MXNet here."""
+    """Mean and variance per channel; NumPy is many times faster than MXNet here."""
     pixels = x.asnumpy()
     return pixels.mean(axis=(0, 2, 3), dtype=np.float64), pixels.var(axis=(0, 2, 3), dtype=np.float64)
 

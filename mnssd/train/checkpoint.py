@@ -30,31 +30,15 @@ FIRST_LINE = b"mnssd checkpoint 1\n"
 
 @dataclass
 class Progress:
-    """Progress of a run.
-
-    Attributes
-    ----------
-    epoch, step : int
-        Completed epochs and steps.
-    best_score : float or None
-        Best validation score so far.
-    history : list of dict
-        Rows of the log so far, one per epoch.
-    batch : int
-        Completed steps of the current epoch.
-    partial : dict
-        The logger's sums of the current epoch.
-    skipped_in_a_row : int
-        Steps skipped because of a loss that is not finite since the last step that was not.
-    """
+    """Progress of a run, with completed epochs and steps."""
 
     epoch: int = 0
     step: int = 0
     best_score: Optional[float] = None
-    history: List[Dict[str, Any]] = field(default_factory=list)
-    batch: int = 0
-    partial: Dict[str, Any] = field(default_factory=dict)
-    skipped_in_a_row: int = 0
+    history: List[Dict[str, Any]] = field(default_factory=list)  # rows of the log, one per epoch
+    batch: int = 0  # completed steps of the current epoch
+    partial: Dict[str, Any] = field(default_factory=dict)  # the logger's sums of the current epoch
+    skipped_in_a_row: int = 0  # last steps, skipped because their loss is not finite
 
     def end_step(self, partial: Dict[str, Any]) -> None:
         """Count a step; `partial` are the logger's sums of the epoch up to it."""
@@ -81,10 +65,7 @@ def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress, av
 def save_weights(path: Path, block: Any) -> None:
     """Write a ``.params`` file for Gluon's `load_parameters`; the file is replaced atomically.
 
-    Raises
-    ------
-    MnssdError
-        If it cannot be written; the previous file remains.
+    Raises MnssdError if it cannot be written; the previous file remains.
     """
     wait_all()
     try:
@@ -101,12 +82,8 @@ def save_weights(path: Path, block: Any) -> None:
 def load_checkpoint(run: RunFolder, block: Any, trainer: Any, average: ModelEMA) -> Progress:
     """Restore `block`, `trainer` and `average` from the last checkpoint of a run; returns the progress.
 
-    If it is damaged, prints a warning and reads the one before it.
-
-    Raises
-    ------
-    MnssdError
-        If both are missing or damaged, or belong to another network.
+    If it is damaged, prints a warning and reads the one before it. Raises MnssdError if both are missing or
+    damaged, or belong to another network.
     """
     path = run.last
     try:
@@ -133,13 +110,7 @@ def load_checkpoint(run: RunFolder, block: Any, trainer: Any, average: ModelEMA)
 
 
 def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
-    """Arrays and progress of a checkpoint.
-
-    Raises
-    ------
-    MnssdError
-        If the file is missing, damaged, or not a checkpoint.
-    """
+    """Arrays and progress of a checkpoint; raises MnssdError if it is missing, damaged or another file."""
     try:
         content = path.read_bytes()
     except OSError as error:

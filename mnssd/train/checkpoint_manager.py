@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -26,56 +27,35 @@ class TrainingInterrupted(MnssdError):
         self.exit_code = 128 + number
 
 
+@dataclass
 class CheckpointManager:
-    """Writes the checkpoints of a run: ``last.ckpt``, ``previous.ckpt`` and those of ``keep_every``.
+    """Writes the checkpoints of a run: ``last.ckpt``, ``previous.ckpt`` and those of ``keep_every``."""
 
-    Parameters
-    ----------
-    run : RunFolder
-    options : LoopOptions
-    write : callable
-        Writes a checkpoint to a path.
-    context : Context
-        Only the main process writes.
-    signals : SignalHandler
-    """
-
-    def __init__(
-        self,
-        run: RunFolder,
-        options: LoopOptions,
-        write: Callable[[Path], None],
-        context: Context,
-        signals: SignalHandler,
-    ) -> None:
-        self._run, self._keep_every, self._write = run, options.keep_every, write
-        self._context, self._signals = context, signals
-        self._seconds = 60 * options.save_minutes or float("inf")
-        self._saved_at = time.monotonic()
+    run: RunFolder
+    options: LoopOptions
+    write: Callable[[Path], None]  # called by the main process only
+    context: Context
+    signals: SignalHandler
+    saved_at: float = field(default_factory=time.monotonic)
 
     def save(self) -> None:
         """Replace ``last.ckpt`` and keep it as ``previous.ckpt``; neither is ever missing."""
-        if not self._context.is_main:
+        if not self.context.is_main:
             return
-        if self._run.last.exists():
-            with atomic_path(self._run.previous) as copy:
+        if self.run.last.exists():
+            with atomic_path(self.run.previous) as copy:
                 try:
-                    os.link(self._run.last, copy)
+                    os.link(self.run.last, copy)
                 except OSError:  # a file system without hard links
-                    shutil.copyfile(self._run.last, copy)
-        self._write(self._run.last)
-        self._saved_at = time.monotonic()
+                    shutil.copyfile(self.run.last, copy)
+        self.write(self.run.last)
+        self.saved_at = time.monotonic()
 
     def after_step(self, result: StepResult) -> None:
-        """Save if the last checkpoint is old enough.
-
-        Raises
-        ------
-        TrainingInterrupted
-            After a signal, once the checkpoint is written.
-        """
+        """Save if the last checkpoint is old enough; raise TrainingInterrupted after a signal, once saved."""
         interrupted = result.interrupted or self._stops_alone()
-        if interrupted or time.monotonic() - self._saved_at > self._seconds:
+        interval = 60 * self.options.save_minutes or float("inf")
+        if interrupted or time.monotonic() - self.saved_at > interval:
             self.save()
         if interrupted:
             self._interrupt()
@@ -83,8 +63,9 @@ class CheckpointManager:
     def after_epoch(self, epoch: int) -> None:
         """Save after `epoch`, counted from 1."""
         self.save()
-        if self._context.is_main and self._keep_every and epoch % self._keep_every == 0:
-            self._write(self._run.path / f"epoch-{epoch}.ckpt")
+        keep_every = self.options.keep_every
+        if self.context.is_main and keep_every and epoch % keep_every == 0:
+            self.write(self.run.path / f"epoch-{epoch}.ckpt")
 
     def before_epoch(self) -> None:
         """Raise TrainingInterrupted after a signal that arrived during validation; the state is saved."""
@@ -93,7 +74,7 @@ class CheckpointManager:
 
     def _stops_alone(self) -> bool:
         """Whether a signal ends this process now; distributed processes must agree in a step first."""
-        return self._context.world_size == 1 and self._signals.received is not None
+        return self.context.world_size == 1 and self.signals.received is not None
 
     def _interrupt(self) -> None:
-        raise TrainingInterrupted(self._signals.received or signal.SIGTERM, self._run.path)
+        raise TrainingInterrupted(self.signals.received or signal.SIGTERM, self.run.path)

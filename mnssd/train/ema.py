@@ -17,14 +17,9 @@ INTERVAL = 5
 class ModelEMA:
     """Moving average of a block's weights.
 
-    The decay is limited to ``(1 + t) / (10 + t)`` at update `t`, so that the average follows the weights
-    closely at the start, as in TensorFlow's ``ExponentialMovingAverage``.
-
-    Parameters
-    ----------
-    block : mxnet.gluon.Block
-    decay : float
-        Decay per step; 0 disables the average.
+    `decay` is per step; 0 disables the average. It is limited to ``(1 + t) / (10 + t)`` at update `t`, so
+    that the average follows the weights closely at the start, as in TensorFlow's
+    ``ExponentialMovingAverage``.
     """
 
     def __init__(self, block: Any, decay: float) -> None:

@@ -14,16 +14,7 @@ def freeze(block: Any, pattern: str) -> str:
     """Freeze the parameters whose structural name matches the regular expression `pattern`.
 
     A BatchNorm with a frozen gamma also keeps its running statistics, and normalizes with them in training.
-
-    Returns
-    -------
-    str
-        A message for the user.
-
-    Raises
-    ------
-    OptionError
-        If no parameter matches, or all do.
+    Returns a message for the user. Raises OptionError if no parameter matches, or all do.
     """
     regex = re.compile(pattern)
     named = block._collect_params_with_prefix()

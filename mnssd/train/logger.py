@@ -26,17 +26,9 @@ SLOW_DATA = 0.2
 
 
 class TrainingLogger:
-    """Prints and logs the progress of a run.
+    """Prints the progress of a run, if enabled, and rewrites its `log` after each epoch.
 
-    Parameters
-    ----------
-    log : Path
-        ``log.csv``; rewritten after each epoch.
-    epochs, steps_per_epoch : int
-    first_step : int
-        First step of this process; above 0 when a run resumes.
-    enabled : bool
-        If False, nothing is printed or written.
+    `first_step` is the first step of this process; it is above 0 when a run resumes.
     """
 
     def __init__(
@@ -47,7 +39,6 @@ class TrainingLogger:
         self._bar = tqdm(
             total=self._total,
             initial=first_step,
-            unit="step",
             disable=not self._terminal,
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
@@ -112,7 +103,7 @@ class TrainingLogger:
             self._last_line = now
             seconds = (now - self._started) / (self._step - self._first_step) * (self._total - self._step)
             where = f"epoch {self._epoch + 1}/{self._epochs} step {self._step}/{self._total}"
-            self.say(f"  {where}: {status}, {_clock(seconds)} left")
+            self.say(f"  {where}: {status}, {tqdm.format_interval(seconds)} left")
 
     def _data_wait(self, now: float) -> str:
         """The fraction of the epoch spent waiting for data, if it is noticeable."""
@@ -145,15 +136,9 @@ class TrainingLogger:
     def after_epoch(
         self, history: List[Dict[str, Any]], result: ValidationResult, unreadable: Mapping[str, str]
     ) -> None:
-        """Print the newest row of the log and any warnings, and write the log.
+        """Print the newest row of `history` and any warnings, and write all rows to the log.
 
-        Parameters
-        ----------
-        history : list of dict
-            All rows.
-        result : ValidationResult
-        unreadable : mapping of str to str
-            Reason by path of the images skipped so far.
+        `unreadable` has the reason by path of all images skipped so far.
         """
         row, score = history[-1], str(result)
         self.say(
@@ -184,9 +169,3 @@ def to_csv(rows: List[Dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -23,19 +23,14 @@ def recipe_names() -> List[str]:
 
 
 def read_recipe(name: str, kind: Type[Any]) -> Dict[str, Any]:
-    """Read the options of a recipe.
+    """Read the options of a recipe, checked and converted.
 
     Parameters
     ----------
     name : str
         One of `recipe_names`, or the path of a YAML file with the keys ``task`` and ``options``.
     kind : type
-        `DetectionTraining` or `ClassificationTraining`; the recipe must be for its task.
-
-    Returns
-    -------
-    dict
-        Values by option name, checked and converted.
+        `DetectionTraining` or `ClassificationTraining`.
 
     Raises
     ------

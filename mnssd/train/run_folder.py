@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +24,11 @@ except ImportError:  # Windows has no such locks
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Configuration of a run, as stored in ``config.yaml``.
-
-    Attributes
-    ----------
-    spec : DetectorSpec or ClassifierSpec
-        The trained network.
-    options : DetectionTraining or ClassificationTraining
-    version : str
-        Version of mnssd that started the run.
-    """
+    """Configuration of a run, as stored in ``config.yaml``."""
 
     spec: Union[DetectorSpec, ClassifierSpec]
     options: Training
-    version: str = __version__
+    version: str = __version__  # of the mnssd that started the run
 
     @property
     def task(self) -> str:
@@ -45,14 +37,7 @@ class RunConfig:
 
 
 class RunFolder:
-    """Folder of a training run.
-
-    Attributes
-    ----------
-    path : Path
-    config, log, best, last, previous, tensorboard : Path
-        ``config.yaml``, ``log.csv``, ``best.params``, ``last.ckpt``, ``previous.ckpt``, ``tensorboard/``.
-    """
+    """Folder of a training run; its attributes are the paths of its files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,8 +57,8 @@ class RunFolder:
         MnssdError
             If it cannot be created, or another process is using it.
         """
-        path, number = Path(output) if output else Path("runs") / name, 1
-        while True:
+        for number in itertools.count(1):
+            path = Path(output or (f"runs/{name}-{number}" if number > 1 else f"runs/{name}"))
             try:
                 path.mkdir(parents=True, exist_ok=bool(output))
                 break
@@ -84,8 +69,6 @@ class RunFolder:
                     raise MnssdError(
                         f"{path}: cannot be created ({error.strerror}); choose another --output"
                     ) from error
-            number += 1
-            path = Path("runs") / f"{name}-{number}"
         run = cls(path)
         run.lock()
         if any(not is_temporary(entry) for entry in path.iterdir()):
@@ -98,10 +81,7 @@ class RunFolder:
     def lock(self) -> None:
         """Lock the folder until this process ends, and delete temporary files of killed processes.
 
-        Raises
-        ------
-        MnssdError
-            If another process holds the lock.
+        Raises MnssdError if another process holds the lock.
         """
         if fcntl is None or self._lock is not None:
             return
@@ -114,7 +94,7 @@ class RunFolder:
                 f"{self.path}: another process is training there; wait for it, or choose another --output"
             ) from error
         self._lock = folder
-        for path in filter(is_temporary, self.path.iterdir()):  # left behind by a process that was killed
+        for path in filter(is_temporary, self.path.iterdir()):
             path.unlink()
 
     def unlock(self) -> None:
@@ -131,10 +111,7 @@ class RunFolder:
     def containing(cls, path: str) -> RunFolder:
         """The run folder `path`, or the one that holds the parameter file `path`.
 
-        Raises
-        ------
-        MnssdError
-            If `path` does not exist, or its folder has no ``config.yaml``.
+        Raises MnssdError if `path` does not exist, or its folder has no ``config.yaml``.
         """
         place = Path(path)
         if not place.exists():
@@ -154,7 +131,7 @@ class RunFolder:
         content = {
             "mnssd": config.version,
             "task": config.task,
-            "detector" if config.task == "detection" else "classifier": config.spec.as_dict(),
+            config.spec.section: config.spec.as_dict(),
             "options": options,
         }
         write_text(self.config, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -166,17 +143,13 @@ class RunFolder:
     def read_config(self) -> RunConfig:
         """Read ``config.yaml``.
 
-        Raises
-        ------
-        MnssdError
-            If it is missing, damaged, or has an unknown option or an invalid value.
+        Raises MnssdError if it is missing, damaged, or has an unknown option or an invalid value.
         """
         content = self._read_config()
         task, source = content["task"], str(self.config)
         options = TRAININGS[task].resolve(content["options"], source)
-        detection = task == "detection"
-        spec = read_spec(source, DetectorSpec) if detection else read_spec(source, ClassifierSpec)
-        return RunConfig(spec, options, str(content.get("mnssd", "")))
+        kind: Any = DetectorSpec if task == "detection" else ClassifierSpec
+        return RunConfig(read_spec(source, kind), options, str(content.get("mnssd", "")))
 
     def _read_config(self) -> Dict[str, Any]:
         try:

@@ -16,42 +16,25 @@ from .task import Objective, Task
 
 
 class StepResult(NamedTuple):
-    """Outcome of a training step.
-
-    Attributes
-    ----------
-    batch : Batch
-    lr : float
-    losses : dict of str to float
-    skipped : bool
-        Whether the weights were left unchanged because a loss is not finite.
-    interrupted : bool
-        Whether any process has received a signal.
-    """
+    """Outcome of a training step."""
 
     batch: Batch
     lr: float
     losses: Dict[str, float]
-    skipped: bool
-    interrupted: bool
+    skipped: bool  # the weights were left unchanged because the loss is not finite on some rank
+    interrupted: bool  # some rank has received a signal
 
 
 class TrainingStep:
     """Training step of an objective; call it with a batch, or call its three parts in turn.
 
-    Parameters
-    ----------
-    objective : Objective
-    trainer : mxnet.gluon.Trainer
-    clip_gradient : float
-        Maximum L2 norm of the gradient of the mean loss over all parameters; 0 disables clipping.
-    context : Context
+    `clip_gradient` is the maximum L2 norm of the gradient of the mean loss over all parameters; 0 for none.
     """
 
     def __init__(
         self,
         objective: Objective,
-        trainer: mx.gluon.Trainer,
+        trainer: Any,
         clip_gradient: float = 0.0,
         context: Context = SINGLE_PROCESS,
     ) -> None:

@@ -8,29 +8,14 @@ from ..data.loader import Batch, Loader
 
 
 class ValidationResult(NamedTuple):
-    """Result of a validation; empty if there is no validation set.
+    """Result of a validation; empty if there is no validation set."""
 
-    Attributes
-    ----------
-    metric : str
-        Name of the score, such as ``'top-1'``.
-    score : float or None
-        Higher is better.
-    columns : dict
-        Values for the log.
-    warning : str
-    images : sequence of numpy.ndarray
-        Images to show, ``(height, width, 3)`` RGB uint8.
-    is_best : bool
-        Whether the score is the best of the run so far.
-    """
-
-    metric: str = ""
-    score: Optional[float] = None
-    columns: Mapping[str, Any] = {}
+    metric: str = ""  # name of the score, such as "top-1"
+    score: Optional[float] = None  # higher is better
+    columns: Mapping[str, Any] = {}  # values for the log
     warning: str = ""
-    images: Sequence[Any] = ()
-    is_best: bool = False
+    images: Sequence[Any] = ()  # to show, (height, width, 3) RGB uint8
+    is_best: bool = False  # of the run so far
 
     def __str__(self) -> str:
         if self.score is None:
@@ -53,39 +38,18 @@ class Objective(Protocol):
 class Task(Objective, Protocol):
     """A network with its datasets, loss and validation: detection or classification."""
 
-    name: str
-    """Default name of a run folder."""
-
-    ctx: Any
-    """MXNet context of the network."""
-
-    spec: Any
-    """The structure of `net`, a `DetectorSpec` or `ClassifierSpec`."""
-
-    net: Any
-    """The Gluon network that is validated and exported."""
-
-    block: Any
-    """The part of `net` that is trained and saved, initialized, all shapes known."""
-
-    last_layers: Sequence[Any]
-    """The prediction layers of `block`, to which ``predictor_lr`` applies."""
-
-    pretrained: Sequence[Any]
-    """The parameters that were loaded from weights, to which ``pretrained_lr`` applies."""
-
-    is_pretrained: bool
-    """Whether the predictions are meaningful before training: the last layers were loaded or fitted."""
-
+    name: str  # default name of a run folder
+    ctx: Any  # MXNet context of the network
+    spec: Any  # structure of `net`, a `DetectorSpec` or `ClassifierSpec`
+    net: Any  # Gluon network that is validated and exported
+    block: Any  # the part of `net` that is trained and saved, initialized, all shapes known
+    last_layers: Sequence[Any]  # prediction layers of `block`, to which ``predictor_lr`` applies
+    pretrained: Sequence[Any]  # parameters loaded from weights, to which ``pretrained_lr`` applies
+    is_pretrained: bool  # the last layers were loaded or fitted, so untrained predictions are meaningful
     batches: Loader
-    workers: int
-    """Threads that load images."""
-
-    notes: List[str]
-    """Messages for the user, printed before training."""
-
-    score_name: str
-    """Name of the validation score."""
+    workers: int  # threads that load images
+    notes: List[str]  # messages for the user, printed before training
+    score_name: str  # name of the validation score
 
     def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch, before its first batch is loaded; also called when a run resumes in it."""

@@ -11,20 +11,9 @@ from ..errors import OptionError
 
 
 class TensorBoardWriter:
-    """Writes event files.
+    """Writes event files, if enabled; raises OptionError if tensorboardX is not installed.
 
-    Parameters
-    ----------
-    folder : Path
-    epoch : int
-        Completed epochs; TensorBoard hides what an interrupted run wrote for later ones.
-    enabled : bool
-        If False, nothing is written.
-
-    Raises
-    ------
-    OptionError
-        If tensorboardX is not installed.
+    `epoch` is the number of completed epochs. TensorBoard hides what an interrupted run wrote for later ones.
     """
 
     def __init__(self, folder: Path, epoch: int, enabled: bool = True) -> None:

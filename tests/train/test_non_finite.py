@@ -51,7 +51,7 @@ def test_skipped_step_changes_nothing_and_is_recorded(
 
     def keep(checkpoints: Any) -> None:
         save(checkpoints)
-        saved.append(read_checkpoint(checkpoints._run.last)[0])
+        saved.append(read_checkpoint(checkpoints.run.last)[0])
 
     monkeypatch.setattr(CheckpointManager, "save", keep)
     run = train(shapes, tmp_path / "run", optimizer="adamw", lr=0.001, save_minutes=1e-9, **OPTIONS)
