@@ -70,9 +70,10 @@ def _shown(sample: Sample, classes: Sequence[str], row: int) -> str:
 def check_anchors(
     name: str, dataset: Dataset, anchors: np.ndarray, net_size: Size, iou_threshold: float = _IOU_THRESHOLD
 ) -> Tuple[List[Finding], Optional[float]]:
-    """Findings about boxes of the list `name` without a positive anchor, and their share; None without boxes.
+    """Findings about boxes without a positive anchor, and the share of such boxes (None without boxes).
 
-    Anchors ``(A, 4)`` are center x, center y, width, height in pixels of the network input.
+    `name` is that of the list. Anchors ``(A, 4)`` are center x, center y, width, height in pixels of the
+    network input.
     """
     scaled = (s.boxes * np.tile(np.divide(net_size, s.size), 2).astype(np.float32) for s in dataset)
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *scaled])
@@ -100,7 +101,7 @@ def count_objects(dataset: Dataset) -> np.ndarray:
 
 
 def check_classes(parts: Mapping[str, Dataset], train_list: Optional[str]) -> Iterator[Finding]:
-    """Findings about the classes, the same in all lists."""
+    """Findings about the classes, which are the same in all lists."""
     counts = {name: count_objects(dataset) for name, dataset in parts.items()}
     first_list, classes = next(iter(parts)), next(iter(parts.values())).classes
     total = dict(zip(classes, np.sum(list(counts.values()), axis=0)))

@@ -55,7 +55,7 @@ def check_images(
 
 
 def _check_image(item: Tuple[str, Sample]) -> Tuple[str, str, Optional[bytes], List[Finding]]:
-    """Name of the list, path, digest of the pixels (None if unreadable), and findings."""
+    """Check one image: name of its list, path, digest of the pixels (None if unreadable), findings."""
     name, sample = item
     path = sample.image_path
     try:

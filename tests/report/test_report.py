@@ -24,12 +24,12 @@ from mnssd.report.images import TITLES, draw_error
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tiny run, with its report."""
-    run = tmp_path_factory.mktemp("runs") / "a run"
-    shutil.copytree(tiny_run, run)
-    assert main(["report", str(run)]) == 0
-    return run
+    folder = tmp_path_factory.mktemp("runs") / "a run"
+    shutil.copytree(tiny_run, folder)
+    assert main(["report", str(folder)]) == 0
+    return folder
 
 
 class Page(html.parser.HTMLParser):
@@ -106,19 +106,19 @@ def test_legend_of_precision_recall_curves_hides_no_curve(classes: int, named: i
     pyplot.close(figure)
 
 
-def test_page_is_self_contained(trained: Path) -> None:
-    page = Page(trained / "report" / "index.html")
+def test_page_is_self_contained(run: Path) -> None:
+    page = Page(run / "report" / "index.html")
     targets = [attributes.get(name) or "" for _, attributes in page.tags for name in ("src", "href")]
     files = [target for target in targets if target and not target.startswith(("data:image/", "data:,", "#"))]
     assert all(re.fullmatch(r"[a-z-]+\.png", file) for file in files)
-    assert all((trained / "report" / file).stat().st_size > 1000 for file in files)
+    assert all((run / "report" / file).stat().st_size > 1000 for file in files)
     assert len(files) == 8
-    assert "@import" not in (trained / "report" / "index.html").read_text()
+    assert "@import" not in (run / "report" / "index.html").read_text()
     assert page.all("script") == []
 
 
-def test_page_is_accessible(trained: Path) -> None:
-    page = Page(trained / "report" / "index.html")
+def test_page_is_accessible(run: Path) -> None:
+    page = Page(run / "report" / "index.html")
     images = page.all("img")
     assert len(images) > 8
     assert all(len(attributes["alt"] or "") > 5 for attributes in images)
@@ -129,21 +129,21 @@ def test_page_is_accessible(trained: Path) -> None:
     assert set(anchors) <= ids
 
 
-def test_page_repeats_the_evaluation(trained: Path, tmp_path: Path) -> None:
+def test_page_has_the_results_of_the_evaluation(run: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    assert main(["eval", str(trained), "--metric", "voc12", "--json", str(result)]) == 0
+    assert main(["eval", str(run), "--metric", "voc12", "--json", str(result)]) == 0
     mean_ap = json.loads(result.read_text())["mAP"]
-    text = Page(trained / "report" / "index.html").text
+    text = Page(run / "report" / "index.html").text
     assert f"mAP (VOC12) {mean_ap:.3f}" in text
     assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
-def test_report_is_reproducible_after_the_dataset_moved(trained: Path, shapes: str, tmp_path: Path) -> None:
-    first = (trained / "report" / "index.html").read_text()
+def test_report_is_reproducible_after_the_dataset_moved(run: Path, shapes: str, tmp_path: Path) -> None:
+    first = (run / "report" / "index.html").read_text()
     moved = tmp_path / "moved" / Path(shapes).name
     shutil.copytree(shapes, moved)
     output = tmp_path / "page"
-    assert main(["report", str(trained), "--data-root", str(moved), "--output", str(output)]) == 0
+    assert main(["report", str(run), "--data-root", str(moved), "--output", str(output)]) == 0
     second = (output / "index.html").read_text()
 
     def without_date_and_path(text: str) -> str:
@@ -179,7 +179,7 @@ def test_train_ssd_writes_a_report(shapes: str, tmp_path: Path, capsys: pytest.C
     assert not (other / "report").exists()
 
 
-def test_errors_name_the_missing_file(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_errors_name_the_missing_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     empty, classifier, copy = tmp_path / "empty", tmp_path / "classifier", tmp_path / "copy"
     empty.mkdir()
     assert main(["report", str(empty)]) == 1
@@ -190,11 +190,11 @@ def test_errors_name_the_missing_file(trained: Path, tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err
     assert str(classifier) in error
     assert "'classification'" in error
-    shutil.copytree(trained, copy)
+    shutil.copytree(run, copy)
     (copy / "best.params").unlink()
     assert main(["report", str(copy)]) == 1
     assert "best.params" in capsys.readouterr().err
-    assert main(["report", str(trained), "--data-root", str(tmp_path / "nowhere")]) == 1
+    assert main(["report", str(run), "--data-root", str(tmp_path / "nowhere")]) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / "nowhere") in error
     assert "--data-root" in error
