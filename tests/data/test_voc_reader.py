@@ -13,9 +13,9 @@ from helpers.voc import CAT, SIX, SIZE, annotation_xml, box_xml, make_folder, re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnssd.data.annotations.voc_xml import read_annotation
+from mnssd.data.annotations.voc_xml import read_annotation, write_annotation
 from mnssd.data.dataset import Dataset
-from mnssd.data.formats.voc import VOC_CLASSES, read_voc, read_voc_folder, write_annotation
+from mnssd.data.formats.voc import VOC_CLASSES, read_voc, read_voc_folder
 from mnssd.data.image import read_image
 from mnssd.data.sample import Sample
 from mnssd.errors import DataError

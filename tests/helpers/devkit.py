@@ -8,7 +8,7 @@ from typing import List, Tuple
 import cv2
 import numpy as np
 
-from mnssd.data.formats.voc import write_annotation
+from mnssd.data.annotations.voc_xml import write_annotation
 
 CLASSES = ("cat", "dog")
 

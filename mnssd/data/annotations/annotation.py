@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...boxes import clip
 from ...errors import DataError, ImageError
 from ...options import Size, unknown_name
 from ..dataset import Dataset
-from ..findings import Finding, Findings, summary
+from ..findings import Findings, summary
 from ..image import image_size
 from ..sample import Sample
 
@@ -95,13 +95,11 @@ class AnnotationList:
         ----------
         image_id, image_path : str
         file : str
-            Annotation file.
+            Annotation file; `where` is the place in it.
         size : tuple of int, optional
             ``(width, height)`` in the annotation; read from the image if None or if boxes exceed it.
         objects : sequence of BoxObject
             Their coordinates are finite.
-        where : str
-            Place in the file.
 
         Raises
         ------
@@ -149,20 +147,62 @@ class AnnotationList:
     def to_dataset(
         self, name: str, place: str, classes: Optional[Sequence[str]], allow_absent: bool
     ) -> Dataset:
-        """Samples labeled with `classes`, by default with all classes of the dataset; see `make_dataset`."""
+        """Samples labeled with the requested classes.
+
+        Parameters
+        ----------
+        name, place : str
+            Name of the dataset, and its file or folder for errors.
+        classes : sequence of str, optional
+            In the order of the labels; defaults to the declared classes, or to those that occur.
+        allow_absent : bool
+            Accept classes that the dataset does not have.
+
+        Raises
+        ------
+        DataError
+            If there are no classes, or one is requested twice, has no name, or is not in the dataset.
+        """
         chosen = tuple((self.declared or self.class_names()) if classes is None else classes)
         if not chosen:
             raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
-        return make_dataset(
-            name,
-            self.annotations,
-            chosen,
-            self.declared,
-            allow_absent,
-            self.findings,
-            self.other_classes,
-            place,
-        )
+        if len(set(chosen)) < len(chosen) or not all(chosen):
+            raise DataError(f"{place}: class names must be unique and not empty: {', '.join(chosen)}")
+        counts = Counter(class_name for annotation in self.annotations for class_name in annotation.names)
+        absent = [class_name for class_name in chosen if class_name not in counts]
+        if not allow_absent:
+            _check_known(absent, {*counts, *self.declared}, self.other_classes, place)
+        notes = summary(self.findings.items)
+        if absent:
+            notes.append(f"Classes without objects in {name}: {', '.join(absent)}")
+        for class_name in absent:
+            self.findings.add("class-unused", name, class_name)
+        ignored = []
+        for class_name, count in counts.most_common():
+            if class_name not in chosen:
+                suggestion = _suggestion(class_name, chosen)
+                self.findings.add("class-ignored", name, f"{class_name}, {count} objects{suggestion}")
+                ignored.append(f"{class_name} {count}{suggestion}")
+        if ignored:
+            total = sum(counts[class_name] for class_name in set(counts) - set(chosen))
+            notes.append(f"Objects of other classes, ignored: {total} ({', '.join(ignored)})")
+        labels = {class_name: label for label, class_name in enumerate(chosen)}
+        samples = [_to_sample(annotation, labels) for annotation in self.annotations]
+        return Dataset(name, chosen, samples, notes, self.findings.items)
+
+
+def make_dataset(
+    name: str,
+    annotations: List[Annotation],
+    classes: Sequence[str],
+    declared: Sequence[str],
+    allow_absent: bool,
+    findings: Findings,
+) -> Dataset:
+    """`AnnotationList.to_dataset` for a format that chooses the classes itself."""
+    result = AnnotationList()
+    result.annotations, result.declared, result.findings = annotations, tuple(declared), findings
+    return result.to_dataset(name, name, classes, allow_absent)
 
 
 def excess(boxes: np.ndarray, size: Size) -> np.ndarray:
@@ -184,72 +224,6 @@ def parse_size(width: Any, height: Any) -> Optional[Size]:
     except (TypeError, ValueError, OverflowError):
         return None
     return size if min(size) > 0 and max(size) < _MAX_SIDE else None
-
-
-def parse_flag(text: str) -> bool:
-    """Value of a flag such as VOC's ``difficult``."""
-    return text.strip().lower() in ("1", "true")
-
-
-def difficult_notes(parts: Mapping[str, Dataset], effect: str) -> List[str]:
-    """For each list with difficult objects, a note on the effect of writing them."""
-    counts = {split: sum(int(sample.difficult.sum()) for sample in parts[split]) for split in parts}
-    return [f"{split}: {count} difficult objects {effect}" for split, count in counts.items() if count]
-
-
-def make_dataset(
-    name: str,
-    annotations: List[Annotation],
-    classes: Tuple[str, ...],
-    declared: Sequence[str],
-    allow_absent: bool,
-    findings: Findings,
-    other_classes: Iterable[str] = (),
-    place: str = "",
-) -> Dataset:
-    """Convert annotations to samples labeled with the requested classes.
-
-    Parameters
-    ----------
-    name : str
-        For the user.
-    annotations : list of Annotation
-    classes : tuple of str
-        Requested classes, in the order of the labels.
-    declared, other_classes
-        As in `AnnotationList`.
-    allow_absent : bool
-        Accept classes that the dataset does not have.
-    findings : Findings
-    place : str
-        File or folder, for errors; defaults to `name`.
-
-    Raises
-    ------
-    DataError
-        If a class is requested twice, has no name, or is not in the dataset.
-    """
-    if len(set(classes)) < len(classes) or not all(classes):
-        raise DataError(f"{name}: class names must be unique and not empty: {', '.join(classes)}")
-    counts = Counter(class_name for annotation in annotations for class_name in annotation.names)
-    absent = [class_name for class_name in classes if class_name not in counts]
-    if not allow_absent:
-        _check_known(absent, {*counts, *declared}, other_classes, place or name)
-    notes = summary(findings.items)
-    if absent:
-        notes.append(f"Classes without objects in {name}: {', '.join(absent)}")
-        findings.items += [Finding("class-unused", name, "", class_name) for class_name in absent]
-    ignored = [(class_name, count) for class_name, count in counts.most_common() if class_name not in classes]
-    for class_name, count in ignored:
-        findings.add(
-            "class-ignored", name, f"{class_name}, {count} objects{_suggestion(class_name, classes)}"
-        )
-    if ignored:
-        shown = ", ".join(f"{entry} {count}{_suggestion(entry, classes)}" for entry, count in ignored)
-        notes.append(f"Objects of other classes, ignored: {sum(count for _, count in ignored)} ({shown})")
-    labels = {class_name: label for label, class_name in enumerate(classes)}
-    samples = [_to_sample(annotation, labels) for annotation in annotations]
-    return Dataset(name, classes, samples, notes, findings.items)
 
 
 def _check_known(names: Sequence[str], known: Set[str], other_classes: Iterable[str], place: str) -> None:

@@ -17,17 +17,9 @@ def find_lists(
 ) -> Dict[str, Path]:
     """Annotation files of the lists of a dataset, by the names of the lists.
 
-    Parameters
-    ----------
-    root : Path
-    pattern : str
-        Of files in the folder or in ``annotations``.
-    affixes : str
-        Regular expression for the parts of a file's name that do not belong to the name of the list.
-    list_file : str
-        Name of the file in a folder of each list, beside its images (Roboflow's layout).
-    is_list : callable
-        Whether a file that matches `pattern` has the annotations of a list.
+    These are files in the folder or in ``annotations`` that match `pattern` and pass `is_list`, named without
+    what the regular expression `affixes` matches; and `list_file` in a folder of each list, beside its images
+    (Roboflow's layout).
     """
     files: Dict[str, Path] = {}
     for folder in (root, root / "annotations"):
@@ -63,14 +55,9 @@ def is_inside(path: Union[str, Path], root: Union[str, Path]) -> bool:
 
 
 class ImageFinder:
-    """Finds the images that annotations name.
+    """Finds the images that annotations name, in the dataset's folder `root`; see `resolve_inside`.
 
-    Parameters
-    ----------
-    root : Path
-        Folder of the dataset, see `resolve_inside`.
-    bases : sequence of Path
-        Folders that names may be relative to, by preference; those that do not exist are ignored.
+    Names may be relative to `bases`, by preference; those that do not exist are ignored.
     """
 
     def __init__(self, root: Path, bases: Sequence[Path]) -> None:

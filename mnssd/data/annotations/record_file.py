@@ -29,13 +29,7 @@ class Record(NamedTuple):
 
 
 def iter_records(path: Path) -> Iterator[Record]:
-    """Records of a file, in order.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged; the text has the position.
-    """
+    """Records of a file, in order; raises DataError with the position if the file is damaged."""
     size, position = path.stat().st_size, 0
     in_parts = False  # content with the magic number in it is split: part 1 is the first, 3 the last
     with open(path, "rb") as file:

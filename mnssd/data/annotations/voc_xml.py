@@ -21,7 +21,7 @@ from ...errors import DataError
 from ...options import Size
 from ..findings import Finding
 from ..image import IMAGE_ENDINGS, PathLike
-from .annotation import AnnotationError, BoxError, BoxObject, parse_flag, parse_size
+from .annotation import AnnotationError, BoxError, BoxObject, parse_size
 from .text_files import MAX_ANNOTATION_BYTES, read_lines
 
 LISTS = os.path.join("ImageSets", "Main")
@@ -35,17 +35,10 @@ _LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
 class VocAnnotation(NamedTuple):
     """Content of one annotation file.
 
-    Attributes
-    ----------
-    size : tuple of int or None
-        ``(width, height)``; None if it is missing or cannot be right.
-    objects : list of BoxObject
-        Boxes are not clipped; xmax > xmin and ymax > ymin.
-    invalid : list of Finding
-        Objects without a usable box.
+    The boxes of `objects` are not clipped, but xmax > xmin and ymax > ymin; `invalid` has the other objects.
     """
 
-    size: Optional[Size]
+    size: Optional[Size]  # None if it is missing or cannot be right
     objects: List[BoxObject]
     invalid: List[Finding]
 
@@ -103,8 +96,8 @@ def annotation_text(
 
     Parameters
     ----------
-    image_file : str
-        Name of the image file, without folder.
+    image_file, folder : str
+        Name of the image file, without folder, and of the dataset's folder.
     size : tuple of int
         ``(width, height)`` in pixels.
     names : sequence of str
@@ -114,8 +107,6 @@ def annotation_text(
         up to ten significant digits.
     difficult : sequence of bool, optional
         VOC's flag for each box; defaults to False.
-    folder : str
-        Name of the dataset's folder.
     """
     flags = [False] * len(names) if difficult is None else list(difficult)
     if not len(names) == len(boxes) == len(flags):
@@ -216,8 +207,7 @@ def _parse(path: PathLike) -> Tuple[Element, bytes]:
             raise AnnotationError(
                 f"larger than {MAX_ANNOTATION_BYTES >> 20} MiB, too large for an annotation"
             )
-        with open(path, "rb") as file:
-            text = file.read()
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         raise AnnotationError("no such file", "annotation-missing") from None
     except OSError as error:
@@ -231,13 +221,15 @@ def _parse(path: PathLike) -> Tuple[Element, bytes]:
     return root, text
 
 
+def parse_flag(text: str) -> bool:
+    """Value of ``difficult``."""
+    return text.strip().lower() in ("1", "true")
+
+
 def parse_box(name: str, texts: Sequence[str]) -> Tuple[float, ...]:
     """Box counted from 0, given the four texts of an object's corners, which are counted from 1.
 
-    Raises
-    ------
-    BoxError
-        If it is invalid.
+    Raises BoxError if it is invalid.
     """
     shown = f"{name} with {', '.join(f'{c} {t or None}' for c, t in zip(CORNERS, texts))}"
     try:

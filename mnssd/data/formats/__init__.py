@@ -6,6 +6,7 @@ that ``--help`` lists them at no cost.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -75,7 +76,7 @@ class Format:
         raise NotImplementedError
 
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
-        """Annotations of one list.
+        """Annotations of one list, a key of `lists`.
 
         Raises
         ------
@@ -93,7 +94,6 @@ class Format:
         ----------
         root : Path
         split : str
-            A key of `lists`.
         classes : sequence of str, optional
             Classes to read, in the order of the labels. Defaults to all classes of the dataset.
         allow_absent : bool
@@ -123,13 +123,11 @@ class Format:
             datasets.append(dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset)
         if len(datasets) == 1:
             return datasets[0]
-        return Dataset(
-            f"{root.name} {splits}",
-            datasets[0].classes,
-            [sample for dataset in datasets for sample in dataset],
-            [note for dataset in datasets for note in dataset.notes],
-            [finding for dataset in datasets for finding in dataset.findings],
-        )
+        joined = Dataset(f"{root.name} {splits}", datasets[0].classes, list(chain(*datasets)))
+        for dataset in datasets:
+            joined.notes.extend(dataset.notes)
+            joined.findings.extend(dataset.findings)
+        return joined
 
     def place(self, root: Path, split: str) -> Any:
         """Where the list `split` is; raises DataError, with the lists that exist, if there is none."""
@@ -176,18 +174,8 @@ class Format:
     def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         """Write the lists and annotations of a dataset; `convert` has copied the images.
 
-        Parameters
-        ----------
-        parts : mapping of str to Dataset
-            Lists by name, all with the same classes.
-        folder : Path
-        files : mapping
-            See `ImageFiles`.
-
-        Returns
-        -------
-        list of str
-            What the format cannot represent.
+        `parts` are the lists by name, all with the same classes. Returns notes on what the format cannot
+        represent.
         """
         raise NotImplementedError
 
@@ -204,6 +192,12 @@ class Format:
 
         for path in sorted(images_below(root) - referenced_files(parts)):
             yield Finding("image-unannotated", path, "", "")
+
+
+def difficult_notes(parts: Mapping[str, Dataset], effect: str) -> List[str]:
+    """For each list with difficult objects, a note for the result of `Format.write`."""
+    counts = {split: sum(int(sample.difficult.sum()) for sample in parts[split]) for split in parts}
+    return [f"{split}: {count} difficult objects {effect}" for split, count in counts.items() if count]
 
 
 formats: Registry[Format] = Registry("dataset format", "mnssd.data.formats")

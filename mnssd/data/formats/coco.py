@@ -12,19 +12,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ...errors import DataError
 from ...files import atomic_write
-from ..annotations.annotation import (
-    AnnotationError,
-    AnnotationList,
-    BoxError,
-    BoxObject,
-    difficult_notes,
-    parse_size,
-)  # fmt: skip
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject, parse_size
 from ..annotations.paths import ImageFinder, find_lists, unique_ids
 from ..annotations.text_files import open_text
 from ..dataset import Dataset
 from ..findings import Finding, Findings
-from . import Format, ImageFiles, formats
+from . import Format, ImageFiles, difficult_notes, formats
 
 LIST_FILE = "_annotations.coco.json"
 """File in a folder of each list, beside its images (Roboflow's layout)."""

@@ -13,17 +13,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ...errors import DataError
 from ...files import atomic_write
-from ..annotations.annotation import (
-    AnnotationError,
-    AnnotationList,
-    BoxError,
-    BoxObject,
-    parse_flag,
-    parse_size,
-)  # fmt: skip
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject, parse_size
 from ..annotations.paths import ImageFinder, find_lists, unique_ids
 from ..annotations.text_files import CLASSES_FILE, open_text, read_classes, write_classes
-from ..annotations.voc_xml import CORNERS, parse_box
+from ..annotations.voc_xml import CORNERS, parse_box, parse_flag
 from ..dataset import Dataset
 from . import Format, ImageFiles, formats
 

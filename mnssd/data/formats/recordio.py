@@ -28,10 +28,10 @@ from ..annotations.text_files import CLASSES_FILE, open_text, read_classes, writ
 from ..dataset import Dataset
 from ..findings import Findings
 from ..image import image_size, read_bytes
+from ..sample import Sample
 from . import Format, ImageFiles, formats
 
 _DECIMALS = 3  # of a pixel: normalized float32 values do not restore whole pixels exactly
-_LABEL_HEADER, _LABEL_WIDTH = 4, 6
 _MAX_LABEL = 1 << 20  # numbers; COCO has at most some 100 objects per image
 
 
@@ -126,20 +126,17 @@ def _entries(path: Path) -> Iterator[_Entry]:
 def _record_entries(path: Path) -> Iterator[_Entry]:
     with open(path, "rb") as file:
         for index, record in enumerate(iter_records(path)):
-            where = f"record {index}"
+            entry = _Entry(index, (), "", f"record {index}")
             file.seek(record.start)
             head = file.read(min(HEADER.size, record.length))
-            if len(head) < HEADER.size or not record.whole:
-                yield _Entry(index, (), "", where)
-                continue
-            flag, single, number, _ = HEADER.unpack(head)
-            offset = HEADER.size + 4 * flag
-            if flag > _MAX_LABEL or offset > record.length:
-                yield _Entry(index, (), "", where)
-                continue
-            label = struct.unpack(f"<{flag}f", file.read(4 * flag)) if flag else (single,)
-            image = record_image_path(path, record.start + offset, record.length - offset)
-            yield _Entry(number, label, image, where)
+            if len(head) == HEADER.size and record.whole:
+                flag, single, number, _ = HEADER.unpack(head)
+                offset = HEADER.size + 4 * flag
+                if flag <= _MAX_LABEL and offset <= record.length:
+                    label = struct.unpack(f"<{flag}f", file.read(4 * flag)) if flag else (single,)
+                    image = record_image_path(path, record.start + offset, record.length - offset)
+                    entry = _Entry(number, label, image, entry.where)
+            yield entry
 
 
 def _list_entries(path: Path) -> Iterator[_Entry]:
@@ -163,9 +160,7 @@ def _objects(
         raise AnnotationError("no object label")
     header, width = int(label[0]), int(label[1])
     if not (2 <= header <= len(label) and 5 <= width <= 1000) or (len(label) - header) % width:
-        raise AnnotationError(
-            f"invalid label: {len(label)} numbers are not a header of {header} and objects of {width}"
-        )
+        raise AnnotationError(f"invalid label: {len(label)} numbers, header of {header}, objects of {width}")
     objects: List[BoxObject] = []
     for number, row in enumerate(label[header:].reshape(-1, width)):
         try:
@@ -183,16 +178,16 @@ def _parse_object(row: np.ndarray, names: Sequence[str], size: Size) -> BoxObjec
     label = int(row[0])
     if label != row[0] or label < 0 or (names and label >= len(names)):
         raise BoxError("class-unknown", f"class {row[0]:g}, expected 0 to {len(names) - 1}")
-    name = names[label] if names else str(label)
-    left, top, right, bottom = row[1:5].tolist()
-    if max(left, top, right, bottom) > 2 and right > left + 1:
+    name, corners = names[label] if names else str(label), row[1:5].tolist()
+    left, top, right, bottom = corners
+    if max(corners) > 2 and right > left + 1:
         raise BoxError("boxes-in-pixels", f"{name}: box appears to be in pixels, not 0 to 1")
     if right < left or bottom < top:
-        raise BoxError("box-inverted", f"{name} with {row[1:5].tolist()}: inverted")
+        raise BoxError("box-inverted", f"{name} with {corners}: inverted")
     left, right = (round(value * size[0], _DECIMALS) for value in (left, right))
     top, bottom = (round(value * size[1], _DECIMALS) for value in (top, bottom))
     if right - left <= 0 or bottom - top <= 0 or math.isinf(left + top + right + bottom):
-        raise BoxError("box-without-area", f"{name} with {row[1:5].tolist()}: no area")
+        raise BoxError("box-without-area", f"{name} with {corners}: no area")
     return BoxObject(name, (left, top, right, bottom), bool(len(row) > 5 and row[5] == 1))
 
 
@@ -205,7 +200,7 @@ def _write_records(dataset: Dataset, folder: Path, split: str, files: Mapping[st
     writer: Any = recordio.MXIndexedRecordIO(str(folder / f"{stem}.idx"), str(folder / f"{stem}.rec"), "w")
     try:
         for number, sample in enumerate(dataset):
-            label = _label(sample.labels, sample.boxes, sample.difficult, sample.size)
+            label = _label(sample)
             content = read_bytes(sample.image_path)
             writer.write_idx(number, recordio.pack(recordio.IRHeader(0, label, number, 0), content))
             numbers = "\t".join(f"{value:.9g}" for value in label)
@@ -216,11 +211,10 @@ def _write_records(dataset: Dataset, folder: Path, split: str, files: Mapping[st
         file.writelines(lines)
 
 
-def _label(labels: np.ndarray, boxes: np.ndarray, difficult: np.ndarray, size: Size) -> np.ndarray:
-    header = [_LABEL_HEADER, _LABEL_WIDTH, size[0], size[1]]
-    normalized = boxes / np.array([size[0], size[1]] * 2)
-    rows = np.column_stack([labels, normalized, difficult]) if len(labels) else np.zeros((0, _LABEL_WIDTH))
-    return np.concatenate([header, rows.ravel()]).astype(np.float32)
+def _label(sample: Sample) -> np.ndarray:
+    boxes = sample.boxes / np.array([*sample.size, *sample.size])
+    rows = np.column_stack([sample.labels, boxes, sample.difficult]).astype(np.float64)
+    return np.concatenate([[4, rows.shape[1]], sample.size, rows.ravel()]).astype(np.float32)
 
 
 formats.register(RecordioFormat.name, RecordioFormat())

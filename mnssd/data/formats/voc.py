@@ -10,18 +10,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 
 from ...errors import DataError, OptionError
 from ...files import write_text
+from ..annotations import voc_xml
 from ..annotations.annotation import AnnotationError, AnnotationList
 from ..annotations.paths import ImageFinder, images_below
 from ..annotations.text_files import CLASSES_FILE, read_classes, write_classes
-from ..annotations.voc_xml import (
-    LISTS,
-    image_files,
-    list_files,
-    missing_folders,
-    read_annotation,
-    read_image_ids,
-    write_annotation,
-)  # fmt: skip
+from ..annotations.voc_xml import LISTS, list_files, read_annotation, read_image_ids, write_annotation
 from ..dataset import Dataset
 from ..downloads import archive_of, download_voc
 from ..findings import Finding
@@ -86,9 +79,9 @@ class VocFormat(Format):
         return super().read(root, splits, classes, allow_absent=allow_absent)
 
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
-        return (
-            read_folder(root, split) if is_single_folder(root) else _read_xml_files(self.place(root, split))
-        )
+        if is_single_folder(root):
+            return read_folder(root, split)
+        return _read_xml_files(self.place(root, split))
 
     def download(self, root: Path, splits: str, progress: bool = False) -> None:
         if not _is_devkit(root):
@@ -111,7 +104,7 @@ class VocFormat(Format):
         return []
 
     def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
-        folders = [folder for folder in [root, *year_folders(root)] if not missing_folders(folder)]
+        folders = [folder for folder in [root, *year_folders(root)] if not voc_xml.missing_folders(folder)]
         for folder in folders:
             yield from _unreferenced_in(folder)
         if not folders:
@@ -155,6 +148,9 @@ def read_voc(
 ) -> Dataset:
     """Read image lists of the Pascal VOC devkit.
 
+    Boxes are clipped to their images and dropped if they have no area; images without a file or a valid
+    annotation are skipped. The notes and findings of the dataset report each of these.
+
     Parameters
     ----------
     root : str or Path
@@ -167,12 +163,6 @@ def read_voc(
         ignored.
     allow_absent : bool
         Accept classes that no annotation has, with a note.
-
-    Returns
-    -------
-    Dataset
-        Boxes are clipped to their images and dropped if they have no area; images without a file or a valid
-        annotation are skipped. ``notes`` and ``findings`` report each of these.
 
     Raises
     ------
@@ -196,9 +186,8 @@ def read_voc(
             archive = archive_of(year, split)
             if archive is None:
                 raise
-            raise DataError(
-                f"{error}; unpack {archive} there again, or download it with --download"
-            ) from error
+            hint = f"unpack {archive} there again, or download it with --download"
+            raise DataError(f"{error}; {hint}") from error
         result.annotations += part.annotations
         result.findings.items += part.findings.items
     return result.to_dataset(f"VOC {splits}", f"{root}, lists {splits}", classes, allow_absent)
@@ -207,19 +196,10 @@ def read_voc(
 def read_voc_folder(
     folder: PathLike, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
 ) -> Dataset:
-    """Read one image list of one folder in VOC layout, as `read_voc` does.
+    """Read one image list, such as ``train``, of one folder in VOC layout, as `read_voc` does.
 
-    Parameters
-    ----------
-    folder : str or Path
-        With ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
-    split : str
-        Name of the list, such as ``train`` for ``ImageSets/Main/train.txt``.
-    classes : sequence of str, optional
-        Classes to read, in the order of the labels. Defaults to those in ``classes.txt`` (one name per line),
-        without that file to the names in this list, sorted.
-    allow_absent : bool
-        Accept classes that no annotation has, with a note.
+    `classes` defaults to those in ``classes.txt`` (one name per line), without that file to the names in this
+    list, sorted.
     """
     folder = Path(folder)
     annotations = read_folder(folder, split)
@@ -241,12 +221,14 @@ def _read_xml_files(root: Path) -> AnnotationList:
 
 
 def _parse_splits(splits: str) -> List[Tuple[str, str]]:
-    parts = [re.fullmatch(r"(\d{4})_(\w+)", part.strip(), re.ASCII) for part in splits.split("+")]
-    if not all(parts):
-        raise OptionError(
-            f"splits {splits!r}: expected YEAR_LIST joined by '+', as in 2007_trainval+2012_trainval"
-        )
-    return [(part.group(1), part.group(2)) for part in parts if part]
+    years = []
+    for part in splits.split("+"):
+        match = re.fullmatch(r"(\d{4})_(\w+)", part.strip(), re.ASCII)
+        if match is None:
+            example = "2007_trainval+2012_trainval"
+            raise OptionError(f"splits {splits!r}: expected YEAR_LIST joined by '+', as in {example}")
+        years.append((match[1], match[2]))
+    return years
 
 
 def _missing_year(root: Path, year: str) -> str:
@@ -264,13 +246,13 @@ def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> A
     """Annotations of one list of a folder in VOC layout, without those in `seen`, to which they are added."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with {_LAYOUT}")
-    missing = missing_folders(folder)
+    missing = voc_xml.missing_folders(folder)
     if missing:
         raise DataError(f"{folder}: {' and '.join(missing)} missing; expected {_LAYOUT}")
     path = folder / LISTS / f"{split}.txt"
     if not path.is_file():
         raise DataError(f"{path}: no such list; lists: {', '.join(list_files(folder)) or 'none'}")
-    images, result = image_files(folder), AnnotationList()
+    images, result = voc_xml.image_files(folder), AnnotationList()
     ids = read_image_ids(path, images)
     if not ids:
         raise DataError(f"{path}: empty list")
@@ -309,7 +291,7 @@ def _class_names(folders: Sequence[Path]) -> Iterator[str]:
 
 
 def _unreferenced_in(folder: Path) -> Iterator[Finding]:
-    images = image_files(folder)
+    images = voc_xml.image_files(folder)
     annotations = {name[:-4] for name in os.listdir(folder / "Annotations") if name.endswith(".xml")}
     listed: Set[str] = set()
     for path in list_files(folder).values():

@@ -17,13 +17,13 @@ import yaml
 from ...errors import DataError, ImageError
 from ...files import atomic_write, write_text
 from ...options import Size
-from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject, difficult_notes
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
 from ..annotations.paths import ImageFinder, images_below, is_inside, referenced_files, unique_ids
 from ..annotations.text_files import CLASSES_FILE, MAX_ANNOTATION_BYTES, open_text, read_classes, read_lines
 from ..dataset import Dataset
 from ..findings import Finding, Findings
 from ..image import IMAGE_ENDINGS, image_size
-from . import Format, ImageFiles, formats
+from . import Format, ImageFiles, difficult_notes, formats
 
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 LISTS = ("train", "val", "valid", "test")
