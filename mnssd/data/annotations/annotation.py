@@ -91,6 +91,8 @@ class AnnotationList:
     ) -> None:
         """Add an image; its boxes are clipped, and those without area are dropped.
 
+        Raises AnnotationError if the size must be read from the image and the image is unreadable.
+
         Parameters
         ----------
         image_id, image_path : str
@@ -100,11 +102,6 @@ class AnnotationList:
             ``(width, height)`` in the annotation; read from the image if None or if boxes exceed it.
         objects : sequence of BoxObject
             Their coordinates are finite.
-
-        Raises
-        ------
-        AnnotationError
-            If the size must be read from the image and the image is unreadable.
         """
         boxes = np.array([entry.box for entry in objects], np.float64).reshape(-1, 4)
         if size is None or excess(boxes, size).max(initial=0) > 1:
@@ -149,6 +146,9 @@ class AnnotationList:
     ) -> Dataset:
         """Samples labeled with the requested classes.
 
+        Raises DataError if there are no classes, or one is requested twice, has no name, or is not in the
+        dataset.
+
         Parameters
         ----------
         name, place : str
@@ -157,11 +157,6 @@ class AnnotationList:
             In the order of the labels; defaults to the declared classes, or to those that occur.
         allow_absent : bool
             Accept classes that the dataset does not have.
-
-        Raises
-        ------
-        DataError
-            If there are no classes, or one is requested twice, has no name, or is not in the dataset.
         """
         chosen = tuple((self.declared or self.class_names()) if classes is None else classes)
         if not chosen:
@@ -247,11 +242,7 @@ def _to_sample(annotation: Annotation, labels: Dict[str, int]) -> Sample:
     """Sample with class names replaced by labels; objects of other classes are ignored."""
     indices = np.array([labels.get(name, -1) for name in annotation.names], np.int32)
     known = indices >= 0
+    boxes, difficult = annotation.boxes[known], np.array(annotation.difficult, bool)[known]
     return Sample(
-        annotation.image_id,
-        annotation.image_path,
-        annotation.boxes[known],
-        indices[known],
-        np.array(annotation.difficult, bool)[known],
-        annotation.size,
+        annotation.image_id, annotation.image_path, boxes, indices[known], difficult, annotation.size
     )

@@ -33,10 +33,8 @@ def find_lists(
 def resolve_inside(root: Union[str, Path], base: Path, name: str) -> Optional[str]:
     """Path of an existing file that a dataset names, relative to `base`; None if there is no such file.
 
-    Raises
-    ------
-    AnnotationError
-        If ``..``, an absolute path or a symbolic link leads out of `root`, the dataset's folder.
+    Raises AnnotationError if ``..``, an absolute path or a symbolic link leads out of `root`, the dataset's
+    folder.
     """
     path = os.path.join(base, name)
     try:

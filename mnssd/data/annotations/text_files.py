@@ -23,10 +23,8 @@ MAX_ANNOTATION_BYTES = 16 << 20
 def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[str]]:
     """Open a text file for reading; `content` says what it should contain, for messages.
 
-    Raises
-    ------
-    DataError
-        If the file has more than `limit` bytes, cannot be read, or is not text, now or in the block.
+    Raises DataError, also inside the ``with`` block, if the file is larger than `limit` bytes, unreadable or
+    not text.
     """
     try:
         if path.stat().st_size > limit:

@@ -46,10 +46,7 @@ class VocAnnotation(NamedTuple):
 def read_annotation(path: PathLike) -> VocAnnotation:
     """Read an annotation file; boxes of an object's ``part`` elements are ignored.
 
-    Raises
-    ------
-    AnnotationError
-        If the file is missing, too large, not XML, or not a VOC annotation.
+    Raises AnnotationError if the file is missing, too large, not XML, or not a VOC annotation.
     """
     root, text = _parse(path)
     size = parse_size(root.findtext("size/width"), root.findtext("size/height"))
@@ -136,12 +133,8 @@ def read_image_ids(path: Path, known: Container[str]) -> List[str]:
     """Image ids in a list file, ``ImageSets/Main/SPLIT.txt``, one per line; blank lines are ignored.
 
     The lists of single classes have a second column with -1, 0 or 1, which is removed unless the whole line
-    is in `known`, the ids of the existing images.
-
-    Raises
-    ------
-    DataError
-        If the file is unreadable, or a line is a path: ids must not lead out of the dataset.
+    is in `known`, the ids of the existing images. Raises DataError if the file is unreadable, or a line is a
+    path: ids must not lead out of the dataset.
     """
     ids = []
     for number, image_id in read_lines(path, "image ids"):
@@ -158,13 +151,13 @@ def read_image_ids(path: Path, known: Container[str]) -> List[str]:
 
 def image_files(folder: Path) -> Dict[str, str]:
     """Image ids to file names in ``folder/JPEGImages``; if an id has several files, the preferred ending."""
-    ranked: Dict[str, Tuple[int, str]] = {}
-    for name in os.listdir(folder / "JPEGImages"):
-        image_id, ending = os.path.splitext(name)
-        if ending.lower() in IMAGE_ENDINGS:
-            rank = (IMAGE_ENDINGS.index(ending.lower()), name)
-            ranked[image_id] = min(rank, ranked.get(image_id, rank))
-    return {image_id: name for image_id, (_, name) in ranked.items()}
+    files: Dict[str, str] = {}
+    names = sorted(os.listdir(folder / "JPEGImages"))
+    for ending in IMAGE_ENDINGS:
+        for name in names:
+            if name.lower().endswith(ending):
+                files.setdefault(os.path.splitext(name)[0], name)
+    return files
 
 
 def missing_folders(folder: Path) -> List[str]:

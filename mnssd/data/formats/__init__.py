@@ -78,31 +78,21 @@ class Format:
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
         """Annotations of one list, a key of `lists`.
 
-        Raises
-        ------
-        DataError
-            If the list is missing or damaged, or more than half of its images cannot be used.
+        Raises DataError if the list is missing or damaged, or more than half of its images cannot be used.
         """
         raise NotImplementedError
 
     def read_list(
         self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
-        """Read one list.
+        """Read one list, a key of `lists`.
 
         Parameters
         ----------
-        root : Path
-        split : str
         classes : sequence of str, optional
-            Classes to read, in the order of the labels. Defaults to all classes of the dataset.
+            In the order of the labels; defaults to all classes of the dataset.
         allow_absent : bool
-            Accept classes that the dataset does not have.
-
-        Raises
-        ------
-        DataError
-            As `read_annotations`; or if there are no classes, or one is absent.
+            Accept classes that the dataset does not have; otherwise they raise DataError.
         """
         annotations = self.read_annotations(root, split)
         return annotations.to_dataset(f"{root.name} {split}", f"{root}, list {split}", classes, allow_absent)

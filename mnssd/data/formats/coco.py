@@ -153,7 +153,7 @@ def _object(entry: Any, categories: Mapping[int, str]) -> Tuple[Any, BoxObject]:
     if not isinstance(category, int) or category not in categories:
         raise BoxError("class-unknown", f"unknown category id {category!r}")
     name = categories[category]
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_coordinate, box))):
+    if not (isinstance(box, list) and len(box) == 4 and all(_is_number(v) and abs(v) < 1e9 for v in box)):
         raise BoxError(_fault_of_box(box), f"{name}: expected a box of four numbers, got {str(box)[:60]}")
     x, y, width, height = map(float, box)
     if min(width, height) > 0 and max(box) <= 1:
@@ -179,10 +179,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_coordinate(value: Any) -> bool:
-    return _is_number(value) and -1e9 < value < 1e9
-
-
 def write_coco(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
     """Write a dataset as one JSON file; difficult objects become crowds.
 
@@ -195,12 +191,11 @@ def write_coco(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
         images.append({"id": number, "file_name": files[sample.image_id], "width": width, "height": height})
         for box, label, difficult in zip(sample.boxes.tolist(), sample.labels, sample.difficult):
             bbox = [box[0], box[1], box[2] - box[0] + 1, box[3] - box[1] + 1]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1,
-                    "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": int(difficult),
-                }
-            )  # fmt: skip
+            annotation = {
+                "id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1, "bbox": bbox,
+                "area": bbox[2] * bbox[3], "iscrowd": int(difficult),
+            }  # fmt: skip
+            annotations.append(annotation)
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(dataset.classes)]
     content = {"categories": categories, "images": images, "annotations": annotations}
     with atomic_write(path) as file:

@@ -110,12 +110,11 @@ def _has_objects(path: Path) -> bool:
 
 def _stems(path: Path) -> Dict[int, str]:
     """Record numbers to image names without ending, from the list beside a record file."""
-    beside = path.with_suffix(".lst")
-    if path.suffix != ".rec" or not beside.is_file():
+    if path.suffix != ".rec":
         return {}
     try:
-        return {entry.number: image_stem(entry.image) for entry in _entries(beside)}
-    except DataError:  # only the names are lost
+        return {entry.number: image_stem(entry.image) for entry in _entries(path.with_suffix(".lst"))}
+    except DataError:  # missing or damaged; only the names are lost
         return {}
 
 

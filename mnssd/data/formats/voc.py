@@ -127,7 +127,7 @@ def year_folders(root: Path) -> List[Path]:
 def annotation_files(root: Path) -> List[Path]:
     """VOC XML files in a folder, or in a subfolder with a usual name."""
     for folder in (root / name for name in _XML_FOLDERS):
-        files = [path for path in sorted(folder.glob("*.xml")) if path.is_file()] if folder.is_dir() else []
+        files = [path for path in sorted(folder.glob("*.xml")) if path.is_file()]
         if any(_looks_like_voc(path) for path in files[:20]):
             return files
     return []
@@ -156,11 +156,9 @@ def read_voc(
     root : str or Path
         The folder ``VOCdevkit``, with ``VOC2007`` and ``VOC2012``.
     splits : str
-        Lists as YEAR_NAME joined by ``+``: ``2007_trainval+2012_trainval``. Images in two
-        lists are read once.
+        Lists as YEAR_NAME, joined by ``+``: ``2007_trainval+2012_trainval``. Images in both are read once.
     classes : sequence of str, optional
-        Classes to read, in the order of the labels; defaults to `VOC_CLASSES`. Objects of other classes are
-        ignored.
+        In the order of the labels; defaults to `VOC_CLASSES`. Objects of other classes are ignored.
     allow_absent : bool
         Accept classes that no annotation has, with a note.
 

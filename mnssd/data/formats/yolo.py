@@ -70,9 +70,8 @@ class YoloFormat(Format):
         for split, dataset in parts.items():
             _write_labels(dataset, folder / "labels" / split, files[split])
         names = dict(enumerate(next(iter(parts.values())).classes))
-        lists = {split: f"images/{split}" for split in parts}
-        content = yaml.safe_dump({**lists, "names": names}, sort_keys=False, allow_unicode=True)
-        write_text(folder / DESCRIPTIONS[0], content)
+        description = {**{split: f"images/{split}" for split in parts}, "names": names}
+        write_text(folder / DESCRIPTIONS[0], yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
         return difficult_notes(parts, "lose this flag, which YOLO does not have")
 
     def check(self, dataset: Dataset) -> Iterator[Finding]:
@@ -136,9 +135,8 @@ def _image_paths(root: Path, place: Any) -> List[str]:
     bases = [root / base, root] if isinstance(base, str) and os.path.isdir(root / base) else [root]
     finder = ImageFinder(root, [root, *bases])
     paths: List[str] = []
-    for part in place if isinstance(place, list) else [place]:
-        if not isinstance(part, str):
-            continue
+    parts = place if isinstance(place, list) else [place]
+    for part in (part for part in parts if isinstance(part, str)):
         # Roboflow writes '../train/images' although the folder is beside the description.
         candidates = [*(folder / part for folder in bases), root / part.lstrip("./")]
         path = next((p for p in candidates if os.path.exists(p) and is_inside(p, root)), None)
@@ -233,7 +231,7 @@ def _write_labels(dataset: Dataset, folder: Path, files: Mapping[str, str]) -> N
         path = folder / f"{os.path.splitext(files[sample.image_id])[0]}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in lines))
+            file.writelines(f"{line}\n" for line in lines)
 
 
 formats.register(YoloFormat.name, YoloFormat())
