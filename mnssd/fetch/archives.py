@@ -1,33 +1,25 @@
-"""Download of an archive and unpacking over an existing folder."""
+"""Download of a tar archive and unpacking over an existing folder."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-from pathlib import Path
+import tarfile
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
+from tqdm import tqdm
+
 from ..errors import DownloadError
+from ..files import atomic_folder
 from .download import download_file, part_path
-from .unpack import unpack_tar
 
 
 class Archive(NamedTuple):
-    """A public tar archive.
-
-    Attributes
-    ----------
-    name : str
-        File name.
-    size : int
-        Bytes.
-    sha256 : str
-        Digest of the file.
-    urls : tuple of str
-        Tried in turn; the digest is checked whichever responds.
-    """
+    """A public tar archive: file name, bytes, digest, and URLs to try in turn."""
 
     name: str
     size: int
@@ -51,7 +43,6 @@ def download_archive(
 
     Parameters
     ----------
-    archive : Archive
     root : Path
         Created if missing.
     inside : str
@@ -111,3 +102,55 @@ def _merge(source: Path, target: Path, last: str) -> None:
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, place)
+
+
+def unpack_tar(archive: Path, folder: Path, *, max_bytes: int, progress: bool = True) -> None:
+    """Unpack an untrusted tar file, compressed or not, into a new folder that appears once it is complete.
+
+    Only regular files and folders with relative names without ``..`` are accepted, no links, devices or
+    pipes. Owners and permissions in the archive are ignored. `max_bytes` limits the total size of the
+    members.
+
+    Raises
+    ------
+    DownloadError
+        If the archive is damaged, too large or has a refused member, or if `folder` exists or cannot be
+        written.
+    """
+    if folder.exists():
+        raise DownloadError(f"{folder}: exists; delete it to unpack {archive} again")
+    total = 0
+    try:
+        with atomic_folder(folder) as temporary, tarfile.open(archive) as tar:
+            for member in tqdm(tar, desc=archive.name, unit=" files", disable=None if progress else True):
+                total += member.size
+                if total > max_bytes:
+                    raise DownloadError(f"{archive}: not unpacked; its content exceeds {max_bytes} bytes")
+                _unpack_member(tar, member, temporary, archive)
+            _check_end(tar)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise DownloadError(f"{archive}: cannot be unpacked into {folder} ({error})") from error
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Expect the final block of zeros, because tarfile takes a cut or damaged header for the end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"damaged or cut short at byte {tar.offset}")
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or re.search(r"[\\:\0]", member.name):
+        raise DownloadError(f"{archive}: not unpacked; {member.name!r} is outside the archive's folder")
+    target = folder.joinpath(*name.parts)
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    content = tar.extractfile(member) if member.isreg() else None
+    if content is None:
+        raise DownloadError(f"{archive}: not unpacked; {member.name!r} is not a regular file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)

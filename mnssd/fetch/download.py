@@ -8,7 +8,7 @@ import re
 import ssl
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
@@ -26,15 +26,14 @@ _PROGRESS = 1 << 20  # bytes that count as progress
 
 
 def download_file(
-    urls: Union[str, Sequence[str]],
-    destination: Union[str, Path],
+    urls: Sequence[str],
+    destination: Path,
     *,
     sha256: str,
-    size: Optional[int] = None,
-    max_bytes: int = 8 << 30,
+    size: int,
     cafile: Optional[str] = None,
     progress: bool = True,
-) -> Path:
+) -> None:
     """Download a file unless it exists.
 
     Received bytes are kept in ``destination.part``, from which an interrupted download continues, after a
@@ -42,25 +41,18 @@ def download_file(
 
     Parameters
     ----------
-    urls : str or sequence of str
+    urls : sequence of str
         Tried in turn; https only, redirects included.
-    destination : str or Path
+    destination : Path
         Missing folders are created.
     sha256 : str
         Digest of the file, 64 hexadecimal digits.
-    size : int, optional
-        Size in bytes, if known.
-    max_bytes : int
-        Largest accepted size if `size` is unknown.
+    size : int
+        Bytes.
     cafile : str, optional
         CA certificates to trust instead of the default ones.
     progress : bool
         Show a progress bar if stderr is a terminal.
-
-    Returns
-    -------
-    Path
-        `destination`.
 
     Raises
     ------
@@ -68,28 +60,21 @@ def download_file(
         If no URL works or has the right content, or if the file cannot be written. Wrong content is deleted;
         the part of an interrupted download is kept.
     """
-    urls = [urls] if isinstance(urls, str) else list(urls)
-    _require_https(urls)
-    destination = Path(destination)
-    request = _Request(part_path(destination), sha256, size, max_bytes, cafile, progress)
+    for url in urls:
+        if not url.lower().startswith("https://"):
+            raise DownloadError(f"{url}: not an https URL; downloads require https")
+    request = _Request(part_path(destination), sha256, size, cafile, progress)
     try:
         if destination.exists():
             problem = _digest_problem(destination, sha256)
             if problem:
                 raise DownloadError(f"{destination}: exists, but {problem}; delete it and try again")
-            return destination
+            return
         destination.parent.mkdir(parents=True, exist_ok=True)
         _download_from_any(urls, request)
         replace_file(request.part, destination)
     except OSError as error:
         raise DownloadError(f"{destination}: cannot be written ({error.strerror or error})") from error
-    return destination
-
-
-def _require_https(urls: Sequence[str]) -> None:
-    for url in urls:
-        if not url.lower().startswith("https://"):
-            raise DownloadError(f"{url}: not an https URL; downloads require https")
 
 
 def part_path(destination: Path) -> Path:
@@ -102,8 +87,7 @@ class _Request(NamedTuple):
 
     part: Path
     sha256: str
-    size: Optional[int]
-    max_bytes: int
+    size: int
     cafile: Optional[str]
     progress: bool
 
@@ -141,7 +125,7 @@ def _download_complete(session: requests.Session, url: str, request: _Request) -
     while True:
         before = _length(part)
         try:
-            if request.size is None or before != request.size:
+            if before != request.size:
                 _transfer(session, url, request)
         except _Interrupted as error:
             failures = 1 if _length(part) >= before + _PROGRESS else failures + 1
@@ -160,11 +144,10 @@ def _download_complete(session: requests.Session, url: str, request: _Request) -
 
 
 def _transfer(session: requests.Session, url: str, request: _Request) -> None:
-    """Send one request and append what it returns to the part; replace the part if it cannot be resumed."""
+    """Append the response to one request to the part; replace the part if it cannot be resumed."""
     import requests
     import urllib3
 
-    limit = request.max_bytes if request.size is None else request.size
     have = _length(request.part)
     try:
         with session.get(
@@ -172,12 +155,12 @@ def _transfer(session: requests.Session, url: str, request: _Request) -> None:
             headers={"Range": f"bytes={have}-"} if have else None,
             stream=True,
             timeout=_TIMEOUT,
-            verify=request.cafile if request.cafile else True,
+            verify=request.cafile or True,
         ) as response:
             total, have = _check_response(response, request.part, have)
-            if total is not None and (total > limit or request.size not in (None, total)):
-                raise DownloadError(f"the server has {total} bytes, expected {limit}")
-            have = _receive(response, request, total, have, limit)
+            if total not in (None, request.size):
+                raise DownloadError(f"the server has {total} bytes, expected {request.size}")
+            have = _receive(response, request, have)
     except requests.exceptions.InvalidSchema as error:
         raise DownloadError(f"redirects to a URL that is not https ({error})") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -186,20 +169,18 @@ def _transfer(session: requests.Session, url: str, request: _Request) -> None:
         raise _Interrupted(str(error)) from error
     except (ConnectionError, ssl.SSLError, TimeoutError) as error:
         raise _Interrupted(str(error)) from error
-    if have > limit:
+    if have > request.size:
         request.part.unlink()
-        raise DownloadError(f"the server sent more than the expected {limit} bytes")
-    if total is not None and have < total:
-        raise _Interrupted(f"connection closed after {have} of {total} bytes")
+        raise DownloadError(f"the server sent more than the expected {request.size} bytes")
+    if have < request.size:
+        raise _Interrupted(f"connection closed after {have} of {request.size} bytes")
 
 
-def _receive(
-    response: requests.Response, request: _Request, total: Optional[int], have: int, limit: int
-) -> int:
-    """Write the content of `response`; returns the new length, above `limit` if the server sent too much."""
+def _receive(response: requests.Response, request: _Request, have: int) -> int:
+    """Write the content of `response`; returns the new length, too large if the server sent too much."""
     bar = tqdm(
         desc=request.part.stem,
-        total=total,
+        total=request.size,
         initial=have,
         unit="B",
         unit_scale=True,
@@ -208,7 +189,7 @@ def _receive(
     with bar, request.part.open("ab" if have else "wb") as file:
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
             have += len(chunk)
-            if have > limit:
+            if have > request.size:
                 break
             file.write(chunk)
             bar.update(len(chunk))

@@ -1,7 +1,6 @@
 """Weights: parameter files of MXNet and PyTorch, and loading them into networks."""
 
-from .assign import WeightsReport, assign, infer_shapes
-from .load import load_backbone, load_strict, read_weights
+from .load import WeightsReport, assign, infer_shapes, load_backbone, load_strict, read_weights
 from .params import read_params
 
 __all__ = [

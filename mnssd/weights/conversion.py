@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple
+from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..nn.backbones import Conversion, backbones
 
-
-class Converted(NamedTuple):
-    """Arrays under this package's names, and notes for the user."""
-
-    arrays: Dict[str, np.ndarray]
-    notes: List[str]
+Converted = Tuple[Dict[str, np.ndarray], List[str]]
+"""Arrays under this package's names, and notes for the user."""
 
 
 def convert(arrays: Mapping[str, np.ndarray]) -> Converted:
@@ -26,7 +22,7 @@ def convert(arrays: Mapping[str, np.ndarray]) -> Converted:
         for conversion in backbone.conversions:
             if conversion.matches(arrays):
                 return _convert(arrays, conversion)
-    return Converted(dict(arrays), [])
+    return dict(arrays), []
 
 
 def _convert(arrays: Mapping[str, np.ndarray], conversion: Conversion) -> Converted:
@@ -48,7 +44,7 @@ def _convert(arrays: Mapping[str, np.ndarray], conversion: Conversion) -> Conver
     if conversion.pixel_mean is not None and conversion.pixel_std is not None:
         _expect_imagenet_pixels(renamed, conversion.pixel_mean, conversion.pixel_std)
         notes.append("input normalization changed to ImageNet's mean and standard deviation")
-    return Converted(renamed, [*notes, conversion.note] if conversion.note else notes)
+    return renamed, [*notes, conversion.note] if conversion.note else notes
 
 
 def _expect_imagenet_pixels(arrays: Dict[str, np.ndarray], pixel_mean: float, pixel_std: float) -> None:

@@ -2,25 +2,119 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Tuple
 
+import mxnet as mx
 import numpy as np
 
 from ..errors import WeightsError
-from .assign import WeightsReport, assign, infer_shapes
+from ..graph.symbol_graph import trace
 from .conversion import convert
 from .params import read_params
 from .state_dict import read_state_dict
 
 
-def read_weights(path: str) -> Dict[str, np.ndarray]:
-    """Read an MXNet parameter file or a PyTorch state dict, whichever its first bytes indicate.
+@dataclass
+class WeightsReport:
+    """Names of the parameters and arrays when weights are loaded from `path`.
 
-    Raises
-    ------
-    WeightsError
-        As `read_params` and `read_state_dict`.
+    Attributes
+    ----------
+    loaded, parameters : list
+        Parameters that got an array from the file: their names and the parameters.
+    unused : list of str
+        Arrays in the file that are not in the network.
+    missing : list of str
+        Parameters that are not in the file; they keep their values.
+    mismatched : list of str
+        ``name (file SHAPE, network SHAPE)`` of parameters with another shape; they keep their values.
+    notes : list of str
+        What the conversion of the file changed.
     """
+
+    path: str
+    loaded: List[str] = field(default_factory=list)
+    parameters: List[Any] = field(default_factory=list)
+    unused: List[str] = field(default_factory=list)
+    missing: List[str] = field(default_factory=list)
+    mismatched: List[str] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
+
+    def lines(self) -> List[str]:
+        """The report as text: the number of loaded arrays, notes, and the names of all others."""
+        lines = [f"weights {self.path}: {len(self.loaded)} arrays loaded", *(f"  {n}" for n in self.notes)]
+        for problem, names in (
+            ("in the file but not in the network", self.unused),
+            ("in the network but not in the file", self.missing),
+            ("with another shape", self.mismatched),
+        ):
+            if names:
+                shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+                lines.append(f"  {len(names)} {problem}: {shown}")
+        return lines
+
+
+def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = None) -> WeightsReport:
+    """Set the parameters of `block` to the arrays with their structural names.
+
+    Parameters
+    ----------
+    block : mxnet.gluon.Block
+        Initialized or not. Parameters without an array are unchanged; those of unknown shape accept any, see
+        `infer_shapes`.
+    arrays : mapping of str to numpy.ndarray
+        As from `read_params`, with names as `block.save_parameters` writes them.
+    path : str
+        Where they came from, for the report.
+    ctx : mxnet.Context, optional
+        Context of parameters that are not initialized; defaults to the CPU.
+    """
+    report = WeightsReport(path)
+    parameters = block._collect_params_with_prefix()
+    report.unused = [name for name in arrays if name not in parameters]
+    for name, parameter in parameters.items():
+        if name not in arrays:
+            report.missing.append(name)
+            continue
+        value, shape = arrays[name], parameter.shape
+        if shape is not None and not _shapes_match(shape, value.shape):
+            report.mismatched.append(f"{name} (file {value.shape}, network {shape})")
+            continue
+        parameter.shape = value.shape
+        if parameter._data is None and not parameter._deferred_init:
+            parameter.initialize(ctx=ctx)
+        parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
+        parameter._finish_deferred_init()  # now, not in the first forward pass
+        report.loaded.append(name)
+        report.parameters.append(parameter)
+    return report
+
+
+def _shapes_match(shape: Tuple[int, ...], other: Tuple[int, ...]) -> bool:
+    """Whether a parameter of `shape`, with 0 and -1 for unknown dimensions, can have the shape `other`."""
+    return len(shape) == len(other) and all(a in (0, -1, b) for a, b in zip(shape, other))
+
+
+def infer_shapes(network: Any) -> None:
+    """Infer parameter shapes that Gluon leaves unknown until the first forward pass of ``(N, 3, H, W)``.
+
+    Parameters of unknown shape would accept arrays of a network of another width.
+    """
+    parameters = network.collect_params()
+    if all(parameter.shape and min(parameter.shape) > 0 for parameter in parameters.values()):
+        return
+    graph = trace(network)
+    # Parameter shapes do not depend on the image size, and all networks accept 96 pixels.
+    arguments, _, auxiliary = graph.infer_shape(data=(1, 3, 96, 96))
+    names = graph.list_arguments() + graph.list_auxiliary_states()
+    for name, shape in zip(names, arguments + auxiliary):
+        if name in parameters:
+            parameters[name].shape = shape
+
+
+def read_weights(path: str) -> Dict[str, np.ndarray]:
+    """Read an MXNet parameter file or a PyTorch state dict, whichever its first bytes indicate."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
@@ -57,10 +151,6 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
         A ``.params`` file with arrays named ``features.*`` (classifiers of the Gluon zoo and this package) or
         ``0.weight`` and so on (saved from their `features` alone), or a detector's; or a state dict, ``.pth``
         or ``.safetensors``, of a network in `Backbone.conversions`.
-
-    Returns
-    -------
-    WeightsReport
 
     Raises
     ------

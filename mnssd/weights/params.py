@@ -1,11 +1,9 @@
-"""Reader of MXNet parameter files.
-
-`mx.nd.load` crashes on damaged files. This reader, in Python, checks every length.
-"""
+"""Reader of MXNet parameter files that checks every length; `mx.nd.load` crashes on damaged files."""
 
 from __future__ import annotations
 
 import struct
+from math import prod
 from typing import Any, Dict, Tuple
 
 import numpy as np
@@ -35,9 +33,8 @@ def read_params(path: str) -> Dict[str, np.ndarray]:
     try:
         return _parse(memoryview(data))
     except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
-        raise WeightsError(
-            f"{path}: not an MXNet .params file, or damaged ({error}); use another copy"
-        ) from error
+        problem = f"not an MXNet .params file, or damaged ({error}); use another copy"
+        raise WeightsError(f"{path}: {problem}") from error
 
 
 class _Cursor:
@@ -99,7 +96,4 @@ def _parse_array(cursor: _Cursor) -> np.ndarray:
     if kind not in DTYPES:
         raise ValueError(f"unknown array type {kind}")
     dtype = np.dtype(DTYPES[kind])
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    return np.frombuffer(cursor.bytes(size), dtype).reshape(shape).copy()
+    return np.frombuffer(cursor.bytes(dtype.itemsize * prod(shape)), dtype).reshape(shape).copy()

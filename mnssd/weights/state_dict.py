@@ -13,7 +13,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from math import prod
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -33,24 +33,22 @@ WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model")
 
 
 class _Kind(NamedTuple):
-    """Storage type: the dtype with which NumPy reads it."""
+    """Storage type: the dtype with which NumPy reads it (for bfloat16, which NumPy lacks, its bits)."""
 
     dtype: str
+    is_bfloat16: bool = False
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
 
 
-_BFLOAT16 = _Kind("<u2 bfloat16")
 _STORAGES = {
-    "FloatStorage": _Kind("<f4"),
-    "DoubleStorage": _Kind("<f8"),
-    "HalfStorage": _Kind("<f2"),
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": _Kind("<i8"),
-    "IntStorage": _Kind("<i4"),
-    "ShortStorage": _Kind("<i2"),
-    "CharStorage": _Kind("i1"),
-    "ByteStorage": _Kind("u1"),
+    "FloatStorage": _Kind("<f4"), "DoubleStorage": _Kind("<f8"), "HalfStorage": _Kind("<f2"),
+    "BFloat16Storage": _Kind("<u2", True), "LongStorage": _Kind("<i8"), "IntStorage": _Kind("<i4"),
+    "ShortStorage": _Kind("<i2"), "CharStorage": _Kind("i1"), "ByteStorage": _Kind("u1"),
     "BoolStorage": _Kind("?"),
-}
+}  # fmt: skip
 
 
 class _Storage(NamedTuple):
@@ -98,12 +96,9 @@ def read_state_dict(path: str) -> Dict[str, np.ndarray]:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a state dict") from error
     except _BAD as error:
-        raise WeightsError(
-            f"{path}: not a PyTorch state dict or safetensors file, or damaged ({error}); use another copy"
-        ) from error
-    return {
-        name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in arrays.items()
-    }
+        problem = f"not a PyTorch state dict or safetensors file, or damaged ({error}); use another copy"
+        raise WeightsError(f"{path}: {problem}") from error
+    return {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
 
 
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
@@ -136,14 +131,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
 _FUNCTIONS: Dict[Tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
 }
 
 
@@ -175,7 +166,7 @@ def _read_legacy(data: bytes) -> Dict[str, np.ndarray]:
     _Unpickler(file).load()
     dictionary = _Unpickler(file).load()
     keys = _Unpickler(file).load()
-    sizes = {t.storage.key: _itemsize(t.storage.kind) for t in _state_dict(dictionary).values()}
+    sizes = {t.storage.key: t.storage.kind.itemsize for t in _state_dict(dictionary).values()}
     stored: Dict[str, bytes] = {}
     for key in keys:
         (length,) = struct.unpack("<q", file.read(8))
@@ -204,25 +195,19 @@ def _state_dict(dictionary: Any) -> Dict[str, _Tensor]:
 
 
 def _arrays(dictionary: Any, content: Callable[[_Storage], bytes]) -> Dict[str, np.ndarray]:
-    tensors = _state_dict(dictionary)
-    return {name: _array(tensor, content(tensor.storage)) for name, tensor in tensors.items()}
+    return {name: _array(t, content(t.storage)) for name, t in _state_dict(dictionary).items()}
 
 
 def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
     kind, _, length = tensor.storage
     shape, strides = tensor.shape, tensor.strides
-    if len(data) != length * _itemsize(kind) or len(shape) != len(strides) or len(shape) > 32:
+    if len(data) != length * kind.itemsize or len(shape) != len(strides) or len(shape) > 32:
         raise ValueError("tensor and storage do not match")
-    flat = np.frombuffer(data, kind.dtype.split()[0])
-    if kind is _BFLOAT16:
+    flat = np.frombuffer(data, kind.dtype)
+    if kind.is_bfloat16:
         flat = (flat.astype("<u4") << 16).view("<f4")
     last = tensor.offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides))
     if prod(shape) > length or (0 not in shape and last >= length):
         raise ValueError("tensor exceeds its storage")
-    steps: List[int] = [stride * flat.itemsize for stride in strides]
-    view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False)
-    return view.copy()
-
-
-def _itemsize(kind: _Kind) -> int:
-    return np.dtype(kind.dtype.split()[0]).itemsize
+    steps = [stride * flat.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False).copy()

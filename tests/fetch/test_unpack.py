@@ -11,7 +11,9 @@ import pytest
 from helpers.https_server import write_tar
 
 from mnssd.errors import DownloadError
-from mnssd.fetch.unpack import unpack_tar
+from mnssd.fetch.archives import unpack_tar
+
+LIMIT = 1 << 20
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -25,7 +27,7 @@ def test_files_and_folders_are_unpacked(mode: str, tmp_path: Path) -> None:
     members = [
         special("a", tarfile.DIRTYPE), ("a/b.txt", b"b"), ("./c/d.txt", b"d"), special("e", tarfile.DIRTYPE),
     ]  # fmt: skip
-    unpack_tar(write_tar(tmp_path / "x.tar", members, mode), tmp_path / "new" / "folder")
+    unpack_tar(write_tar(tmp_path / "x.tar", members, mode), tmp_path / "new" / "folder", max_bytes=LIMIT)
     assert (tmp_path / "new/folder/a/b.txt").read_bytes() == b"b"
     assert (tmp_path / "new/folder/c/d.txt").read_bytes() == b"d"
     assert (tmp_path / "new/folder/e").is_dir()
@@ -54,7 +56,7 @@ def test_hostile_archive_leaves_no_files(member: Any, tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "x.tar", [("good", b"good"), member])
     name = member[0] if isinstance(member, tuple) else member.name
     with pytest.raises(DownloadError, match=r"x\.tar") as raised:
-        unpack_tar(archive, tmp_path / "folder")
+        unpack_tar(archive, tmp_path / "folder", max_bytes=LIMIT)
     assert repr(name) in str(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.tar"]
 
@@ -74,13 +76,14 @@ def test_truncated_archive_is_refused(mode: str, tmp_path: Path) -> None:
     for length in range(0, end + 1, 256 if mode == "w" else 97):
         (tmp_path / "x.tar").write_bytes(content[:length])
         with pytest.raises(DownloadError, match=r"x\.tar"):
-            unpack_tar(tmp_path / "x.tar", tmp_path / "folder")
+            unpack_tar(tmp_path / "x.tar", tmp_path / "folder", max_bytes=LIMIT)
         assert not (tmp_path / "folder").exists()
 
 
 def test_existing_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").touch()
+    archive = write_tar(tmp_path / "x.tar", [("mine", b"theirs")])
     with pytest.raises(DownloadError, match="folder"):
-        unpack_tar(write_tar(tmp_path / "x.tar", [("mine", b"theirs")]), tmp_path / "folder")
+        unpack_tar(archive, tmp_path / "folder", max_bytes=LIMIT)
     assert (tmp_path / "folder" / "mine").read_bytes() == b""

@@ -185,7 +185,7 @@ def test_report_lists_odd_arrays(tmp_path: Path) -> None:
         "conv1.weight": np.zeros((4, 3, 7, 7), np.float32),
         "layer1.0.conv1.weight": np.zeros(3, np.float32),
     }
-    assert convert(resnet).arrays.keys() == resnet.keys()
+    assert convert(resnet)[0].keys() == resnet.keys()
     with pytest.raises(WeightsError, match=r"resnet\.pth.*conv1\.weight"):
         load_backbone(MobileNetV2(0.25), write_zip(tmp_path / "resnet.pth", tensors(resnet)))
 
@@ -198,7 +198,7 @@ def test_conversion_of_a_new_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Backbone("toy", MobileNetV1, (), conversions=(conversion,))
     monkeypatch.setitem(backbones._entries, "toy", toy)
     arrays = {"stem.weight": np.zeros((4, 3, 3, 3)), "norm.weight": np.zeros(4), "norm.bias": np.zeros(4)}
-    assert list(convert(arrays).arrays) == ["features.0.weight", "features.1.gamma", "features.1.beta"]
+    assert list(convert(arrays)[0]) == ["features.0.weight", "features.1.gamma", "features.1.beta"]
 
 
 @pytest.mark.parametrize("names", [torchvision_names, timm_v2_names, timm_v1_names])
