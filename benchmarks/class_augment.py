@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from mnssd.data.classification.datasets import open_classification_dataset
-from mnssd.data.classification.options import ClassAugmentOptions
 from mnssd.data.classification.transforms import ClassificationTransform, val_transform
 from mnssd.data.image import to_network_input
+from mnssd.data.transform_options import ClassAugmentOptions
 from mnssd.runtime import processor
 from mnssd.tasks.classification import mix, soften
 

@@ -17,7 +17,7 @@ from .image import read_bytes
 
 
 class ConversionResult(NamedTuple):
-    """Number of images and boxes written, and a note about each thing that the format cannot represent."""
+    """Number of images and boxes written, and notes on what the format cannot represent."""
 
     images: int
     boxes: int
@@ -33,7 +33,6 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
         Lists by name, all with the same classes.
     target : Path
         A new or empty folder.
-    output_format : Format
     link : bool
         Make hard links instead of copies if the file system allows it.
 
@@ -52,9 +51,7 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
         raise OptionError(f"{target}: not empty; choose a new folder")
     _check_names(parts)
     target.mkdir(parents=True, exist_ok=True)
-    files = {
-        split: {s.image_id: _file_name(s.image_id, s.image_path) for s in parts[split]} for split in parts
-    }
+    files = {name: {s.image_id: _file_name(s.image_id, s.image_path) for s in parts[name]} for name in parts}
     if output_format.image_folder is not None:
         for split, dataset in parts.items():
             folder = target / output_format.image_folder.format(split=split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Dict, List, Sequence, Tuple, Union, overload
+from typing import Dict, List, Sequence, Tuple, TypeVar, Union, overload
 
 import numpy as np
 
@@ -13,9 +13,29 @@ from ..errors import DataError
 from .findings import Finding
 from .sample import Sample
 
+S = TypeVar("S")
+
+
+class SampleSequence(Sequence[S]):
+    """The sequence of the items in `samples`."""
+
+    samples: List[S]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> S: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> List[S]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[S, List[S]]:
+        return self.samples[index]
+
 
 @dataclass(frozen=True, eq=False)
-class Dataset(Sequence[Sample]):
+class Dataset(SampleSequence[Sample]):
     """A sequence of samples.
 
     Attributes
@@ -23,12 +43,11 @@ class Dataset(Sequence[Sample]):
     name : str
         Name in messages, such as ``VOC 2012_val``.
     classes : tuple of str
-        Class names; labels are indices into it.
+        Labels are indices into it.
     samples : list of Sample
         In the order of the image list.
     notes : list of str
-        Lines for the user about what was clipped, dropped, skipped or ignored, with counts and the first
-        file names.
+        What was clipped, dropped, skipped or ignored, with counts and the first file names, for the user.
     findings : list of Finding
         The same, one per occurrence.
 
@@ -54,28 +73,8 @@ class Dataset(Sequence[Sample]):
                 )
             paths[sample.image_id] = sample.image_path
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> List[Sample]: ...
-
-    def __getitem__(self, index: Union[int, slice]) -> Union[Sample, List[Sample]]:
-        return self.samples[index]
-
     def first(self, count: int) -> Dataset:
-        """The first `count` samples with an object that is not difficult, or all of them if there are fewer.
-
-        For overfitting a few images as a check.
-
-        Raises
-        ------
-        DataError
-            If no image has such an object.
-        """
+        """Up to `count` samples with an object that is not difficult; raises DataError if there is none."""
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         chosen = list(islice((sample for sample in self.samples if (~sample.difficult).any()), count))
@@ -94,17 +93,12 @@ class Dataset(Sequence[Sample]):
     def hold_out(self, fraction: float) -> Tuple[Dataset, Dataset]:
         """Split into the remaining images and about `fraction` of the images, held out for validation.
 
-        The split depends only on the image ids: it is the same on all machines and for any order.
-
-        Raises
-        ------
-        DataError
-            If one of the parts would be empty.
+        The split depends on the image ids, not on their order. Raises DataError if a part would be empty.
         """
         count = round(fraction * len(self))
         if not 0 < count < len(self):
             raise DataError(
-                f"{self.name}: holding out {fraction:g} of {len(self)} images leaves one part empty"
+                f"{self.name}: holding out {fraction:g} of {len(self)} images leaves an empty part"
             )
         order = sorted(self.samples, key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
         held_ids = {sample.image_id for sample in order[:count]}

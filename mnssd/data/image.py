@@ -1,7 +1,7 @@
 """Reading of image files, and conversion of pixels to network input.
 
-OpenCV decodes the files. What it ignores silently is checked first: truncated files, headers that demand
-unreasonable memory, the EXIF orientation.
+OpenCV decodes the files. What it ignores silently is handled here: truncation, extreme sizes, the EXIF
+orientation.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ model zoos (https://pytorch.org/vision/stable/models.html) and GluonCV's SSD pre
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
 """File name endings of images, in order of preference."""
 
-REDUCTIONS = (1, 2, 4, 8)
-
 # Pillow's limit for decompression bombs (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.
 MAX_PIXELS = 2 * 89_478_485
 MAX_FILE_BYTES = 1 << 30
@@ -57,6 +55,7 @@ _REDUCED_COLOR = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+REDUCTIONS = tuple(_REDUCED_COLOR)
 
 
 class Header(NamedTuple):
@@ -74,7 +73,7 @@ class Header(NamedTuple):
 
 
 def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
-    """Read an image file: JPEG, PNG, BMP, WebP, TIFF or JPEG 2000.
+    """Read an image file as ``(height, width, 3)`` RGB uint8: JPEG, PNG, BMP, WebP, TIFF or JPEG 2000.
 
     The EXIF orientation is applied. 16-bit images keep their upper 8 bits; gray and palette images become
     RGB; transparency is dropped.
@@ -86,11 +85,6 @@ def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
         1, 2, 4 or 8: divides both sides, rounded up; coordinates are divided by exactly `reduction`. The last
         row and column (in a rotated image perhaps the first) may extend over the edge. JPEG files are decoded
         at the reduced size, which is much cheaper.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(height, width, 3)`` RGB uint8.
 
     Raises
     ------
@@ -108,20 +102,20 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
     header = read_header(data, name)
     if header.width * header.height > MAX_PIXELS:
         _refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
-    jpeg = header.scan is not None
+    is_jpeg = header.scan is not None
     if header.scan is not None and not _jpeg_ends(data, header.scan):
         _refuse(name, "truncated or damaged JPEG: the end marker is missing")
     if data.startswith(_PNG_START) and _PNG_END not in data:
         _refuse(name, "truncated PNG: the last chunk is missing")
-    flags = _REDUCED_COLOR[reduction if jpeg else 1] | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _REDUCED_COLOR[reduction if is_jpeg else 1] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         _refuse(name, f"cannot be decoded ({error.err})")
     if image is None:
         _refuse(name, "cannot be decoded: damaged, truncated, or of a format that OpenCV does not support")
-    reduced = (-(-header.width // reduction), -(-header.height // reduction))
-    if not jpeg and reduction > 1:
+    reduced = reduced_size((header.width, header.height), reduction)
+    if not is_jpeg and reduction > 1:
         below, right = reduced[1] * reduction - image.shape[0], reduced[0] * reduction - image.shape[1]
         image = cv2.copyMakeBorder(image, 0, max(0, below), 0, max(0, right), cv2.BORDER_REPLICATE)
         image = cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
@@ -131,13 +125,7 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
 
 
 def image_size(path: PathLike) -> Size:
-    """``(width, height)`` of the image that `read_image` returns, from the header only.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, empty or not an image. The pixels are not checked.
-    """
+    """``(width, height)`` of the image that `read_image` returns, from the header; pixels are not checked."""
     data = read_bytes(path, _HEADER_BYTES)
     try:
         return read_header(data, str(path)).size
@@ -145,18 +133,15 @@ def image_size(path: PathLike) -> Size:
         return read_header(read_bytes(path), str(path)).size
 
 
-def encoded_size(data: bytes, name: str) -> Size:
-    """`image_size` of the content of an image file; `name` is for messages."""
-    return read_header(data, name).size
-
-
 def choose_reduction(size: Size, target: Size) -> int:
-    """Largest reduction, 1, 2, 4 or 8, that leaves an image of `size` at least as large as `target`.
+    """Largest of `REDUCTIONS` that leaves an image of `size` at least as large as `target`, or 1."""
+    reduced = {reduction: reduced_size(size, reduction) for reduction in REDUCTIONS}
+    return max((r for r, (w, h) in reduced.items() if w >= target[0] and h >= target[1]), default=1)
 
-    Sizes are ``(width, height)``; 1 if the image is smaller than the target.
-    """
-    fits = [r for r in REDUCTIONS if -(-size[0] // r) >= target[0] and -(-size[1] // r) >= target[1]]
-    return max(fits, default=1)
+
+def reduced_size(size: Size, reduction: int) -> Size:
+    """Size of an image of `size` after `read_image` with `reduction`."""
+    return -(-size[0] // reduction), -(-size[1] // reduction)
 
 
 def resize_for_network(image: np.ndarray, size: Size) -> np.ndarray:
@@ -171,35 +156,24 @@ def resize_for_network(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def to_network_input(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Normalize images of one size and stack them into a batch.
+    """Normalize images of one size, ``(height, width, 3)`` RGB uint8, and stack them into a batch.
 
-    Parameters
-    ----------
-    images : sequence of numpy.ndarray
-        ``(height, width, 3)`` RGB uint8 each.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, 3, height, width)`` float32: ``(value / 255 - IMAGENET_MEAN) / IMAGENET_STD``.
+    The result is ``(B, 3, height, width)`` float32: ``(value / 255 - IMAGENET_MEAN) / IMAGENET_STD``.
     """
     if len(images) == 0:
         raise ValueError("no images")
-    shape = images[0].shape
-    batch = np.empty((len(images), 3, shape[0], shape[1]), np.float32)
+    shape = (*images[0].shape[:2], 3)
+    batch = np.empty((len(images), 3, *shape[:2]), np.float32)
     for image, planes in zip(images, batch):
-        if image.dtype != np.uint8 or image.shape != shape[:2] + (3,):
-            raise ValueError(
-                f"expected uint8 images of shape {shape[:2] + (3,)}, got {image.dtype} {image.shape}"
-            )
+        if image.dtype != np.uint8 or image.shape != shape:
+            raise ValueError(f"expected uint8 images of shape {shape}, got {image.dtype} {image.shape}")
         for channel, plane, table in zip(cv2.split(image), planes, _NORMALIZED):
             cv2.LUT(channel, table, dst=plane)
     return batch
 
 
 def from_network_input(batch: np.ndarray) -> np.ndarray:
-    """Inverse of `to_network_input`: ``(B, height, width, 3)`` uint8 RGB; 0 for values that are not
-    finite."""
+    """Inverse of `to_network_input`: ``(B, height, width, 3)`` uint8 RGB; 0 where not finite."""
     std, mean = np.array(IMAGENET_STD, np.float32), np.array(IMAGENET_MEAN, np.float32)
     levels = (batch.transpose(0, 2, 3, 1) * std + mean) * 255
     return np.rint(np.clip(np.where(np.isfinite(levels), levels, 0), 0, 255)).astype(np.uint8)
@@ -235,13 +209,7 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def read_part(file: str, start: int, length: int) -> bytes:
-    """The `length` bytes of an image within a file, from byte `start` on.
-
-    Raises
-    ------
-    ImageError
-        If the file ends before them.
-    """
+    """The `length` bytes of an image within a file, from byte `start` on; raises ImageError."""
     name = f"{file}, byte {start}"
     if not 0 < length <= MAX_FILE_BYTES:
         _refuse(name, f"invalid length of {length} bytes")
@@ -307,9 +275,8 @@ def _other_header(data: bytes, name: str) -> Header:
         with Image.open(BytesIO(data)) as image:
             if image.format == "TIFF":  # OpenCV always applies the orientation of these
                 tags: Any = getattr(image, "tag_v2", {})
-                width, height = tags[256], tags[257]
-                rotated = tags.get(_EXIF_ORIENTATION, 1) >= 5
-                return Header(height, width, 1) if rotated else Header(width, height, 1)
+                is_rotated = tags.get(_EXIF_ORIENTATION, 1) >= 5
+                return Header(tags[257], tags[256], 1) if is_rotated else Header(tags[256], tags[257], 1)
             return Header(image.width, image.height, _orientation(image.info.get("exif", b"")))
     except Exception as error:  # Pillow's readers raise many types for damaged files
         reason = str(error).splitlines()[0] if str(error) else repr(error)

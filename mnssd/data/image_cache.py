@@ -1,7 +1,7 @@
 """Cache of decoded images on disk, at the reduction at which training reads them.
 
-Useful for large files: decoding an image of 12 megapixels takes a hundred times longer than reading its
-reduced pixels (benchmarks/RESULTS.md).
+Decoding an image of 12 megapixels takes a hundred times longer than reading its reduced pixels
+(benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import OptionError
 from ..files import atomic_write
 from ..options import Size
-from .image import choose_reduction, read_image
+from .image import choose_reduction, read_image, reduced_size
 from .sample import Sample
 
 _FORMAT = 1
@@ -35,18 +35,8 @@ class ImageCache:
     """Reads images as `read_image` does, and stores the pixels for the next time.
 
     Safe for concurrent threads and processes. Entries are keyed by the file's path, size and modification
-    time, so a changed file is decoded again; stale entries remain until the folder is deleted. Damaged
-    entries are replaced.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Created if missing. It may be deleted at any time.
-
-    Raises
-    ------
-    OptionError
-        If the folder cannot be created.
+    time, so a changed file is decoded again. Stale entries remain until the folder is deleted, which is
+    possible at any time. Damaged entries are replaced. Raises OptionError if the folder cannot be created.
     """
 
     def __init__(self, folder: Union[str, Path]) -> None:
@@ -60,36 +50,23 @@ class ImageCache:
             ) from error
 
     def read(self, path: Union[str, Path], reduction: int = 1) -> np.ndarray:
-        """Read an image as `read_image` does. Warns once, and decodes each image, if writing fails.
-
-        Raises
-        ------
-        ImageError
-            As `read_image`; nothing is stored then.
-        """
+        """Read an image as `read_image` does. Warns once, and decodes each image, if writing fails."""
         entry = self._entry(path, reduction)
         if entry is None:
             return read_image(path, reduction)
-        cached = _load(entry)
-        if cached is not None:
-            return cached
-        image = read_image(path, reduction)
-        if self._writable:
-            self._store(entry, image)
+        image = _load(entry)
+        if image is None:
+            image = read_image(path, reduction)
+            if self._writable:
+                self._store(entry, image)
         return image
 
     def check_space(self, samples: Iterable[Sample], target: Size) -> str:
-        """Check that the disk has space for the images of `samples`; returns a line for the user.
-
-        Raises
-        ------
-        OptionError
-            If the space is not sufficient.
-        """
+        """Describe the space that `samples` need; raises OptionError if the disk has less."""
         needed = 0
         for sample in samples:
-            reduction = choose_reduction(sample.size, target)
-            needed += 3 * -(-sample.size[0] // reduction) * -(-sample.size[1] // reduction)
+            width, height = reduced_size(sample.size, choose_reduction(sample.size, target))
+            needed += 3 * width * height
         free = shutil.disk_usage(self.folder).free
         used = sum(entry.stat().st_size for entry in self.folder.glob("??/*.rgb"))
         if needed - used > free:
@@ -118,11 +95,9 @@ class ImageCache:
                 file.write(image.data)
         except OSError as error:
             self._writable = False
+            problem = f"{self.folder}: cannot write the image cache ({error.strerror})"
             warnings.warn(
-                f"{self.folder}: cannot write the image cache ({error.strerror}); images that are not in it "
-                "are decoded each time",
-                RuntimeWarning,
-                stacklevel=2,
+                f"{problem}; images that are not in it are decoded each time", RuntimeWarning, stacklevel=2
             )
 
 

@@ -1,7 +1,6 @@
-"""Training batches: shuffled, ordered, prefetched with worker threads.
+"""Training batches: shuffled, and prefetched with worker threads.
 
-The number of worker threads does not change the batches: a sample's randomness depends only on (seed, epoch,
-index).
+A sample's randomness depends only on (seed, epoch, index), so that the number of threads changes no batch.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from functools import partial
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence, Set, Tuple
 
@@ -70,10 +70,8 @@ class _SlowReadMonitor:
             for path, since in list(self._reading.values()):
                 if time.monotonic() - since > SLOW_SECONDS and path not in self._reported:
                     self._reported.add(path)
-                    self._warn(
-                        f"warning: {path}: still reading after {SLOW_SECONDS:.0f} seconds; check its disk or "
-                        "network"
-                    )
+                    waited = f"still reading after {SLOW_SECONDS:.0f} seconds"
+                    self._warn(f"warning: {path}: {waited}; check its disk or network")
 
 
 class Loader:
@@ -86,10 +84,8 @@ class Loader:
     load : callable
         ``(sample, rng) -> arrays`` of the same shapes for all samples; raises DataError for an unusable one.
     batch_size : int
-        Samples per batch. Samples left over at the end of an epoch are not used in it; a dataset smaller
-        than a batch is repeated.
+        Samples left over at the end of an epoch are not used; a dataset smaller than a batch is repeated.
     seed : int
-        Random seed.
     workers : int
         Worker threads; 0 loads each batch when it is requested.
     warn : callable
@@ -97,8 +93,6 @@ class Loader:
 
     Attributes
     ----------
-    samples : sequence
-    batch_size : int
     shard : (int, int)
         Rank and world size: the part of each batch that this process loads, and the number of parts.
     skipped : dict of str to str
@@ -131,8 +125,7 @@ class Loader:
     def order(self, epoch: int) -> np.ndarray:
         """Sample indices of an epoch, in the order of use."""
         rng = np.random.default_rng([self._seed, epoch])
-        wanted = len(self) * self.batch_size
-        rounds = -(-wanted // len(self.samples))
+        rounds = -(-len(self) * self.batch_size // len(self.samples))
         return np.concatenate([rng.permutation(len(self.samples)) for _ in range(rounds)])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -142,9 +135,8 @@ class Loader:
         size = self.batch_size // world_size
         starts = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         positions = [first + rank * size + i for first in starts for i in range(size)]
-        samples = prefetch(
-            lambda position: self._get(order, epoch, position), positions, self._workers, BATCHES_AHEAD * size
-        )
+        get = partial(self._get, order, epoch)
+        samples = prefetch(get, positions, self._workers, BATCHES_AHEAD * size)
         self._monitor = _SlowReadMonitor(self._warn)
         with self._monitor, contextlib.closing(samples):
             for first in range(0, len(positions), size):

@@ -53,8 +53,6 @@ def open_dataset(
         If the format is unknown or has no download.
     DataError
         If the folder, a list or a class is missing, or the dataset cannot be read.
-    DownloadError
-        If the download fails.
     """
     root = Path(root or default_root(name))
     dataset_format, evidence = _find_format(name, root)
@@ -83,24 +81,15 @@ def _find_format(name: str, root: Path) -> Tuple[Format, str]:
 
 
 def recognize(root: Path) -> Tuple[Format, str]:
-    """Format of the dataset in a folder, and what shows it.
-
-    Raises
-    ------
-    DataError
-        If no format is recognized; the text lists what was looked for.
-    """
+    """Format of the dataset in a folder, and what shows it; DataError names the known layouts."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set --data-root to the folder of your dataset")
     by_priority = sorted(formats, key=lambda dataset_format: dataset_format.priority)
-    for dataset_format in by_priority:
-        evidence = dataset_format.evidence(root)
-        if evidence:
-            return dataset_format, evidence
-    for dataset_format in by_priority:
-        evidence = dataset_format.weak_evidence(root)
-        if evidence:
-            return dataset_format, evidence
+    for weak in (False, True):
+        for dataset_format in by_priority:
+            evidence = dataset_format.weak_evidence(root) if weak else dataset_format.evidence(root)
+            if evidence:
+                return dataset_format, evidence
     layouts = "; ".join(f"{entry.name}: {entry.layout}" for entry in by_priority if entry.layout)
     raise DataError(f"{root}: no dataset format recognized. Expected one of: {layouts}")
 
@@ -112,13 +101,7 @@ def default_splits(name: str, role: str, root: Optional[Union[str, Path]] = None
 
 
 def lists_to_read(dataset_format: Format, root: Path) -> List[str]:
-    """All lists of a dataset, without ``trainval`` if ``train`` and ``val`` exist, so that images occur once.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
+    """All lists of a dataset, without ``trainval`` beside ``train`` and ``val``: images occur once."""
     names = list(dataset_format.lists(root))
     if not names:
         raise DataError(

@@ -15,8 +15,8 @@ def prefetch(
 ) -> Generator[R, None, None]:
     """Yield ``function(item)`` for each item, in order, computed in worker threads.
 
-    Threads rather than processes: decoding, OpenCV and NumPy release the interpreter lock, and a fork after
-    MXNet has been loaded may hang.
+    Not in processes: decoding and NumPy release the interpreter lock, and a fork after MXNet has been loaded
+    may hang.
 
     Parameters
     ----------

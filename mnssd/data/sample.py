@@ -1,8 +1,8 @@
 """A labeled image, and the detections in an image.
 
 Boxes are ``xmin, ymin, xmax, ymax`` in pixels of the ORIGINAL image, counted from 0 and inclusive: columns 3
-to 7 have xmin 3 and xmax 7 (Pascal VOC's numbers minus one). Sizes are ``(width, height)`` in the whole
-package."""
+to 7 have xmin 3 and xmax 7 (Pascal VOC's numbers minus one). Sizes are ``(width, height)`` everywhere.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ class Sample:
     image_id : str
         File name without folder and ending, unique in a dataset; the VOC image id.
     image_path : str
-        Image file, which has not been opened yet.
     boxes : numpy.ndarray
-        ``(N, 4)`` float32, in the convention above. N may be 0.
+        ``(N, 4)`` float32 xmin, ymin, xmax, ymax in pixels of the image, inclusive. N may be 0.
     labels : numpy.ndarray
         ``(N,)`` int32 indices into the dataset's ``classes``.
     difficult : numpy.ndarray
         ``(N,)`` bool, the VOC flag: ignored by the metrics.
     size : (int, int)
-        ``(width, height)`` in pixels, according to the annotation.
+        ``(width, height)`` according to the annotation.
     """
 
     image_id: str
@@ -49,7 +48,7 @@ class Detections:
     Attributes
     ----------
     boxes : numpy.ndarray
-        ``(N, 4)`` float32, in the convention above.
+        ``(N, 4)`` float32 xmin, ymin, xmax, ymax in pixels of the image, inclusive.
     labels : numpy.ndarray
         ``(N,)`` int32 class indices.
     scores : numpy.ndarray

@@ -1,8 +1,6 @@
 """Training targets of a detector: a class and a box offset for every anchor.
 
-NumPy only, so that the loader's worker threads compute them beside the training step. Boxes are continuous
-corners ``xmin, ymin, xmax, ymax`` in pixels of the network input (see `mnssd.boxes`); anchors are center x,
-center y, width, height in the same pixels.
+NumPy only, so that the loader's worker threads compute them beside the training step.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from typing import Sequence, Tuple
 
 import numpy as np
 
-from ..boxes import STDS, corners, encode, iou
+from ..boxes import corners, encode, iou
 
 # IoUs up to this are 0: no anchor is forced onto a box that it does not touch.
 _NO_IOU = 1e-12
@@ -32,14 +30,11 @@ class TargetAssigner:
         ``(A, 4)`` center x, center y, width, height in pixels of the network input.
     iou_threshold : float
         IoU threshold for a positive anchor; 0.5 in the paper.
-    stds : sequence of float
-        Divisors of the offsets, see `mnssd.boxes.encode`.
     """
 
-    def __init__(self, anchors: np.ndarray, iou_threshold: float = 0.5, stds: Sequence[float] = STDS) -> None:
+    def __init__(self, anchors: np.ndarray, iou_threshold: float = 0.5) -> None:
         self.anchors = np.ascontiguousarray(anchors, np.float32).reshape(-1, 4)
         self.iou_threshold = iou_threshold
-        self.stds = tuple(stds)
         # (A, 4), stored as four contiguous columns: each is read once per box.
         self._corners = np.ascontiguousarray(corners(self.anchors).T).T
 
@@ -49,8 +44,8 @@ class TargetAssigner:
         Parameters
         ----------
         boxes : numpy.ndarray
-            ``(M, 4)`` corners in pixels of the network input; M may be 0. Boxes without area or outside all
-            anchors match no anchor.
+            ``(M, 4)`` continuous corners xmin, ymin, xmax, ymax in pixels of the network input; M may be 0.
+            Boxes without area or outside all anchors match no anchor.
         labels : numpy.ndarray
             ``(M,)`` class indices from 0.
 
@@ -71,7 +66,7 @@ class TargetAssigner:
         positive = np.flatnonzero(matches >= 0)
         matched = matches[positive]
         cls_target[positive] = labels[matched] + 1
-        box_target[positive] = encode(boxes[matched], self.anchors[positive], self.stds)
+        box_target[positive] = encode(boxes[matched], self.anchors[positive])
         return cls_target, box_target
 
     def iou(self, boxes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Options of the augmentation of detection images.
+"""Options of the augmentation of training images.
 
 ``--help`` reads this module, so it imports neither NumPy nor OpenCV.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Any, Tuple
 
 from ..options import FLOATS, option, require
 
@@ -44,16 +44,43 @@ class AugmentOptions:
     random_interpolation: bool = option(True, "resize with a random one of OpenCV's five interpolations")
 
     def __post_init__(self) -> None:
-        require(
-            self, "0 to 1", lambda value: 0 <= value <= 1,
-            "color_probability", "expand_probability", "flip_probability", "mosaic", "contrast", "saturation",
-        )  # fmt: skip
-        require(self, "0 to 255", lambda value: 0 <= value <= 255, "brightness")
-        require(self, "0 to 90", lambda value: 0 <= value <= 90, "hue")
+        _require_range(self, 1, "color_probability", "expand_probability", "flip_probability", "mosaic")
+        _require_range(self, 1, "contrast", "saturation")
+        _require_range(self, 255, "brightness")
+        _require_range(self, 90, "hue")
         require(self, "at least 1", lambda value: value >= 1, "expand_ratio", "crop_aspect")
-        require(
-            self, "values of at least 0 and below 1",
-            lambda values: all(0 <= value < 1 for value in values), "crop_overlaps",
-        )  # fmt: skip
+        overlap = "values of at least 0 and below 1"
+        require(self, overlap, lambda values: all(0 <= value < 1 for value in values), "crop_overlaps")
         require(self, "above 0 and at most 1", lambda value: 0 < value <= 1, "crop_scale")
         require(self, "at least 0", lambda value: value >= 0, "crop_trials")
+
+
+@dataclass(frozen=True)
+class ClassAugmentOptions:
+    """Augmentation of training images.
+
+    Random crops and mirroring as in the Inception papers (Szegedy et al. 2015, section 6), then RandAugment
+    (Cubuk et al. 2019), mixup (Zhang et al. 2018) and label smoothing (Szegedy et al. 2016).
+    """
+
+    crop_area: float = option(0.35, "smallest area of a random crop, as a fraction of the image")
+    crop_stretch: float = option(1.33, "largest change of the aspect ratio by a random crop")
+    flip_probability: float = option(0.5, "probability of mirroring the image")
+    operations: int = option(1, "RandAugment operations per image; 0 for none")
+    magnitude: float = option(0.5, "magnitude of the RandAugment operations, 0 to 1")
+    mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 for no mixup")
+    label_smoothing: float = option(0.0, "label smoothing")
+    val_crop: float = option(
+        1.0,
+        "side of the central crop that is evaluated, as a fraction of the image; 0.875 is usual for ImageNet",
+    )
+
+    def __post_init__(self) -> None:
+        _require_range(self, 1, "flip_probability", "magnitude", "label_smoothing")
+        require(self, "above 0 and at most 1", lambda value: 0 < value <= 1, "crop_area", "val_crop")
+        require(self, "at least 1", lambda value: value >= 1, "crop_stretch")
+        require(self, "at least 0", lambda value: value >= 0, "operations", "mixup")
+
+
+def _require_range(options: Any, largest: float, *names: str) -> None:
+    require(options, f"0 to {largest}", lambda value: 0 <= value <= largest, *names)

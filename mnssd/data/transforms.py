@@ -1,13 +1,12 @@
-"""SSD augmentation (Liu et al. 2016, sections 2.2 and 3.6) of uint8 images.
+"""SSD augmentation (Liu et al. 2016, sections 2.2 and 3.6) and mosaics of uint8 images.
 
-Expand and crop choose a window of the image; they are composed first, and the visible part of the image is
-resampled once. Colors are distorted on that small result, with lookup tables. Random draws are made in this
-order: expand, crop, flip, interpolation, colors.
+Expand and crop are composed into one window, so that the image is resampled once; then its colors are
+distorted. Random draws are made in this order: expand, crop, flip, interpolation, colors.
 """
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -17,9 +16,8 @@ from ..options import Size
 from .transform_options import AugmentOptions
 
 Annotated = Tuple[np.ndarray, np.ndarray, np.ndarray]
-
-PAPER = AugmentOptions()
-"""Options of the original SSD."""
+"""Image ``(height, width, 3)`` uint8 RGB; its boxes ``(N, 4)`` float32, inclusive, in its pixels; and their
+labels ``(N,)``. N may be 0."""
 
 FILL = (124, 116, 104)
 """Color around an expanded image: the ImageNet mean (0.485, 0.456, 0.406) in RGB levels, 0 after
@@ -29,54 +27,28 @@ normalization."""
 _MIN_SIDE = 1.0
 
 _INTERPOLATIONS = (
-    cv2.INTER_NEAREST,
-    cv2.INTER_LINEAR,
-    cv2.INTER_CUBIC,
-    cv2.INTER_AREA,
-    cv2.INTER_LANCZOS4,
-)
+    cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4,
+)  # fmt: skip
+
+MOSAIC_CENTER = (0.3, 0.7)
+"""Range of the point where the four images of a mosaic meet, as fractions of the sides."""
 
 
 class TrainTransform:
-    """Augmentation and resizing of training images.
+    """Augmentation and resizing of training images to `size` = ``(width, height)``."""
 
-    Parameters
-    ----------
-    size : (int, int)
-        ``(width, height)`` of the result.
-    options : AugmentOptions
-    """
-
-    def __init__(self, size: Size, options: AugmentOptions = PAPER) -> None:
+    def __init__(self, size: Size, options: Optional[AugmentOptions] = None) -> None:
         self.size = size
-        self.options = options
+        self.options = options or AugmentOptions()
         self._canvas = np.full((size[1], size[0], 3), FILL, np.uint8)
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> Annotated:
-        """Augment one image.
+        """Augment one image; `rng` is the source of all randomness.
 
-        Parameters
-        ----------
-        image : numpy.ndarray
-            ``(height, width, 3)`` uint8 RGB.
-        boxes : numpy.ndarray
-            ``(N, 4)`` float32 in pixels of `image`, inclusive. N may be 0.
-        labels : numpy.ndarray
-            ``(N,)``.
-        rng : numpy.random.Generator
-            Source of all randomness.
-
-        Returns
-        -------
-        image : numpy.ndarray
-            ``(size[1], size[0], 3)`` uint8 RGB.
-        boxes : numpy.ndarray
-            ``(M, 4)`` float32 in pixels of the result: objects whose center is in the crop, clipped to it, at
-            least one pixel wide and high. M may be 0.
-        labels : numpy.ndarray
-            ``(M,)``.
+        The result has the objects whose center is in the crop, clipped to it, if they are at least one pixel
+        wide and high.
         """
         opt = self.options
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -121,35 +93,49 @@ class TrainTransform:
 
 
 class ValTransform:
-    """Bilinear resizing, without augmentation.
-
-    Parameters
-    ----------
-    size : (int, int)
-        ``(width, height)`` of the result.
-    """
+    """Bilinear resizing to `size` = ``(width, height)``, without augmentation."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
 
     def __call__(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        labels: np.ndarray,
-        rng: Optional[np.random.Generator] = None,
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: object = None
     ) -> Annotated:
-        """Resize one image, keeping all boxes; arguments as of `TrainTransform`, `rng` is not used."""
+        """Resize one image, keeping all boxes; `rng` is not used."""
         scale = np.array(self.size, np.float32) / np.array(image.shape[1::-1], np.float32)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2)
         return cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), boxes, np.asarray(labels)
 
 
+def mosaic(parts: Sequence[Annotated], size: Size, rng: np.random.Generator) -> Annotated:
+    """Combine four images into one, each resized to its quarter (YOLOv4, Bochkovskiy et al. 2020)."""
+    width, height = size
+    column, row = (round(side * rng.uniform(*MOSAIC_CENTER)) for side in size)
+    canvas = np.empty((height, width, 3), np.uint8)
+    all_boxes, all_labels = [], []
+    quarters: Sequence[Tuple[int, int, int, int]] = (
+        (0, 0, column, row), (column, 0, width, row),
+        (0, row, column, height), (column, row, width, height),
+    )  # fmt: skip
+    for (image, boxes, labels), (left, top, right, bottom) in zip(parts, quarters):
+        quarter = (right - left, bottom - top)
+        canvas[top:bottom, left:right] = resize_smoothly(image, quarter)
+        scale = np.array([quarter[0] / image.shape[1], quarter[1] / image.shape[0]], np.float32)
+        all_boxes.append(np.asarray(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2) + [left, top] * 2)
+        all_labels.append(np.asarray(labels))
+    return canvas, np.concatenate(all_boxes).astype(np.float32), np.concatenate(all_labels)
+
+
+def resize_smoothly(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize without keeping the aspect ratio: by averaging if both sides become smaller, else bilinearly."""
+    smaller = image.shape[1] > size[0] and image.shape[0] > size[1]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
     """Mirror inclusive boxes ``(N, 4)`` in an image of `width` pixels: column x becomes width - 1 - x."""
     flipped = boxes.copy()
-    flipped[:, 0] = width - 1 - boxes[:, 2]
-    flipped[:, 2] = width - 1 - boxes[:, 0]
+    flipped[:, [0, 2]] = width - 1 - boxes[:, [2, 0]]
     return flipped
 
 
@@ -169,20 +155,22 @@ def distort_colors(image: np.ndarray, options: AugmentOptions, rng: np.random.Ge
     if change_contrast and not (hsv and contrast_last):
         levels = levels * factor
     if change_brightness or change_contrast:
-        image = cv2.LUT(image, _table(levels))
+        image = cv2.LUT(image, lookup_table(levels))
     if hsv:
         tables = np.empty((256, 3), np.uint8)
         tables[:, 0] = (np.arange(256) + round(strength[3] * options.hue if shift_hue else 0)) % 180
-        tables[:, 1] = _table(np.arange(256) * (1 + strength[2] * options.saturation if saturate else 1))
+        scale = 1 + strength[2] * options.saturation if saturate else 1
+        tables[:, 1] = lookup_table(np.arange(256) * scale)
         tables[:, 2] = np.arange(256)
         image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         image = cv2.cvtColor(cv2.LUT(image, tables[None]), cv2.COLOR_HSV2RGB)
         if change_contrast and contrast_last:
-            image = cv2.LUT(image, _table(np.arange(256) * factor))
+            image = cv2.LUT(image, lookup_table(np.arange(256) * factor))
     return image
 
 
-def _table(levels: np.ndarray) -> np.ndarray:
+def lookup_table(levels: np.ndarray) -> np.ndarray:
+    """Levels rounded and limited to 0 to 255, as uint8."""
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

@@ -11,8 +11,8 @@ from helpers.detectors import make_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnssd.data.classification.options import ClassAugmentOptions
 from mnssd.data.classification.transforms import _COLORS, _GEOMETRIC, ClassificationTransform, val_transform
+from mnssd.data.transform_options import ClassAugmentOptions
 
 PLAIN = ClassAugmentOptions(crop_area=1.0, crop_stretch=1.0, flip_probability=0.0, operations=0)
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnssd.data.mosaic import SPLIT, mosaic
 from mnssd.data.shapes.dataset import make_shapes
-from mnssd.data.transforms import Annotated
+from mnssd.data.transforms import MOSAIC_CENTER, Annotated, mosaic
 from mnssd.tasks.run import train_detector
 
 
@@ -41,7 +40,7 @@ def test_boxes_lie_where_their_objects_are(sizes: List[Any], seed: int) -> None:
         middle = image[int((top + bottom) / 2), int((left + right) / 2)]
         assert abs(int(middle[0]) - (255 - level)) < 40
     meeting = boxes[3, :2] - (boxes[3, 2:] - boxes[3, :2]) * [1, 1]  # about the corner of the fourth quarter
-    assert (meeting > np.array([160, 120]) * SPLIT[0] - 40).all()
+    assert (meeting > np.array([160, 120]) * MOSAIC_CENTER[0] - 40).all()
 
 
 def test_images_without_objects_and_of_one_pixel_take_part() -> None:

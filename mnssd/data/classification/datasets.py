@@ -12,12 +12,12 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ...options import Size, unknown_name
-from ..annotations.annotation import read_classes
 from ..annotations.record_file import HEADER, iter_records
+from ..annotations.text_files import read_classes
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
 from ..image import IMAGE_ENDINGS, read_part
+from . import CLASSIFICATION_ROOTS
 from .labeled_image import ClassificationDataset, LabeledImage
-from .options import CLASSIFICATION_ROOTS
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 """Folder names of each split; the first that exists is used."""
@@ -45,16 +45,12 @@ def open_classification_dataset(
     role : str
         ``'train'`` or ``'val'``.
     download : bool
-        Download the official archive of ``cifar10`` if its files are missing.
+        Download the official archive of ``cifar10`` if its files are missing. Others raise OptionError.
 
     Raises
     ------
-    OptionError
-        If the name is unknown, or the dataset has no download.
     DataError
         If the dataset is missing or has no images.
-    DownloadError
-        If the download fails.
     """
     if name not in OPENERS:
         raise OptionError(unknown_name("dataset", name, OPENERS))
@@ -64,7 +60,7 @@ def open_classification_dataset(
             raise OptionError(f"--download: only cifar10 has a download, {name} has none")
         download_cifar10(folder)
     dataset = OPENERS[name](folder, role)
-    if not dataset.images:
+    if not dataset.samples:
         raise DataError(f"{folder}: no images to {'train' if role == 'train' else 'evaluate'} on")
     return dataset
 
@@ -76,8 +72,7 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
     train, split = _split_folder(root, "train"), _split_folder(root, role)
     by_class = _class_folders(train or root)
     classes = tuple(name for name, files in by_class.items() if files)
-    empty = [name for name, files in by_class.items() if not files]
-    notes = [f"{len(empty)} classes without images skipped: {_few(empty)}"] if empty else []
+    notes = _skipped_classes("without images", [name for name in by_class if name not in classes])
     if len(classes) < 2:
         raise DataError(
             f"{train or root}: {len(classes)} class folders with images; expected one folder per class"
@@ -87,10 +82,7 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
     if split and split != train:
         by_class = _class_folders(split)
         unknown = [name for name in by_class if name not in classes]
-        if unknown:
-            notes.append(
-                f"{split.name}: {len(unknown)} classes without training images skipped: {_few(unknown)}"
-            )
+        notes += _skipped_classes(f"in {split.name} without training images", unknown)
     base = split or root
     images = [
         LabeledImage(str(path.relative_to(base)), str(path), label, str(path))
@@ -100,9 +92,7 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
     if not split:
         images = [image for image in images if _is_val(image.image_id) == (role == "val")]
         if role == "train":
-            notes.append(
-                f"no train and val folders: {VAL_FRACTION:.0%} of the images are held out for validation"
-            )
+            notes.append(f"no train and val folders: {VAL_FRACTION:.0%} of images held out for validation")
     return ClassificationDataset(f"{root.name} {role}", tuple(map(_printable, classes)), images, notes)
 
 
@@ -133,8 +123,9 @@ def _is_val(image_id: str) -> bool:
     return int.from_bytes(digest[:8], "big") < VAL_FRACTION * 2**64
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(_printable, names[:3])) + (", ..." if len(names) > 3 else "")
+def _skipped_classes(reason: str, names: Sequence[str]) -> List[str]:
+    shown = ", ".join(map(_printable, names[:3])) + (", ..." if len(names) > 3 else "")
+    return [f"classes {reason}, skipped: {len(names)} ({shown})"] if names else []
 
 
 def _printable(name: str) -> str:
@@ -156,11 +147,8 @@ def _open_shapes(root: Path, role: str) -> ClassificationDataset:
             low = np.maximum(box[:2] - margin, 0)
             high = np.minimum(box[2:] + margin, np.array(sample.size) - 1)
             crop = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-            images.append(
-                LabeledImage(
-                    f"{sample.image_id} {number}", sample.image_path, int(label), sample.image_path, crop
-                )
-            )
+            image_id, path = f"{sample.image_id} {number}", sample.image_path
+            images.append(LabeledImage(image_id, path, int(label), path, crop))
     return ClassificationDataset(f"crops of {dataset.name}", dataset.classes, images, list(dataset.notes))
 
 
@@ -172,9 +160,8 @@ def _open_recordio(root: Path, role: str) -> ClassificationDataset:
     names = FOLDERS[role]
     path = next((folder / f"{name}.rec" for name in names if (folder / f"{name}.rec").exists()), None)
     if path is None:
-        raise DataError(
-            f"{folder}: expected {' or '.join(f'{name}.rec' for name in names)}; check --data-root"
-        )
+        expected = " or ".join(f"{name}.rec" for name in names)
+        raise DataError(f"{folder}: expected {expected}; check --data-root")
     images, skipped = [], 0
     for number, (start, length, whole) in enumerate(iter_records(path)):
         parsed = _parse_label(path, start, length) if whole else None
@@ -182,17 +169,15 @@ def _open_recordio(root: Path, role: str) -> ClassificationDataset:
             skipped += 1
             continue
         label, header = parsed
-        name = f"{path} record {number}"
-        images.append(
-            LabeledImage(str(number), name, label, str(path), None, (start + header, length - header))
-        )
-    notes = [f"{path.name}: {skipped} records without a single whole-number label skipped"] if skipped else []
+        name, byte_range = f"{path} record {number}", (start + header, length - header)
+        images.append(LabeledImage(str(number), name, label, str(path), None, byte_range))
+    notes = [f"{path.name}: records without one whole-number label, skipped: {skipped}"] if skipped else []
     count = max((image.label for image in images), default=-1) + 1
-    return ClassificationDataset(f"{path.name}", _record_classes(folder, count), images, notes)
+    return ClassificationDataset(path.name, _record_classes(folder, count), images, notes)
 
 
 def _parse_label(path: Path, start: int, length: int) -> Optional[Tuple[int, int]]:
-    """Label of a record and length of its header; None without a single whole-number label."""
+    """Label of a record and length of its header; None without one whole-number label."""
     with open(path, "rb") as file:
         file.seek(start)
         head = file.read(HEADER.size)

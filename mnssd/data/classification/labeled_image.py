@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, List, Optional, Sequence, Tuple, Union, overload
+from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 
 from ...options import Size
-from ..image import choose_reduction, decode_image, encoded_size, read_bytes, read_part
+from ..dataset import SampleSequence
+from ..image import choose_reduction, decode_image, read_bytes, read_header, read_part
 
 
 @dataclass(frozen=True)
@@ -45,65 +46,31 @@ smaller."""
 
 
 def read_labeled_image(image: LabeledImage, min_size: Size) -> np.ndarray:
-    """Read and crop an encoded image, reduced to no less than `min_size`.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read.
-    """
+    """Read and crop an encoded image, reduced to no less than `min_size`; raises ImageError."""
     data = read_bytes(image.file) if image.byte_range is None else read_part(image.file, *image.byte_range)
-    size = encoded_size(data, image.image_path)
-    box = image.box or (0.0, 0.0, size[0] - 1.0, size[1] - 1.0)
-    crop_size = (int(box[2] - box[0]) + 1, int(box[3] - box[1]) + 1)
-    reduction = choose_reduction(crop_size, min_size)
-    pixels = decode_image(data, image.image_path, reduction)
     if image.box is None:
-        return pixels
-    height, width = pixels.shape[:2]
-    left, top = (min(max(0, int(edge / reduction)), side - 1) for edge, side in zip(box[:2], (width, height)))
-    right, bottom = (
-        min(max(int(edge / reduction) + 1, low + 1), side)
-        for edge, low, side in zip(box[2:], (left, top), (width, height))
-    )
+        size = read_header(data, image.image_path).size
+        return decode_image(data, image.image_path, choose_reduction(size, min_size))
+    box = np.array(image.box)
+    crop_width, crop_height = (box[2:] - box[:2]).astype(int) + 1
+    reduction = choose_reduction((crop_width, crop_height), min_size)
+    pixels = decode_image(data, image.image_path, reduction)
+    sides = np.array(pixels.shape[1::-1])
+    left, top = low = np.clip((box[:2] / reduction).astype(int), 0, sides - 1)
+    right, bottom = np.clip((box[2:] / reduction).astype(int) + 1, low + 1, sides)
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationDataset(Sequence[LabeledImage]):
-    """A sequence of labeled images.
-
-    Attributes
-    ----------
-    name : str
-        Name in messages.
-    classes : tuple of str
-        Class names; labels are indices into it.
-    images : list of LabeledImage
-    notes : list of str
-        Lines for the user about what was skipped, with counts and the first names.
-    read : callable
-        Reads the pixels of an image.
-    """
+class ClassificationDataset(SampleSequence[LabeledImage]):
+    """A sequence of labeled images, as `Dataset`; `read` reads the pixels of one."""
 
     name: str
     classes: Tuple[str, ...]
-    images: List[LabeledImage]
+    samples: List[LabeledImage]
     notes: List[str] = field(default_factory=list)
     read: Read = read_labeled_image
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> LabeledImage: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> List[LabeledImage]: ...
-
-    def __getitem__(self, index: Union[int, slice]) -> Union[LabeledImage, List[LabeledImage]]:
-        return self.images[index]
-
     def counts(self) -> np.ndarray:
         """``(C,)`` int number of images per class."""
-        return np.bincount([image.label for image in self.images], minlength=len(self.classes))
+        return np.bincount([image.label for image in self.samples], minlength=len(self.classes))

@@ -1,19 +1,19 @@
 """Augmentation of classification images, uint8.
 
-Crop, mirroring and geometric operations are composed into one affine map, so that the image is resampled
-once. Color operations are lookup tables and blends on the small result.
+Crop, flip and geometric operations are composed into one affine map, so that the image is resampled once.
+Color operations change the small result.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from ...options import Size
-from ..transforms import FILL
-from .options import ClassAugmentOptions
+from ..transform_options import ClassAugmentOptions
+from ..transforms import FILL, lookup_table, resize_smoothly
 
 # Strength of each operation at magnitude 1 (AutoAugment, Cubuk et al. 2018, table 6).
 ROTATION = 30.0  # degrees
@@ -26,14 +26,7 @@ _LEVELS = np.arange(256, dtype=np.float32)
 
 
 class ClassificationTransform:
-    """Augmentation and resizing of training images.
-
-    Parameters
-    ----------
-    size : (int, int)
-        ``(width, height)`` of the result.
-    options : ClassAugmentOptions
-    """
+    """Augmentation and resizing of training images to `size` = ``(width, height)``."""
 
     def __init__(self, size: Size, options: ClassAugmentOptions) -> None:
         self.size, self.options = size, options
@@ -71,9 +64,7 @@ def val_transform(image: np.ndarray, size: Size, crop: float) -> np.ndarray:
     """Central crop of `crop` times both sides, resized to `size` without keeping the aspect ratio."""
     height, width = image.shape[:2]
     left, top = round(width * (1 - crop) / 2), round(height * (1 - crop) / 2)
-    image = image[top : height - top, left : width - left]
-    smaller = image.shape[1] > size[0] and image.shape[0] > size[1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return resize_smoothly(image[top : height - top, left : width - left], size)
 
 
 def _crop(
@@ -93,25 +84,24 @@ def _crop(
     ])  # fmt: skip
 
 
-def _about_center(matrix: np.ndarray, size: Size) -> np.ndarray:
+def _about_center(matrix: Sequence[Sequence[float]], size: Size) -> np.ndarray:
     center = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
-    full = np.eye(3)
-    full[:2, :2], full[:2, 2] = matrix, center - matrix @ center
-    return full
+    affine = np.eye(3)
+    affine[:2, :2], affine[:2, 2] = matrix, center - np.array(matrix) @ center
+    return affine
 
 
 def _rotate(strength: float, size: Size) -> np.ndarray:
     angle = np.deg2rad(strength * ROTATION)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return _about_center(rotation, size)
+    return _about_center([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], size)
 
 
 def _shear_x(strength: float, size: Size) -> np.ndarray:
-    return _about_center(np.array([[1, strength * SHEAR], [0, 1]]), size)
+    return _about_center([[1, strength * SHEAR], [0, 1]], size)
 
 
 def _shear_y(strength: float, size: Size) -> np.ndarray:
-    return _about_center(np.array([[1, 0], [strength * SHEAR, 1]]), size)
+    return _about_center([[1, 0], [strength * SHEAR, 1]], size)
 
 
 def _shift_x(strength: float, size: Size) -> np.ndarray:
@@ -122,17 +112,13 @@ def _shift_y(strength: float, size: Size) -> np.ndarray:
     return np.array([[1, 0, 0], [0, 1, strength * SHIFT * size[1]], [0, 0, 1]])
 
 
-def _table(levels: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
 def _brightness(image: np.ndarray, strength: float) -> np.ndarray:
-    return cv2.LUT(image, _table(_LEVELS * (1 + BLEND * strength)))
+    return cv2.LUT(image, lookup_table(_LEVELS * (1 + BLEND * strength)))
 
 
 def _contrast(image: np.ndarray, strength: float) -> np.ndarray:
     mean = float(np.dot(cv2.mean(image)[:3], (0.299, 0.587, 0.114)))
-    return cv2.LUT(image, _table(mean + (_LEVELS - mean) * (1 + BLEND * strength)))
+    return cv2.LUT(image, lookup_table(mean + (_LEVELS - mean) * (1 + BLEND * strength)))
 
 
 def _color(image: np.ndarray, strength: float) -> np.ndarray:
@@ -153,14 +139,14 @@ def _posterize(image: np.ndarray, strength: float) -> np.ndarray:
 
 def _solarize(image: np.ndarray, strength: float) -> np.ndarray:
     limit = 256 * (1 - abs(strength))
-    return cv2.LUT(image, _table(np.where(limit > _LEVELS, _LEVELS, 255 - _LEVELS)))
+    return cv2.LUT(image, lookup_table(np.where(limit > _LEVELS, _LEVELS, 255 - _LEVELS)))
 
 
 def _autocontrast(image: np.ndarray, strength: float) -> np.ndarray:
     tables = []
     for channel in cv2.split(image):
         low, high, _, _ = cv2.minMaxLoc(channel)
-        tables.append(_table((_LEVELS - low) * (255 / (high - low))) if high > low else _table(_LEVELS))
+        tables.append(lookup_table((_LEVELS - low) * (255 / (high - low)) if high > low else _LEVELS))
     return cv2.LUT(image, np.stack(tables, axis=1)[None])
 
 

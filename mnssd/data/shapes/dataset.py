@@ -1,7 +1,6 @@
-"""The built-in synthetic dataset `shapes`, rendered from a random seed into Pascal VOC layout.
+"""The built-in synthetic dataset `shapes`, rendered in Pascal VOC layout.
 
-Each image depends only on the seed, its split, its index and the size; not on the number of worker threads or
-images.
+An image depends only on the seed, its split, its index and the size.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from ..annotations.voc_xml import write_annotation
 from ..prefetch import prefetch
 from .outlines import SHAPE_CLASSES
 from .scene import render_scene
-
-__all__ = ["MARKER", "SHAPE_CLASSES", "make_shapes"]
 
 MARKER = "shapes.json"
 """File in the folder of a complete dataset, with its settings."""
@@ -58,7 +55,7 @@ def make_shapes(
     workers: Optional[int] = None,
     progress: Optional[Callable[[int], object]] = None,
 ) -> bool:
-    """Render the dataset, unless `folder` already contains it.
+    """Render the dataset; returns False if `folder` already contains it.
 
     Writes ``JPEGImages``, ``Annotations``, ``ImageSets/Main/{train,val,trainval}.txt``, ``classes.txt`` and
     `MARKER`, all or nothing.
@@ -68,20 +65,14 @@ def make_shapes(
     folder : str or Path
         A new or empty folder, or one with the same dataset.
     train, val : int
-        Number of training and validation images.
+        Number of images.
     size : (int, int)
-        ``(width, height)`` of the images in pixels.
+        ``(width, height)`` of the images.
     seed : int
-        Random seed.
     workers : int, optional
         Worker threads. Defaults to the number of usable cores.
     progress : callable, optional
         Called with 1 after each image.
-
-    Returns
-    -------
-    bool
-        False if the dataset existed.
 
     Raises
     ------
@@ -167,10 +158,9 @@ def _render_all(
 def _render_one(folder: Path, image_id: str, size: Size, rng: np.random.Generator) -> None:
     scene = render_scene(rng, size)
     quality = int(rng.integers(_JPEG_QUALITY[0], _JPEG_QUALITY[1], endpoint=True))
-    coded, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    assert coded, image_id
+    pixels = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert encoded, image_id
     # cv2.imwrite does not report a full disk.
     (folder / "JPEGImages" / f"{image_id}.jpg").write_bytes(data.tobytes())
     names = [SHAPE_CLASSES[label] for label in scene.labels]

@@ -15,17 +15,18 @@ _OVERSAMPLE = 4
 
 # Logarithm of the largest stretch: an aspect ratio of at most 1.3, so that a circle remains one.
 _STRETCH = 0.13
-# Largest rotation in either direction.
-_TURN = np.pi / 6
+_MAX_ROTATION = np.pi / 6  # in either direction
 
 
-def _arc(radius: float, start: float, end: float, center: float = 0.0) -> np.ndarray:
-    angles = np.linspace(start, end, 72)
-    return np.stack([center + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
+def _circle(radius: float) -> np.ndarray:
+    angles = np.linspace(0, 2 * np.pi, 72)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
-def _circle(rng: np.random.Generator) -> Contours:
-    return [_arc(1, 0, 2 * np.pi)]
+def _polygon(corners: int, first: float = -np.pi / 2) -> np.ndarray:
+    """Corners on the unit circle, the first at the angle `first`, by default at the top."""
+    angles = first + np.arange(corners) * 2 * np.pi / corners
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _cross(rng: np.random.Generator) -> Contours:
@@ -35,37 +36,19 @@ def _cross(rng: np.random.Generator) -> Contours:
     return [np.concatenate([corner @ np.linalg.matrix_power(quarter.T, turn) for turn in range(4)])]
 
 
-def _ring(rng: np.random.Generator) -> Contours:
-    return [_arc(1, 0, 2 * np.pi), _arc(rng.uniform(0.45, 0.7), 0, 2 * np.pi)]
-
-
-def _polygon(corners: int, first: float = -np.pi / 2) -> np.ndarray:
-    """Corners on the unit circle, the first at the angle `first`, by default at the top."""
-    angles = first + np.arange(corners) * 2 * np.pi / corners
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _square(rng: np.random.Generator) -> Contours:
-    return [_polygon(4, -np.pi / 4)]
-
-
 def _star(rng: np.random.Generator) -> Contours:
     points = _polygon(10)
     points[1::2] *= rng.uniform(0.38, 0.5)
     return [points]
 
 
-def _triangle(rng: np.random.Generator) -> Contours:
-    return [_polygon(3)]
-
-
 _OUTLINES: Dict[str, Callable[[np.random.Generator], Contours]] = {
-    "circle": _circle,
+    "circle": lambda rng: [_circle(1)],
     "cross": _cross,
-    "ring": _ring,
-    "square": _square,
+    "ring": lambda rng: [_circle(1), _circle(rng.uniform(0.45, 0.7))],
+    "square": lambda rng: [_polygon(4, -np.pi / 4)],
     "star": _star,
-    "triangle": _triangle,
+    "triangle": lambda rng: [_polygon(3)],
 }
 
 SHAPE_CLASSES = tuple(_OUTLINES)
@@ -73,20 +56,14 @@ SHAPE_CLASSES = tuple(_OUTLINES)
 
 
 def random_outline(rng: np.random.Generator, label: int, side: float) -> Contours:
-    """Outline of one class around the origin, with random proportions, stretch and rotation.
+    """Outline of class `label` around the origin, with random proportions, stretch and rotation.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    label : int
-        Index into `SHAPE_CLASSES`.
-    side : float
-        Longer side of its tight box, in pixels.
+    `side` is the longer side of its tight box, in pixels.
     """
     contours = _OUTLINES[SHAPE_CLASSES[label]](rng)
-    turn, axis = rng.uniform(-_TURN, _TURN), rng.uniform(0, np.pi)
+    angle, axis = rng.uniform(-_MAX_ROTATION, _MAX_ROTATION), rng.uniform(0, np.pi)
     stretch = np.exp(rng.uniform(-_STRETCH, _STRETCH))
-    matrix = rotation(axis) @ np.diag([stretch, 1 / stretch]) @ rotation(turn - axis)
+    matrix = rotation(axis) @ np.diag([stretch, 1 / stretch]) @ rotation(angle - axis)
     contours = [contour @ matrix for contour in contours]
     points = np.concatenate(contours)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -100,14 +77,7 @@ def rotation(angle: float) -> np.ndarray:
 
 
 def coverage(contours: Contours, center: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Coverage of pixels by an outline placed at `center`.
-
-    Parameters
-    ----------
-    contours : list of numpy.ndarray
-        Around the origin, in pixels.
-    center : numpy.ndarray
-        ``(2,)`` x, y in pixels; pixel 0 extends from 0 to 1.
+    """Coverage of pixels by an outline placed at `center` = x, y; pixel 0 extends from 0 to 1.
 
     Returns
     -------
@@ -121,9 +91,6 @@ def coverage(contours: Contours, center: np.ndarray) -> Tuple[np.ndarray, np.nda
     width, height = np.ceil(points.max(axis=0)).astype(int) + 1 - origin
     large = np.zeros((height * _OVERSAMPLE, width * _OVERSAMPLE), np.uint8)
     # fillPoly counts from pixel centers, hence the 0.5; a shift of 4 means coordinates in sixteenths.
-    fixed = [
-        np.rint(((contour + center - origin) * _OVERSAMPLE - 0.5) * 16).astype(np.int32)
-        for contour in contours
-    ]
-    cv2.fillPoly(large, fixed, 255, cv2.LINE_8, 4)
+    placed = [((contour + center - origin) * _OVERSAMPLE - 0.5) * 16 for contour in contours]
+    cv2.fillPoly(large, [np.rint(contour).astype(np.int32) for contour in placed], 255, cv2.LINE_8, 4)
     return cv2.resize(large, (int(width), int(height)), interpolation=cv2.INTER_AREA), origin

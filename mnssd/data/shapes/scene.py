@@ -7,9 +7,8 @@ image with a shorter side of 320 pixels and scale with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import List, Tuple
+from typing import List, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -18,26 +17,20 @@ from ...boxes import iou
 from ...options import Size
 from .outlines import SHAPE_CLASSES, coverage, random_outline, rotation
 
-# Probabilities of 0 to 6 objects per image.
-_COUNTS = (0.03, 0.05, 0.12, 0.20, 0.25, 0.20, 0.15)
-# Range of the longer side of an object's tight box, log-uniform.
-_SIDES = (60.0, 180.0)
-# Minimum visible fraction of an object's area; objects placed with less are moved.
-_VISIBLE = 0.7
-# Maximum IoU of two boxes, so that non-maximum suppression can keep both.
-_BOX_IOU = 0.25
+_COUNTS = (0.03, 0.05, 0.12, 0.20, 0.25, 0.20, 0.15)  # probabilities of 0 to 6 objects per image
+_SIDES = (60.0, 180.0)  # range of the longer side of an object's tight box, log-uniform
+_VISIBLE = 0.7  # minimum visible fraction of an object's area; objects placed with less are moved
+_BOX_IOU = 0.25  # maximum IoU of two boxes, so that non-maximum suppression can keep both
 _TRIALS = 25
 # A color contrasts with its surroundings if it differs by this much (sum over R, G and B) from most of the
 # pixels.
 _CONTRAST, _CONTRAST_FRACTION, _CANDIDATES = 140.0, 0.9, 16
-# Letters that do not resemble any class.
-_LETTERS = "ABEFGHKMNRSWZ234579"
+_LETTERS = "ABEFGHKMNRSWZ234579"  # those that do not resemble any class
 # 256 equally probable values of the normal distribution: a lookup table is much faster than sampling.
 _NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """A rendered image with its objects.
 
     Attributes
@@ -128,9 +121,8 @@ def _background(rng: np.random.Generator, size: Size, unit: float) -> np.ndarray
     Strong stripes and checks would hide the shapes.
     """
     one, other = _colors(rng, 2)
-    canvas = _interpolate(
-        _smooth(rng, size, rng.uniform(1, 3)), one, one + (other - one) * rng.uniform(0.2, 0.8)
-    )
+    noise = _smooth(rng, size, rng.uniform(1, 3))
+    canvas = _interpolate(noise, one, one + (other - one) * rng.uniform(0.2, 0.8))
     for _ in range(rng.integers(1, 3)):
         pattern = _pattern(rng, size, unit * np.exp(rng.uniform(np.log(8), np.log(90))))
         alpha = pattern * np.float32(rng.uniform(0.1, 0.35))
@@ -199,11 +191,9 @@ class _Canvas:
         kind = rng.integers(5)
         thickness = max(1, round(rng.uniform(1, 6) * unit))
         if kind == 0:  # a line across the image
-            end = rng.uniform(0, self.size)
-            _polyline(mask, np.array([start, end]), thickness)
+            _polyline(mask, np.array([start, rng.uniform(0, self.size)]), thickness)
         elif kind == 1:  # a random stroke
-            steps = rng.normal(0, 14 * unit, (40, 2))
-            steps = cv2.blur(steps, (1, 9))
+            steps = cv2.blur(rng.normal(0, 14 * unit, (40, 2)), (1, 9))
             _polyline(mask, start + np.cumsum(steps, axis=0), thickness)
         elif kind == 2:  # a letter or digit
             text = str(rng.choice(list(_LETTERS)))
@@ -330,15 +320,7 @@ def _extent(solid: np.ndarray, origin: np.ndarray) -> np.ndarray:
 
 
 def render_scene(rng: np.random.Generator, size: Size) -> Scene:
-    """Render one image.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of all randomness.
-    size : (int, int)
-        ``(width, height)`` in pixels.
-    """
+    """Render one image of `size` = ``(width, height)``; `rng` is the source of all randomness."""
     canvas = _Canvas(rng, size)
     for _ in range(rng.integers(1, 5)):
         canvas.add_clutter()
@@ -346,8 +328,5 @@ def render_scene(rng: np.random.Generator, size: Size) -> Scene:
         canvas.add_object()
     for _ in range(rng.integers(0, 3)):
         canvas.add_clutter()
-    return Scene(
-        image=canvas.finish(),
-        boxes=np.array(canvas.boxes, np.float32).reshape(-1, 4),
-        labels=np.array(canvas.labels, np.int32),
-    )
+    boxes = np.array(canvas.boxes, np.float32).reshape(-1, 4)
+    return Scene(canvas.finish(), boxes, np.array(canvas.labels, np.int32))
