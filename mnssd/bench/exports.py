@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,15 +19,14 @@ from .. import zoo
 from ..data.open import open_dataset
 from ..data.preprocess import read_for_network
 from ..errors import ExportError, MnssdError
-from ..export.detector import HEADS
 from ..export.engines import Engine, MXNetEngine, network_input
 from ..export.formats import format_of_engine
 from ..export.load import formats_in, load_export
+from ..export.network import ExportedDetector
 from ..export.sidecar import read_export
 from ..graph.inference import inference_block
 from ..inference.detector import Detector
 from ..metrics.voc import VOCMetric
-from ..options import Size
 from ..runtime import processor, settings
 from .measure import format_table, median_seconds
 from .options import BenchOptions
@@ -35,9 +34,7 @@ from .options import BenchOptions
 ROUNDS = 5
 """Times that each engine is timed."""
 
-BATCHES = (1, 8)
-
-EVAL_BATCH = 8
+BATCHES, EVAL_BATCH = (1, 8), 8
 
 NETWORK = "network"
 """Name of the run's own network among the engines."""
@@ -75,10 +72,6 @@ class ExportRow:
     map: Optional[float]
     rounds: List[Times]
 
-    def as_dict(self) -> Dict[str, Any]:
-        """The row as plain values, for JSON."""
-        return asdict(self)
-
 
 def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
     """Measure the formats in an export folder, after the network of ``options.run`` if given.
@@ -103,21 +96,20 @@ def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
                 times.append(worker.request("time"))
         rows = []
         for engine, worker, times in zip(engines, workers, rounds):
-            mean_ap = worker.request("evaluate")
+            mean_ap, peak = worker.request("evaluate")
             heads, total = (
                 {batch: statistics.median(each[part][batch] for each in times) for batch in BATCHES}
                 for part in ("heads", "total")
             )
-            size = _bytes(engine, folder, sidecar, options) / 1e6
-            peak = worker.request("peak_megabytes")
-            rows.append(ExportRow(engine, size, heads, total, peak, mean_ap, times))
+            megabytes = _bytes(engine, folder, sidecar, options) / 1e6
+            rows.append(ExportRow(engine, megabytes, heads, total, peak, mean_ap, times))
         return rows
     finally:
         for worker in workers:
             worker.close()
 
 
-def format_exports(rows: Sequence[ExportRow], markdown: bool = False) -> str:
+def format_exports(rows: Sequence[ExportRow]) -> str:
     """The rows as a table; the last column is the difference in mAP from the first row."""
     head = ["engine", "MB"]
     head += [f"{part} ms, batch {batch}" for part in ("heads", "total") for batch in BATCHES]
@@ -128,10 +120,9 @@ def format_exports(rows: Sequence[ExportRow], markdown: bool = False) -> str:
         first = rows[0].map
         loss = "?" if row.map is None or first is None else f"{first - row.map:.4f}"
         times = [f"{part[batch]:.2f}" for part in (row.heads, row.total) for batch in BATCHES]
-        cells.append(
-            [row.engine, f"{row.megabytes:.1f}", *times, str(row.peak_megabytes or "?"), score, loss]
-        )
-    return format_table(head, cells, markdown)
+        peak = str(row.peak_megabytes or "?")
+        cells.append([row.engine, f"{row.megabytes:.1f}", *times, peak, score, loss])
+    return format_table(head, cells)
 
 
 def _bytes(engine: str, folder: Path, sidecar: Dict[str, Any], options: BenchOptions) -> int:
@@ -159,7 +150,6 @@ class _Worker:
         return self._receive()
 
     def close(self) -> None:
-        """End the process."""
         self._connection.close()
         self._process.join(10)
         self._process.kill()
@@ -169,9 +159,8 @@ class _Worker:
             result = self._connection.recv()
         except EOFError as error:
             self._process.join()
-            raise MnssdError(
-                f"{self._engine}: its process ended with exit status {self._process.exitcode}"
-            ) from error
+            status = self._process.exitcode
+            raise MnssdError(f"{self._engine}: its process ended with exit status {status}") from error
         if isinstance(result, MnssdError):
             raise result
         return result
@@ -197,15 +186,24 @@ class _Measurements:
     def __init__(self, engine: str, folder: Path, options: BenchOptions) -> None:
         ctx = settings.pick_context(options.ctx)
         self._options = options
-        self._whole, self._heads, self._classes, self._size = (
-            _load_run(str(options.run), ctx) if engine == NETWORK else _load_export(engine, folder, ctx)
-        )
+        if engine == NETWORK:
+            net = zoo.load_detector(str(options.run), ctx)
+            whole, heads = (inference_block(part, net.size, ctx) for part in (net, net.heads))
+            self._whole: Engine = MXNetEngine(whole, ctx)
+            self._heads: Engine = MXNetEngine(heads, ctx)
+            self._classes, self._size = net.classes, net.size
+        else:
+            export = load_export(folder, "detection", ctx, engine)
+            export_heads = load_export(folder, "detection", ctx, engine, ExportedDetector.heads)
+            assert export
+            assert export_heads
+            self._whole, self._heads = export.engine, export_heads.engine
+            self._classes, self._size = export.sidecar["classes"], export.size
         self._dataset = open_dataset(
             options.dataset, options.data_root, options.splits, self._classes, "val", allow_absent=True
         )
 
     def time(self) -> Times:
-        """Milliseconds per image."""
         paths = [self._dataset[i % len(self._dataset)].image_path for i in range(max(BATCHES))]
         pixels = [read_for_network(path, self._size)[0] for path in paths]
         seconds = self._options.seconds / (2 * len(BATCHES) * ROUNDS)
@@ -217,10 +215,10 @@ class _Measurements:
                 times[part][batch] = median_seconds(partial(engine.run, x), seconds) / batch * 1e3
         return times
 
-    def evaluate(self) -> Optional[float]:
-        """Mean average precision; None if the dataset has none of the classes."""
+    def evaluate(self) -> Tuple[Optional[float], Optional[int]]:
+        """Mean average precision, None if the dataset has none of the classes; peak memory in MB."""
         if not any((~sample.difficult).any() for sample in self._dataset):
-            return None
+            return None, processor.peak_megabytes()
         detector = Detector(self._whole, self._classes, self._size)
         metric = VOCMetric(self._dataset.classes, self._options.metric)
         for start in range(0, len(self._dataset), EVAL_BATCH):
@@ -228,25 +226,4 @@ class _Measurements:
             results = detector([sample.image_path for sample in samples], score=0.0)
             for sample, detections in zip(samples, results):
                 metric.add(detections, sample)
-        return float(metric.result().mean_ap)
-
-    def peak_megabytes(self) -> Optional[int]:
-        """Peak resident memory of this process."""
-        return processor.peak_megabytes()
-
-
-Loaded = Tuple[Engine, Engine, Sequence[str], Size]
-
-
-def _load_run(run: str, ctx: Any) -> Loaded:
-    net = zoo.load_detector(run, ctx)
-    whole, heads = (MXNetEngine(inference_block(part, net.size, ctx), ctx) for part in (net, net.heads))
-    return whole, heads, net.classes, net.size
-
-
-def _load_export(engine: str, folder: Path, ctx: Any) -> Loaded:
-    whole = load_export(folder, "detection", ctx, engine)
-    heads = load_export(folder, "detection", ctx, engine, HEADS)
-    assert whole
-    assert heads
-    return whole.engine, heads.engine, whole.sidecar["classes"], whole.size
+        return float(metric.result().mean_ap), processor.peak_megabytes()

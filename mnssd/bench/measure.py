@@ -18,8 +18,6 @@ class Measurement:
 
     Attributes
     ----------
-    name : str
-    images_per_second : float
     milliseconds : float
         Per image.
     parts : dict of str to float
@@ -44,13 +42,10 @@ class Measurement:
 class Clock:
     """Accumulated seconds of named parts.
 
-    Parameters
-    ----------
-    wait : callable, optional
-        Called at the end of each part, so that asynchronous work is counted where it was launched.
+    `wait` is called at the end of each part, so that asynchronous work is counted where it was launched.
     """
 
-    def __init__(self, wait: Optional[Callable[[], object]] = None) -> None:
+    def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
         self.seconds: Dict[str, float] = {}
         self._wait = wait
 
@@ -59,8 +54,7 @@ class Clock:
         """Add the duration of the ``with`` block to the part `name`."""
         start = time.perf_counter()
         yield
-        if self._wait:
-            self._wait()
+        self._wait()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def milliseconds(self, images: int) -> Dict[str, float]:
@@ -74,9 +68,9 @@ def median_seconds(work: Callable[[], object], seconds: float, least: int = 5) -
 
 
 def medians_in_turn(works: Sequence[Callable[[], object]], seconds: float, least: int = 5) -> List[float]:
-    """Median duration of each of `works`, run in turn so that a machine that slows down affects all of them.
+    """Median duration of each of `works`, as `median_seconds`, with `seconds` for all of them.
 
-    Repeated for about `seconds` in total, each at least `least` times.
+    They run in turn, so that a machine that slows down affects all of them.
     """
     for work in [*works] * WARM_UP:
         work()

@@ -9,7 +9,7 @@ from ..data.formats import dataset_names
 from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import HEADS
-from ..options import SIZE, Size, option
+from ..options import SIZE, Size, option, require
 
 WORKLOADS = ("train", "infer", "data", "eval")
 """What `mnssd bench` can measure, in the order of its table."""
@@ -48,9 +48,6 @@ class BenchOptions:
     json: Optional[str] = option(None, "also write the results to this file", metavar="FILE")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.workers < -1:
-            raise ValueError(f"workers must be at least -1, got {self.workers}")
-        if not 0 < self.seconds < float("inf"):
-            raise ValueError(f"seconds must be positive, got {self.seconds}")
+        require(self, "at least 1", lambda value: value >= 1, "batch_size")
+        require(self, "at least -1", lambda value: value >= -1, "workers")
+        require(self, "a finite number above 0", lambda value: 0 < value < float("inf"), "seconds")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -29,37 +30,22 @@ class Point:
     milliseconds: Optional[float]
     published_top1: Optional[float]
 
-    def as_dict(self) -> Dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 def points(
     networks: Sequence[str], widths: Sequence[float], sizes: Sequence[int], seconds: float, ctx: mx.Context
 ) -> Iterator[Point]:
     """Count and time every combination of network, width and size, with random weights.
 
-    Parameters
-    ----------
-    networks : sequence of str
-    widths : sequence of float
-    sizes : sequence of int
-    seconds : float
-        Approximate duration of each measurement; 0 skips it.
-    ctx : mxnet.Context
+    `seconds` is the approximate duration of each measurement; 0 skips it.
     """
-    for network in networks:
-        for width in widths:
-            for size in sizes:
-                net, shape = zoo.build_backbone(network, width), (1, 3, size, size)
-                costs = count_block(net, shape)
-                milliseconds = _measure(net, shape, seconds, ctx) if seconds else None
-                del net
-                free_dropped_blocks()
-                published = backbones[network].published.get((width, size))
-                yield Point(
-                    network, width, size, costs.parameters, costs.multiply_adds, milliseconds, published
-                )
+    for network, width, size in product(networks, widths, sizes):
+        net, shape = zoo.build_backbone(network, width), (1, 3, size, size)
+        costs = count_block(net, shape)
+        milliseconds = _measure(net, shape, seconds, ctx) if seconds else None
+        del net
+        free_dropped_blocks()
+        published = backbones[network].published.get((width, size))
+        yield Point(network, width, size, costs.parameters, costs.multiply_adds, milliseconds, published)
 
 
 def _measure(net: Any, shape: Tuple[int, ...], seconds: float, ctx: mx.Context) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from functools import partial
 from itertools import chain, count, islice
+from pathlib import Path
 from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -41,12 +42,15 @@ BACKGROUND_BIAS = 6.0
 
 def measure_train(options: BenchOptions) -> List[Measurement]:
     """Training steps with data loading: as the training loop runs them, then part by part."""
-    augment, detection = AugmentOptions(), _detection_options(options)
+    detection = DetectionOptions(
+        dataset=options.dataset, data_root=options.data_root, train_splits=options.splits,
+        network=options.network, width=options.width, size=options.size, head=options.head,
+    )  # fmt: skip
     loop = LoopOptions(
         batch_size=options.batch_size, workers=options.workers, ctx=options.ctx,
         fast_graph=options.fast_graph, val_interval=0, lr=1e-4,
     )  # fmt: skip
-    task = DetectionTask.from_options(DetectionTraining(detection, augment, loop))
+    task = DetectionTask.from_options(DetectionTraining(detection, AugmentOptions(), loop))
     step = TrainingStep(task, make_trainer(task.block, loop, task.last_layers, task.pretrained))
     batches = _repeat(task.batches)
     _train(step, batches, WARM_UP, Clock())
@@ -66,31 +70,23 @@ def measure_infer(options: BenchOptions) -> List[Measurement]:
     net, dataset = _detector(options, ctx)
     width, height = net.size
     block, heads = inference_block(net, net.size, ctx), inference_block(net.heads, net.size, ctx)
-    rows = []
-    with open(dataset[0].image_path, "rb") as file:
-        data = file.read()
     detector = Detector(MXNetEngine(block, ctx), net.classes, net.size)
-    x = mx.nd.zeros((1, 3, height, width), ctx=ctx)
+    data = Path(dataset[0].image_path).read_bytes()
     pixels, _ = read_for_network(data, net.size)
-    detection, read, normalize, network = medians_in_turn(
-        [
-            lambda: detector(data),
-            lambda: read_for_network(data, net.size),
-            lambda: to_network_input([pixels]),
-            partial(_run, heads, x),
-        ],
-        2 * options.seconds,
-    )
-    parts = {"read": read * 1e3, "normalize": normalize * 1e3, "network": network * 1e3}
-    parts["decoding and NMS"] = max(0.0, detection * 1e3 - sum(parts.values()))
-    rows.append(_measurement("detect, encoded image in memory", detection, parts))
+    works: List[Callable[[], object]] = [
+        partial(detector, data),
+        partial(read_for_network, data, net.size),
+        partial(to_network_input, [pixels]),
+        partial(_run, heads, mx.nd.zeros((1, 3, height, width), ctx=ctx)),
+    ]
+    detection, *times = (seconds * 1e3 for seconds in medians_in_turn(works, 2 * options.seconds))
+    parts = dict(zip(("read", "normalize", "network"), times))
+    parts["decoding and NMS"] = max(0.0, detection - sum(times))
+    rows = [_measurement("detect, encoded image in memory", detection / 1e3, parts)]
     for batch in (1, 8):
         x = mx.nd.array(np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)), ctx=ctx)
         whole, alone = medians_in_turn([partial(_run, block, x), partial(_run, heads, x)], options.seconds)
-        parts = {
-            "network": alone / batch * 1e3,
-            "decoding and NMS": max(0.0, whole - alone) / batch * 1e3,
-        }
+        parts = {"network": alone / batch * 1e3, "decoding and NMS": max(0.0, whole - alone) / batch * 1e3}
         rows.append(_measurement(f"infer, batch {batch}", whole / batch, parts))
     return rows
 
@@ -102,33 +98,29 @@ def measure_data(options: BenchOptions) -> List[Measurement]:
     transform, assign = TrainTransform(options.size, AugmentOptions()), TargetAssigner(anchors)
     clock, rng = Clock(), np.random.default_rng(0)
 
-    def load(sample: Sample, rng: np.random.Generator) -> Tuple[np.ndarray, ...]:
-        image, boxes = read_sample(sample, options.size)
-        image, boxes, labels = transform(image, boxes, sample.labels, rng)
-        return (to_network_input([image])[0], *assign(boxes, labels))
-
-    def load_by_parts(sample: Sample) -> None:
+    def load(sample: Sample, rng: np.random.Generator, clock: Clock) -> Tuple[np.ndarray, ...]:
         with clock.part("read"):
             image, boxes = read_sample(sample, options.size)
         with clock.part("augment"):
             image, boxes, labels = transform(image, boxes, sample.labels, rng)
         with clock.part("targets"):
-            assign(boxes, labels)
+            targets = assign(boxes, labels)
         with clock.part("normalize"):
-            to_network_input([image])
+            pixels = to_network_input([image])[0]
+        return (pixels, *targets)
 
     samples, images = chain.from_iterable(dataset for _ in count()), 0
     for sample in islice(samples, WARM_UP):
-        load_by_parts(sample)
+        load(sample, rng, clock)
     clock.seconds.clear()
     start = time.perf_counter()
     while images < 20 or time.perf_counter() - start < options.seconds:
-        load_by_parts(next(samples))
+        load(next(samples), rng, clock)
         images += 1
     seconds = (time.perf_counter() - start) / images
     rows = [_measurement("data, one thread", seconds, clock.milliseconds(images))]
     threads = processor.usable_cores()
-    batches = _repeat(Loader(dataset, load, options.batch_size, 0, threads))
+    batches = _repeat(Loader(dataset, partial(load, clock=Clock()), options.batch_size, 0, threads))
     next(batches)
     images, start = 0, time.perf_counter()
     while images == 0 or time.perf_counter() - start < options.seconds:
@@ -217,13 +209,6 @@ def _train(step: TrainingStep, batches: Iterator[Batch], steps: int, clock: Cloc
         with clock.part("update"):
             step.update()
     mx.nd.waitall()
-
-
-def _detection_options(options: BenchOptions) -> DetectionOptions:
-    return DetectionOptions(
-        dataset=options.dataset, data_root=options.data_root, train_splits=options.splits,
-        network=options.network, width=options.width, size=options.size, head=options.head,
-    )  # fmt: skip
 
 
 def _dataset(options: BenchOptions, classes: Optional[Sequence[str]] = None) -> Dataset:

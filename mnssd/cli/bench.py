@@ -26,62 +26,52 @@ from ..files import write_json
 from ..options import add_options, as_arguments, from_mapping, given, unknown_name
 from ..runtime import settings
 
-EXPORT = "export"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "workloads",
-        nargs="*",
-        metavar="WORKLOAD",
+        "workloads", nargs="*", metavar="WORKLOAD",
         help=f"{', '.join(WORKLOADS)} (default: all), or: export FOLDER",
-    )
+    )  # fmt: skip
     add_options(parser, BenchOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print the table; returns the exit status."""
     options = from_mapping(BenchOptions, given(args, BenchOptions))
-    if args.workloads[:1] == [EXPORT]:
+    if args.workloads[:1] == ["export"]:
         return _compare_exports(args.workloads[1:], options)
     for name in args.workloads:
         if name not in WORKLOADS:
-            raise OptionError(unknown_name("workload", name, [*WORKLOADS, EXPORT]))
+            raise OptionError(unknown_name("workload", name, [*WORKLOADS, "export"]))
         if options.run and name not in DETECTOR_WORKLOADS:
             raise OptionError(f"--run applies to {' and '.join(DETECTOR_WORKLOADS)}, not to {name}")
     workloads = list(dict.fromkeys(args.workloads)) or list(DETECTOR_WORKLOADS if options.run else WORKLOADS)
-    if len(workloads) == 1:
-        reports = [_measure(workloads[0], options)]
-    else:
-        reports = [_measure_in_process(name, options) for name in workloads]
+    measure = _measure if len(workloads) == 1 else _measure_in_process
+    reports = [measure(name, options) for name in workloads]
     report = {**reports[0], "rows": [row for part in reports for row in part["rows"]]}
-    print(_machine(report["machine"]))
-    print(f"{report['detector']}\n\n{format_measurements(report['rows'])}")
+    print(f"{_machine(report['machine'])}\n{report['detector']}\n")
+    print(format_measurements(report["rows"]))
     _write(report, options)
     return 0
 
 
 def _compare_exports(folders: Sequence[str], options: BenchOptions) -> int:
     if len(folders) != 1:
-        raise OptionError(f"expected one export folder: mnssd bench {EXPORT} FOLDER")
+        raise OptionError("expected one export folder: mnssd bench export FOLDER")
     settings.use_synchronous_engine()
     from ..bench.exports import format_exports, measure_exports
 
     rows = measure_exports(Path(folders[0]), options)
     machine = settings.describe()
-    print(
-        f"{_machine(machine)}\n{folders[0]}, {options.metric} on {options.dataset}\n\n{format_exports(rows)}"
-    )
-    chosen = dataclasses.asdict(options)
-    _write({"machine": machine, "options": chosen, "rows": [row.as_dict() for row in rows]}, options)
+    print(f"{_machine(machine)}\n{folders[0]}, {options.metric} on {options.dataset}\n")
+    print(format_exports(rows))
+    measured = {"options": dataclasses.asdict(options), "rows": list(map(dataclasses.asdict, rows))}
+    _write({"machine": machine, **measured}, options)
     return 0
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    threads = machine["settings"]["OMP_NUM_THREADS"]
-    return (
-        f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores, {threads} threads"
-    )
+    threads = f"{machine['settings']['OMP_NUM_THREADS']} threads"
+    return f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores, {threads}"
 
 
 def _write(report: Mapping[str, Any], options: BenchOptions) -> None:
@@ -99,10 +89,12 @@ def _measure(workload: str, options: BenchOptions) -> Dict[str, Any]:
     # Loads MXNet, which reads the settings above while it is imported.
     from ..bench.workloads import measure
 
+    (width, height), network = options.size, f"{options.network} x{options.width:g}"
+    untrained = f"{options.head} on {network} at {width}x{height}, {options.dataset}"
     return {
         "machine": settings.describe(),
         "options": dataclasses.asdict(options),
-        "detector": options.run or _description(options),
+        "detector": options.run or untrained,
         "rows": [row.as_dict() for row in measure(workload, options)],
     }
 
@@ -118,8 +110,3 @@ def _measure_in_process(workload: str, options: BenchOptions) -> Dict[str, Any]:
             raise MnssdError(f"measuring {workload} failed with exit status {done.returncode}")
         with open(result, encoding="utf-8") as file:
             return dict(json.load(file))
-
-
-def _description(options: BenchOptions) -> str:
-    width, height = options.size
-    return f"{options.head} on {options.network} x{options.width:g} at {width}x{height}, {options.dataset}"

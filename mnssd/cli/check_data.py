@@ -10,11 +10,11 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 from ..data.formats import Format, dataset_names, formats
 from ..errors import MnssdError, OptionError
-from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, option
+from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, option, require
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -38,8 +38,7 @@ class CheckOptions:
     fix: Optional[str] = option(None, "write a fixed copy to this new folder", metavar="DIR")
 
     def __post_init__(self) -> None:
-        if self.show < 0:
-            raise ValueError(f"show must be at least 0, got {self.show}")
+        require(self, "at least 0", lambda value: value >= 0, "show")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the dataset and print the findings; returns the exit status."""
     options = from_mapping(CheckOptions, given(args, CheckOptions))
     from ..data.open import recognize
     from ..files import write_json
@@ -78,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_lists(dataset_format: Format, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
+    """The lists by name, with the classes of all of them."""
     from ..data.open import lists_to_read
 
     names = options.splits.split(",") if options.splits else lists_to_read(dataset_format, root)
     parts = {name: dataset_format.read(root, name, options.classes, allow_absent=True) for name in names}
-    # The lists may have different classes: use those of all lists.
     classes = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.classes))
     return {name: dataset.with_classes(classes) for name, dataset in parts.items()}
 
@@ -116,15 +114,13 @@ def _print_result(result: CheckResult, show: int) -> None:
             size = " x ".join(f"{side:g}" for side in statistics["median_box"])
             share = f"{statistics['boxes_without_anchor']:.1%} of boxes match no anchor (IoU below 0.5)"
             print(f"  median box: {size} px; {share}")
-    by_kind: Dict[Tuple[str, str], List[str]] = {}
+    by_kind: Dict[str, List[str]] = {}
     for finding in result.findings:
-        key = (finding.level, KINDS[finding.code].headline)
-        by_kind.setdefault(key, []).append(finding.line(full_path=True))
-    for (level, headline), places in by_kind.items():
-        print(f"{level}: {headline}: {len(places)}")
+        kind = f"{finding.level}: {KINDS[finding.code].headline}"
+        by_kind.setdefault(kind, []).append(finding.line(full_path=True))
+    for kind, places in by_kind.items():
         shown = places[:show] if show else places
-        for place in shown:
-            print(f"    {place}")
+        print("\n    ".join([f"{kind}: {len(places)}", *shown]))
         if len(places) > len(shown):
             print(f"    and {len(places) - len(shown)} more; --show 0 shows all")
     counts = count_levels(result.findings)
@@ -138,11 +134,11 @@ def _print_estimate(dataset: Dataset, options: CheckOptions) -> None:
 
     batch = LoopOptions().batch_size
     measured = estimate(zoo.DetectorSpec(dataset.classes, size=options.size), batch)
-    minutes = len(dataset) / measured.images_per_second / 60
+    speed, (width, height) = measured.images_per_second, options.size
     print(
-        f"training at {options.size[0]}x{options.size[1]}, batch size {batch}: "
-        f"{measured.images_per_second:.1f} images per second and {minutes:.1f} minutes per epoch without "
-        f"loading images, {measured.peak_megabytes} MB of memory"
+        f"training at {width}x{height}, batch size {batch}: {speed:.1f} images per second and "
+        f"{len(dataset) / speed / 60:.1f} minutes per epoch without loading images, "
+        f"{measured.peak_megabytes} MB of memory"
     )
 
 

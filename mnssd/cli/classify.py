@@ -40,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Classify one image after the other; returns 1 if some could not be read, else 0."""
     options = from_mapping(ClassifyOptions, given(args, ClassifyOptions))
-
     from ..runtime import settings
 
     settings.use_synchronous_engine()

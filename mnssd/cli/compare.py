@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import List, Optional, Tuple
 
 from ..errors import MnssdError
@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count, measure and print; returns the exit status."""
     options = from_mapping(CompareOptions, given(args, CompareOptions))
-
     from ..runtime import settings
 
     settings.use_synchronous_engine()
@@ -61,14 +59,11 @@ def run(args: argparse.Namespace) -> int:
     from ..bench.measure import format_table
     from ..bench.tradeoff import draw, points
 
-    results = []
+    networks, ctx = options.networks or backbones.names(), settings.pick_context(options.ctx)
+    results = list(points(networks, options.widths, options.sizes, options.seconds, ctx))
     head = ("network", "width", "size", "parameters", "multiply-adds", "ms", "published top-1")
     rows = []
-    for point in points(
-        options.networks or backbones.names(), options.widths, options.sizes, options.seconds,
-        settings.pick_context(options.ctx),
-    ):  # fmt: skip
-        results.append(point)
+    for point in results:
         rows.append((
             point.network, f"{point.width:g}", str(point.size), f"{point.parameters / 1e6:.3f} M",
             f"{point.multiply_adds / 1e6:.1f} M",
@@ -79,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cores']} cores\n")
     print(format_table(head, rows, options.markdown))
     if options.json:
-        report = {"machine": machine, "points": [point.as_dict() for point in results]}
-        write_json(options.json, report)
+        write_json(options.json, {"machine": machine, "points": list(map(asdict, results))})
     if options.output:
         try:
             draw(results, options.output)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from ..data.formats import formats, writable_names
+from ..data.formats import formats
 from ..options import add_options, from_mapping, given, option
 
 
@@ -19,7 +19,7 @@ from ..options import add_options, from_mapping, given, option
 class ConvertOptions:
     """Conversion."""
 
-    format: str = option("coco", "format to write", choices=writable_names)
+    format: str = option("coco", "format to write", choices=formats.names)
     splits: Optional[str] = option(None, "lists to convert, separated by commas", shown="all lists")
     link: bool = option(False, "make hard links to the images instead of copies")
 
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and print what the new format cannot represent; returns the exit status."""
     options = from_mapping(ConvertOptions, given(args, ConvertOptions))
     from ..data.convert import convert
     from ..data.dataset import Dataset

@@ -6,6 +6,7 @@ Runs the commands that a user would run, and prints each of them first. All resu
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 import time
 from dataclasses import dataclass
@@ -65,8 +66,5 @@ def _image_paths(root: Path, count: int) -> List[str]:
 
 
 def _unused(path: Path) -> Path:
-    number, unused = 1, path
-    while unused.exists():
-        number += 1
-        unused = path.with_name(f"{path.name}-{number}")
-    return unused
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([path], numbered) if not folder.exists())

@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print the table; returns the exit status."""
     values = given(args, EvalOptions)
     if bool(args.run) == bool(values.get("detections")):
         raise OptionError("give either RUN, the folder of a trained detector, or --detections DIR")
@@ -34,24 +33,19 @@ def run(args: argparse.Namespace) -> int:
         options = from_mapping(EvalOptions, options_of_run(args.run, values))
         result = evaluate_detector(args.run, options)
     else:
-        unused = [name for name in _NETWORK_ONLY if name in values]
-        if unused:
-            raise OptionError(
-                f"--{unused[0].replace('_', '-')} has no effect with --detections; leave it out"
-            )
+        for name in _NETWORK_ONLY:
+            if name in values:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} has no effect with --detections; leave it out")
         options = from_mapping(EvalOptions, values)
         result = evaluate_detection_files(options)
     print(f"{result.dataset.name}, {args.run or options.detections}\n\n{result}")
     if options.json:
         report = {
             **result.as_dict(),
-            "dataset": options.dataset,
-            "data_root": options.data_root or default_root(options.dataset),
-            "splits": options.split_names,
-            "hold_out": options.hold_out,
-            "detector": args.run,
-            "flip": options.flip,
-            "detections_folder": options.detections,
-        }
+            "dataset": options.dataset, "data_root": options.data_root or default_root(options.dataset),
+            "splits": options.split_names, "hold_out": options.hold_out, "detector": args.run,
+            "flip": options.flip, "detections_folder": options.detections,
+        }  # fmt: skip
         write_json(options.json, report)
     return 0

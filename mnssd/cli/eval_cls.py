@@ -15,7 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print the table; returns the exit status."""
     from ..metrics.table import format_classification
 
     options = from_mapping(EvalClassOptions, given(args, EvalClassOptions))

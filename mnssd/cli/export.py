@@ -17,23 +17,18 @@ from ..tasks.export import RunExportOptions
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or a parameter file in one")
     parser.add_argument(
-        "--images",
-        nargs="+",
-        metavar="IMAGE",
+        "--images", nargs="+", metavar="IMAGE",
         help="images, or folders of them, for the parity check and calibration",
-    )
+    )  # fmt: skip
     add_options(parser, RunExportOptions)
     width = max(len(entry.name) for entry in by_priority())
-    formats = (
-        f"  {entry.name:{width}}  {entry.description}; --engine {entry.engine}" for entry in by_priority()
-    )
-    parser.epilog = "\n".join(["export formats:", *formats])
+    parser.epilog = "export formats:"
+    for entry in by_priority():
+        parser.epilog += f"\n  {entry.name:{width}}  {entry.description}; --engine {entry.engine}"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export and print what was written; returns the exit status."""
     options = from_mapping(RunExportOptions, given(args, RunExportOptions))
-
     from ..tasks.export import export_run
 
     exported = export_run(args.run, options, args.images)

@@ -31,12 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the facts; returns the exit status."""
     facts = collect_facts()
-    if from_mapping(InfoOptions, given(args, InfoOptions)).json:
-        print(json.dumps(facts, indent=2))
-    else:
-        print("\n".join(_lines(facts)))
+    as_json = from_mapping(InfoOptions, given(args, InfoOptions)).json
+    print(json.dumps(facts, indent=2) if as_json else _format(facts))
     return 0
 
 
@@ -84,13 +81,10 @@ def _extras() -> Dict[str, List[str]]:
     return missing
 
 
-def _lines(facts: Dict[str, Any]) -> List[str]:
-    memory = facts["memory_megabytes"]
-    extras = [
-        f"{name} (missing: {', '.join(missing)})" if missing else name
-        for name, missing in facts["extras"].items()
-    ]
-    computing = facts["settings"]["OMP_NUM_THREADS"]
+def _format(facts: Dict[str, Any]) -> str:
+    memory, computing = facts["memory_megabytes"], facts["settings"]["OMP_NUM_THREADS"]
+    missing = {name: f" (missing: {', '.join(names)})" for name, names in facts["extras"].items() if names}
+    extras = [name + missing.get(name, "") for name in facts["extras"]]
     rows = {
         "system": facts["system"],
         "processor": f"{facts['cpu']}, {facts['instruction_set']}",
@@ -102,4 +96,4 @@ def _lines(facts: Dict[str, Any]) -> List[str]:
         "plugins": ", ".join(facts["plugins"]) or "none",
     }
     width = max(map(len, [*rows, *facts["versions"]]))
-    return [f"{name:{width}}  {value}" for name, value in {**facts["versions"], **rows}.items()]
+    return "\n".join(f"{name:{width}}  {value}" for name, value in {**facts["versions"], **rows}.items())

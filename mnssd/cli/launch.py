@@ -32,31 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command in all processes; returns the exit status."""
     command: List[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise OptionError("command missing; for example mnssd launch -n 2 -- train_ssd.py --dataset voc")
     for name in ("processes", "servers"):
         if getattr(args, name) < 1:
             raise OptionError(f"--{name} {getattr(args, name)}: expected at least 1")
-    hosts: List[str] = []
-    if args.hosts:
-        try:
-            text = Path(args.hosts).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(
-                f"--hosts {args.hosts}: cannot be read ({error}); expected one machine per line"
-            ) from error
-        hosts = [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
-        if not hosts:
-            raise OptionError(f"--hosts {args.hosts}: no machine listed; expected one per line")
-        invalid = [host for host in hosts if host.startswith("-")]
-        if invalid:
-            raise OptionError(f"--hosts {args.hosts}: {invalid[0]!r} is not the name of a machine")
+    hosts = _read_hosts(args.hosts) if args.hosts else []
     if not any(word.startswith("--kvstore") for word in command):
         command = [*command, "--kvstore", "dist_sync"]
-
     from ..distributed.launch import launch
 
     launch(command, args.processes, args.servers, hosts)
     return 0
+
+
+def _read_hosts(path: str) -> List[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"cannot be read ({error}); expected one machine per line"
+        raise OptionError(f"--hosts {path}: {reason}") from error
+    hosts = [host for host in (line.split("#")[0].strip() for line in lines) if host]
+    if not hosts:
+        raise OptionError(f"--hosts {path}: no machine listed; expected one per line")
+    for host in hosts:
+        if host.startswith("-"):
+            raise OptionError(f"--hosts {path}: {host!r} is not the name of a machine")
+    return hosts

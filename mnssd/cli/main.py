@@ -1,8 +1,9 @@
 """The `mnssd` command: finds the module of a command, runs it, and turns errors into one clear message.
 
-A command is a module ``mnssd/cli/NAME.py`` with ``add_arguments(parser)`` and ``run(args) -> int``; its
-docstring is the description in its help. ``INTERMIXED = True`` allows positional arguments on both sides of
-options. Only the module of the command is imported, so that ``--help`` is quick.
+A command is a module ``mnssd/cli/NAME.py`` with ``add_arguments(parser)``, which adds its options, and
+``run(args)``, which returns the exit status; its docstring is the description in its help.
+``INTERMIXED = True`` allows positional arguments on both sides of options. Only the module of the command is
+imported, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -58,37 +59,23 @@ COMMANDS: Dict[str, Command] = {
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line `argv`, by default that of the process; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return _guarded(lambda: _dispatch(arguments), debug="--debug" in arguments)
+    return _guarded(_dispatch, argv)
 
 
 def run_command(name: str, argv: Optional[Sequence[str]] = None, prog: Optional[str] = None) -> int:
-    """Run one command; returns the exit status. The scripts call this.
+    """Run one command, a key of `COMMANDS`; returns the exit status. The scripts call this.
 
-    Parameters
-    ----------
-    name : str
-        A key of `COMMANDS`.
-    argv : sequence of str, optional
-        Arguments after the command's name. Defaults to those of the process.
-    prog : str, optional
-        Name of the program in the help.
+    `argv` are the arguments after the command's name, by default those of the process; `prog` is the name of
+    the program in the help.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return _guarded(lambda: _run(name, arguments, prog), debug="--debug" in arguments)
+    return _guarded(lambda arguments: _run(name, arguments, prog), argv)
 
 
 def _dispatch(arguments: List[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="mnssd",
-        usage="mnssd [-h] [--version] [--debug] [--plugin FILE] COMMAND ...",
-        description="MobileNet-SSD detectors and MobileNet classifiers on Apache MXNet.",
-        epilog=_command_list(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _new_parser("mnssd", "MobileNet-SSD detectors and MobileNet classifiers on Apache MXNet.")
+    parser.usage = "mnssd [-h] [--version] [--debug] [--plugin FILE] COMMAND ..."
+    parser.epilog = _command_list()
     parser.add_argument("--version", action="version", version=f"mnssd {__version__}")
-    _add_common_arguments(parser)
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -114,24 +101,22 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
         raise OptionError(unknown_name("command", name, COMMANDS))
     _load_plugins(arguments)
     module = importlib.import_module(f"{__package__}.{COMMANDS[name].module}")
-    parser = argparse.ArgumentParser(
-        prog=prog or f"mnssd {name}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_common_arguments(parser)
+    parser = _new_parser(prog or f"mnssd {name}", module.__doc__ or "")
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
     return int(module.run(parse(arguments)) or 0)
 
 
-def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def _new_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options of all commands."""
+    parser = argparse.ArgumentParser(prog, description=description, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(
         "--plugin", action="append", metavar="FILE",
         help="Python file that registers backbones, dataset formats or export formats; repeatable",
     )  # fmt: skip
+    return parser
 
 
 def _load_plugins(arguments: Sequence[str]) -> None:
@@ -150,10 +135,15 @@ def _plugin_paths(arguments: Sequence[str]) -> Iterator[str]:
             yield argument[len("--plugin=") :]
 
 
-def _guarded(command: Callable[[], int], debug: bool) -> int:
+def _guarded(command: Callable[[List[str]], int], argv: Optional[Sequence[str]]) -> int:
     """Run `command`; every error becomes an exit status and at most one message on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
     try:
-        status = _status(command)
+        try:
+            status = command(arguments)
+        except SystemExit as stop:  # argparse, after help, version or its own error message
+            status = stop.code if isinstance(stop.code, int) else EXIT_USAGE
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
         return status
@@ -180,14 +170,6 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
         advice = "please report it" if debug else "please report it, with the output of --debug"
         _print_error(f"internal error: {type(error).__name__}: {_first_line(error)} ({advice})", debug)
         return EXIT_INTERNAL
-
-
-def _status(command: Callable[[], int]) -> int:
-    """Run `command`; argparse exits by itself after help, version or its own error message."""
-    try:
-        return command()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
 
 
 def _print_error(message: str, debug: bool) -> None:

@@ -55,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prune, fine-tune and print the result; returns the exit status."""
     options = from_mapping(PruneOptions, given(args, PruneOptions))
     source = Path(args.run)
     output = Path(options.output or f"{source}-pruned")
@@ -63,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
     for folder in (output, start):
         if folder.exists() and any(folder.iterdir()):
             raise OptionError(f"{folder}: already exists; choose another --output")
-
     from ..train.run_folder import RunFolder
 
     config = RunFolder(source).read_config()
@@ -73,31 +71,23 @@ def run(args: argparse.Namespace) -> int:
     if not options.epochs:
         return 0
     loop = config.options.loop
-
     from ..tasks.run import train
 
-    train(
-        config.options.replace(
-            epochs=options.epochs,
-            lr=options.lr or loop.lr * LR_SHARE[loop.optimizer],
-            warmup=0.5,
-            val_interval=1,
-            structure=str(start),
-            weights=str(start / "best.params"),
-            output=str(output),
-            ctx=options.ctx,
-            # The pruned network is normalized anew by its batches; its present outputs need not be preserved.
-            recalibrate_batchnorm=False,
-            pretrained_lr=1.0,  # all parameters are pretrained
-        )
-    )
+    tuned = config.options.replace(
+        epochs=options.epochs, lr=options.lr or loop.lr * LR_SHARE[loop.optimizer], warmup=0.5,
+        val_interval=1, structure=str(start), weights=str(start / "best.params"), output=str(output),
+        ctx=options.ctx,
+        # The pruned network is normalized anew by its batches; its present outputs need not be preserved.
+        recalibrate_batchnorm=False,
+        pretrained_lr=1.0,  # all parameters are pretrained
+    )  # fmt: skip
+    train(tuned)
     return 0
 
 
 def _prune(source: Path, start: Path, config: RunConfig, options: PruneOptions) -> None:
     """Prune the network and write it as a run."""
-    by_loss = options.importance == "gradients"
-    load = _load_for_training if by_loss else _load_for_inference
+    load = _load_for_training if options.importance == "gradients" else _load_for_inference
     block, ctx, (width, height), gradients = load(source, config, options)
 
     from .. import zoo
@@ -125,10 +115,9 @@ def _prune(source: Path, start: Path, config: RunConfig, options: PruneOptions) 
     folder.write_config(replace(config, spec=spec))
     save_weights(folder.best, smaller)
     folder.unlock()
-    share = pruned.after / pruned.before
     print(
         f"pruned {len(pruned.channels)} convolutions: {pruned.after / 1e6:.1f} of {pruned.before / 1e6:.1f} "
-        f"million multiply-adds ({share:.3f}); before fine-tuning: {start}"
+        f"million multiply-adds ({pruned.after / pruned.before:.3f}); before fine-tuning: {start}"
     )
 
 
@@ -156,13 +145,10 @@ def _load_for_training(source: Path, config: RunConfig, options: PruneOptions) -
     from ..train.step import gradients
 
     changes: Dict[str, Any] = {
-        "weights": str(RunFolder(source).best),
-        "structure": str(source),
-        "ctx": options.ctx,
-        "recalibrate_batchnorm": False,
+        "weights": str(RunFolder(source).best), "structure": str(source), "ctx": options.ctx,
+        "recalibrate_batchnorm": False, "val_interval": 0,
         "freeze": "",  # frozen parameters have no gradient
-        "val_interval": 0,
-    }
+    }  # fmt: skip
     if config.task == "detection":
         changes.update(early_size=None, early_epochs=0)
     else:

@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report; returns the exit status."""
     report_on(Path(args.run), from_mapping(ReportOptions, given(args, ReportOptions)))
     return 0
 

@@ -9,19 +9,17 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output", default="data/shapes", help="folder of the dataset (default: %(default)s)"
-    )
-    parser.add_argument("--train", type=int, default=800, help="training images (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=200, help="validation images (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=int, default=320, help="side of the images in pixels (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    for name, default, text in (
+        ("--output", "data/shapes", "folder of the dataset"),
+        ("--train", 800, "training images"),
+        ("--val", 200, "validation images"),
+        ("--size", 320, "side of the images in pixels"),
+        ("--seed", 0, "random seed"),
+    ):
+        parser.add_argument(name, type=type(default), default=default, help=f"{text} (default: {default})")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render with a progress bar; returns the exit status."""
     from tqdm import tqdm
 
     from ..data.shapes.dataset import SHAPE_CLASSES, make_shapes

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from ..bench.measure import format_table
 from ..errors import MnssdError, OptionError
 from ..nn.backbones import backbones
-from ..options import FLOAT, SIZE, Size, ValueType, add_options, from_mapping, given, option
+from ..options import FLOAT, SIZE, Size, ValueType, add_options, from_mapping, given, option, require
 
 if TYPE_CHECKING:
     from ..compress.cost import Costs
 
 Row = Sequence[str]
+
+Counted = Tuple[str, "Costs", List[Dict[str, Any]]]
+"""A title, the costs, and the feature maps of a detector with their anchors."""
 
 
 def parse_shape(text: str) -> Tuple[str, Tuple[int, ...]]:
@@ -57,8 +60,7 @@ class SummaryOptions:
     markdown: bool = option(False, "print Markdown tables")
 
     def __post_init__(self) -> None:
-        if self.classes < 0:
-            raise ValueError(f"classes: expected at least 1, got {self.classes}")
+        require(self, "at least 1", lambda value: value >= 0, "classes")
         if self.json and self.markdown:
             raise ValueError("json and markdown: choose one")
 
@@ -72,18 +74,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count and print; returns the exit status."""
     options = from_mapping(SummaryOptions, given(args, SummaryOptions))
     title, costs, maps = _count(args.network, options)
     if options.json:
-        print(json.dumps({"network": title, **_as_dict(costs), "anchors": maps}, indent=2))
+        separable = [{**asdict(pair), "ratio": round(pair.ratio, 4)} for pair in costs.separable]
+        counted = {**asdict(costs), "separable": separable, "anchors": maps}
+        print(json.dumps({"network": title, **counted}, indent=2))
         return 0
     tables = [
         ("layers", *_layers(costs)),
         ("depthwise separable and standard convolutions", *_separable(costs)),
+        ("anchors", *_anchors(maps)),
     ]
-    if maps:
-        tables.append(("anchors", *_anchors(maps)))
     print(f"# {title}\n" if options.markdown else title)
     for caption, head, rows in tables:
         if rows:
@@ -95,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _count(network: str, options: SummaryOptions) -> Tuple[str, Costs, List[Dict[str, Any]]]:
-    """A title, the costs, and the feature maps of a detector with their anchors."""
+def _count(network: str, options: SummaryOptions) -> Counted:
     path = Path(network)
     if network.endswith(".json") or path.exists():
         if options.width is not None or options.classes:
@@ -115,7 +116,7 @@ def _count(network: str, options: SummaryOptions) -> Tuple[str, Costs, List[Dict
     return f"{name} at {width}x{height}", count_block(net, (1, 3, height, width)), []
 
 
-def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+def _count_path(path: Path, options: SummaryOptions) -> Counted:
     from .. import zoo
 
     if path.is_dir() and (path / zoo.CONFIG_FILE).exists():
@@ -124,33 +125,28 @@ def _count_path(path: Path, options: SummaryOptions) -> Tuple[str, Costs, List[D
     from ..export.sidecar import find_sidecars, read_export
     from ..weights import read_params
 
-    inputs: Dict[str, Tuple[int, ...]] = {}
     params: Optional[Path] = None
+    name, size = "data", (224, 224)
     if path.is_dir():
         if not find_sidecars(path):
             raise MnssdError(f"{path}: neither a run nor an export; give a -symbol.json file")
         _, sidecar = read_export(path)
-        width, height = sidecar["input"]["size"]
-        inputs = {sidecar["input"]["name"]: (1, 3, height, width)}
+        name, size = sidecar["input"]["name"], sidecar["input"]["size"]
         params, path = (path / sidecar["files"][kind]["file"] for kind in ("params", "symbol"))
-    if options.input:
-        inputs = dict([options.input])
-    elif options.size or not inputs:
-        width, height = options.size or (224, 224)
-        inputs = dict.fromkeys(inputs or ["data"], (1, 3, height, width))
+    width, height = options.size or size
+    name, shape = options.input or (name, (1, 3, height, width))
     try:
         text = path.read_text(encoding="utf-8")
-        arrays = {name: value.shape for name, value in read_params(str(params)).items()} if params else {}
-        costs = count_json(text, inputs, arrays)
+        arrays = {key: value.shape for key, value in read_params(str(params)).items()} if params else {}
+        costs = count_json(text, {name: shape}, arrays)
     except OSError as error:
         raise MnssdError(f"{path}: cannot read ({error.strerror})") from error
     except ValueError as error:
         raise MnssdError(f"{path}: {error}") from error
-    shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
-    return f"{path}, {shown}", costs, []
+    return f"{path}, {name} {'x'.join(map(str, shape))}", costs, []
 
 
-def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+def _count_run(path: Path) -> Counted:
     from .. import zoo
     from ..compress.cost import count_block
     from ..train.run_folder import RunFolder
@@ -164,61 +160,41 @@ def _count_run(path: Path) -> Tuple[str, Costs, List[Dict[str, Any]]]:
     return f"{path}, {spec.network} x{spec.width:g} at {width}x{height}", costs, []
 
 
-def _count_detector(title: str, net: Any) -> Tuple[str, Costs, List[Dict[str, Any]]]:
+def _count_detector(title: str, net: Any) -> Counted:
     from ..compress.cost import count_block
     from ..nn.anchors import anchors_per_position
 
     width, height = net.size
-    maps = [
-        {
-            "map": [w, h],
-            "anchors_per_position": anchors_per_position(i),
-            "anchors": w * h * anchors_per_position(i),
-        }
-        for i, (w, h) in enumerate(net.map_sizes())
-    ]
+    maps = []
+    for i, (w, h) in enumerate(net.map_sizes()):
+        per_position = anchors_per_position(i)
+        maps.append({"map": [w, h], "anchors_per_position": per_position, "anchors": w * h * per_position})
     return f"{title} at {width}x{height}", count_block(net.heads, (1, 3, height, width)), maps
-
-
-def _as_dict(costs: Costs) -> Dict[str, Any]:
-    plain = asdict(costs)
-    for pair, counted in zip(plain["separable"], costs.separable):
-        pair["ratio"] = round(counted.ratio, 4)
-    return plain
 
 
 def _layers(costs: Costs) -> Tuple[Row, List[Row]]:
     total = max(1, costs.multiply_adds)
     rows: List[Row] = [
         (
-            layer.name,
-            layer.kind,
-            _map(layer.input),
-            _map(layer.output),
-            _number(layer.parameters),
-            _number(layer.multiply_adds),
+            layer.name, layer.kind, _map(layer.input), _map(layer.output),
+            _number(layer.parameters), _number(layer.multiply_adds),
             "?" if layer.multiply_adds is None else f"{layer.multiply_adds / total:.1%}",
         )
         for layer in costs.layers
         if layer.parameters != 0 or layer.multiply_adds != 0 or layer.input != layer.output
-    ]
+    ]  # fmt: skip
     return ("layer", "type", "from", "to", "parameters", "multiply-adds", "share"), rows
 
 
 def _separable(costs: Costs) -> Tuple[Row, List[Row]]:
     rows: List[Row] = [
         (
-            pair.name,
-            "x".join(map(str, pair.kernel)),
-            f"{pair.channels[0]} -> {pair.channels[1]}",
-            _number(pair.weights),
-            _number(pair.standard_weights),
-            _number(pair.multiply_adds),
-            _number(pair.standard_multiply_adds),
-            f"{pair.ratio:.3f}",
+            pair.name, "x".join(map(str, pair.kernel)), f"{pair.channels[0]} -> {pair.channels[1]}",
+            _number(pair.weights), _number(pair.standard_weights),
+            _number(pair.multiply_adds), _number(pair.standard_multiply_adds), f"{pair.ratio:.3f}",
         )
         for pair in costs.separable
-    ]
+    ]  # fmt: skip
     head = ("layer", "kernel", "channels", "weights", "standard", "multiply-adds", "standard", "ratio")
     return head, rows
 
@@ -228,10 +204,9 @@ def _anchors(maps: Sequence[Dict[str, Any]]) -> Tuple[Row, List[Row]]:
         ("x".join(map(str, row["map"])), str(row["anchors_per_position"]), _number(row["anchors"]))
         for row in maps
     ]
-    return ("map", "per position", "anchors"), [
-        *rows,
-        ("all", "", _number(sum(row["anchors"] for row in maps))),
-    ]
+    if rows:
+        rows.append(("all", "", _number(sum(row["anchors"] for row in maps))))
+    return ("map", "per position", "anchors"), rows
 
 
 def _totals(costs: Costs) -> str:
@@ -243,9 +218,8 @@ def _totals(costs: Costs) -> str:
     if costs.separable:
         ours = sum(pair.multiply_adds for pair in costs.separable)
         standard = sum(pair.standard_multiply_adds for pair in costs.separable)
-        text += (
-            f"\ndepthwise separable layers: {ours / standard:.3f} of the standard convolutions' multiply-adds"
-        )
+        share = f"{ours / standard:.3f} of the standard convolutions' multiply-adds"
+        text += f"\ndepthwise separable layers: {share}"
     return text
 
 

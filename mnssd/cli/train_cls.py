@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns the exit status."""
     from ..tasks.run import train_classifier
 
     train_classifier(given(args, *ClassificationTraining.groups))

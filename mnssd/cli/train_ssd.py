@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, then write the report; returns the exit status."""
     from ..tasks.run import train_detector
 
     folder = train_detector(given(args, *DetectionTraining.groups))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence, Union, overload
+from typing import List, NamedTuple, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
 
 from .. import zoo
-from ..data.preprocess import read_for_classifier
+from ..data.preprocess import Image, read_for_classifier
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
 from ..graph.inference import inference_block
 from ..options import Size
 from ..runtime import settings
-
-Image = Union[str, Path, bytes, np.ndarray]
 
 BATCH = 32
 """Images per batch, if a sequence is given."""
@@ -31,50 +29,24 @@ class Prediction(NamedTuple):
 
 
 class Classifier:
-    """A classifier, made by `Classifier.load`.
-
-    Several threads may call it: they prepare images in parallel and take turns in the network.
-
-    Attributes
-    ----------
-    classes : tuple of str
-    size : (int, int)
-        ``(width, height)`` of the network's input in pixels. Images of any size may be given.
-    """
+    """A classifier, made by `Classifier.load`. Attributes and threads as for `Detector`."""
 
     def __init__(self, engine: Engine, classes: Sequence[str], size: Size, central_part: float) -> None:
-        self.classes, self.size, self._part = tuple(classes), size, central_part
-        self._engine = engine
+        self.classes, self.size, self._engine = tuple(classes), size, engine
+        self._central_part = central_part
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Classifier:
-        """Load an export or the network of a run.
-
-        Parameters
-        ----------
-        path : str or Path
-            Export folder, run folder, or a parameter file in a run folder.
-        ctx : str
-            Device for MXNet: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-        engine : str
-            Engine for an export, such as ``onnxruntime``; ``auto`` chooses the first one with files.
-
-        Raises
-        ------
-        OptionError
-            If the engine is unknown, or the export has no files for it.
-        ExportError
-            If the export is damaged, incomplete, of another version, or a detector.
-        WeightsError
-            If the run is damaged, or `path` is neither an export nor a run.
-        """
+        """Load an export or the network of a run; as `Detector.load`."""
         context = settings.pick_context(ctx)
         export = load_export(Path(path), "classification", context, engine)
         if export:
-            part = export.sidecar["input"]["central_part"]
-            return cls(export.engine, export.sidecar["classes"], export.size, part)
+            central_part = export.sidecar["input"]["central_part"]
+            return cls(export.engine, export.sidecar["classes"], export.size, central_part)
         net, spec = zoo.load_classifier(str(path), context)
-        block = inference_block(_Softmax(net), spec.size, context)
+        block = mx.gluon.nn.HybridSequential(prefix="")
+        block.add(net, mx.gluon.nn.HybridLambda("softmax"))
+        block = inference_block(block, spec.size, context)
         return cls(MXNetEngine(block, context), spec.classes, spec.size, spec.val_crop)
 
     @overload
@@ -93,7 +65,7 @@ class Classifier:
         Parameters
         ----------
         images : str, Path, bytes or numpy.ndarray, or a sequence of them
-            Image files, their content, or pixels as ``(height, width, 3)`` uint8 RGB.
+            As for `Detector`.
         top : int
             Most predictions per image.
 
@@ -101,11 +73,6 @@ class Classifier:
         -------
         list of Prediction, or a list of such lists for a sequence
             The most probable first.
-
-        Raises
-        ------
-        ImageError
-            If a file cannot be read, or an array is not an image.
 
         Examples
         --------
@@ -119,21 +86,10 @@ class Classifier:
         return [predictions for batch in batches for predictions in self._classify(batch, top)]
 
     def _classify(self, images: Sequence[Image], top: int) -> List[List[Prediction]]:
-        pixels = [read_for_classifier(image, self.size, self._part) for image in images]
+        pixels = [read_for_classifier(image, self.size, self._central_part) for image in images]
         (probabilities,) = self._engine(pixels)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(0, top)]
         return [
             [Prediction(int(label), self.classes[label], float(row[label])) for label in labels]
             for row, labels in zip(probabilities, best)
         ]
-
-
-class _Softmax(mx.gluon.HybridBlock):
-    """A classifier that returns probabilities instead of logits."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__(prefix="")
-        self.net = net
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:
-        return F.softmax(self.net(x))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union, overload
+from typing import List, Optional, Sequence, Union, overload
 
 import numpy as np
 
 from .. import zoo
-from ..data.preprocess import read_for_network, shrink_for_network, to_detections
+from ..data.preprocess import Image, read_for_network, to_detections
 from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
@@ -17,8 +17,6 @@ from ..options import Size, unknown_name
 from ..runtime import settings
 from . import DISPLAY_SCORE
 from .results import DetectionResult, select
-
-Image = Union[str, Path, bytes, np.ndarray]
 
 BATCH = 8
 """Images per batch, if a sequence is given."""
@@ -38,8 +36,7 @@ class Detector:
     """
 
     def __init__(self, engine: Engine, classes: Sequence[str], size: Size) -> None:
-        self.classes, self.size = tuple(classes), size
-        self._engine = engine
+        self.classes, self.size, self._engine = tuple(classes), size, engine
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
@@ -59,7 +56,7 @@ class Detector:
         OptionError
             If the engine is unknown, or the export has no files for it.
         ExportError
-            If the export is damaged, incomplete, of another version, or a classifier.
+            If the export is damaged, incomplete, of another version, or for another task.
         WeightsError
             If the run is damaged, or `path` is neither an export nor a run.
         """
@@ -68,28 +65,19 @@ class Detector:
         if export:
             return cls(export.engine, export.sidecar["classes"], export.size)
         net = zoo.load_detector(str(path), context)
-        block = inference_block(net, net.size, context)
-        return cls(MXNetEngine(block, context), net.classes, net.size)
+        return cls(MXNetEngine(inference_block(net, net.size, context), context), net.classes, net.size)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self,
-        images: Image,
-        score: float = ...,
-        iou: Optional[float] = ...,
-        max_detections: int = ...,
+        self, images: Image, score: float = ..., iou: Optional[float] = ..., max_detections: int = ...,
         classes: Optional[Sequence[str]] = ...,
-    ) -> DetectionResult: ...
+    ) -> DetectionResult: ...  # fmt: skip
 
     @overload
     def __call__(
-        self,
-        images: Sequence[Image],
-        score: float = ...,
-        iou: Optional[float] = ...,
-        max_detections: int = ...,
-        classes: Optional[Sequence[str]] = ...,
-    ) -> List[DetectionResult]: ...
+        self, images: Sequence[Image], score: float = ..., iou: Optional[float] = ...,
+        max_detections: int = ..., classes: Optional[Sequence[str]] = ...,
+    ) -> List[DetectionResult]: ...  # fmt: skip
 
     def __call__(
         self,
@@ -146,18 +134,10 @@ class Detector:
         return [select(result, classes, iou, max_detections) for result in results]
 
     def _detect(self, images: Sequence[Image], score: float) -> List[DetectionResult]:
-        inputs = [self._read(image) for image in images]
+        inputs = [read_for_network(image, self.size) for image in images]
         outputs = self._engine([pixels for pixels, _ in inputs])
         results = []
         for (_, size), ids, scores, boxes in zip(inputs, *outputs):
             detections = to_detections(ids, scores, boxes, self.size, size, score)
-            results.append(
-                DetectionResult(detections.boxes, detections.labels, detections.scores, self.classes, size)
-            )
+            results.append(DetectionResult(**vars(detections), classes=self.classes, size=size))
         return results
-
-    def _read(self, image: Image) -> Tuple[np.ndarray, Size]:
-        """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the image."""
-        if isinstance(image, np.ndarray):
-            return shrink_for_network(image, self.size), (image.shape[1], image.shape[0])
-        return read_for_network(image, self.size)

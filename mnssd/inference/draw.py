@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+from itertools import product
 from typing import List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from ..data.sample import Detections
+from ..options import Size
 
 Color = Tuple[int, int, int]
+
+Corners = Tuple[Tuple[int, int], Tuple[int, int]]
+"""Top left and bottom right pixel."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -34,7 +39,6 @@ class _Label(NamedTuple):
     color: Color
 
     def overlaps(self, other: _Label) -> bool:
-        """Whether the rectangles overlap."""
         return (
             abs(2 * (self.left - other.left) + self.width - other.width) < self.width + other.width
             and abs(2 * (self.top - other.top) + self.height - other.height) < self.height + other.height
@@ -52,11 +56,6 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
         Boxes in pixels of `image`. Detections with higher scores are drawn over others.
     classes : sequence of str
         Names. OpenCV's fonts draw characters outside ASCII as ``?``.
-
-    Returns
-    -------
-    numpy.ndarray
-        A new image of the same size and type.
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
@@ -89,29 +88,23 @@ def class_color(label: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _corners(box: np.ndarray, width: int, height: int) -> Tuple[Tuple[int, int], Tuple[int, int]]:
-    """Top left and bottom right pixel, clipped to the image."""
-    x = np.clip(np.rint(box[0::2]), 0, width - 1).astype(int)
-    y = np.clip(np.rint(box[1::2]), 0, height - 1).astype(int)
-    return (int(x[0]), int(y[0])), (int(x[1]), int(y[1]))
+def _corners(box: np.ndarray, width: int, height: int) -> Corners:
+    """Corners of a box, clipped to the image."""
+    limits = np.array([width - 1, height - 1] * 2)
+    left, top, right, bottom = np.clip(np.rint(box), 0, limits).astype(int).tolist()
+    return (left, top), (right, bottom)
 
 
-def _text_scale(text: str, wanted: float, width: int, height: int) -> float:
-    """OpenCV's font scale for text `wanted` pixels high, or as high as fits; 0 if that is illegible."""
+def _text_scale(text: str, desired: float, width: int, height: int) -> float:
+    """OpenCV's font scale for text `desired` pixels high, or as high as fits; 0 if that is illegible."""
     (full_width, full_height), _ = cv2.getTextSize(text, FONT, 1.0, 1)
     # The margins are a third of the text height.
-    text_height = min(wanted, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
+    text_height = min(desired, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
     return text_height / full_height if text_height >= MIN_TEXT else 0.0
 
 
 def _place(
-    text: str,
-    scale: float,
-    color: Color,
-    corners: Tuple[Tuple[int, int], Tuple[int, int]],
-    size: Tuple[int, int],
-    line: int,
-    placed: Sequence[_Label],
+    text: str, scale: float, color: Color, corners: Corners, size: Size, line: int, placed: Sequence[_Label]
 ) -> _Label:
     """The label above the box, inside at its top, below, or inside at its bottom; flush left or right.
 
@@ -122,15 +115,15 @@ def _place(
     margin = max(1, text_height // 3)
     width, height = text_width + 2 * margin, text_height + max(descent, margin) + margin
     half = line // 2  # the line is centered on the edge of the box
-    places = []
-    for x in (left - half, right + half + 1 - width):
-        for y in (top - half - height, top - half, bottom + half + 1, bottom + half + 1 - height):
-            if 0 <= y <= size[1] - height:
-                x = max(0, min(x, size[0] - width))
-                places.append(_Label(x, y, width, height, margin, text, scale, color))
-    if not places:  # the box is nearly as high as the image
-        x, y = max(0, min(left, size[0] - width)), max(0, min(top, size[1] - height))
-        places.append(_Label(x, y, width, height, margin, text, scale, color))
+    xs = (left - half, right + half + 1 - width)
+    ys = (top - half - height, top - half, bottom + half + 1, bottom + half + 1 - height)
+    positions = [(x, y) for x, y in product(xs, ys) if 0 <= y <= size[1] - height]
+    if not positions:  # the box is nearly as high as the image
+        positions = [(left, max(0, min(top, size[1] - height)))]
+    places = [
+        _Label(max(0, min(x, size[0] - width)), y, width, height, margin, text, scale, color)
+        for x, y in positions
+    ]
     return next((a for a in places if not any(a.overlaps(b) for b in placed)), places[0])
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Optional, Sequence, Set
+from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, Set
 
 import cv2
 import numpy as np
@@ -24,11 +25,7 @@ class JsonLines:
     ``{"image", "width", "height", "detections": [...]}`` as from `DetectionResult.to_dict`, with ``"frame"``
     for a frame of a video; ``{"image", "error"}`` for an image that could not be read.
 
-    Parameters
-    ----------
-    path : str or Path
-    resume : bool
-        Continue an existing file after its last complete line.
+    With `resume`, an existing file is continued after its last complete line.
 
     Attributes
     ----------
@@ -81,13 +78,7 @@ class JsonLines:
         return end
 
     def add(self, entry: Dict[str, Any]) -> None:
-        """Append a line and hand it to the operating system.
-
-        Raises
-        ------
-        MnssdError
-            If it cannot be written.
-        """
+        """Append a line and hand it to the operating system; raises MnssdError if that fails."""
         rest = json.dumps(entry, allow_nan=False).encode() + b"\n"
         try:
             while rest:  # on a nearly full disk a write may be partial
@@ -98,7 +89,6 @@ class JsonLines:
             ) from error
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -153,13 +143,7 @@ class OutputPaths:
 
 
 def write_image(path: Path, image: np.ndarray) -> Path:
-    """Write ``(height, width, 3)`` RGB uint8 in the format of the path's ending; returns the path.
-
-    Raises
-    ------
-    MnssdError
-        If OpenCV cannot encode the image.
-    """
+    """Write ``(height, width, 3)`` RGB uint8 in the format of the path's ending; returns the path."""
     success, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not success:
         height, width = image.shape[:2]
@@ -170,25 +154,15 @@ def write_image(path: Path, image: np.ndarray) -> Path:
 
 def write_json(path: str, lines: str, classes: Sequence[str]) -> None:
     """Write one JSON file, ``{"classes": [...], "images": [...]}``, from a file by `JsonLines`."""
-    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(f'{{\n"classes": {json.dumps(list(classes))},\n"images": [')
-        _write_items(file, read_lines(lines))
-        file.write("]\n}\n")
+    _write_lists(path, "classes", list(classes), {"images": read_lines(lines)})
 
 
 def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
     """Write a COCO dataset whose annotations are the detections with their scores."""
-    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        categories = [{"id": index + 1, "name": name} for index, name in enumerate(classes)]
-        file.write(f'{{\n"categories": {json.dumps(categories)},\n"images": [')
-        _write_items(
-            file, (_coco_image(image_id, entry) for image_id, entry in enumerate(read_lines(lines), 1))
-        )
-        file.write('],\n"annotations": [')
-        _write_items(file, _coco_annotations(lines, classes))
-        file.write("]\n}\n")
+    categories = [{"id": index, "name": name} for index, name in enumerate(classes, 1)]
+    images = (_coco_image(image_id, entry) for image_id, entry in enumerate(read_lines(lines), 1))
+    annotations = _coco_annotations(lines, classes)
+    _write_lists(path, "categories", categories, {"images": images, "annotations": annotations})
 
 
 def _coco_image(image_id: int, entry: Dict[str, Any]) -> Dict[str, Any]:
@@ -198,23 +172,24 @@ def _coco_image(image_id: int, entry: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _coco_annotations(lines: str, classes: Sequence[str]) -> Iterator[Dict[str, Any]]:
-    count, ids = 0, {name: index + 1 for index, name in enumerate(classes)}
+    numbers, ids = itertools.count(1), {name: index for index, name in enumerate(classes, 1)}
     for image_id, entry in enumerate(read_lines(lines), 1):
         for detection in entry["detections"]:
-            count += 1
             box = coco_box(detection["box"])
             yield {
-                "id": count,
-                "image_id": image_id,
-                "category_id": ids[detection["class"]],
-                "bbox": box,
-                "area": round(box[2] * box[3], 3),
-                "iscrowd": 0,
-                "score": detection["score"],
-            }
+                "id": next(numbers), "image_id": image_id, "category_id": ids[detection["class"]],
+                "bbox": box, "area": round(box[2] * box[3], 3), "iscrowd": 0, "score": detection["score"],
+            }  # fmt: skip
 
 
-def _write_items(file: IO[str], items: Iterator[Dict[str, Any]]) -> None:
-    for number, item in enumerate(items):
-        file.write(("," if number else "") + "\n" + json.dumps(item, allow_nan=False))
-    file.write("\n")
+def _write_lists(path: str, name: str, value: Any, lists: Mapping[str, Iterator[Dict[str, Any]]]) -> None:
+    """Write the object ``{name: value, **lists}``; the items of the lists are not held in memory."""
+    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(f"{{\n{json.dumps(name)}: {json.dumps(value)}")
+        for list_name, items in lists.items():
+            file.write(f",\n{json.dumps(list_name)}: [")
+            for number, item in enumerate(items):
+                file.write(("," if number else "") + "\n" + json.dumps(item, allow_nan=False))
+            file.write("\n]")
+        file.write("\n}\n")

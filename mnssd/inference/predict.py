@@ -42,18 +42,8 @@ class _Image(NamedTuple):
     size: Size
 
 
-class _Unreadable(NamedTuple):
-    sample: Sample
-    error: ImageError
-
-
-class _Batch(NamedTuple):
-    """A launched batch and its outputs, still computing: ``(B, K, 1)``, ``(B, K, 1)`` and ``(B, K, 4)``."""
-
-    images: List[_Image]
-    ids: mx.nd.NDArray
-    scores: mx.nd.NDArray
-    boxes: mx.nd.NDArray
+_Batch = Tuple[List[_Image], List[mx.nd.NDArray]]
+"""A launched batch and its outputs, still computing: ids and scores ``(B, K, 1)``, boxes ``(B, K, 4)``."""
 
 
 def predict(
@@ -72,10 +62,8 @@ def predict(
     net : mnssd.nn.SSD
         Optimized for inference with its current weights. Any other callable with a ``size`` and the same
         outputs is called unchanged.
-    samples : iterable of Sample
-        Only their image files are used.
     batch_size : int
-        Images per batch; does not change the result.
+        Does not change the result.
     workers : int
         Threads that read images; 0 reads in the calling thread.
     ctx : mxnet.Context, optional
@@ -97,8 +85,14 @@ def predict(
     OptionError
         If an argument is out of range.
     """
-    _check_arguments(batch_size, workers, on_bad_image)
-    ctx = ctx or _context(net)
+    if batch_size < 1 or workers < 0:
+        raise OptionError(
+            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
+        )
+    if on_bad_image not in ("raise", "skip"):
+        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
+    if ctx is None:
+        ctx = next((parameter.list_ctx()[0] for parameter in net.collect_params().values()), mx.cpu())
     read = prefetch(partial(_read, size=net.size), samples, workers, _BATCHES_AHEAD * batch_size)
     images = _readable(read, on_bad_image == "raise", [] if skipped is None else skipped)
     block = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
@@ -116,15 +110,6 @@ def predict(
         read.close()
         del block
         free_dropped_blocks()
-
-
-def _check_arguments(batch_size: int, workers: int, on_bad_image: str) -> None:
-    if batch_size < 1 or workers < 0:
-        raise OptionError(
-            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
-        )
-    if on_bad_image not in ("raise", "skip"):
-        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
 
 
 def evaluate(
@@ -145,7 +130,6 @@ def evaluate(
     ----------
     net : mnssd.nn.SSD
         Its ``classes`` must be those of the dataset.
-    dataset : Dataset
     metric, iou_threshold
         See `VOCMetric`.
     batch_size, workers, ctx, on_bad_image, skipped
@@ -171,39 +155,33 @@ def evaluate(
     return voc.result()
 
 
-def _context(net: Any) -> mx.Context:
-    parameters = net.collect_params().values()
-    return next((parameter.list_ctx()[0] for parameter in parameters), mx.cpu())
-
-
-def _read(sample: Sample, size: Size) -> Union[_Image, _Unreadable]:
+def _read(sample: Sample, size: Size) -> Union[_Image, Tuple[Sample, ImageError]]:
     try:
         return _Image(sample, *read_for_network(sample.image_path, size))
     except ImageError as error:
-        return _Unreadable(sample, error)
+        return sample, error
 
 
 def _readable(
-    images: Iterable[Union[_Image, _Unreadable]], refuse: bool, skipped: List[Skipped]
+    images: Iterable[Union[_Image, Tuple[Sample, ImageError]]], refuse: bool, skipped: List[Skipped]
 ) -> Iterator[_Image]:
     for image in images:
         if isinstance(image, _Image):
             yield image
         elif refuse:
-            raise image.error
+            raise image[1]
         else:
-            skipped.append(Skipped(image.sample, str(image.error)))
+            skipped.append(Skipped(image[0], str(image[1])))
 
 
 def _launch(block: Any, images: List[_Image], ctx: mx.Context) -> _Batch:
     """Start the network on a batch, without waiting for it."""
     x = mx.nd.array(to_network_input([image.pixels for image in images]), ctx=ctx)
-    ids, scores, boxes = block(x)
-    return _Batch(images, ids, scores, boxes)
+    return images, block(x)
 
 
 def _fetch(batch: _Batch, net_size: Size) -> Iterator[Tuple[Sample, Detections]]:
     """Wait for a batch and scale its boxes to the pixels of their images."""
-    outputs = (array.asnumpy() for array in (batch.ids, batch.scores, batch.boxes))
-    for image, ids, scores, boxes in zip(batch.images, *outputs):
+    images, outputs = batch
+    for image, ids, scores, boxes in zip(images, *(array.asnumpy() for array in outputs)):
         yield image.sample, to_detections(ids, scores, boxes, net_size, image.size)

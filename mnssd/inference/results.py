@@ -14,8 +14,7 @@ from ..options import Size
 
 
 class Detection(NamedTuple):
-    """A detection: class name, score from 0 to 1, and xmin, ymin, xmax, ymax as in
-    `DetectionResult.boxes`."""
+    """Class name, score from 0 to 1, and xmin, ymin, xmax, ymax as in `DetectionResult.boxes`."""
 
     name: str
     score: float
@@ -49,12 +48,10 @@ class DetectionResult(Detections):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __bool__(self) -> bool:
-        return len(self.labels) > 0
-
     def __iter__(self) -> Iterator[Detection]:
-        for name, score, box in zip(self.names, self.scores, self.boxes):
-            yield Detection(name, float(score), (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
+        for name, score, box in zip(self.names, self.scores.tolist(), self.boxes.tolist()):
+            left, top, right, bottom = box
+            yield Detection(name, score, (left, top, right, bottom))
 
     def __repr__(self) -> str:
         listed = ", ".join(f"{name} {score:.2f}" for name, score, _ in self)
@@ -89,16 +86,14 @@ class DetectionResult(Detections):
         list of dict
             ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``; see `coco_box`.
         """
-        ids = categories or {name: index + 1 for index, name in enumerate(self.classes)}
+        ids = categories or {name: index for index, name in enumerate(self.classes, 1)}
         return [
             {
-                "image_id": image_id,
-                "category_id": ids[name],
-                "bbox": coco_box(box),
-                "score": round(score, 6),
+                "image_id": image_id, "category_id": ids[name],
+                "bbox": coco_box(box), "score": round(score, 6),
             }
             for name, score, box in self
-        ]
+        ]  # fmt: skip
 
     def to_voc(self, file_name: str) -> str:
         """Pascal VOC annotation (XML) as a start for manual labeling: whole pixels, counted from 1."""

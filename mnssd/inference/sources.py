@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..data.image import IMAGE_ENDINGS
-from ..errors import MnssdError, OptionError
+from ..errors import ImageError, MnssdError, OptionError
 from ..options import Size
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -32,8 +32,8 @@ class Frame(NamedTuple):
     ----------
     name : str
         Path of the image or video, or the camera as given.
-    image : str or numpy.ndarray
-        Path of an image file, or the pixels of a frame, ``(height, width, 3)`` uint8 RGB.
+    image : str, numpy.ndarray or ImageError
+        Path of an image file, pixels of a frame (``(height, width, 3)`` uint8 RGB), or a video's error.
     number : int or None
         Number of the frame, from 0; None for an image file.
     fps : float
@@ -41,7 +41,7 @@ class Frame(NamedTuple):
     """
 
     name: str
-    image: Union[str, np.ndarray]
+    image: Union[str, np.ndarray, ImageError]
     number: Optional[int] = None
     fps: float = 0.0
 
@@ -50,25 +50,15 @@ class Frame(NamedTuple):
         return {"image": self.name} if self.number is None else {"image": self.name, "frame": self.number}
 
 
-class UnreadableVideo(NamedTuple):
-    """A video without a readable frame, and the error message."""
-
-    name: str
-    error: str
-
-
-def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, UnreadableVideo]]:
+def iter_frames(inputs: Sequence[str]) -> Iterator[Frame]:
     """All images and frames, in an order that depends on the file names only.
+
+    A video that cannot be read is one `Frame` with an error; the following inputs are still read.
 
     Parameters
     ----------
     inputs : sequence of str
         Files, folders (all images and videos below them), patterns such as ``photos/*.jpg``, ``camera:0``.
-
-    Yields
-    ------
-    Frame or UnreadableVideo
-        The latter for a video that cannot be read; the following inputs are still read.
 
     Raises
     ------
@@ -81,9 +71,8 @@ def iter_frames(inputs: Sequence[str]) -> Iterator[Union[Frame, UnreadableVideo]
         elif path.lower().endswith(VIDEO_ENDINGS):
             video = cv2.VideoCapture(path) if os.path.isfile(path) else None
             if video is None or not video.isOpened():
-                yield UnreadableVideo(
-                    path, f"{path}: cannot be opened as a video; check that the file is complete"
-                )
+                reason = "cannot be opened as a video; check that the file is complete"
+                yield Frame(path, ImageError(f"{path}: {reason}"))
             else:
                 yield from _video_frames(path, video)
         else:
@@ -100,12 +89,11 @@ def _expand(entry: str) -> Iterator[str]:
 
 
 def _require_one(paths: Iterator[str], message: str) -> Iterator[str]:
-    count = 0
-    for path in paths:
-        count += 1
-        yield path
-    if not count:
+    first = next(paths, None)
+    if first is None:
         raise OptionError(message)
+    yield first
+    yield from paths
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -127,19 +115,18 @@ def _open_camera(path: str) -> cv2.VideoCapture:
     return camera
 
 
-def _video_frames(path: str, video: cv2.VideoCapture) -> Iterator[Union[Frame, UnreadableVideo]]:
+def _video_frames(path: str, video: cv2.VideoCapture) -> Iterator[Frame]:
     fps, number = float(video.get(cv2.CAP_PROP_FPS)), 0
     try:
-        while True:
-            success, pixels = video.read()
-            if not success:
-                break
+        success, pixels = video.read()
+        while success:
             yield Frame(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), number, fps)
             number += 1
+            success, pixels = video.read()
     finally:
         video.release()
     if not number:
-        yield UnreadableVideo(path, f"{path}: no readable frame; check that the file is complete")
+        yield Frame(path, ImageError(f"{path}: no readable frame; check that the file is complete"))
 
 
 class VideoWriter:
@@ -153,16 +140,11 @@ class VideoWriter:
         ``(width, height)`` of the frames.
     fps : float
         Frames per second; `DEFAULT_FPS` if 0.
-
-    Raises
-    ------
-    MnssdError
-        If the file cannot be written.
     """
 
     def __init__(self, path: Path, size: Size, fps: float) -> None:
-        code = cv2.VideoWriter.fourcc(*"mp4v")
         self._size = (int(size[0]), int(size[1]))
+        code = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(path), code, fps or DEFAULT_FPS, self._size)
         if not self._writer.isOpened():
             raise MnssdError(
@@ -170,12 +152,10 @@ class VideoWriter:
             )
 
     def add(self, frame: np.ndarray) -> None:
-        """Append ``(height, width, 3)`` uint8 RGB; a frame of another size, as from a turned camera, is
-        resized."""
+        """Append ``(height, width, 3)`` uint8 RGB, resized if a turned camera has changed the size."""
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size)
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Finish the file."""
         self._writer.release()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers.detectors import make_image
 
-from mnssd.errors import MnssdError, OptionError
-from mnssd.inference.sources import CAMERA, Frame, UnreadableVideo, VideoWriter, iter_frames
+from mnssd.errors import ImageError, MnssdError, OptionError
+from mnssd.inference.sources import CAMERA, VideoWriter, iter_frames
 
 
 def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> None:
@@ -20,7 +20,7 @@ def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> Non
     inputs = [str(photos / "im*2.jpg"), str(photos / "image0.jpg"), str(workspace / "clip.avi")]
     frames = list(iter_frames(inputs))
     assert [Path(frame.name).name for frame in frames] == ["image2.jpg", "image0.jpg", *["clip.avi"] * 4]
-    videos = [frame for frame in frames if isinstance(frame, Frame) and frame.number is not None]
+    videos = [frame for frame in frames if frame.number is not None]
     assert [frame.number for frame in videos] == [0, 1, 2, 3]
     assert {frame.fps for frame in videos} == {5.0}
     for i, frame in enumerate(videos):
@@ -47,8 +47,8 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     for name in ("broken.mp4", "absent.mp4"):
         (video,) = iter_frames([str(tmp_path / name)])
-        assert isinstance(video, UnreadableVideo)
-        assert name in video.error
+        assert isinstance(video.image, ImageError)
+        assert name in str(video.image)
 
 
 def test_an_unwritable_video_is_named(tmp_path: Path) -> None:
