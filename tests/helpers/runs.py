@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -43,10 +45,10 @@ def read_log(run: Path) -> List[Dict[str, str]]:
 
 def assert_same_arrays(run: Path, expected: Path) -> None:
     """Weights, optimizer state and averaged weights are equal to the bit."""
-    found, wanted = arrays_of(run), arrays_of(expected)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    arrays, expected_arrays = arrays_of(run), arrays_of(expected)
+    assert arrays.keys() == expected_arrays.keys()
+    for name, value in expected_arrays.items():
+        np.testing.assert_array_equal(arrays[name], value, err_msg=name)
 
 
 def assert_same_run(run: Path, expected: Path) -> None:
@@ -57,8 +59,17 @@ def assert_same_run(run: Path, expected: Path) -> None:
         [{k: v for k, v in row.items() if k not in TIMES} for row in read_log(r)] for r in (run, expected)
     ]
     assert logs[0] == logs[1]
-    progress, wanted = (read_checkpoint(r / "last.ckpt")[1] for r in (run, expected))
-    assert (progress.step, progress.epoch, progress.batch) == (wanted.step, wanted.epoch, 0)
+    progress, other = (read_checkpoint(r / "last.ckpt")[1] for r in (run, expected))
+    assert (progress.step, progress.epoch, progress.batch) == (other.step, other.epoch, 0)
+
+
+def wait_for(path: Path, process: subprocess.Popen, seconds: float = 120) -> None:
+    """Wait until a training process has written a file."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
 def stop_before_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

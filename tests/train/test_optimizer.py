@@ -1,4 +1,4 @@
-"""Optimizers: their arithmetic, and their state in a checkpoint."""
+"""Optimizers: their arithmetic, learning rates by parameter, and their state in a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, Dict
 import mxnet as mx
 import numpy as np
 import pytest
+from helpers.networks import images, values
 from mxnet.gluon import nn
 
+from mnssd import zoo
 from mnssd.train.optimizer import make_trainer, optimizer_arrays, restore_optimizer
 from mnssd.train.options import LoopOptions
 
@@ -64,6 +66,28 @@ def test_learning_rate_multipliers_of_pretrained_last_layers_are_multiplied() ->
     assert multipliers["0.bias"] == 1.0
     assert multipliers["2.weight"] == pytest.approx(0.05)
     assert multipliers["2.bias"] == 0.5
+
+
+@pytest.mark.parametrize("head", ["ssd", "ssdlite"])
+def test_predictor_learning_rate_applies_to_the_last_convolutions(head: str) -> None:
+    net = zoo.get_model(f"{head}_96_mobilenet_v2_0.25", classes=["cat"])
+    zoo.initialize(net)
+    x = images(2, 96, 96)
+    net(x)
+    options = LoopOptions(lr=0.5, predictor_lr=0.0, momentum=0.0, wd=0.0)
+    trainer = make_trainer(net.heads, options, net.heads.last_convolutions())
+    before = values(net.heads)
+    with mx.autograd.record():
+        classes, boxes = net.heads(x)
+        loss = (classes**2).sum() + (boxes**2).sum()
+    loss.backward()
+    trainer.step(1)
+    after = values(net.heads)
+    unchanged = [name for name in parameters(net.heads) if (after[name] == before[name]).all()]
+    last = [name for name in unchanged if "predictors" in name and ".depthwise." not in name]
+    assert len([name for name in last if name.endswith(("weight", "bias"))]) == 24  # six maps, two each
+    assert "extras.0.0.weight" not in unchanged
+    assert "class_predictors.0.depthwise.0.weight" not in unchanged
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -26,9 +27,8 @@ class ImageSample:
 
 def make_image(rng: np.random.Generator) -> np.ndarray:
     """Patches of color; the first layers would average out noise, and all outputs would be alike."""
-    return (
-        rng.normal(0, 1.5, (3, 4, 4)).repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2).astype(np.float32)
-    )
+    patches = rng.normal(0, 1.5, (3, 4, 4)).astype(np.float32)
+    return patches.repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)
 
 
 def loader(batch_size: int) -> Loader:
@@ -76,7 +76,7 @@ def test_outputs_stay_the_same_and_training_mode_has_them_too() -> None:
     with mx.autograd.train_mode():
         training = net(images).asnumpy()
     message = recalibrate_batchnorm(net, net.collect_params().values(), batches, mx.cpu())
-    assert f"{len(norms(net))} BatchNorms from {IMAGES} images" in message
+    assert re.findall(r"\d+", message) == [str(len(norms(net))), str(IMAGES)]
     scale = np.abs(before).max()
     assert np.abs(net(images).asnumpy() - before).max() < 1e-4 * scale
     with mx.autograd.train_mode():

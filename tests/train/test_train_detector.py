@@ -79,17 +79,8 @@ def test_freeze_pattern_without_a_match_is_refused(shapes: str, tmp_path: Path) 
 
 
 def test_overfit_reaches_a_low_loss_on_a_few_images(shapes: str, tmp_path: Path) -> None:
-    run = train(
-        shapes,
-        tmp_path / "run",
-        overfit=4,
-        epochs=100,
-        batch_size=4,
-        lr=0.01,
-        val_interval=100,
-        warmup=4,
-        ema=0,
-    )
+    options = {"overfit": 4, "epochs": 100, "batch_size": 4, "lr": 0.01, "val_interval": 100, "warmup": 4}
+    run = train(shapes, tmp_path / "run", **options, ema=0)
     _, progress = read_checkpoint(run / "last.ckpt")
     losses = [row["loss"] for row in progress.history]
     assert losses[-1] < losses[0] / 4
