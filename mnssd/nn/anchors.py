@@ -15,24 +15,15 @@ RATIOS = ((1.0, 2.0, 0.5), (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0))
 
 
 def anchor_shapes(index: int, side: float) -> np.ndarray:
-    """Widths and heights of the anchors at each position of feature map `index`.
+    """Widths and heights of the anchors at each position of feature map `index`, 0 (finest) to 5.
 
     One anchor per ratio at the map's scale, and a square at the geometric mean with the next map's scale (1.0
     after the last), as in the paper. The finest map also has a square of half its scale, as in TensorFlow's
     ``reduce_boxes_in_lowest_layer``, which however drops the other two squares; without them a third of the
     objects with a fifth of the image's side match no anchor.
 
-    Parameters
-    ----------
-    index : int
-        Feature map, 0 (finest) to 5.
-    side : float
-        Input side in pixels; the geometric mean of its sides if it is not square.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(K, 2)`` float64, width and height in input pixels; K is 5 for map 0, else 6.
+    `side` is the input's side in pixels, the geometric mean of its sides if it is not square. The result is
+    ``(K, 2)`` float64 in input pixels; K is 5 for map 0, else 6.
     """
     scale = SCALES[index]
     following = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
@@ -48,20 +39,11 @@ def anchors_per_position(index: int) -> int:
 
 
 def make_anchors(map_sizes: Sequence[Tuple[int, int]], input_size: Tuple[int, int]) -> np.ndarray:
-    """All anchors of a detector, in the order of its predictions.
+    """All anchors of a detector, in the order of its predictions: by map, row, column, shape.
 
-    Parameters
-    ----------
-    map_sizes : sequence of (int, int)
-        ``(width, height)`` of each feature map, finest first.
-    input_size : (int, int)
-        ``(width, height)`` of the network's input in pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(A, 4)`` float32: center x, center y, width, height in input pixels; ordered by map, row,
-        column, shape.
+    `map_sizes` are the ``(width, height)`` of the feature maps, finest first; `input_size` is that of the
+    network's input in pixels. The result is ``(A, 4)`` float32: center x, center y, width, height in input
+    pixels.
     """
     width, height = input_size
     side = float(np.sqrt(width * height))

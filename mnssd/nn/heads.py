@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -42,54 +42,11 @@ def last_convolution(predictor: HybridBlock) -> nn.Conv2D:
     return predictor.project if isinstance(predictor, LitePredictor) else predictor
 
 
-class HeadLayers(NamedTuple):
-    """The layers in which SSD and SSDLite differ.
-
-    Attributes
-    ----------
-    add_downsampling : callable
-        ``add_downsampling(out, in_channels, channels)`` appends a 3x3 layer with stride 2.
-    predictor : callable
-        ``predictor(in_channels, channels)`` returns the block that predicts from one feature map.
-    """
-
-    add_downsampling: Callable[[nn.HybridSequential, int, int], None]
-    predictor: Callable[[int, int], HybridBlock]
-
-
-def _add_plain(out: nn.HybridSequential, in_channels: int, channels: int) -> None:
-    add_conv(out, channels, kernel=3, stride=2, pad=1)
-
-
-def _add_depthwise_separable(out: nn.HybridSequential, in_channels: int, channels: int) -> None:
-    add_separable(out, in_channels, channels, stride=2)
-
-
-def _plain_predictor(in_channels: int, channels: int) -> HybridBlock:
-    return nn.Conv2D(channels, 3, padding=1, weight_initializer=mx.init.Normal(PREDICTOR_SIGMA))
-
-
-LAYERS: Dict[str, HeadLayers] = dict(
-    zip(
-        HEADS,
-        (HeadLayers(_add_plain, _plain_predictor), HeadLayers(_add_depthwise_separable, LitePredictor)),
-    )
-)
-
-
 class SSDHeads(HybridBlock):
     """Backbone, extra layers and multibox predictors: from images to class scores and box offsets.
 
-    Parameters
-    ----------
-    backbone : mxnet.gluon.HybridBlock
-        Its `features` become part of this block.
-    taps : sequence of Tap
-        The two feature maps of the backbone to read.
-    num_classes : int
-        Without the background.
-    head : str
-        One of `HEADS`.
+    The `features` of `backbone` become part of this block, up to the second of two `taps`. `num_classes` is
+    without the background; `head` is one of `HEADS`.
 
     Inputs are ``(N, 3, H, W)`` float32, normalized. Outputs are ``cls_preds`` ``(N, A, C + 1)``, logits with
     the background in column 0, and ``box_preds`` ``(N, A, 4)``, offsets of center and log size in units of
@@ -103,14 +60,17 @@ class SSDHeads(HybridBlock):
         if head not in HEADS:
             raise ValueError(f"head: expected {' or '.join(HEADS)}, got {head!r}")
         self.num_classes = num_classes
-        self._layers = LAYERS[head]
+        self._is_lite = head == "ssdlite"
         with self.name_scope():
             self.backbone = TappedFeatures(backbone, taps)
             self.extras = nn.HybridSequential()
             for squeeze, channels in EXTRAS:
                 layer = nn.HybridSequential()
                 add_conv(layer, squeeze)
-                self._layers.add_downsampling(layer, squeeze, channels)
+                if self._is_lite:
+                    add_separable(layer, squeeze, channels, stride=2)
+                else:
+                    add_conv(layer, channels, kernel=3, stride=2, pad=1)
                 self.extras.add(layer)
             self._map_channels = tap_channels(self.backbone, taps) + [channels for _, channels in EXTRAS]
             self.class_predictors = self._predictors(num_classes + 1)
@@ -120,7 +80,12 @@ class SSDHeads(HybridBlock):
         """One predictor for each feature map, with `values` outputs per anchor."""
         predictors = nn.HybridSequential()
         for index, in_channels in enumerate(self._map_channels):
-            predictors.add(self._layers.predictor(in_channels, anchors_per_position(index) * values))
+            channels = anchors_per_position(index) * values
+            if self._is_lite:
+                predictors.add(LitePredictor(in_channels, channels))
+            else:
+                init = mx.init.Normal(PREDICTOR_SIGMA)
+                predictors.add(nn.Conv2D(channels, 3, padding=1, weight_initializer=init))
         return predictors
 
     def reset_predictors(self, num_classes: int) -> nn.HybridSequential:

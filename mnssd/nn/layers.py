@@ -1,7 +1,6 @@
-"""Building blocks of the MobileNets and of the SSD heads.
+"""Building blocks of the MobileNets and of the SSD heads, for ``(N, C, H, W)`` float32.
 
-All take ``(N, C, H, W)`` float32. They are written plainly; `mnssd.graph` rewrites the traced Symbol to make
-it fast.
+They are written plainly; `mnssd.graph` rewrites the traced Symbol to make it fast.
 """
 
 from __future__ import annotations
@@ -18,22 +17,16 @@ RELEASE_WIDTHS = (0.35, 1.4)
 
 
 def scale_channels(channels: int, multiplier: float) -> int:
-    """Number of channels at a width multiplier.
+    """Number of channels at a width multiplier; ValueError if none is left.
 
     ``int(channels * multiplier)`` as in the Gluon zoo, so that its weights load. At `RELEASE_WIDTHS`, which
     the zoo does not have, the nearest multiple of 8 that is at most 10 % smaller (``make_divisible`` in
     TensorFlow's slim).
-
-    Raises
-    ------
-    ValueError
-        If no channel is left.
     """
     scaled = channels * multiplier
     if int(scaled) < 1:
-        raise ValueError(
-            f"width {multiplier} leaves none of {channels} channels; the smallest usual width is 0.25"
-        )
+        problem = f"leaves none of {channels} channels; the smallest usual width is 0.25"
+        raise ValueError(f"width {multiplier} {problem}")
     if multiplier not in RELEASE_WIDTHS:
         return int(scaled)
     rounded = max(8, int(scaled + 4) // 8 * 8)
@@ -84,21 +77,12 @@ def add_separable(
 class LinearBottleneck(HybridBlock):
     """Inverted residual of MobileNetV2: expand, depthwise 3x3, project without activation.
 
-    MobileNetV2 paper, section 3.4 and table 1. As in the Gluon zoo, the expansion exists for ``t == 1`` as
-    well, so that the zoo's weights load.
+    MobileNetV2 paper, section 3.4 and table 1; `t` is the expansion factor. As in the Gluon zoo, the
+    expansion exists for ``t == 1`` as well, so that the zoo's weights load.
 
-    Parameters
-    ----------
-    in_channels, channels : int
-        Input and output channels.
-    t : int
-        Expansion factor.
-    stride : int
-        1 or 2.
-    shortcut : str
-        ``'identity'`` adds the input if the stride is 1 and the channel counts match (the paper's rule).
-        ``'projection'`` also adds it if the stride is 1 and they differ, through a 1x1 convolution and
-        BatchNorm.
+    The shortcut ``'identity'`` adds the input if the stride is 1 and the channel counts match (the paper's
+    rule). ``'projection'`` also adds it if the stride is 1 and they differ, through a 1x1 convolution and
+    BatchNorm.
     """
 
     def __init__(

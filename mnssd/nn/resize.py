@@ -10,13 +10,8 @@ from mxnet.gluon import nn
 def set_channels(block: Any, channels: Mapping[str, int]) -> None:
     """Change the number of output channels of convolutions, before the block is initialized.
 
-    Parameters
-    ----------
-    block : mxnet.gluon.HybridBlock
-        Uninitialized.
-    channels : mapping of str to int
-        Output channels by the structural name of the convolution's weight (``features.3.out.0.weight``).
-        Gluon infers the input channels of every layer at the first batch.
+    `channels` has them by the structural name of the convolution's weight (``features.3.out.0.weight``).
+    Gluon infers the input channels of every layer at the first batch.
 
     Raises
     ------
@@ -31,13 +26,12 @@ def set_channels(block: Any, channels: Mapping[str, int]) -> None:
         return
     for name, layer in convolutions.items():
         kwargs = layer._kwargs
-        depthwise = kwargs["num_group"] > 1
+        is_depthwise = kwargs["num_group"] > 1
         count = channels.get(name, layer._channels)
-        kernel = layer.weight.shape[2:]
         layer._channels = kwargs["num_filter"] = count
-        if depthwise:
+        if is_depthwise:
             kwargs["num_group"] = count
-        _reset_shape(layer.weight, (count, 1 if depthwise else 0, *kernel))
+        _reset_shape(layer.weight, (count, 1 if is_depthwise else 0, *layer.weight.shape[2:]))
         if layer.bias is not None:
             _reset_shape(layer.bias, (count,))
     for _, layer in _layers(block):

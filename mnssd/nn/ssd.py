@@ -41,7 +41,8 @@ def check_size(size: Tuple[int, int]) -> None:
 class SSD(HybridBlock):
     """Single-shot detector for `classes` at one input size.
 
-    Calling it returns detections, also while autograd records; training calls `heads`.
+    Calling it returns detections, also while autograd records; training calls `heads`. `anchors` are
+    ``(A, 4)`` float32: center x, center y, width, height in input pixels.
 
     Parameters
     ----------
@@ -55,12 +56,6 @@ class SSD(HybridBlock):
         ``'ssd'`` or ``'ssdlite'``.
     taps : sequence of Tap, optional
         Feature maps of the backbone to read; defaults to ``backbone.taps``.
-
-    Attributes
-    ----------
-    heads : SSDHeads
-    anchors : numpy.ndarray
-        ``(A, 4)`` float32: center x, center y, width, height in input pixels.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. Outputs are ``ids`` and ``scores`` ``(N, K, 1)`` and ``bboxes`` ``(N, K, 4)``: xmin, ymin,
@@ -105,19 +100,9 @@ class SSD(HybridBlock):
     def set_nms(self, nms_thresh: float = 0.45, nms_topk: int = 400, post_nms: int = 200) -> None:
         """Set the parameters of non-maximum suppression, as in GluonCV.
 
-        Parameters
-        ----------
-        nms_thresh : float
-            IoU above which the lower-scoring of two boxes of one class is dropped.
-        nms_topk : int
-            Boxes per image that enter NMS, best first; -1 for all.
-        post_nms : int
-            Largest number of detections returned per image, K.
-
-        Raises
-        ------
-        ValueError
-            If a value is out of range.
+        Of two boxes of one class with an IoU above `nms_thresh` the lower-scoring is dropped. `nms_topk` is
+        the number of boxes per image that enter NMS, best first; -1 for all. At most `post_nms` detections
+        are returned per image. Raises ValueError if a value is out of range.
         """
         if not 0 < nms_thresh <= 1 or post_nms < 1:
             raise ValueError(
@@ -127,31 +112,19 @@ class SSD(HybridBlock):
         self.nms_thresh, self.nms_topk, self.post_nms = nms_thresh, nms_topk, post_nms
 
     def set_test_flip(self, on: bool) -> None:
-        """Average predictions over each image and its horizontal flip, at twice the time.
-
-        Averages class logits and box offsets of every anchor.
-        """
+        """Average logits and offsets over each image and its horizontal flip, at twice the time."""
         self._clear_cached_op()
         self._flipped_maps = self.map_sizes() if on else []
 
     def reset_class(self, classes: Sequence[str], reuse_weights: Reuse = None) -> None:
         """Replace the classes, as in GluonCV.
 
-        Parameters
-        ----------
-        classes : sequence of str
-            The new class names.
-        reuse_weights : sequence or mapping, optional
-            Class names whose weights are kept, or ``{new: old}`` with names or indices. The background's are
-            always kept; those of the other classes are initialized.
-
-        Raises
-        ------
-        ValueError
-            For a name or index that is not among the new or old classes.
+        `reuse_weights` has the class names whose weights are kept, or ``{new: old}`` with names or indices;
+        ValueError if one is not among the new or old classes. The background's weights are always kept;
+        those of the other classes are initialized.
         """
-        old_classes, old_count = self.classes, len(self.classes) + 1
-        pairs = _reuse_pairs(list(classes), list(old_classes), reuse_weights)
+        old_count = len(self.classes) + 1
+        pairs = _reuse_pairs(list(classes), list(self.classes), reuse_weights)
         self._clear_cached_op()
         self._set_classes(classes)
         wait_all()
@@ -239,10 +212,9 @@ def _class_index(key: Union[str, int], names: List[str], which: str) -> int:
 def _copy_weights(
     old: HybridBlock, new: HybridBlock, columns: Dict[int, int], old_count: int, new_count: int
 ) -> None:
-    """Copy weights from one class predictor to its replacement, `columns` of the last convolution only.
+    """Copy weights from one class predictor to its replacement.
 
-    The output channels of the last convolution are (anchor, class); the other layers do not depend on
-    classes.
+    The output channels of the last convolution are (anchor, class), of which only `columns` are copied.
     """
     class_dependent = set(last_convolution(old).collect_params())
     for (name, source), target in zip(old.collect_params().items(), new.collect_params().values()):

@@ -15,16 +15,8 @@ PATH = re.compile(r"features\.(\d+)(?:\.(\w+)\.(\d+))?")
 class TappedFeatures(HybridBlock):
     """The layers of a backbone up to its last tap; returns the feature map at every tap.
 
-    `features` keeps the indices of the classifier, so that a classifier's weights load by name.
-
-    Parameters
-    ----------
-    backbone : mxnet.gluon.HybridBlock
-        A block as `backbones.Backbone.build` returns it.
-    taps : sequence of Tap
-        In the order of the layers.
-
-    Inputs are as for the classifier; outputs are one ``(N, C, H, W)`` for each tap.
+    `features` keeps the indices of the classifier, so that a classifier's weights load by name. `taps` are in
+    the order of the layers. Inputs are as for the classifier; outputs are one ``(N, C, H, W)`` for each tap.
 
     Raises
     ------

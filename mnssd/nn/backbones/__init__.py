@@ -13,15 +13,10 @@ from ...registry import Registry
 
 @dataclass(frozen=True)
 class Tap:
-    """A feature map that a detector reads.
+    """A feature map that a detector reads, with `stride` input pixels per position.
 
-    Attributes
-    ----------
-    path : str
-        ``'features.I'`` for the output of layer `I`, or ``'features.I.CHAIN.J'`` for the output of layer `J`
-        of the sequential block `CHAIN` inside it.
-    stride : int
-        Input pixels per position of the map.
+    `path` is ``'features.I'`` for the output of layer `I`, or ``'features.I.CHAIN.J'`` for the output of
+    layer `J` of the sequential block `CHAIN` inside it.
     """
 
     path: str
@@ -65,8 +60,6 @@ class Backbone:
 
     Attributes
     ----------
-    name : str
-        As registered.
     build : callable
         ``build(width, classes, **options)`` returns an uninitialized Gluon `HybridBlock` that maps
         ``(N, 3, H, W)`` images to ``(N, classes)`` logits. Its child `features` is a `HybridSequential`, and
@@ -75,7 +68,7 @@ class Backbone:
     taps : tuple of Tap
         The two feature maps that SSD reads, larger one first.
     options : mapping of str to tuple of str
-        Options that `build` takes (``'shortcut'``, ``'activation'``) and their values, see `nn.choices`.
+        Options that `build` takes (``'shortcut'``, ``'activation'``) and their values.
     widths : tuple of float
         Usual width multipliers; the first is the default.
     published : mapping of (float, int) to float

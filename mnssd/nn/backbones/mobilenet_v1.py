@@ -22,16 +22,9 @@ BLOCKS = (
 class MobileNetV1(HybridBlock):
     """MobileNetV1: depthwise separable convolutions throughout.
 
-    Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet1_0`` and its siblings.
-
-    Parameters
-    ----------
-    multiplier : float
-        Width multiplier (section 3.3 of the paper).
-    classes : int
-        Outputs of the classifier.
-    activation : str
-        ``'relu'`` as in the zoo, or ``'relu6'`` as in TensorFlow's release.
+    Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet1_0`` and its siblings. The
+    width `multiplier` is that of section 3.3 of the paper; the activation is ``'relu'`` as in the zoo, or
+    ``'relu6'`` as in TensorFlow's release.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.

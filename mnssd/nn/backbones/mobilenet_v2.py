@@ -22,17 +22,9 @@ STAGES = (
 class MobileNetV2(HybridBlock):
     """MobileNetV2: inverted residuals with linear bottlenecks.
 
-    Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet_v2_1_0`` and its siblings.
-
-    Parameters
-    ----------
-    multiplier : float
-        Width multiplier; the last 1280 channels grow with it above 1 but do not shrink below it
-        (paper, section 5).
-    classes : int
-        Outputs of the classifier.
-    shortcut : str
-        ``'identity'`` or ``'projection'``, see `LinearBottleneck`.
+    Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet_v2_1_0`` and its siblings. The
+    last 1280 channels grow with the width `multiplier` above 1 but do not shrink below it (paper, section 5).
+    The shortcut is ``'identity'`` or ``'projection'``, see `LinearBottleneck`.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
