@@ -21,12 +21,10 @@ from .symbol_graph import Graph, trace
 def fold(
     graph: Graph, arrays: Mapping[str, np.ndarray], pad: bool = False
 ) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
-    """Fold BatchNorm into convolutions and join predictors; returns the graph and its arrays.
+    """Fold BatchNorm into convolutions and join predictors, changing `graph` in place.
 
     Parameters
     ----------
-    graph : Graph
-        Changed in place.
     arrays : mapping of str to numpy.ndarray
         Parameters and running statistics by name.
     pad : bool

@@ -32,27 +32,14 @@ to bind in MXNet 1.9.1 for some input widths; to see it, remove it here and expo
 
 
 def fuse_for_int8(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """Fuse convolutions, activations and additions into the nodes that `quantize` quantizes.
-
-    Parameters
-    ----------
-    symbol : mxnet.symbol.Symbol
-        As from `graph.inference.fold`.
-    """
+    """Fuse convolutions, activations and additions of a folded graph into nodes that `quantize` quantizes."""
     return symbol.get_backend_symbol(BACKEND)
 
 
 def quantize(fused: mx.sym.Symbol, ranges: Mapping[str, Tuple[float, float]]) -> mx.sym.Symbol:
-    """Quantize a fused graph to 8 bits.
+    """Quantize a fused graph to 8 bits; `ranges` are minimum and maximum of its `tensors_to_calibrate`.
 
     Parameters stay those of `fused`: oneDNN quantizes weights per output channel at the first run.
-
-    Parameters
-    ----------
-    fused : mxnet.symbol.Symbol
-        From `fuse_for_int8`.
-    ranges : mapping of str to (float, float)
-        Minimum and maximum of each tensor in `tensors_to_calibrate`.
     """
     quantized, _ = _quantize(fused)
     return quantization._calibrate_quantized_sym(quantized, dict(ranges)).get_backend_symbol(BACKEND)
@@ -74,7 +61,7 @@ class Int8Convolution(NamedTuple):
     before : str
         Name of the node in the graph of `fuse_for_int8`.
     weight, bias : str
-        Names of the parameters; `bias` is None if there is none.
+        Names of the parameters.
     level : int
         Largest number of 8-bit convolutions between it and the input.
     """
@@ -94,8 +81,7 @@ def int8_convolutions(quantized: mx.sym.Symbol) -> List[Int8Convolution]:
         level = max((levels[source] for source, _ in node.inputs), default=0)
         if node.op == CONVOLUTION and node.flag("quantized"):
             # MXNet keeps `no_bias` in the subgraph: the third input is a bias, or the minimum of the data.
-            third = node.inputs[2][0] if len(node.inputs) > 2 else None
-            bias = third.name if third and third.op == "null" else None
+            bias = next((source.name for source, _ in node.inputs[2:3] if source.op == "null"), None)
             name, weight = node.name, node.inputs[1][0].name
             convolutions.append(Int8Convolution(name, name[len(PREFIX) :], weight, bias, level))
             level += 1

@@ -37,19 +37,12 @@ def trace(block: Any) -> mx.sym.Symbol:
 
 
 class Graph:
-    """Mutable graph of a Symbol.
-
-    Parameters
-    ----------
-    symbol : mxnet.symbol.Symbol
-    shapes : mapping of str to tuple of int
-        Shape of every parameter.
+    """Mutable graph of a Symbol; `shapes` are those of all parameters.
 
     Attributes
     ----------
     channel_block : int
         Channels per block in oneDNN's layouts on this machine, see `processor.channel_block`.
-    outputs : list of (Node, int)
     constants : dict of str to numpy.ndarray
         Values of the variables that passes have added.
     padded_statistics : dict of str to (str, int)
@@ -121,10 +114,8 @@ class Graph:
         while unused in self._shapes:
             number += 1
             unused = f"{name}_{number}"
-        name = unused
-        self.constants[name] = value
-        self._shapes[name] = value.shape
-        return Node("null", name)
+        self.constants[unused], self._shapes[unused] = value, value.shape
+        return Node("null", unused)
 
     def pad_statistic(self, statistic: str, length: int) -> Node:
         """Variable that replaces a running statistic, with the given length."""
@@ -142,13 +133,7 @@ class Graph:
         return node.op == "null" and node.name in self._shapes
 
     def shape(self, node: Node) -> Tuple[int, ...]:
-        """Shape of a parameter, or of a Concat of parameters.
-
-        Raises
-        ------
-        ValueError
-            If it is unknown.
-        """
+        """Shape of a parameter, or of a Concat of parameters; ValueError if it is unknown."""
         if node.op == "null" and node.name in self._shapes:
             return self._shapes[node.name]
         if node.op == "Concat":
