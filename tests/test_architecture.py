@@ -78,7 +78,7 @@ def test_arrows_run_downward(path: Path) -> None:
         ("from .. import registry, zoo", ["registry", "zoo"]),
         ("from .ssd import SSD", ["nn"]),
         ("import mnssd.train.loop", ["train"]),
-        ("def f():\n    from mnssd.export import detector", ["export"]),
+        ("def f():\n    from mnssd.export import network", ["export"]),
         ("from mnssd import __version__\nimport numpy\nfrom os import path", []),
     ],
 )

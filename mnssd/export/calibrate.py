@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
 from ..data.image import to_network_input
+from .engines import outputs_of
 from .options import CALIBRATIONS
 from .sidecar import INPUT_NAME
 
 BINS = 8001
-"""Bins of a histogram from -t to t; odd, as MXNet's `calibrate_entropy` requires, and as many as MXNet
-uses."""
+"""Bins of a histogram from -t to t, as in MXNet; its `calibrate_entropy` requires an odd number."""
 
 PERCENTILE = 99.99
 """Share of a tensor's absolute values that the method ``percentile`` covers. (ONNX Runtime's own percentile
@@ -61,9 +61,7 @@ def tensor_values(
     block.hybridize()
     for start in range(0, len(images), BATCH):
         x = mx.nd.array(to_network_input(images[start : start + BATCH]), ctx=ctx)
-        outputs = block(x)
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        yield {name: output.asnumpy() for name, output in zip(tensors, outputs)}
+        yield {name: output.asnumpy() for name, output in zip(tensors, outputs_of(block, x))}
 
 
 def find_ranges(
@@ -74,25 +72,14 @@ def find_ranges(
     method: str,
     ctx: Any,
 ) -> Dict[str, Range]:
-    """Range of each tensor that 8-bit integers cover; values outside saturate.
+    """Range of each named tensor that 8-bit integers cover; values outside saturate.
 
     Parameters
     ----------
-    symbol : mxnet.symbol.Symbol
-    parameters : mapping of str to numpy.ndarray
-    tensors : sequence of str
-        Names of outputs inside the graph.
-    images : sequence of numpy.ndarray
-        Pixels at the size of the network's input.
     method : str
         ``naive``: from the smallest to the largest value. ``percentile``: `PERCENTILE` of the absolute
         values. ``entropy``: the range with the lowest KL divergence between the distributions of the integers
         and of the values (MXNet's `calibrate_entropy`).
-    ctx : mxnet.Context
-
-    Returns
-    -------
-    dict of str to (float, float)
     """
     if method not in CALIBRATIONS:
         raise ValueError(f"method must be one of {', '.join(CALIBRATIONS)}, not {method!r}")
@@ -104,25 +91,24 @@ def find_ranges(
     if method == "naive":
         return ranges
     histograms: Dict[str, np.ndarray] = {}
+    limits = {name: max(map(abs, ranges[name])) or 1.0 for name in tensors}
     for batch in tensor_values(symbol, parameters, tensors, images, ctx):
         for name, values in batch.items():
-            limit = max(map(abs, ranges[name])) or 1.0
-            counts, _ = np.histogram(values, bins=BINS, range=(-limit, limit))
+            counts, _ = np.histogram(values, bins=BINS, range=(-limits[name], limits[name]))
             histograms[name] = histograms.get(name, 0) + counts
-    threshold = {"percentile": _percentile, "entropy": _entropy}[method]
-    return {name: _narrow(ranges[name], histograms[name], threshold) for name in tensors}
+    for name, (low, high) in ranges.items():
+        if method == "percentile":
+            threshold = _percentile(histograms[name], limits[name])
+        else:
+            threshold = _entropy(histograms[name], limits[name], low >= 0)
+        ranges[name] = (max(low, -threshold), min(high, threshold))
+    return ranges
 
 
-def _narrow(full: Range, counts: np.ndarray, threshold: Callable[[np.ndarray, float, bool], float]) -> Range:
-    limit = max(map(abs, full)) or 1.0
-    kept = threshold(counts, limit, full[0] >= 0)
-    return max(full[0], -kept), min(full[1], kept)
-
-
-def _percentile(counts: np.ndarray, limit: float, positive: bool) -> float:
+def _percentile(counts: np.ndarray, limit: float) -> float:
     """The absolute value that `PERCENTILE` of the values do not exceed."""
     half = BINS // 2
-    by_size: List[float] = [counts[half], *(counts[half + 1 :] + counts[:half][::-1])]
+    by_size = counts[half:] + np.append(0, counts[:half][::-1])
     passed = np.cumsum(by_size) >= PERCENTILE / 100 * np.sum(by_size)
     return float((int(np.argmax(passed)) + 0.5) * 2 * limit / BINS)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..boxes import iou
 from ..errors import ExportError
-from .parity import HEADS_TOLERANCE, SCORE_TOLERANCE, Arrays, head_difference
+from .parity import HEADS_TOLERANCE, SCORE_TOLERANCE, Arrays, ParityCheck, head_difference
 
 BOX_TOLERANCE = 0.1
 """Largest difference of a detection's box, in pixels of the network's input."""
@@ -25,12 +25,11 @@ IOU_ROUNDING = 1e-5
 """Rounding of an IoU that MXNet computes in float32 from coordinates of some hundred pixels."""
 
 Decode = Callable[[np.ndarray, np.ndarray], Tuple[np.ndarray, np.ndarray]]
-"""Class scores ``(B, A, C + 1)`` and offsets ``(B, A, 4)`` to probabilities ``(B, A, C)`` and corners ``(B,
-A, 4)``."""
+"""From ``cls_preds`` and ``box_preds`` to ``probabilities`` and ``corners``; see `DetectorOutputs`."""
 
 
 class Suppression(NamedTuple):
-    """Settings of non-maximum suppression: the score floor, and the arguments of `SSD.set_nms`."""
+    """The score floor, and the arguments of `SSD.set_nms`."""
 
     score_floor: float
     nms_thresh: float
@@ -41,14 +40,9 @@ class Suppression(NamedTuple):
 class DetectorOutputs(NamedTuple):
     """What a detector computes for one image, or for a batch with another axis in front.
 
-    Attributes
-    ----------
-    cls_preds, box_preds : numpy.ndarray
-        ``(A, C + 1)`` and ``(A, 4)`` as from `SSDHeads`.
-    ids, scores, boxes : numpy.ndarray
-        ``(K, 1)``, ``(K, 1)`` and ``(K, 4)`` as from `SSD`.
-    probabilities, corners : numpy.ndarray
-        Decoded from the first two: ``(A, C)`` without the background, ``(A, 4)`` in pixels of the input.
+    ``cls_preds`` ``(A, C + 1)`` and ``box_preds`` ``(A, 4)`` are those of `SSDHeads`; ``ids`` ``(K, 1)``,
+    ``scores`` ``(K, 1)`` and ``boxes`` ``(K, 4)`` those of `SSD`. ``probabilities`` ``(A, C)`` without the
+    background and ``corners`` ``(A, 4)`` in pixels of the input are decoded from the first two.
     """
 
     cls_preds: np.ndarray
@@ -65,25 +59,17 @@ class DetectorOutputs(NamedTuple):
 
 
 @dataclass
-class DetectionParityCheck:
+class DetectionParityCheck(ParityCheck):
     """Parity check of a detector.
-
-    Parameters
-    ----------
-    suppression : Suppression
-    decode : callable
-        See `Decode`.
 
     Attributes
     ----------
-    images, detections : int
-        Images compared, and the network's detections in them.
     ambiguous : int
         Detections of one side that the other lacks because rounding tipped the suppression.
     heads_max_difference : float
-        Largest difference of class scores and box offsets, over all anchors.
+        Of class scores and box offsets, over all anchors.
     score_max_difference, box_max_difference : float
-        Largest differences of the detections that both sides have; boxes in pixels of the network's input.
+        Of the detections that both sides have; boxes in pixels of the network's input.
     """
 
     suppression: Suppression
@@ -112,34 +98,20 @@ class DetectionParityCheck:
 
     def add(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
         """Compare a batch; see `ParityCheck.add`. An export with raw heads has no outputs to compare."""
-        raw_heads = len(actual) == 2
         for index, image in enumerate(images):
-            try:
-                self._compare_heads([array[index] for array in expected], [array[index] for array in actual])
-            except ExportError as error:
-                raise ExportError(f"{image}: {error}") from error
+            for head, ours, theirs in zip(("class scores", "box offsets"), expected, actual):
+                difference = head_difference(image, head, ours[index], theirs[index])
+                self.heads_max_difference = max(self.heads_max_difference, difference)
         self.images += len(images)
-        if raw_heads:
+        if len(actual) == 2:
             return
-        network, export = self._decoded(*expected), self._decoded(*actual)
+        network, export = (
+            DetectorOutputs._make([*side, *self.decode(side[0], side[1])]) for side in (expected, actual)
+        )
         for index, image in enumerate(images):
-            try:
-                self._compare_detections(network.image(index), export.image(index))
-            except ExportError as error:
-                raise ExportError(f"{image}: {error}") from error
+            self._compare_detections(image, network.image(index), export.image(index))
 
-    def finish(self) -> None:
-        """See `ParityCheck`; every image has been judged already."""
-
-    def _decoded(self, cls_preds: np.ndarray, box_preds: np.ndarray, *outputs: np.ndarray) -> DetectorOutputs:
-        ids, scores, boxes = outputs
-        return DetectorOutputs(cls_preds, box_preds, ids, scores, boxes, *self.decode(cls_preds, box_preds))
-
-    def _compare_heads(self, network: Arrays, export: Arrays) -> None:
-        for what, ours, theirs in zip(("class scores", "box offsets"), network, export):
-            self.heads_max_difference = max(self.heads_max_difference, head_difference(what, ours, theirs))
-
-    def _compare_detections(self, network: DetectorOutputs, export: DetectorOutputs) -> None:
+    def _compare_detections(self, image: str, network: DetectorOutputs, export: DetectorOutputs) -> None:
         ours, theirs = _Side(network, self.suppression), _Side(export, self.suppression)
         pairs = _match(ours, theirs)
         ours.unmatched -= set(pairs)
@@ -151,7 +123,7 @@ class DetectionParityCheck:
                 if i not in side.explained or not _is_candidate(side, i, network):
                     box = ", ".join(f"{value:.1f}" for value in side.boxes[i])
                     detection = f"class {int(side.ids[i])} with score {side.scores[i]:.4f} at ({box})"
-                    raise ExportError(f"only the {name} detects {detection}")
+                    raise ExportError(f"{image}: only the {name} detects {detection}")
         self.detections += len(ours.ids)
         self.ambiguous += len(ours.unmatched) + len(theirs.unmatched)
         for mine, other in pairs.items():

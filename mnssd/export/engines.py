@@ -24,15 +24,10 @@ def network_input(images: Sequence[np.ndarray], takes_pixels: bool) -> np.ndarra
 
 
 class Engine(ABC):
-    """A loaded network. Several threads may call it.
-
-    Attributes
-    ----------
-    takes_pixels : bool
-        Whether its input is uint8 pixels; otherwise normalized float32.
-    """
+    """A loaded network. Several threads may call it."""
 
     takes_pixels: bool
+    """Whether its input is uint8 pixels; otherwise normalized float32."""
 
     def __call__(self, images: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Outputs for a batch of images ``(height, width, 3)`` RGB uint8 of the network's input size."""
@@ -46,31 +41,18 @@ class Engine(ABC):
 class MXNetEngine(Engine):
     """A Gluon block. Calls are serialized, because a block must not run in two threads at once.
 
-    Parameters
-    ----------
-    block : mxnet.gluon.Block
-    ctx : mxnet.Context
-    takes_pixels : bool
-        See `Engine`.
-    name : str
-        File of the block, for messages.
-
-    Raises
-    ------
-    ExportError
-        From a call, if MXNet cannot run the graph, for example because its parameters do not fit.
+    A call raises ExportError if MXNet cannot run the graph, for example because its parameters do not fit.
     """
 
     def __init__(self, block: Any, ctx: Any, takes_pixels: bool = False, name: str = "the network") -> None:
+        """`name` is the file of the block, for messages."""
         self._block, self._ctx, self.takes_pixels, self._name = block, ctx, takes_pixels, name
         self._lock = threading.Lock()
 
     def run(self, x: np.ndarray) -> List[np.ndarray]:
         with self._lock:
             try:
-                outputs = self._block(self._as_input(x))
-                several = isinstance(outputs, (list, tuple))
-                return [output.asnumpy() for output in (outputs if several else [outputs])]
+                return [output.asnumpy() for output in outputs_of(self._block, self._as_input(x))]
             except mx.MXNetError as error:
                 raise ExportError(
                     f"{self._name}: MXNet cannot run it ({last_line(error)}); export it again"
@@ -88,14 +70,7 @@ class MXNetEngine(Engine):
 
 
 class OnnxEngine(Engine):
-    """An ONNX model in ONNX Runtime, on the CPU, with one thread per core.
-
-    Parameters
-    ----------
-    model : Path or bytes
-        The file, or a serialized model.
-    takes_pixels : bool
-        See `Engine`.
+    """An ONNX model, a file or serialized, in ONNX Runtime on the CPU with one thread per core.
 
     Raises
     ------
@@ -116,9 +91,8 @@ class OnnxEngine(Engine):
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
         _require_exact_sums(options)
         try:
-            self._session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-            )
+            source = model if isinstance(model, bytes) else str(model)
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base class
             reason = (str(error).strip().splitlines() or [repr(error)])[0]
             raise ExportError(f"{name}: ONNX Runtime cannot load it ({reason})") from error
@@ -149,6 +123,12 @@ def _require_exact_sums(options: Any) -> None:
     """
     if not processor.has_vnni():
         options.add_session_config_entry(EXACT_SUMS, "1")
+
+
+def outputs_of(block: Any, x: Any) -> List[Any]:
+    """The outputs of a Gluon block, also if it has only one; for an array or a symbol."""
+    outputs = block(x)
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
 def last_line(error: Exception) -> str:

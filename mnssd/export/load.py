@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import zoo
 from ..errors import ExportError, OptionError
+from ..options import Size
 from ..runtime import processor
 from .engines import Engine
 from .formats import ExportFormat, by_priority, format_of_engine
@@ -21,7 +22,7 @@ class LoadedExport(NamedTuple):
 
     engine: Engine
     sidecar: Dict[str, Any]
-    size: Tuple[int, int]
+    size: Size
 
 
 def load_export(
@@ -48,11 +49,11 @@ def load_export(
     ExportError
         If the export is damaged, incomplete, or for another version or task.
     """
-    wanted = None if engine == "auto" else format_of_engine(engine)
+    chosen = None if engine == "auto" else format_of_engine(engine)
     if not path.is_dir() or (path / zoo.CONFIG_FILE).exists():
-        if wanted and wanted.name != "symbol":
+        if chosen and chosen.name != "symbol":
             raise OptionError(
-                f"{path}: {engine} runs exports; make one with: mnssd export --format {wanted.name}"
+                f"{path}: {engine} runs exports; make one with: mnssd export --format {chosen.name}"
             )
         return None
     if not find_sidecars(path):
@@ -61,27 +62,21 @@ def load_export(
     actual, expected = TASKS[sidecar["task"]], TASKS[task]
     if actual != expected:
         raise ExportError(f"{sidecar_path}: a {actual.noun}, not a {expected.noun}; use {actual.use}")
-    chosen = _choose(path, sidecar, wanted)
+    available = formats_in(sidecar)
+    if chosen and chosen not in available:
+        raise OptionError(f"{path}: no files for {engine}; export again with --format {chosen.name}")
+    chosen = chosen or available[0]
     if "anchors" in sidecar[chosen.section]:
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
     if chosen.needs_vnni and not processor.has_vnni():
         _log.warning(
-            "%s: this processor has no VNNI instructions, so %s computes slightly different results than"
-            " elsewhere; the float32 engines compute the same everywhere",
-            path,
-            chosen.engine,
+            f"{path}: this processor has no VNNI instructions, so {chosen.engine} computes slightly different"
+            " results than elsewhere; the float32 engines compute the same everywhere"
         )
     width, height = sidecar["input"]["size"]
     return LoadedExport(chosen.load(path, sidecar, ctx, tensors), sidecar, (width, height))
 
 
-def formats_in(sidecar: Dict[str, Any]) -> Sequence[ExportFormat]:
+def formats_in(sidecar: Dict[str, Any]) -> List[ExportFormat]:
     """Formats of an export, the preferred one first."""
     return [entry for entry in by_priority() if set(entry.files) <= set(sidecar["files"])]
-
-
-def _choose(path: Path, sidecar: Dict[str, Any], wanted: Optional[ExportFormat]) -> ExportFormat:
-    present = formats_in(sidecar)
-    if wanted and wanted not in present:
-        raise OptionError(f"{path}: no files for {wanted.engine}; export again with --format {wanted.name}")
-    return wanted or present[0]

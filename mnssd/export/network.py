@@ -1,28 +1,31 @@
-"""A network as export formats see it; `export.detector` and `export.classifier` adapt the two kinds."""
+"""Detectors and classifiers as export formats see them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
+from ..boxes import STDS
 from ..data.image import to_network_input
+from ..data.preprocess import Image, read_for_classifier, read_for_network
 from ..graph.inference import fold, read_arrays
 from ..graph.symbol_graph import Graph
+from ..nn.ssd import SCORE_FLOOR
+from ..options import Size
 from .calibrate import Calibration
+from .detection_parity import DetectionParityCheck, Suppression
+from .engines import outputs_of
 from .options import ExportOptions
-from .parity import ParityCheck
-from .sidecar import INPUT_NAME, describe_format_input
+from .parity import ClassifierParityCheck, ParityCheck
+from .sidecar import INPUT_NAME, describe_format_input, describe_input, describe_tensor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-Image = Union[str, Path, bytes, np.ndarray]
-"""An image file, its content, or pixels as ``(height, width, 3)`` uint8 RGB."""
 
 SymbolAndArrays = Tuple[mx.sym.Symbol, Mapping[str, np.ndarray]]
 """A graph and its arrays under the names of a parameter file, ``arg:NAME`` and ``aux:NAME``."""
@@ -32,16 +35,7 @@ BATCH = 8
 
 
 class ExportedNetwork(ABC):
-    """A trained network and the images to check its export on.
-
-    Parameters
-    ----------
-    net : mxnet.gluon.HybridBlock
-        With its weights.
-    spec : zoo.DetectorSpec or zoo.ClassifierSpec
-    options : ExportOptions
-    images, calibration_images : sequence of Image
-        Images for the parity check; images that choose the ranges of 8-bit integers.
+    """A trained network, its structure, and images for the parity check and for calibration.
 
     Attributes
     ----------
@@ -69,7 +63,7 @@ class ExportedNetwork(ABC):
         calibration_images: Sequence[Image] = (),
     ) -> None:
         self.net, self.spec, self.options = net, spec, options
-        self.size: Tuple[int, int] = spec.size
+        self.size: Size = spec.size
         self.raw_heads = options.raw_heads
         self.ctx = next(iter(net.collect_params().values())).list_ctx()[0]
         self._images, self._calibration_images = images, calibration_images or images
@@ -82,12 +76,7 @@ class ExportedNetwork(ABC):
     @cached_property
     def calibration(self) -> Calibration:
         """Calibration method and pixels."""
-        pixels = [self.read(image) for image in self._calibration_images]
-        return Calibration(self.options.calibration, pixels)
-
-    def large_parameters(self, parameters: Mapping[str, np.ndarray]) -> List[str]:
-        """Names of the parameters that ``--fp16-weights`` rounds."""
-        return [name for name, value in parameters.items() if value.ndim in self.large_axes]
+        return Calibration(self.options.calibration, [self.read(image) for image in self._calibration_images])
 
     def describe_format(self, suffix: str = "", **details: Any) -> Dict[str, Any]:
         """A format's section of the sidecar: its input, its outputs with `suffix`, `details`."""
@@ -141,6 +130,130 @@ class ExportedNetwork(ABC):
         """A parity check for formats that compute in float32."""
 
 
+class ExportedDetector(ExportedNetwork):
+    """An `mnssd.nn.SSD` with a `zoo.DetectorSpec`: decoding and non-maximum suppression follow the heads."""
+
+    heads, outputs, large_axes = ("cls_preds", "box_preds"), ("ids", "scores", "bboxes"), (4,)
+
+    @property
+    def suppression(self) -> Suppression:
+        return Suppression(SCORE_FLOOR, self.net.nms_thresh, self.net.nms_topk, self.net.post_nms)
+
+    def describe_format(self, suffix: str = "", **details: Any) -> Dict[str, Any]:
+        """See `ExportedNetwork`; raw heads need the anchors."""
+        if self.raw_heads:
+            details["anchors"] = self.net.anchors.tolist()
+        return super().describe_format(suffix, **details)
+
+    def describe(self) -> Dict[str, Any]:
+        width, height = self.size
+        net, heads = self.net, self.head_shapes()
+        class_scores = "class scores before the softmax, background first"
+        box_offsets = "offsets of center and log size from the anchors, divided by stds"
+        return {
+            "task": "detection",
+            "input": describe_input(self.size),
+            "outputs": [
+                describe_tensor("ids", (net.post_nms, 1), "index into classes, -1: no detection"),
+                describe_tensor("scores", (net.post_nms, 1), "probability, best first"),
+                describe_tensor("bboxes", (net.post_nms, 4), "xmin, ymin, xmax, ymax"),
+            ],
+            "heads": [
+                describe_tensor("cls_preds", heads["cls_preds"], class_scores),
+                describe_tensor("box_preds", heads["box_preds"], box_offsets, stds=list(STDS)),
+            ],
+            "boxes": (
+                f"pixels of the {width}x{height} input, from 0, not clipped; multiply x by image width /"
+                f" {width} and y by image height / {height}"
+            ),
+            "classes": list(net.classes),
+            "thresholds": {
+                "score": SCORE_FLOOR,
+                "nms_iou": net.nms_thresh,
+                "nms_candidates": net.nms_topk,
+                "max_detections": net.post_nms,
+            },
+            "detector": self.spec.as_dict(),
+        }
+
+    def graph(self, raw_heads: bool = False) -> SymbolAndArrays:
+        heads = trace(self.net.heads)
+        names = {symbol.name: name for symbol, name in zip(heads, self.heads)}
+        if raw_heads:
+            return folded(mx.sym.Group(heads), self.net.heads, names)
+        # The nodes of the heads have the same names here: a block restarts its counter on each call.
+        outputs = trace(self.net)
+        names.update({symbol.name: name for symbol, name in zip(outputs, self.outputs)})
+        return folded(mx.sym.Group(outputs), self.net, names)
+
+    def head_shapes(self) -> Dict[str, Sequence[int]]:
+        anchors = len(self.net.anchors)
+        return {"cls_preds": (anchors, len(self.net.classes) + 1), "box_preds": (anchors, 4)}
+
+    def append_onnx_outputs(self, model: ModelProto) -> None:
+        from .onnx_model import append_detections
+
+        append_detections(model, self.net.anchors, self.suppression, self.outputs)
+
+    def read(self, image: Image) -> np.ndarray:
+        return read_for_network(image, self.size)[0]
+
+    def run(self, pixels: Sequence[np.ndarray]) -> List[np.ndarray]:
+        x = self.network_input(pixels)
+        return [array.asnumpy() for array in (*self.net.heads(x), *self.net(x))]
+
+    def exact_check(self) -> DetectionParityCheck:
+        return DetectionParityCheck(self.suppression, self._decode)
+
+    def _decode(self, cls_preds: np.ndarray, box_preds: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Class probabilities without the background and corners, as the network itself computes them."""
+        logits, offsets = (mx.nd.array(array, ctx=self.ctx) for array in (cls_preds, box_preds))
+        corners = self.net.bbox_decoder(offsets, self.net.anchor_boxes.data(self.ctx))
+        return mx.nd.softmax(logits, axis=-1)[:, :, 1:].asnumpy(), corners.asnumpy()
+
+
+class ExportedClassifier(ExportedNetwork):
+    """A classifier with a `zoo.ClassifierSpec`: probabilities follow the logits."""
+
+    heads, outputs, large_axes = ("logits",), ("probabilities",), (2, 4)
+
+    def describe(self) -> Dict[str, Any]:
+        count = len(self.spec.classes)
+        return {
+            "task": "classification",
+            "input": describe_input(self.size, self.spec.val_crop),
+            "outputs": [describe_tensor("probabilities", (count,), "a probability for each class")],
+            "heads": [describe_tensor("logits", (count,), "before the softmax")],
+            "classes": list(self.spec.classes),
+            "classifier": self.spec.as_dict(),
+        }
+
+    def graph(self, raw_heads: bool = False) -> SymbolAndArrays:
+        """See `ExportedNetwork`. With `raw_heads` the logits keep the name of their layer."""
+        (logits,) = trace(self.net)
+        if raw_heads:
+            return folded(logits, self.net, {})
+        return folded(mx.sym.softmax(logits, name="probabilities"), self.net, {logits.name: "logits"})
+
+    def head_shapes(self) -> Dict[str, Sequence[int]]:
+        return {"logits": (len(self.spec.classes),)}
+
+    def append_onnx_outputs(self, model: ModelProto) -> None:
+        from .onnx_model import append_softmax
+
+        append_softmax(model, "probabilities")
+
+    def read(self, image: Image) -> np.ndarray:
+        return read_for_classifier(image, self.size, self.spec.val_crop)
+
+    def run(self, pixels: Sequence[np.ndarray]) -> List[np.ndarray]:
+        logits = self.net(self.network_input(pixels))
+        return [logits.asnumpy(), mx.nd.softmax(logits).asnumpy()]
+
+    def exact_check(self) -> ClassifierParityCheck:
+        return ClassifierParityCheck()
+
+
 def folded(outputs: mx.sym.Symbol, block: Any, names: Mapping[str, str]) -> SymbolAndArrays:
     """An inference graph with BatchNorm folded into the convolutions; nodes in `names` are renamed."""
     arrays = read_arrays(block)
@@ -152,5 +265,4 @@ def folded(outputs: mx.sym.Symbol, block: Any, names: Mapping[str, str]) -> Symb
 
 def trace(block: Any) -> List[mx.sym.Symbol]:
     """Outputs of a block as symbols."""
-    outputs = block(mx.sym.var(INPUT_NAME))
-    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    return outputs_of(block, mx.sym.var(INPUT_NAME))

@@ -35,13 +35,10 @@ def to_onnx(
     size: Size,
     outputs: Mapping[str, Sequence[int]],
 ) -> onnx.ModelProto:
-    """Translate a graph to ONNX.
+    """Translate a graph from `graph.inference.fold` to ONNX.
 
     Parameters
     ----------
-    symbol : mxnet.symbol.Symbol
-    parameters : mapping of str to numpy.ndarray
-        As from `graph.inference.fold`.
     size : (int, int)
         ``(width, height)`` of the input, ``(batch, 3, height, width)`` float32.
     outputs : mapping of str to sequence of int
@@ -57,7 +54,11 @@ def to_onnx(
         )  # fmt: skip
         model = onnx.load(path)
     _correct_export(model)
-    _name_outputs(model, outputs)
+    renamed = {value.name: name for value, name in zip(model.graph.output, outputs)}
+    for node in model.graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [renamed.get(tensor, tensor) for tensor in tensors]
+    _set_outputs(model, outputs)
     return model
 
 
@@ -73,15 +74,6 @@ def _correct_export(model: onnx.ModelProto) -> None:
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-
-
-def _name_outputs(model: onnx.ModelProto, outputs: Mapping[str, Sequence[int]]) -> None:
-    renamed = {value.name: name for value, name in zip(model.graph.output, outputs)}
-    for node in model.graph.node:
-        for tensors in (node.input, node.output):
-            for index, tensor in enumerate(tensors):
-                tensors[index] = renamed.get(tensor, tensor)
-    _set_outputs(model, outputs)
 
 
 def _set_outputs(model: onnx.ModelProto, outputs: Mapping[str, Sequence[int]]) -> None:
@@ -110,7 +102,6 @@ class _Nodes:
         return names[0]
 
     def slice(self, tensor: str, axis: int, begin: int, end: int) -> str:
-        """A slice along one axis."""
         limits = [self.constant([value], np.int64) for value in (begin, end, axis)]
         return self.add("Slice", tensor, *limits)
 
@@ -143,7 +134,6 @@ def append_detections(
         Its outputs are ``(B, A, C + 1)`` class scores, background first, and ``(B, A, 4)`` offsets.
     anchors : numpy.ndarray
         ``(A, 4)`` center x, center y, width, height in pixels of the input.
-    suppression : Suppression
     outputs : sequence of str
         Names of the new outputs: ``(B, K, 1)`` class indices and ``(B, K, 1)`` scores, float32, and ``(B, K,
         4)`` boxes xmin, ymin, xmax, ymax in pixels of the input; best first, padded with -1.
@@ -189,8 +179,7 @@ def append_detections(
 
 
 def _decode(nodes: _Nodes, offsets: str, anchors: np.ndarray) -> str:
-    """Decode offsets ``(B, A, 4)`` to corners, as GluonCV's NormalizedBoxCenterDecoder: SSD paper, section
-    2.2."""
+    """Offsets ``(B, A, 4)`` to corners, as GluonCV's NormalizedBoxCenterDecoder: SSD paper, section 2.2."""
     offsets = nodes.add("Mul", offsets, nodes.constant(STDS))
     centers, sizes = (nodes.constant(part[None]) for part in (anchors[:, :2], anchors[:, 2:]))
     shift = nodes.add("Mul", nodes.slice(offsets, 2, 0, 2), sizes)
@@ -208,7 +197,7 @@ def append_softmax(model: onnx.ModelProto, output: str) -> None:
     _set_outputs(model, {output: (count,)})
 
 
-def take_pixels(model: onnx.ModelProto, size: Size) -> None:
+def _take_pixels(model: onnx.ModelProto, size: Size) -> None:
     """Give the model an input of ``(batch, height, width, 3)`` uint8 RGB, which it normalizes."""
     body = list(model.graph.node)
     del model.graph.node[:]
@@ -223,35 +212,26 @@ def take_pixels(model: onnx.ModelProto, size: Size) -> None:
     model.graph.input.append(helper.make_tensor_value_info(PIXELS_NAME, TensorProto.UINT8, shape))
 
 
-def with_outputs(path: Path, names: Sequence[str]) -> bytes:
-    """The serialized model of a file with other float32 tensors as its outputs."""
-    model = onnx.load(str(path))
-    del model.graph.output[:]
-    for name in names:
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    serialized: bytes = model.SerializeToString()
-    return serialized
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
+    """A serialized copy of a model with other float32 tensors as its outputs."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.output[:]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    changed.graph.output.extend(values)
+    return bytes(changed.SerializeToString())
 
 
 def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> None:
-    """Write a model that passes ONNX's checker and strict shape inference.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    path : Path
-    size : (int, int)
-        ``(width, height)`` of the network's input.
-    pixels : bool
-        Whether the model normalizes uint8 pixels itself.
+    """Write a model, which normalizes uint8 pixels itself if `pixels`.
 
     Raises
     ------
     ExportError
-        If the model is invalid.
+        If it does not pass ONNX's checker and strict shape inference.
     """
     if pixels:
-        take_pixels(model, size)
+        _take_pixels(model, size)
     try:
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

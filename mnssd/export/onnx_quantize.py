@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from ..data.image import to_network_input
 from ..errors import ExportError
 from .calibrate import Calibration
+from .onnx_model import with_outputs
 from .sidecar import INPUT_NAME
 from .symbol_quantize import CORRECTION_IMAGES
 
@@ -26,6 +27,7 @@ HISTOGRAM_IMAGES = 16
 all images in memory, 100 MB per image at 300x300."""
 
 _LARGEST_BIAS = 2**30
+"""A channel with weights near 0 has a tiny step, so its bias may not fit in 32 bits."""
 
 QUANTIZED_OPERATORS = ("Conv", "Add", "Clip", "Relu")
 """Operators to quantize. Activations are included so that the quantizer merges them into the convolution: its
@@ -59,15 +61,13 @@ def _mean_shifts(
 ) -> Dict[str, np.ndarray]:
     """How far each channel's mean is too large in the quantized model, by the name of the convolution's bias.
 
-    Measured layer by layer, with the layers before corrected.
+    Measured layer by layer, with the layers before corrected in `quantized`, which is changed in place.
     """
-    quantized_copy = onnx.ModelProto()
-    quantized_copy.CopyFrom(quantized)
-    tensors = {tensor.name: tensor for tensor in quantized_copy.graph.initializer}
+    tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
     tensor_names = {name for node in model.graph.node for name in node.output}
     levels: Dict[int, List[onnx.NodeProto]] = {}
     depth: Dict[str, int] = {}
-    for node in quantized_copy.graph.node:
+    for node in quantized.graph.node:
         level = max((depth.get(name, 0) for name in node.input), default=0)
         has_bias = node.op_type == "Conv" and len(node.input) == 3 and node.output[0] in tensor_names
         if has_bias and f"{node.input[2]}{INTEGERS}" in tensors:
@@ -80,16 +80,14 @@ def _mean_shifts(
     rounded = {name: name + ROUNDED if name + ROUNDED in depth else name for name in outputs}
     shifts: Dict[str, np.ndarray] = {}
     for level in sorted(levels):
-        actual = _channel_means(quantized_copy, [rounded[node.output[0]] for node in levels[level]], images)
+        actual = _channel_means(quantized, [rounded[node.output[0]] for node in levels[level]], images)
         for node in levels[level]:
             bias = node.input[2]
             shifts[bias] = actual[rounded[node.output[0]]] - expected[node.output[0]]
             integers, step = tensors[bias + INTEGERS], numpy_helper.to_array(tensors[bias + STEP])
             corrected = numpy_helper.to_array(integers) - np.rint(shifts[bias] / step)
-            corrected = np.clip(
-                corrected, -_LARGEST_BIAS, _LARGEST_BIAS
-            )  # a channel with weights near 0 has a tiny step
-            integers.CopyFrom(numpy_helper.from_array(corrected.astype(np.int32), integers.name))
+            corrected = np.clip(corrected, -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
+            integers.CopyFrom(numpy_helper.from_array(corrected, integers.name))
     return shifts
 
 
@@ -99,14 +97,11 @@ def _channel_means(
     """``(channels,)`` mean of each named tensor ``(batch, channels, height, width)`` inside a model."""
     import onnxruntime
 
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    serialized = with_outputs(model, tensors)
+    session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     sums = {name: np.zeros(1) for name in tensors}
-    for feed in _inputs(images):
-        for name, values in zip(tensors, session.run(list(tensors), feed)):
+    for inputs in _inputs(images):
+        for name, values in zip(tensors, session.run(list(tensors), inputs)):
             sums[name] = sums[name] + values.mean(axis=(0, 2, 3), dtype=np.float64)
     return {name: total / len(images) for name, total in sums.items()}
 
@@ -126,7 +121,7 @@ def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelPro
             before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             onnx.save(model, str(before))
             quantize_static(
-                before, after, _reader(images), quant_format=QuantFormat.QDQ,
+                before, after, _Reader(images), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTIZED_OPERATORS), per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=methods[calibration.method],
@@ -141,25 +136,18 @@ def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelPro
 
 
 def _is_not_preprocess_hint(record: logging.LogRecord) -> bool:
-    """False for the quantizer's hint to preprocess the model: `graph.inference.fold` has folded BatchNorm
-    already."""
+    """False for the quantizer's hint to preprocess the model: BatchNorm is folded already."""
     return "pre-process" not in record.getMessage()
 
 
-def _reader(images: Sequence[np.ndarray]) -> Any:
-    """The images as ONNX Runtime's quantizer reads them."""
-    from onnxruntime.quantization import CalibrationDataReader
+class _Reader:
+    """The images as a ``CalibrationDataReader`` of ONNX Runtime, which ends with None."""
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
-        """Yields each image once, then None."""
+    def __init__(self, images: Sequence[np.ndarray]) -> None:
+        self._inputs = _inputs(images)
 
-        def __init__(self) -> None:
-            self._inputs = _inputs(images)
-
-        def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-            return next(self._inputs, None)
-
-    return Reader()
+    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+        return next(self._inputs, None)
 
 
 def _inputs(images: Sequence[np.ndarray]) -> Iterator[Dict[str, np.ndarray]]:

@@ -13,13 +13,7 @@ CALIBRATIONS = ("naive", "percentile", "entropy")
 
 
 def parse_formats(formats: Union[str, Sequence[str]]) -> Tuple[str, ...]:
-    """Names of export formats, from a sequence or from text such as ``'symbol,onnx'``; ``'all'`` means all.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown; the message lists near names.
-    """
+    """Names of export formats, from a sequence or text such as ``'symbol,onnx'``; ``'all'`` means all."""
     names = parse_names(formats) if isinstance(formats, str) else list(dict.fromkeys(formats))
     if names == ["all"]:
         return tuple(entry.name for entry in by_priority())
@@ -50,9 +44,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", parse_formats(self.format))
         if self.calibration not in CALIBRATIONS:
-            raise ValueError(
-                f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}"
-            )
+            raise ValueError(unknown_name("calibration", self.calibration, CALIBRATIONS))
         if self.fp16_weights and "symbol" not in self.format:
             raise ValueError("fp16_weights applies to symbol files; add --format symbol")
 

@@ -53,7 +53,7 @@ def pack_float16(parameters: Arrays, names: Sequence[str]) -> Dict[str, np.ndarr
         packed[name] = parameters[name].astype(np.float16)
         if not np.isfinite(packed[name]).all():
             raise ExportError(
-                f"{name} has values above 65504, the limit of float16; export without --fp16-weights"
+                f"{name} has values above 65504, float16's limit; export without --fp16-weights"
             )
     return packed
 

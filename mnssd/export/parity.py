@@ -1,14 +1,15 @@
 """Parity check: does an export compute what its network computes?
 
-`ParityCheck` compares one engine with the network, batch by batch. Formats that compute in float32 must agree
-up to rounding (`ClassifierParityCheck`, `export.detection_parity`); formats with rounded weights are measured
-and must stay within a tolerance (`export.quantization_check`).
+Formats that compute in float32 must agree up to rounding (`ClassifierParityCheck`,
+`export.detection_parity`); formats with rounded weights must stay within a tolerance
+(`export.quantization_check`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -22,69 +23,32 @@ SCORE_TOLERANCE = 1e-4
 Arrays = Sequence[np.ndarray]
 
 
-class ParityResult(Protocol):
-    """Figures of a parity check."""
+class ParityCheck(ABC):
+    """Comparison of one engine with the network, batch by batch."""
 
+    @abstractmethod
     def as_dict(self) -> Dict[str, Any]:
         """Figures for the sidecar."""
 
+    @abstractmethod
     def summary(self) -> str:
         """Figures in one line."""
 
-
-class ParityCheck(ParityResult, Protocol):
-    """Comparison of an engine with the network."""
-
+    @abstractmethod
     def add(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
-        """Compare a batch: heads, then outputs, of the network and of the engine; `images` are names for
-        messages.
+        """Compare a batch: heads, then outputs, of the network and of the engine.
 
         Raises
         ------
         ExportError
-            At the first image on which they differ.
+            At the first image on which they differ; the message names it as in `images`.
         """
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most checks judge each image in `add`
         """Raise ExportError if the images together exceed a tolerance."""
 
 
-def run_checks(
-    network: Any,
-    engines: Mapping[str, Any],
-    new_check: Callable[[], ParityCheck],
-    progress: Optional[Callable[[int], Any]] = None,
-) -> Dict[str, ParityResult]:
-    """Compare engines with an `ExportedNetwork` on its images.
-
-    Parameters
-    ----------
-    network : ExportedNetwork
-    engines : mapping of str to Engine
-        Each returns ``network.tensors``.
-    new_check : callable
-        Makes the check of an engine.
-    progress : callable, optional
-        Called with the number of images after each batch.
-
-    Raises
-    ------
-    ExportError
-        If an engine differs.
-    """
-    checks = {name: new_check() for name in engines}
-    for images, pixels in network.batches():
-        expected = network.run(pixels)
-        for name, engine in engines.items():
-            checks[name].add(expected, engine(pixels), images)
-        if progress:
-            progress(len(images))
-    for check in checks.values():
-        check.finish()
-    return dict(checks)
-
-
-def head_difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
+def head_difference(image: str, head: str, expected: np.ndarray, actual: np.ndarray) -> float:
     """Largest difference of one head for one image.
 
     Raises
@@ -93,25 +57,22 @@ def head_difference(what: str, expected: np.ndarray, actual: np.ndarray) -> floa
         If it exceeds `HEADS_TOLERANCE`, if the shapes differ, or if the network's values are not finite.
     """
     if not np.isfinite(expected).all():
-        raise ExportError(f"the network's own {what} are not finite; its weights are broken")
+        raise ExportError(f"{image}: the network's own {head} are not finite; its weights are broken")
     if expected.shape != actual.shape:
-        raise ExportError(f"the export's {what} have shape {actual.shape}, the network's {expected.shape}")
+        raise ExportError(
+            f"{image}: the export's {head} have shape {actual.shape}, the network's {expected.shape}"
+        )
     difference = float(np.abs(expected - actual).max())
     if not difference <= HEADS_TOLERANCE * max(1.0, float(np.abs(expected).max())):  # refuses NaN too
-        raise ExportError(f"the export's {what} differ from the network's by up to {difference:.3g}")
+        raise ExportError(f"{image}: the export's {head} differ from the network's by up to {difference:.3g}")
     return difference
 
 
 @dataclass
-class ClassifierParityCheck:
+class ClassifierParityCheck(ParityCheck):
     """Parity check of a classifier.
 
-    Attributes
-    ----------
-    images : int
-    ambiguous : int
-        Images whose first two classes change places because of rounding.
-    logits_max_difference, probability_max_difference : float
+    `ambiguous` counts images whose first two classes change places because of rounding.
     """
 
     images: int = 0
@@ -132,13 +93,8 @@ class ClassifierParityCheck:
 
     def add(self, expected: Arrays, actual: Arrays, images: Sequence[str]) -> None:
         """Compare logits and probabilities, ``(B, C)`` each; see `ParityCheck.add`."""
-        for image, logits, actual_logits, scores, actual_scores in zip(
-            images, expected[0], actual[0], expected[1], actual[1]
-        ):
-            try:
-                logits_difference = head_difference("logits", logits, actual_logits)
-            except ExportError as error:
-                raise ExportError(f"{image}: {error}") from error
+        for image, logits, scores, actual_logits, actual_scores in zip(images, *expected, *actual):
+            logits_difference = head_difference(image, "logits", logits, actual_logits)
             difference = float(np.abs(scores - actual_scores).max())
             if not difference <= SCORE_TOLERANCE:  # refuses NaN too
                 raise ExportError(f"{image}: the export's probabilities differ by up to {difference:.3g}")
@@ -146,6 +102,3 @@ class ClassifierParityCheck:
             self.ambiguous += int(scores.argmax() != actual_scores.argmax())
             self.logits_max_difference = max(self.logits_max_difference, logits_difference)
             self.probability_max_difference = max(self.probability_max_difference, difference)
-
-    def finish(self) -> None:
-        """See `ParityCheck`; every image has been judged already."""

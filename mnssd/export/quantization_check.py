@@ -1,7 +1,7 @@
 """Parity check of exports with rounded weights or activations.
 
-Their outputs cannot equal the network's, so the differences are measured. What exceeds any rounding, such as
-a wrong scale or a lost layer, is refused.
+Their outputs cannot equal the network's; only what exceeds any rounding, such as a wrong scale or a lost
+layer, is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ..boxes import iou
 from ..errors import ExportError
 from .formats import Tolerance
-from .parity import Arrays
+from .parity import Arrays, ParityCheck
 
 CONFIDENT = 0.5
 """Lowest score of the predictions that the other side should share, with at least half of this score."""
@@ -27,16 +27,14 @@ MIN_CONFIDENT = 20
 
 
 @dataclass
-class QuantizationCheck:
+class QuantizationCheck(ParityCheck):
     """Parity check within a tolerance.
 
     Attributes
     ----------
-    tolerance : Tolerance
     heads : int
         How many of the arrays are heads; the others are ids, scores and boxes of a detector, or a
         classifier's probabilities.
-    images : int
     confident, agreed : int
         Predictions of either side with a score of at least `CONFIDENT`, and those that the other side shares.
     cosine : float
@@ -91,13 +89,13 @@ class QuantizationCheck:
             If shapes differ or values are not finite.
         """
         for index, image in enumerate(images):
-            ours, theirs = (np.concatenate([a[index].ravel() for a in side]) for side in (expected, actual))
+            ours, theirs = (
+                np.concatenate([array[index].ravel() for array in side]) for side in (expected, actual)
+            )
             if ours.shape != theirs.shape:
                 raise ExportError(f"{image}: the export has {theirs.size} outputs, the network {ours.size}")
             if not np.isfinite(ours).all():
-                raise ExportError(
-                    f"{image}: the network's own outputs are not finite; its weights are broken"
-                )
+                raise ExportError(f"{image}: the network's outputs are not finite; its weights are broken")
             if not np.isfinite(theirs).all():
                 raise ExportError(f"{image}: the export's outputs are not finite")
             length = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
@@ -129,17 +127,15 @@ class QuantizationCheck:
             )
 
     def _count_detections(self, confident: Arrays, others: Arrays) -> None:
+        labels, scores, boxes = others
         for label, score, box in zip(*confident):
-            same_class = [
-                (float(iou(box, other_box)), float(other_score))
-                for other_label, other_score, other_box in zip(*others)
-                if other_label == label
-            ]
-            best_iou, other_score = max(same_class, default=(0.0, 0.0))
+            same_class = labels == label
+            overlaps = iou(box, boxes[same_class])
             self.confident += 1
-            if best_iou >= SAME_OBJECT_IOU:
+            if overlaps.max(initial=0.0) >= SAME_OBJECT_IOU:
                 self.agreed += 1
-                self._score_differences.append(abs(float(score) - other_score))
+                other_score = scores[same_class][overlaps == overlaps.max()].max()
+                self._score_differences.append(abs(float(score) - float(other_score)))
 
 
 def _above(outputs: Arrays, score: float) -> List[np.ndarray]:

@@ -1,6 +1,6 @@
 """The sidecar: a JSON file beside an export, with everything needed to run it without this package.
 
-- ``name``; ``task``: ``detection`` or ``classification``
+- ``name``; ``task``; ``classes``; ``versions``
 - ``files``: name, size and SHA-256 of each file, by kind (`ExportFormat.files`)
 - ``input``: name, layout, dtype, shape (null for the batch), channels, size, normalization
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
@@ -8,10 +8,8 @@
   the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
   ``weights``, the type in MXNet's files (see `export.packing`); ``opset`` of ONNX; ``calibration`` of 8-bit
   formats: method and number of images
-- ``classes``; ``versions``
-- for a detector ``boxes``: their coordinates; ``thresholds`` of the score and of non-maximum suppression;
-  ``detector``: the structure (`zoo.DetectorSpec`)
-- for a classifier ``classifier``: the structure (`zoo.ClassifierSpec`)
+- for a detector ``boxes``, their coordinates; ``thresholds`` of the score and of non-maximum suppression
+- ``detector`` or ``classifier``: the structure, as `zoo.DetectorSpec` or `zoo.ClassifierSpec`
 - ``parity``: figures of the parity check (`export.parity`)
 """
 
@@ -20,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
@@ -52,10 +50,8 @@ def describe_input(size: Size, central_part: Optional[float] = None) -> Dict[str
 
     A classifier sees the `central_part` of each side; see `data.classification.transforms.val_transform`.
     """
-    resize: Dict[str, Any]
-    if central_part is None:
-        resize = {"resize": "bilinear to exactly this width and height, proportions not kept"}
-    else:
+    resize: Dict[str, Any] = {"resize": "bilinear to exactly this width and height, proportions not kept"}
+    if central_part is not None:
         resize = {
             "central_part": central_part,
             "resize": "the central part of each side to exactly this width and height, proportions not kept;"
@@ -71,6 +67,11 @@ def describe_input(size: Size, central_part: Optional[float] = None) -> Dict[str
         "std": list(IMAGENET_STD),
         "pixel": "(value * scale - mean) / std",
     }
+
+
+def describe_tensor(name: str, shape: Sequence[int], holds: str, **details: Any) -> Dict[str, Any]:
+    """An entry of ``outputs`` or ``heads``; `shape` is without the batch axis."""
+    return {"name": f"{name}_output", "shape": [None, *shape], "holds": holds, **details}
 
 
 def describe_format_input(size: Size, pixels: bool) -> Dict[str, Any]:

@@ -63,12 +63,8 @@ COUNTS = ("num_group", "num_groups", "num_filter", "num_hidden", "num_args", "nu
 def check_symbol(path: Path, more_operators: Callable[[], Mapping[str, int]] = dict) -> None:
     """Read and validate a symbol file.
 
-    Parameters
-    ----------
-    path : Path
-    more_operators : callable
-        Operators of the backbone and the number of their outputs; called only if the graph has an operator
-        that is not in `OPERATORS`.
+    `more_operators` returns further operators that are allowed and the number of their outputs; it is called
+    only if the graph has an operator that is not in `OPERATORS`.
 
     Raises
     ------
@@ -97,17 +93,11 @@ def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
     """
     from .. import zoo
 
-    spec = sidecar.get("detector") or sidecar.get("classifier")
+    spec: Any = sidecar.get("detector") or sidecar.get("classifier")
     try:
-        assert spec is not None
-        net = zoo.build_backbone(
-            spec["network"],
-            spec["width"],
-            2,
-            spec.get("shortcut", "identity"),
-            spec.get("activation", "relu"),
-        )
-    except (MnssdError, AssertionError, TypeError, KeyError, ValueError):
+        shortcut, activation = spec.get("shortcut", "identity"), spec.get("activation", "relu")
+        net = zoo.build_backbone(spec["network"], spec["width"], 2, shortcut, activation)
+    except (MnssdError, AttributeError, TypeError, KeyError, ValueError):
         return {}
     import mxnet as mx
 
@@ -121,8 +111,7 @@ def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
 
 
 class _Validator:
-    """Checks that every edge points back to an existing output, every operator is allowed, attributes are
-    text."""
+    """Checks that edges point back to existing outputs, operators are allowed and attributes are text."""
 
     def __init__(self, more_operators: Mapping[str, int]) -> None:
         self._more = more_operators
@@ -153,10 +142,8 @@ class _Validator:
             self._check_edge(edge, nodes, index)
         _expect(node["op"] != "null" or not node["inputs"], f"{label} is a variable with inputs")
         for attributes in (node.get("attrs", {}), node.get("attr", {}), node.get("param", {})):
-            is_text = all(
-                isinstance(key, str) and isinstance(value, str) for key, value in attributes.items()
-            )
-            _expect(is_text, f"attributes of {label}")
+            texts = [*attributes.keys(), *attributes.values()]
+            _expect(all(isinstance(text, str) for text in texts), f"attributes of {label}")
             for key in COUNTS:
                 value = attributes.get(key, "1")
                 _expect(value.isdigit() and int(value) > 0, f"{key} {value!r} of {label}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -30,7 +31,7 @@ def save_symbol(graph: SymbolAndArrays, paths: Sequence[Path], pixels: bool) -> 
     ExportError
         If the files cannot be written.
     """
-    symbol, parameters = take_pixels(graph) if pixels else graph
+    symbol, parameters = _take_pixels(graph) if pixels else graph
     try:
         symbol.save(str(paths[0]))
         mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
@@ -40,7 +41,7 @@ def save_symbol(graph: SymbolAndArrays, paths: Sequence[Path], pixels: bool) -> 
         raise ExportError(f"{folder.name}/{paths[1].name}: cannot be written ({reason})") from error
 
 
-def take_pixels(graph: SymbolAndArrays) -> SymbolAndArrays:
+def _take_pixels(graph: SymbolAndArrays) -> SymbolAndArrays:
     """The graph with an input of ``(batch, height, width, 3)`` uint8 RGB, which it normalizes."""
     symbol, parameters = graph
     scale = 1 / (255 * np.array(IMAGENET_STD))
@@ -53,38 +54,60 @@ def take_pixels(graph: SymbolAndArrays) -> SymbolAndArrays:
     planes = mx.sym.transpose(mx.sym.cast(mx.sym.var(PIXELS_NAME), dtype="float32"), axes=(0, 3, 1, 2))
     scaled = mx.sym.broadcast_mul(planes, scale_symbol)
     normalized = mx.sym.broadcast_add(scaled, shift_symbol, name=INPUT_NAME)
-    return symbol(**{INPUT_NAME: normalized}), {
-        **parameters,
-        **{f"arg:{name}": value for name, value in constants.items()},
-    }
+    named_constants = {f"arg:{name}": value for name, value in constants.items()}
+    return symbol(**{INPUT_NAME: normalized}), {**parameters, **named_constants}
 
 
-def import_symbol(
+def load_symbol(
     paths: Sequence[Path],
-    ctx: Any = None,
-    input_name: str = INPUT_NAME,
-    more_operators: Callable[[], Mapping[str, int]] = dict,
-) -> Any:
-    """`SymbolBlock.imports` with checks first, and with packed parameters unpacked.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Graph and parameters.
-    ctx : mxnet.Context
-    input_name : str
-    more_operators : callable
-        See `check_symbol`.
+    sidecar: Mapping[str, Any],
+    section: str,
+    ctx: Any,
+    tensors: Sequence[str] = (),
+    is_int8: bool = False,
+) -> Engine:
+    """Load graph and parameters, optimized for `ctx`; parameters as of `ExportFormat.load`.
 
     Raises
     ------
     WeightsError
         If the parameter file is damaged.
     ExportError
-        If the graph is not one of an export, or MXNet cannot load the files.
+        If the graph is not one of an export, or MXNet cannot load or run the files; for an int8 graph also
+        on a device other than a CPU, because only oneDNN runs it.
     """
+    pixels = takes_pixels(sidecar, section)
+    block = _import(paths, sidecar, ctx, pixels)
+    if tensors:
+        block = _with_outputs(block, tensors, pixels)
+    width, height = sidecar["input"]["size"]
+    try:
+        if not is_int8:
+            fuse(block, (width, height), ctx, pixels)
+        elif runs_in_onednn([ctx]):
+            block.hybridize(static_alloc=True, static_shape=True)
+        else:
+            raise ExportError(f"int8 files of MXNet run on a CPU only, not on {ctx}; use --ctx cpu")
+    except mx.MXNetError as error:
+        raise ExportError(f"{paths[0]}: MXNet cannot run it ({last_line(error)}); export it again") from error
+    return MXNetEngine(block, ctx, pixels, str(paths[0]))
+
+
+def load_plain(
+    paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, heads: Sequence[str], whole: bool
+) -> Engine:
+    """The files as `SymbolBlock.imports` loads them, unoptimized: the heads and, if `whole`, the outputs."""
+    pixels = takes_pixels(sidecar, "symbol")
+    block = _import(paths, sidecar, ctx, pixels)
+    inner = MXNetEngine(_with_outputs(block, heads, pixels), ctx, pixels)
+    return JoinedEngine(inner, MXNetEngine(block, ctx, pixels)) if whole else inner
+
+
+def _import(paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, pixels: bool) -> Any:
+    """`SymbolBlock.imports` with checks first, and with packed parameters unpacked; see `load_symbol`."""
+    input_name = PIXELS_NAME if pixels else INPUT_NAME
     symbol_path, params_path = map(str, paths)
-    check_symbol(paths[0], more_operators)
+    check_symbol(paths[0], partial(backbone_operators, sidecar))
     read_params(params_path)  # checks every length: MXNet's reader may crash the process
     try:
         with warnings.catch_warnings():
@@ -103,63 +126,11 @@ def import_symbol(
         ) from error
 
 
-def load_symbol(
-    paths: Sequence[Path],
-    sidecar: Mapping[str, Any],
-    section: str,
-    ctx: Any,
-    tensors: Sequence[str] = (),
-    is_int8: bool = False,
-) -> Engine:
-    """Load graph and parameters, optimized for `ctx`; parameters as of `ExportFormat.load`."""
-    pixels = takes_pixels(sidecar, section)
-    block = _import(paths, sidecar, ctx, pixels)
-    if tensors:
-        block = with_outputs(block, tensors, pixels)
-    width, height = sidecar["input"]["size"]
-    try:
-        optimize(block, (width, height), ctx, is_int8, pixels)
-    except mx.MXNetError as error:
-        raise ExportError(f"{paths[0]}: MXNet cannot run it ({last_line(error)}); export it again") from error
-    return MXNetEngine(block, ctx, pixels, str(paths[0]))
-
-
-def load_plain(
-    paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, heads: Sequence[str], whole: bool
-) -> Engine:
-    """The files as `SymbolBlock.imports` loads them, unoptimized: the heads and, if `whole`, the outputs."""
-    pixels = takes_pixels(sidecar, "symbol")
-    block = _import(paths, sidecar, ctx, pixels)
-    inner = MXNetEngine(with_outputs(block, heads, pixels), ctx, pixels)
-    return JoinedEngine(inner, MXNetEngine(block, ctx, pixels)) if whole else inner
-
-
-def _import(paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, pixels: bool) -> Any:
-    input_name = PIXELS_NAME if pixels else INPUT_NAME
-    return import_symbol(paths, ctx, input_name, lambda: backbone_operators(sidecar))
-
-
-def optimize(block: Any, size: Tuple[int, int], ctx: Any, is_int8: bool, pixels: bool) -> None:
-    """Prepare an imported block for inference, in place.
-
-    Raises
-    ------
-    ExportError
-        For an int8 graph on a device other than a CPU, because only oneDNN runs it.
-    """
-    if not is_int8:
-        fuse(block, size, ctx, pixels)
-        return
-    if not runs_in_onednn([ctx]):
-        raise ExportError(f"int8 files of MXNet run on a CPU only, not on {ctx}; use --ctx cpu")
-    block.hybridize(static_alloc=True, static_shape=True)
-
-
-def with_outputs(block: Any, names: Sequence[str], pixels: bool = False) -> Any:
+def _with_outputs(block: Any, names: Sequence[str], pixels: bool) -> Any:
     """A block over the same parameters that returns other tensors of an imported block's graph."""
     _, outputs = block._cached_graph
     inner = outputs.get_internals()
-    wanted = mx.sym.Group([inner[f"{name}_output"] for name in names])
+    tensors = mx.sym.Group([inner[f"{name}_output"] for name in names])
     name, dtype = (PIXELS_NAME, "uint8") if pixels else (INPUT_NAME, "float32")
     data = mx.sym.var(name, dtype=dtype)  # MXNet warns about an input without a type
-    return mx.gluon.SymbolBlock(wanted, [data], params=block.collect_params())
+    return mx.gluon.SymbolBlock(tensors, [data], params=block.collect_params())

@@ -7,7 +7,7 @@ the convolutions (decoding, suppression, concatenation) stays in floating point.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -15,28 +15,21 @@ import numpy as np
 from ..errors import ExportError
 from ..graph.quantize import LARGEST, fuse_for_int8, int8_convolutions, quantize, tensors_to_calibrate
 from .calibrate import Calibration, Range, find_ranges, tensor_values
-from .packing import pack_int8, unpack_arrays
+from .packing import Arrays, pack_int8, unpack_arrays
 
 CORRECTION_IMAGES = 16
 """Images for bias correction; each channel mean is over thousands of values per image."""
 
 
 def int8_graph(
-    symbol: mx.sym.Symbol,
-    parameters: Mapping[str, np.ndarray],
-    calibration: Calibration,
-    ctx: Any,
-    names: Sequence[str] = (),
+    symbol: mx.sym.Symbol, parameters: Arrays, calibration: Calibration, ctx: Any, names: Sequence[str] = ()
 ) -> Tuple[mx.sym.Symbol, Dict[str, np.ndarray]]:
     """An 8-bit graph for oneDNN, and its arrays packed by `packing.pack_int8`.
 
     Parameters
     ----------
     symbol : mxnet.symbol.Symbol
-        As from `graph.inference.fold`.
-    parameters : mapping of str to numpy.ndarray
-    calibration : Calibration
-    ctx : mxnet.Context
+        As from `graph.inference.fold`, with its `parameters`.
     names : sequence of str
         Nodes of `symbol` that keep their names.
 
@@ -50,14 +43,13 @@ def int8_graph(
     if not tensors:
         raise ExportError("nothing in this network can be computed in 8 bits: oneDNN is missing or disabled")
 
-    def ranges(values: Mapping[str, np.ndarray]) -> Dict[str, Range]:
+    def ranges(values: Arrays) -> Dict[str, Range]:
         return find_ranges(fused, values, tensors, calibration.images, calibration.method, ctx)
 
     quantized = quantize(fused, ranges(parameters))
     weights = [f"arg:{convolution.weight}" for convolution in int8_convolutions(quantized)]
     packed = pack_int8(parameters, weights)
-    rounded = unpack_arrays(packed)
-    corrected = correct_biases(fused, quantized, parameters, rounded, calibration.images, ctx)
+    corrected = correct_biases(fused, quantized, parameters, unpack_arrays(packed), calibration.images, ctx)
     biases = {name: value for name, value in corrected.items() if name in packed and name not in weights}
     # The corrected biases change the ranges; measured in float32, where nothing saturates.
     final = quantize(fused, ranges({**parameters, **biases}))
@@ -78,8 +70,8 @@ def _restore_names(symbol: mx.sym.Symbol, names: Sequence[str]) -> mx.sym.Symbol
 def correct_biases(
     fused: mx.sym.Symbol,
     quantized: mx.sym.Symbol,
-    parameters: Mapping[str, np.ndarray],
-    rounded: Mapping[str, np.ndarray],
+    parameters: Arrays,
+    rounded: Arrays,
     images: Sequence[np.ndarray],
     ctx: Any,
 ) -> Dict[str, np.ndarray]:
@@ -89,15 +81,7 @@ def correct_biases(
     Quantization Through Weight Equalization and Bias Correction"), section 4.2; here measured on images,
     layer by layer, because the correction of one layer changes the means of the next.
 
-    Parameters
-    ----------
-    fused, quantized : mxnet.symbol.Symbol
-        From `graph.quantize.fuse_for_int8` and `graph.quantize.quantize`.
-    parameters, rounded : mapping of str to numpy.ndarray
-        Parameters of `fused`, and those that `quantized` runs with.
-    images : sequence of numpy.ndarray
-        The first `CORRECTION_IMAGES` are used.
-    ctx : mxnet.Context
+    `fused` runs with `parameters`, `quantized` with the `rounded` ones, on the first `CORRECTION_IMAGES`.
     """
     images, corrected = images[:CORRECTION_IMAGES], dict(rounded)
     convolutions = [convolution for convolution in int8_convolutions(quantized) if convolution.bias]
@@ -113,11 +97,7 @@ def correct_biases(
 
 
 def _channel_means(
-    symbol: mx.sym.Symbol,
-    parameters: Mapping[str, np.ndarray],
-    outputs: Sequence[str],
-    images: Sequence[np.ndarray],
-    ctx: Any,
+    symbol: mx.sym.Symbol, parameters: Arrays, outputs: Sequence[str], images: Sequence[np.ndarray], ctx: Any
 ) -> List[np.ndarray]:
     """``(channels,)`` mean of each output, as real values even if the output holds integers."""
     available = set(symbol.get_internals().list_outputs())

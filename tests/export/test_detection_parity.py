@@ -86,7 +86,7 @@ def test_rounding_is_always_accepted(seed: int, levels: int, noise: float) -> No
     compare(network, export._replace(cls_preds=network.cls_preds, box_preds=network.box_preds))
 
 
-def test_tipped_ties_are_ambiguous() -> None:
+def test_ties_broken_by_rounding_are_ambiguous() -> None:
     boxes = np.array([[20, 20, 60, 60], [24, 20, 64, 60]], np.float32)
     network = suppress(np.array([[0.5], [0.499999]], np.float32), boxes)
     export = suppress(np.array([[0.499999], [0.5]], np.float32), boxes)
@@ -138,7 +138,7 @@ def duplicate(outputs: DetectorOutputs) -> DetectorOutputs:
 @pytest.mark.parametrize("fault", [drop_best, other_class, shift_box, change_score, duplicate])
 def test_faults_are_refused(fault: Callable[[DetectorOutputs], DetectorOutputs], seed: int) -> None:
     network = suppress(**candidates(seed))
-    with pytest.raises(ExportError, match=r"^image\.jpg: .*(network|export).* class [01] with score"):
+    with pytest.raises(ExportError, match=r"^image\.jpg: .*class [01]"):
         compare(network, fault(network))
 
 
@@ -146,7 +146,7 @@ def test_faults_are_refused(fault: Callable[[DetectorOutputs], DetectorOutputs],
     "changed",
     [{"nms_thresh": 0.6}, {"nms_thresh": 0.3}, {"nms_topk": 20}, {"post_nms": 8}, {"score_floor": 0.7}],
 )
-def test_other_nms_settings_are_refused(changed: Dict[str, float]) -> None:
+def test_different_nms_settings_are_refused(changed: Dict[str, float]) -> None:
     scene = candidates(3)
     with pytest.raises(ExportError, match=r"image\.jpg: .*class [01]"):
         compare(suppress(**scene), suppress(**scene, **changed))
@@ -159,7 +159,7 @@ def test_suppression_across_classes_is_refused() -> None:
     ids = network.ids.copy()
     assert (ids[0, :, 0] >= 0).sum() == 2
     ids[0, 1] = -1
-    with pytest.raises(ExportError, match=r"network.* class 1 with score 0\.3000"):
+    with pytest.raises(ExportError, match=r"^image\.jpg: .*class 1 .*0\.3000"):
         compare(network, network._replace(ids=ids))
 
 
@@ -169,11 +169,11 @@ def test_heads_must_agree(which: str, value: float) -> None:
     network = suppress(**candidates(0))
     heads = getattr(network, which).copy()
     heads[0, 5, 1] += value
-    with pytest.raises(ExportError, match=r"image\.jpg: .*(class scores|box offsets)"):
+    with pytest.raises(ExportError, match=r"^image\.jpg: "):
         compare(network, network._replace(**{which: heads}))
 
 
-def test_nan_of_the_network_is_refused() -> None:
+def test_network_with_nan_heads_is_refused() -> None:
     network = suppress(**candidates(0))
     broken = network._replace(cls_preds=np.full_like(network.cls_preds, np.nan))
     with pytest.raises(ExportError, match=r"image\.jpg"):
@@ -196,7 +196,7 @@ def test_largest_differences_are_reported() -> None:
     assert "2.0e-02" in check.summary()
 
 
-def test_raw_heads_have_no_detections_to_compare() -> None:
+def test_raw_heads_are_compared_without_detections() -> None:
     network = suppress(**candidates(0))
     check = DetectionParityCheck(SUPPRESSION, lambda *_: (network.probabilities, network.corners))
     check.add(network[:5], network[:2], ["image.jpg"])

@@ -31,7 +31,7 @@ def test_validation_images_of_the_run_are_used(
     assert sidecar["parity"]["plain"]["images"] == 3
 
 
-def test_training_images_of_the_run_calibrate(
+def test_training_images_of_the_run_are_used_for_calibration(
     tiny_detector: Tuple[Any, Any], shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run", *tiny_detector, dataset="shapes", data_root=shapes)
@@ -43,7 +43,7 @@ def test_training_images_of_the_run_calibrate(
     assert sidecar["int8"]["calibration"] == {"method": "naive", "images": 4}
 
 
-def test_given_images_and_folders_are_used(
+def test_images_and_folders_of_the_user_are_used(
     tiny_detector: Tuple[Any, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run", *tiny_detector, dataset="voc", data_root=str(tmp_path / "gone"))
@@ -59,7 +59,7 @@ def test_given_images_and_folders_are_used(
     assert json.loads((tmp_path / "e" / "n.json").read_text())["parity"]["plain"]["images"] == 3
 
 
-def test_a_missing_dataset_is_named_with_the_way_out(
+def test_error_names_missing_dataset_and_images_option(
     tiny_detector: Tuple[Any, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run", *tiny_detector, dataset="voc", data_root=str(tmp_path / "gone"))
@@ -71,7 +71,7 @@ def test_a_missing_dataset_is_named_with_the_way_out(
 
 @pytest.mark.parametrize("network", ["mobilenet_v1", "mobilenet_v2"])
 @pytest.mark.parametrize("format_name", ["symbol", "int8"])
-def test_a_classifier_is_exported(
+def test_classifier_is_exported(
     format_name: str, network: str, image_files: List[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """MobileNetV2's last convolution has no bias; MobileNetV1's dense layer is fused in the int8 graph."""
@@ -94,8 +94,8 @@ def test_a_classifier_is_exported(
         (["RUN", "--output", "OUT", "--calibration-images", "0"], 2, "calibration_images"),
         (["RUN", "--output", "OUT", "--calibration", "guess"], 2, "guess"),
         (["RUN", "--output", "OUT", "--format", "onnx", "--fp16-weights"], 2, "fp16_weights"),
-        (["RUN", "--output", "OUT", "--format", "onyx"], 2, "mean onnx"),
-        (["RUN", "--output", "OUT", "--format", "onnx,symbl"], 2, "mean symbol"),
+        (["RUN", "--output", "OUT", "--format", "onyx"], 2, "'onyx'"),
+        (["RUN", "--output", "OUT", "--format", "onnx,symbl"], 2, "'symbl'"),
     ],
 )
 def test_invalid_arguments_are_named(

@@ -263,7 +263,7 @@ def test_nan_weights_are_refused(options: ExportOptions, image_files: List[str],
     assert not list(tmp_path.iterdir())
 
 
-def test_an_earlier_export_is_replaced_but_nothing_else(
+def test_earlier_export_is_replaced_but_nothing_else(
     tiny_detector: Tuple[Any, Any], tiny_export: Path, image_files: List[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "e"
@@ -281,7 +281,7 @@ def test_an_earlier_export_is_replaced_but_nothing_else(
     assert (folder / "second.json").exists()
 
 
-def test_an_empty_folder_is_replaced(
+def test_empty_folder_is_replaced(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:
     (tmp_path / "e").mkdir()

@@ -100,18 +100,8 @@ def test_detect_uses_the_engine(plugin: Path, exported: Path, image_files: List[
     boxes = []
     for engine in ("numpy-archive", "mxnet"):
         target = tmp_path / f"{engine}.json"
-        arguments = [
-            "detect",
-            exported,
-            image_files[0],
-            "--plugin",
-            plugin,
-            "--engine",
-            engine,
-            "--json",
-            target,
-        ]
-        status, _, err = command(arguments)
+        options = ["--plugin", plugin, "--engine", engine, "--json", target]
+        status, _, err = command(["detect", exported, image_files[0], *options])
         assert status == 0, err
         (image,) = json.loads(target.read_text())["images"]
         boxes.append([(d["class"], d["box"]) for d in image["detections"]])
@@ -128,7 +118,7 @@ def test_bench_export_measures_the_engine(plugin: Path, exported: Path, shapes: 
     assert [row["engine"] for row in rows] == ["mxnet", "numpy-archive"]
 
 
-def test_without_the_plugin_its_files_are_named(exported: Path, image_files: List[str]) -> None:
+def test_error_names_the_file_kind_of_a_missing_plugin(exported: Path, image_files: List[str]) -> None:
     status, _, err = command(["detect", exported, image_files[0]])
     assert status == 1
     assert "'npz'" in err

@@ -39,7 +39,7 @@ def run(model: Any, x: np.ndarray) -> List[np.ndarray]:
     return outputs
 
 
-def test_the_sidecar_describes_the_model(tiny_export: Path) -> None:
+def test_sidecar_describes_the_model(tiny_export: Path) -> None:
     sidecar = json.loads((tiny_export / "pets.json").read_text())
     assert set(sidecar["parity"]) == {"plain", "fused", "onnx", "int8", "onnx_int8"}
     for section in ("int8", "onnx_int8"):
@@ -77,7 +77,7 @@ def test_onnx_runtime_detects_the_same_as_mxnet(
         np.testing.assert_allclose(a.boxes[order_a], b.boxes[order_b], rtol=0, atol=0.5)
 
 
-def test_a_batch_has_the_outputs_of_its_images(tiny_export: Path, image_files: List[str]) -> None:
+def test_batch_outputs_equal_single_image_outputs(tiny_export: Path, image_files: List[str]) -> None:
     x = to_network_input([resize_for_network(read_image(path), SIZE) for path in image_files[:5]])
     together = run(tiny_export / "pets.onnx", x)
     for i in range(5):
@@ -104,7 +104,7 @@ np.savez(target, *session.run(section["outputs"], {section["input"]["name"]: x})
 """
 
 
-def test_the_sidecar_is_enough_without_mnssd(
+def test_model_runs_without_mnssd(
     tiny_export: Path, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:
     target = tmp_path / "outputs.npz"
@@ -116,8 +116,8 @@ def test_the_sidecar_is_enough_without_mnssd(
     x = to_network_input([resize_for_network(read_image(path), SIZE) for path in image_files[:3]])
     expected_ids, expected_scores, _ = (array.asnumpy() for array in tiny_detector[0](mx.nd.array(x)))
     np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=1e-3)
-    for image_ids, wanted in zip(ids, expected_ids):
-        assert sorted(image_ids.ravel()) == sorted(wanted.ravel())
+    for image_ids, expected in zip(ids, expected_ids):
+        assert sorted(image_ids.ravel()) == sorted(expected.ravel())
 
 
 def test_opencv_runs_raw_heads(
@@ -144,7 +144,7 @@ def test_opencv_runs_raw_heads(
 ANCHORS = np.array([[20, 20, 16, 16], [22, 20, 16, 16], [70, 60, 30, 20], [72, 60, 30, 20]], np.float32)
 
 
-def suppressing(count: int, suppression: Suppression) -> onnx.ModelProto:
+def suppression_model(count: int, suppression: Suppression) -> onnx.ModelProto:
     """A model whose input ``(B, A, count + 1 + 4)`` holds class scores and offsets."""
     a = len(ANCHORS)
     graph = helper.make_graph(
@@ -186,7 +186,7 @@ def reference(
 
 
 def test_only_boxes_of_one_class_suppress_each_other() -> None:
-    model = suppressing(2, Suppression(0.01, 0.45, 400, 200))
+    model = suppression_model(2, Suppression(0.01, 0.45, 400, 200))
     heads = np.zeros((1, 4, 7), np.float32)
     heads[0, :, 0] = 12  # background
     heads[0, 0, :3] = [0, 3, 2.5]  # both classes in one place
@@ -206,22 +206,22 @@ def test_suppression_equals_the_reference(seed: int, batch: int, limits: Tuple[i
     suppression = Suppression(0.01, 0.45, *limits)
     heads = rng.normal(0, 2, (batch, 4, count + 5)).astype(np.float32)
     heads[:, :, -4:] *= 0.7
-    ids, scores, boxes = run(suppressing(count, suppression), heads)
+    ids, scores, boxes = run(suppression_model(count, suppression), heads)
     kept = min(suppression.post_nms, 4 * count)
     assert ids.shape == scores.shape == (batch, kept, 1)
     for image in range(batch):
-        there = ids[image, :, 0] >= 0
+        rows = ids[image, :, 0] >= 0
         expected = reference(heads[image, :, :-4], heads[image, :, -4:], suppression)
-        assert ids[image, there, 0].tolist() == [label for label, _, _ in expected]
-        np.testing.assert_allclose(scores[image, there, 0], [s for _, s, _ in expected], rtol=0, atol=1e-5)
-        wanted = np.array([box for _, _, box in expected]).reshape(-1, 4)
-        np.testing.assert_allclose(boxes[image, there], wanted, rtol=1e-4, atol=1e-3)
+        assert ids[image, rows, 0].tolist() == [label for label, _, _ in expected]
+        np.testing.assert_allclose(scores[image, rows, 0], [s for _, s, _ in expected], rtol=0, atol=1e-5)
+        expected_boxes = np.array([box for _, _, box in expected]).reshape(-1, 4)
+        np.testing.assert_allclose(boxes[image, rows], expected_boxes, rtol=1e-4, atol=1e-3)
 
 
 # ---- errors ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_decodes_differently_is_refused(
+def test_model_that_decodes_differently_is_refused(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_model, "STDS", (0.1, 0.1, 0.2, 0.21))
@@ -230,10 +230,10 @@ def test_a_model_that_decodes_differently_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_packages_are_named(
+def test_error_names_missing_packages(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnx" else name)
-    with pytest.raises(OptionError, match="onnx: .*pip install 'onnx>=1.16,<1.17'$"):
+    with pytest.raises(OptionError, match="'onnx>=1.16,<1.17'"):
         export_network(*tiny_detector, tmp_path / "x", image_files, "x", ONNX)
     assert list(tmp_path.iterdir()) == []

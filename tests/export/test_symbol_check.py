@@ -15,7 +15,7 @@ from mnssd.export.symbol_check import FORBIDDEN, OPERATORS, backbone_operators, 
 Graph = Dict[str, Any]
 
 
-def write(path: Path, symbol: mx.sym.Symbol) -> Path:
+def save(path: Path, symbol: mx.sym.Symbol) -> Path:
     symbol.save(str(path))
     return path
 
@@ -26,7 +26,7 @@ def graph(tiny_export: Path) -> Graph:
     return json.loads((tiny_export / "pets-symbol.json").read_text())
 
 
-def first(graph: Graph, op: str) -> Dict[str, Any]:
+def first_node(graph: Graph, op: str) -> Dict[str, Any]:
     return next(node for node in graph["nodes"] if node["op"] == op)
 
 
@@ -35,7 +35,7 @@ def test_operators_of_other_backbones_are_allowed(tmp_path: Path) -> None:
     x = mx.sym.Convolution(x, kernel=(3, 3), num_filter=8, name="conv")
     gate = mx.sym.hard_sigmoid(mx.sym.mean(mx.sym.LeakyReLU(x, act_type="elu"), axis=(2, 3), keepdims=True))
     left, right = mx.sym.split(mx.sym.broadcast_mul(x, gate) * 2, num_outputs=2, axis=1)
-    check_symbol(write(tmp_path / "a.json", mx.sym.sigmoid(left) + mx.sym.sqrt(mx.sym.abs(right))))
+    check_symbol(save(tmp_path / "a.json", mx.sym.sigmoid(left) + mx.sym.sqrt(mx.sym.abs(right))))
 
 
 @pytest.mark.parametrize("name", ["pets-symbol.json", "pets-int8-symbol.json"])
@@ -59,7 +59,7 @@ def test_exports_are_allowed(name: str, tiny_export: Path) -> None:
 )
 def test_dangerous_operators_are_refused(op: str, graph: Graph, tmp_path: Path) -> None:
     assert op not in OPERATORS
-    first(graph, "Convolution")["op"] = op
+    first_node(graph, "Convolution")["op"] = op
     path = tmp_path / "a.json"
     path.write_text(json.dumps(graph))
     with pytest.raises(ExportError, match=f"a.json.*{op}"):
@@ -76,7 +76,7 @@ def test_further_operators_come_from_the_registered_backbone(
         return lambda x: mx.sym.Custom(mx.sym.cumsum(mx.sym.Crop(x, h_w=(2, 2))), op_type="mine")
 
     sidecar = {"detector": {"network": "toy", "width": 1.0}}
-    path = write(tmp_path / "a.json", mx.sym.cumsum(mx.sym.var("data")))
+    path = save(tmp_path / "a.json", mx.sym.cumsum(mx.sym.var("data")))
     assert backbone_operators(sidecar) == {}  # not registered
     with pytest.raises(ExportError, match="cumsum"):
         check_symbol(path, lambda: backbone_operators(sidecar))
@@ -99,15 +99,15 @@ def test_dangerous_operators_of_a_backbone_stay_forbidden(monkeypatch: pytest.Mo
 
 
 def no_groups(graph: Graph) -> None:
-    first(graph, "Convolution")["attrs"]["num_group"] = "0"  # MXNet 1.9.1 divides by it
+    first_node(graph, "Convolution")["attrs"]["num_group"] = "0"  # MXNet 1.9.1 divides by it
 
 
 def missing_output(graph: Graph) -> None:
-    first(graph, "Convolution")["inputs"][0][1] = 3
+    first_node(graph, "Convolution")["inputs"][0][1] = 3
 
 
 def forward_edge(graph: Graph) -> None:
-    first(graph, "Convolution")["inputs"][0][0] = len(graph["nodes"]) - 1
+    first_node(graph, "Convolution")["inputs"][0][0] = len(graph["nodes"]) - 1
 
 
 def variable_with_inputs(graph: Graph) -> None:
@@ -115,7 +115,7 @@ def variable_with_inputs(graph: Graph) -> None:
 
 
 def attribute_is_a_number(graph: Graph) -> None:
-    first(graph, "Convolution")["attrs"]["kernel"] = 3
+    first_node(graph, "Convolution")["attrs"]["kernel"] = 3
 
 
 def no_heads(graph: Graph) -> None:
@@ -125,21 +125,16 @@ def no_heads(graph: Graph) -> None:
 def nested_twice(graph: Graph) -> None:
     inner = {"nodes": graph["nodes"][:1], "heads": [[0, 0, 0]]}
     node = {**graph["nodes"][0], "subgraphs": [inner]}
-    first(graph, "Convolution")["subgraphs"] = [{"nodes": [node], "heads": [[0, 0, 0]]}]
+    first_node(graph, "Convolution")["subgraphs"] = [{"nodes": [node], "heads": [[0, 0, 0]]}]
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        no_groups,
-        missing_output,
-        forward_edge,
-        variable_with_inputs,
-        attribute_is_a_number,
-        no_heads,
+        no_groups, missing_output, forward_edge, variable_with_inputs, attribute_is_a_number, no_heads,
         nested_twice,
     ],
-)
+)  # fmt: skip
 def test_malformed_graphs_are_refused(damage: Callable[[Graph], None], graph: Graph, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(graph))

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from mnssd import zoo
-from mnssd.export.detector import ExportedDetector
+from mnssd.export.network import ExportedDetector
 from mnssd.export.options import ExportOptions
 from mnssd.runtime.settings import wait_all
 

@@ -1,7 +1,6 @@
-"""Export formats: the files a network is exported to, and the engines that run them.
+"""Export formats, one module each: the files a network is exported to, and the engines that run them.
 
-One module per format. Importing this package or a format imports neither MXNet nor ONNX, so that ``--help``
-can list them.
+Importing this package or a format imports neither MXNet nor ONNX, so that ``--help`` can list them.
 """
 
 from __future__ import annotations
@@ -24,12 +23,8 @@ if TYPE_CHECKING:
 class Tolerance(NamedTuple):
     """Limits of the parity check for rounded weights or activations; see `export.quantization_check`.
 
-    Attributes
-    ----------
-    cosine : float
-        Lowest cosine similarity of the outputs before decoding.
-    agreement : float
-        Lowest share of confident predictions that network and export have in common.
+    The lowest cosine similarity of the outputs before decoding, and the lowest share of confident predictions
+    that network and export have in common.
     """
 
     cosine: float
@@ -46,17 +41,14 @@ class ExportFormat(ABC):
 
     Attributes
     ----------
-    name : str
-        Its name for ``--format``, such as ``'onnx-int8'``.
+    name, engine : str
+        Names for ``--format`` and ``--engine``.
     description : str
         One line for ``mnssd export --help``.
-    engine : str
-        Name for ``--engine`` of what runs the files.
     priority : int
         ``--engine auto`` uses the format of lowest priority whose files an export has.
     files : dict of str to str
-        Each kind of file, its key in the sidecar, and how its name ends: ``{'onnx': '.onnx'}``. The ending
-        follows the name of the export.
+        Each kind of file, its key in the sidecar, and how its name ends: ``{'onnx': '.onnx'}``.
     requirements : dict of str to str
         Modules that writing needs beyond those of mnssd, and their requirements for pip.
     needs_calibration : bool
@@ -83,22 +75,16 @@ class ExportFormat(ABC):
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
         """Write the files to `folder`, at `new_paths`.
 
-        Returns
-        -------
-        dict
-            The format's section of the sidecar: ``network.describe_format(...)`` and what else a reader
-            needs.
+        Returns the format's section of the sidecar: ``network.describe_format(...)`` and what else a reader
+        needs.
         """
 
     @abstractmethod
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:
-        """Load the files of an export.
+        """Load the files of an export, found by `paths`.
 
         Parameters
         ----------
-        folder : Path
-        sidecar : mapping
-            Its description; `paths` finds the files.
         ctx : mxnet.Context
             Device for formats that MXNet runs.
         tensors : sequence of str
@@ -133,9 +119,7 @@ class ExportFormat(ABC):
         missing = [entry for module, entry in self.requirements.items() if find_spec(module) is None]
         if missing:
             packages = " ".join(f"'{entry}'" for entry in missing)
-            raise OptionError(
-                f"--format {self.name}: packages are missing; install them: pip install {packages}"
-            )
+            raise OptionError(f"--format {self.name}: packages are missing; run: pip install {packages}")
 
 
 export_formats: Registry[ExportFormat] = Registry("export format", "mnssd.export.formats", dashes=True)
@@ -152,13 +136,7 @@ def engine_names() -> Tuple[str, ...]:
 
 
 def format_of_engine(engine: str) -> ExportFormat:
-    """The format that an engine runs.
-
-    Raises
-    ------
-    OptionError
-        If there is no such engine; the message lists near names.
-    """
+    """The format that an engine runs; raises OptionError, with near names, if there is no such engine."""
     for entry in by_priority():
         if entry.engine == engine:
             return entry

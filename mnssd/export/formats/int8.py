@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 class Int8Format(ExportFormat):
-    """``NAME-int8-symbol.json`` and ``NAME-int8-0000.params``; the parameters are packed, see
-    `export.packing`."""
+    """``NAME-int8-symbol.json`` and ``NAME-int8-0000.params``, packed as in `export.packing`."""
 
     name = "int8"
     description = "MXNet graph and parameters, 8-bit convolutions"

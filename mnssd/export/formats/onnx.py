@@ -42,12 +42,15 @@ class OnnxFormat(ExportFormat):
         from ..engines import OnnxEngine
         from ..sidecar import takes_pixels
 
-        path = self.paths(folder, sidecar)[0]
+        (path,) = self.paths(folder, sidecar)
         if not tensors:
             return OnnxEngine(path, takes_pixels(sidecar, self.section))
+        import onnx
+
         from ..onnx_model import with_outputs
 
-        return OnnxEngine(with_outputs(path, tensors), takes_pixels(sidecar, self.section))
+        model = with_outputs(onnx.load(str(path)), tensors)
+        return OnnxEngine(model, takes_pixels(sidecar, self.section))
 
     def engines_to_check(
         self, network: ExportedNetwork, folder: Path, sidecar: Mapping[str, Any]

@@ -34,7 +34,8 @@ class SymbolFormat(ExportFormat):
         symbol, parameters = network.graph(network.raw_heads)
         half = network.options.fp16_weights
         if half:
-            parameters = pack_float16(parameters, network.large_parameters(parameters))
+            large = [name for name, value in parameters.items() if value.ndim in network.large_axes]
+            parameters = pack_float16(parameters, large)
         save_symbol((symbol, parameters), self.new_paths(folder, name), network.options.pixels)
         return network.describe_format("_output", weights="float16" if half else "float32")
 
