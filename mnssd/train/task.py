@@ -21,7 +21,7 @@ class ValidationResult(NamedTuple):
         if self.score is None:
             return ""
         skipped = self.columns.get("val_skipped")
-        note = f" ({skipped} unreadable images skipped)" if skipped else ""
+        note = f" (unreadable images, skipped: {skipped})" if skipped else ""
         return f"{self.metric} {self.score:.4f}{' (best)' if self.is_best else ''}{note}"
 
 

@@ -206,7 +206,7 @@ def test_png_with_half_its_rows_is_refused() -> None:
 
 def test_too_many_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_module.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match="pixels"):
+    with pytest.raises(ImageError, match="3600000000"):
         decode_image(png(60000, 60000, b""), "x")
     data = bytearray(encode(textured_image(), "JPEG"))
     frame = data.index(b"\xff\xc0")

@@ -1,4 +1,4 @@
-"""Decoded images on disk: the same pixels, whatever happens to the folder."""
+"""Image cache: the same pixels as decoding, also with damaged, stale or missing entries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def photo(tmp_path: Path) -> str:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
-    """The arguments of every decoding."""
+    """Arguments of each call of `read_image`."""
     calls: List[Any] = []
 
     def counting(path: Any, reduction: int = 1) -> np.ndarray:
@@ -42,7 +42,7 @@ def entries(cache: ImageCache) -> List[Path]:
     return sorted(path for path in cache.folder.rglob("*") if path.is_file())
 
 
-def test_an_image_is_decoded_once_for_each_reduction(photo: str, tmp_path: Path, decoded: List[Any]) -> None:
+def test_image_is_decoded_once_per_reduction(photo: str, tmp_path: Path, decoded: List[Any]) -> None:
     cache = ImageCache(tmp_path / "deep" / "cache")
     for _ in range(3):
         for reduction in (1, 2):
@@ -55,7 +55,7 @@ def test_an_image_is_decoded_once_for_each_reduction(photo: str, tmp_path: Path,
     assert len(entries(cache)) == 2
 
 
-def test_a_changed_file_is_decoded_anew(photo: str, tmp_path: Path, decoded: List[Any]) -> None:
+def test_changed_file_is_decoded_again(photo: str, tmp_path: Path, decoded: List[Any]) -> None:
     cache = ImageCache(tmp_path / "cache")
     cache.read(photo)
     before = os.stat(photo)
@@ -66,7 +66,7 @@ def test_a_changed_file_is_decoded_anew(photo: str, tmp_path: Path, decoded: Lis
 
 
 @pytest.mark.parametrize("damage", ["empty", "short", "long", "one bit", "another file", "a folder"])
-def test_a_damaged_entry_is_replaced(damage: str, photo: str, tmp_path: Path, decoded: List[Any]) -> None:
+def test_damaged_entry_is_replaced(damage: str, photo: str, tmp_path: Path, decoded: List[Any]) -> None:
     cache = ImageCache(tmp_path / "cache")
     cache.read(photo)
     (entry,) = entries(cache)
@@ -87,17 +87,17 @@ def test_a_damaged_entry_is_replaced(damage: str, photo: str, tmp_path: Path, de
     assert entry.read_bytes() == content
 
 
-def test_a_folder_that_vanishes_is_made_again_or_done_without(photo: str, tmp_path: Path) -> None:
+def test_deleted_folder_is_reported_once_and_images_are_decoded(photo: str, tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "cache")
     shutil.rmtree(cache.folder)
-    with pytest.warns(RuntimeWarning, match=r"cache: .*No such file"):
+    with pytest.warns(RuntimeWarning, match="cache"):
         cache.read(photo)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # said once
+        warnings.simplefilter("error")  # no second warning
         np.testing.assert_array_equal(cache.read(photo), read_image(photo))
 
 
-def test_bad_images_are_refused_as_without_it(tmp_path: Path) -> None:
+def test_unreadable_image_raises_the_error_of_read_image(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "cache")
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     for path in ("bad.jpg", "missing.jpg", "nul\0.jpg"):
@@ -109,16 +109,16 @@ def test_bad_images_are_refused_as_without_it(tmp_path: Path) -> None:
     assert entries(cache) == []
 
 
-def test_many_threads(photo: str, tmp_path: Path) -> None:
+def test_threads_share_one_entry(photo: str, tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "cache")
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(lambda _: cache.read(photo), range(64)))
     for image in images:
         np.testing.assert_array_equal(image, images[0])
-    assert len(entries(cache)) == 1  # and no unfinished ones
+    assert len(entries(cache)) == 1  # no temporary files
 
 
-def test_the_space_it_needs(photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_needed_disk_space_is_checked(photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.zeros(0)
     sample = Sample("a", photo, nothing, nothing, nothing, (4001, 3000))
     cache = ImageCache(tmp_path / "cache")
@@ -128,6 +128,6 @@ def test_the_space_it_needs(photo: str, tmp_path: Path, monkeypatch: pytest.Monk
         cache.check_space([sample] * 100, (300, 300))
 
 
-def test_a_folder_that_cannot_be_made(photo: str) -> None:
+def test_folder_that_cannot_be_created_is_named(photo: str) -> None:
     with pytest.raises(OptionError, match=r"photo\.jpg"):
         ImageCache(Path(photo) / "cache")

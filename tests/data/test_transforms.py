@@ -1,4 +1,4 @@
-"""Augmentation: what holds for every draw, and that boxes stay on their pixels."""
+"""Augmentation of detection images: valid results for any draw, and boxes that match their pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mnssd.data.transforms import (
 from mnssd.options import from_mapping
 
 SIZE = (300, 300)
-STILL = AugmentOptions(
+PLAIN = AugmentOptions(
     color_probability=0, expand_probability=0, crop_trials=0, flip_probability=0, random_interpolation=False
 )
 
@@ -39,7 +39,7 @@ def annotated(draw, largest=400):
     return texture(height, width), corners.reshape(-1, 4).astype(np.float32), np.arange(count) * 10
 
 
-def assert_sound(result, size=SIZE):
+def assert_valid(result, size=SIZE):
     image, boxes, labels = result
     assert image.dtype == np.uint8
     assert image.shape == (size[1], size[0], 3)
@@ -52,12 +52,12 @@ def assert_sound(result, size=SIZE):
 
 @settings(max_examples=80, deadline=None)
 @given(annotated(), st.integers(0, 2**31), st.sampled_from([SIZE, (96, 160), (512, 320)]))
-def test_every_draw_is_sound_and_repeatable(sample, seed, size):
+def test_result_is_valid_and_reproducible(sample, seed, size):
     transform = TrainTransform(size)
     image, boxes, labels = sample
     before = image.copy()
     first = transform(image, boxes, labels, np.random.default_rng(seed))
-    assert_sound(first, size)
+    assert_valid(first, size)
     assert set(first[2]) <= set(labels)
     np.testing.assert_array_equal(image, before)  # The caller may cache it.
     again = TrainTransform(size)(image, boxes, labels, np.random.default_rng(seed))
@@ -66,14 +66,14 @@ def test_every_draw_is_sound_and_repeatable(sample, seed, size):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (20000, 20), (20, 20000), (1, 500)])
-def test_extreme_images(width, height):
+def test_images_with_extreme_sizes_give_valid_results(width, height):
     image = texture(height, width)
     boxes = np.array([[0, 0, width - 1, height - 1], [width // 2, 0, width - 1, height // 2]], np.float32)
     for seed in range(40):
-        assert_sound(TrainTransform(SIZE)(image, boxes, np.arange(2), np.random.default_rng(seed)))
+        assert_valid(TrainTransform(SIZE)(image, boxes, np.arange(2), np.random.default_rng(seed)))
 
 
-def test_an_image_without_objects_is_varied_and_never_all_fill():
+def test_image_without_objects_is_augmented_and_remains_visible():
     image = np.full((375, 500, 3), (0, 255, 0), np.uint8)
     options = AugmentOptions(color_probability=0)
     shown = set()
@@ -81,14 +81,14 @@ def test_an_image_without_objects_is_varied_and_never_all_fill():
         result, boxes, labels = TrainTransform(SIZE, options)(
             image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.random.default_rng(seed)
         )
-        assert_sound((result, boxes, labels))
+        assert_valid((result, boxes, labels))
         green = (result == (0, 255, 0)).all(axis=2).mean()
         assert green > 0
         shown.add(round(float(green), 2))
     assert len(shown) > 10
 
 
-def test_boxes_stay_on_their_pixels():
+def test_boxes_match_the_pixels_of_their_objects():
     """A red rectangle on gray: its pixels in the result are where its box says, to 1.5 pixels."""
     sizes, unclipped = [], 0
     options = AugmentOptions(color_probability=0)
@@ -120,10 +120,10 @@ def test_boxes_stay_on_their_pixels():
     assert unclipped > 80
 
 
-def test_with_nothing_drawn_it_is_the_plain_resize():
+def test_transform_without_augmentation_is_a_resize():
     image = texture(375, 500)
     boxes = np.array([[0, 0, 499, 374], [10, 20, 110, 220]], np.float32)
-    train = TrainTransform(SIZE, STILL)(image, boxes, np.arange(2), np.random.default_rng(0))
+    train = TrainTransform(SIZE, PLAIN)(image, boxes, np.arange(2), np.random.default_rng(0))
     val = ValTransform(SIZE)(image, boxes, np.arange(2))
     for one, other in zip(train, val):
         np.testing.assert_allclose(one, other, rtol=1e-6)
@@ -131,10 +131,10 @@ def test_with_nothing_drawn_it_is_the_plain_resize():
     np.testing.assert_allclose(val[1][1], [6, 16, 66, 176], rtol=1e-6)
 
 
-def test_a_mirror_image():
+def test_flip_probability_one_mirrors_image_and_boxes():
     image = texture(300, 300)
     boxes = np.array([[0, 5, 99, 104]], np.float32)
-    options = dataclasses.replace(STILL, flip_probability=1.0)
+    options = dataclasses.replace(PLAIN, flip_probability=1.0)
     result, moved, _ = TrainTransform(SIZE, options)(image, boxes, np.array([0]), np.random.default_rng(0))
     np.testing.assert_array_equal(result, image[:, ::-1])
     np.testing.assert_allclose(moved, [[200, 5, 299, 104]])
@@ -142,17 +142,17 @@ def test_a_mirror_image():
 
 @given(annotated(), st.integers(1, 5000))
 @settings(max_examples=30, deadline=None)
-def test_flipping_twice_changes_nothing(sample, width):
+def test_flipping_boxes_twice_is_the_identity(sample, width):
     boxes = np.floor(sample[1])
     np.testing.assert_array_equal(flip_boxes(flip_boxes(boxes, width), width), boxes)
     once = flip_boxes(boxes, width)
     assert (once[:, 2] - once[:, 0] == boxes[:, 2] - boxes[:, 0]).all()
 
 
-def test_expansion_fills_with_the_mean_and_reaches_its_ratio():
+def test_expansion_fills_with_the_mean_color_and_reaches_its_ratio():
     image = np.full((200, 200, 3), (255, 0, 0), np.uint8)
     boxes = np.array([[0, 0, 199, 199]], np.float32)
-    options = dataclasses.replace(STILL, expand_probability=1.0)
+    options = dataclasses.replace(PLAIN, expand_probability=1.0)
     sides = []
     for seed in range(80):
         result, _moved, _ = TrainTransform(SIZE, options)(
@@ -165,21 +165,21 @@ def test_expansion_fills_with_the_mean_and_reaches_its_ratio():
     assert max(sides) > 0.9 * 300
 
 
-def test_crops_reach_the_least_overlap():
-    """Where the limit is .7, the object fills at least so much of the crop."""
+def test_crops_have_the_minimum_overlap():
+    """With a minimum IoU of 0.7, the object fills at least as much of the crop."""
     image, boxes = texture(300, 300), np.array([[50, 60, 239, 249]], np.float32)
-    options = dataclasses.replace(STILL, crop_trials=3000, crop_overlaps=(0.7,) * 30)
-    shares = []
+    options = dataclasses.replace(PLAIN, crop_trials=3000, crop_overlaps=(0.7,) * 30)
+    fractions = []
     for seed in range(40):
         _, moved, _ = TrainTransform(SIZE, options)(image, boxes, np.array([0]), np.random.default_rng(seed))
-        shares.append(np.prod((moved[0, 2:] - moved[0, :2]) / 300))
-    # 30 of 32 samplers have the limit; the others are "no limit" and "no crop".
-    assert np.mean(np.array(shares) > 0.69) > 0.8
+        fractions.append(np.prod((moved[0, 2:] - moved[0, :2]) / 300))
+    # 30 of 32 samplers have the minimum; the others are "no minimum" and "no crop".
+    assert np.mean(np.array(fractions) > 0.69) > 0.8
 
 
-def test_colors_far_apart_and_bounded():
+def test_color_changes_differ_and_are_bounded():
     image = texture(60, 60)
-    assert (distort_colors(image, STILL, np.random.default_rng(0)) == image).all()
+    assert (distort_colors(image, PLAIN, np.random.default_rng(0)) == image).all()
     options = AugmentOptions(color_probability=1.0, contrast=0, saturation=0, hue=0)
     for seed in range(20):
         # Grey stays gray; brightness moves every level by the same amount, at most 32.
@@ -191,7 +191,7 @@ def test_colors_far_apart_and_bounded():
     assert len({result.tobytes() for result in results}) > 15
 
 
-def test_hue_turns_at_most_its_angle():
+def test_hue_changes_by_at_most_its_limit():
     red = np.full((4, 4, 3), (255, 0, 0), np.uint8)
     options = AugmentOptions(color_probability=1.0, brightness=0, contrast=0, saturation=0)
     hues = []
@@ -218,6 +218,6 @@ def test_hue_turns_at_most_its_angle():
         {"brightness": -3.0},
     ],
 )
-def test_options_that_make_no_sense_are_refused_by_name(values):
+def test_invalid_option_is_named(values):
     with pytest.raises(Exception, match=next(iter(values))):
         from_mapping(AugmentOptions, values)
