@@ -125,7 +125,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 # ---- training ----------------------------------------------------------------------------------------------
 
 
-def test_training_is_the_same_to_the_bit_in_every_format(converted: Dict[str, Path], tmp_path: Path) -> None:
+def test_training_is_identical_in_every_format(converted: Dict[str, Path], tmp_path: Path) -> None:
     weights: List[Dict[str, np.ndarray]] = []
     for name in WRITABLE:
         run = tmp_path / name

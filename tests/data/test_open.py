@@ -1,4 +1,4 @@
-"""Datasets by kind: one folder of VOC's layout as a dataset of its own, and holding images out."""
+"""Opening datasets: one folder in VOC layout, and held-out images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def numbered(count: int) -> Dataset:
 
 
 @given(st.integers(2, 60), st.floats(0.05, 0.95), st.integers(0, 9))
-def test_held_out_images_are_the_same_whatever_the_order(count: int, share: float, seed: int) -> None:
+def test_held_out_images_do_not_depend_on_the_order(count: int, share: float, seed: int) -> None:
     dataset = numbered(count)
     if not 0 < round(share * count) < count:
         with pytest.raises(DataError, match="numbers"):
@@ -43,8 +43,7 @@ def test_held_out_images_are_the_same_whatever_the_order(count: int, share: floa
     assert rest.notes == ["a note"]
 
 
-def test_one_folder_in_voc_s_layout_is_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """As people have them who labeled their own images with a tool that writes VOC's XML."""
+def test_training_on_one_folder_in_voc_layout(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "mine"
     make_shapes(folder, train=8, val=4, size=(96, 96))
     (folder / "classes.txt").unlink(missing_ok=True)
@@ -56,20 +55,18 @@ def test_one_folder_in_voc_s_layout_is_a_data_set(tmp_path: Path, capsys: pytest
     with pytest.raises(OptionError, match="--download"):
         open_dataset("voc", folder, download=True)
 
-    assert default_splits("voc", "val", tmp_path) == "2007_test"  # a devkit, or what is to become one
+    assert default_splits("voc", "val", tmp_path) == "2007_test"  # a devkit, perhaps not downloaded yet
 
     run = str(tmp_path / "run")
     small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=4", "--workers=0"]
-    given_ = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *small]
-    assert main(["train-ssd", *given_]) == 0
+    options = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *small]
+    assert main(["train-ssd", *options]) == 0
     assert "mine train: 8 images, validating on mine val: 4" in capsys.readouterr().out
     assert main(["eval", run]) == 0
     assert "mine val" in capsys.readouterr().out
 
 
-def test_a_run_can_measure_on_what_it_does_not_train_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_validation_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "shapes"
     make_shapes(folder, train=10, val=4, size=(96, 96))
     small = [
@@ -81,8 +78,7 @@ def test_a_run_can_measure_on_what_it_does_not_train_on(
         f"--data-root={folder}",
     ]
     assert main(["train-ssd", "--hold-out=0.3", f"--output={tmp_path / 'run'}", *small]) == 0
-    said = capsys.readouterr().out
-    assert "7 images, validating on 3 held out of" in said, said
+    assert "7 images, validating on 3 held out of" in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "run")]) == 0  # on the same three
     assert "3 held out of shapes train" in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "run"), "--splits=val"]) == 0

@@ -30,7 +30,7 @@ def test_gluoncv_reads_our_record_files(converted: Dict[str, Path], shapes: str)
         np.testing.assert_array_equal(label[:, 4], sample.labels)
 
 
-def test_record_files_of_gluoncv_s_tutorial(shapes: str, tmp_path: Path) -> None:
+def test_record_files_of_the_gluoncv_tutorial(shapes: str, tmp_path: Path) -> None:
     from mxnet import recordio
 
     expected, lines = open_dataset("voc", shapes, role="train"), []

@@ -1,4 +1,4 @@
-"""Reading VOC folders: what is read, what is mended or left out and said, what is refused and how."""
+"""Reading and writing the VOC layout: samples, boxes, classes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from mnssd.data.image import read_image
 from mnssd.data.sample import Sample
 from mnssd.errors import DataError
 
-# What is read
 
-
-def test_a_sample(tmp_path: Path) -> None:
+def test_annotation_becomes_a_sample(tmp_path: Path) -> None:
     flag = "<difficult>1</difficult>"
     sample, notes = read_one(tmp_path, CAT, box_xml("dog", 1, 1, 40, 30, extra=flag))
     np.testing.assert_array_equal(sample.boxes, [[1, 2, 19, 24], [0, 0, 39, 29]])
@@ -35,14 +33,14 @@ def test_a_sample(tmp_path: Path) -> None:
     assert notes == []
 
 
-def test_an_image_without_objects(tmp_path: Path) -> None:
+def test_image_without_objects(tmp_path: Path) -> None:
     sample, notes = read_one(tmp_path)
     assert sample.boxes.shape == (0, 4)
     assert sample.labels.shape == sample.difficult.shape == (0,)
     assert notes == []
 
 
-def test_parts_and_order_and_fractions(tmp_path: Path) -> None:
+def test_parts_are_ignored_and_fractions_kept(tmp_path: Path) -> None:
     part = box_xml("head", 5, 5, 9, 9).replace("object>", "part>")
     corners = "<ymax> 25.75 </ymax><xmax>20</xmax><ymin>\n3\n</ymin><xmin>2.5</xmin>"
     text = f"<object>{part}<bndbox>{corners}</bndbox>{part}<name> cat </name></object>"
@@ -54,7 +52,7 @@ def test_parts_and_order_and_fractions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "flag"), [("0", False), ("1", True), (" 1 ", True), ("", False), ("true", True)]
 )
-def test_difficult(text: str, flag: bool, tmp_path: Path) -> None:
+def test_difficult_flag(text: str, flag: bool, tmp_path: Path) -> None:
     sample, _ = read_one(tmp_path, box_xml("cat", 1, 1, 9, 9, extra=f"<difficult>{text}</difficult>"))
     assert sample.difficult.tolist() == [flag]
 
@@ -69,12 +67,12 @@ def test_difficult(text: str, flag: bool, tmp_path: Path) -> None:
         "<size><width>inf</width><height>30</height></size>",
     ],
 )
-def test_size_from_the_image_where_the_annotation_has_none(size: str, tmp_path: Path) -> None:
+def test_missing_size_is_read_from_the_image(size: str, tmp_path: Path) -> None:
     sample, _ = read_one(tmp_path, CAT, size=size)
     assert sample.size == SIZE
 
 
-def test_image_endings(tmp_path: Path) -> None:
+def test_preferred_image_ending(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)}, ending=".png")
     assert read_voc_folder(folder, "train")[0].image_path.endswith("a.png")
     (folder / "JPEGImages" / "a.JPG").touch()
@@ -84,7 +82,7 @@ def test_image_endings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["a\nb\n", "a  1\nb -1\n", "\n a \n\n\tb\t0", "a\r\nb\r\n", "\ufeffa\nb", "a\nb\na\n"]
 )
-def test_lists(text: str, tmp_path: Path) -> None:
+def test_image_list_layouts(text: str, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT), "b": annotation_xml()})
     (folder / "ImageSets" / "Main" / "train.txt").write_text(text, encoding="utf-8")
     dataset = read_voc_folder(folder, "train")
@@ -92,13 +90,13 @@ def test_lists(text: str, tmp_path: Path) -> None:
     assert dataset.notes == (["Images listed twice, used once: 1 (a)"] if text.count("a") > 1 else [])
 
 
-def test_ids_with_spaces_and_dots(tmp_path: Path) -> None:
+def test_image_ids_with_spaces_and_dots(tmp_path: Path) -> None:
     ids = ["IMG 1", "IMG", "a..b", "x.jpg"]
     folder = make_folder(tmp_path, {image_id: annotation_xml(CAT) for image_id in ids})
     assert [sample.image_id for sample in read_voc_folder(folder, "train")] == ids
 
 
-# Boxes that are mended or dropped
+# Boxes that are clipped or dropped
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ def test_boxes_over_the_edge_are_clipped(corners: Any, kept: List[float], tmp_pa
         (5, 5, 9),
     ],
 )
-def test_boxes_that_cannot_be_used_are_dropped_and_named(corners: Any, tmp_path: Path) -> None:
+def test_invalid_boxes_are_dropped_and_reported(corners: Any, tmp_path: Path) -> None:
     sample, notes = read_one(tmp_path, box_xml("dog", *corners), CAT)
     np.testing.assert_array_equal(sample.boxes, [[1, 2, 19, 24]])
     assert sample.labels.tolist() == [0]
@@ -150,13 +148,13 @@ def test_boxes_that_cannot_be_used_are_dropped_and_named(corners: Any, tmp_path:
     "text",
     ["<object><name>dog</name></object>", "<object/>", box_xml(None, 1, 1, 9, 9), box_xml(" ", 1, 1, 9, 9)],
 )
-def test_objects_without_box_or_name(text: str, tmp_path: Path) -> None:
+def test_objects_without_box_or_name_are_dropped(text: str, tmp_path: Path) -> None:
     sample, notes = read_one(tmp_path, text, CAT)
     assert len(sample.boxes) == 1
     assert "dropped: 1 (a.xml" in notes[0]
 
 
-def test_wrong_size_in_the_annotation_does_not_cut_boxes(tmp_path: Path) -> None:
+def test_wrong_size_in_the_annotation_does_not_clip_boxes(tmp_path: Path) -> None:
     turned = "<size><width>30</width><height>40</height></size>"
     sample, notes = read_one(tmp_path, box_xml("cat", 2, 3, 38, 25), size=turned)
     np.testing.assert_array_equal(sample.boxes, [[1, 2, 37, 24]])
@@ -171,7 +169,7 @@ corner = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
-def test_boxes_that_are_kept_are_sound(tmp_path_factory: Any, boxes: List[Any]) -> None:
+def test_read_boxes_are_inside_the_image(tmp_path_factory: Any, boxes: List[Any]) -> None:
     folder = tmp_path_factory.mktemp("set")
     sample, notes = read_one(folder, *[box_xml("cat", *corners) for corners in boxes])
     assert sample.boxes.shape == (len(sample.labels), 4)
@@ -185,7 +183,7 @@ def test_boxes_that_are_kept_are_sound(tmp_path_factory: Any, boxes: List[Any]) 
 # Classes
 
 
-def test_folder_classes_are_those_found_or_listed(tmp_path: Path) -> None:
+def test_classes_are_those_of_the_list_or_of_classes_txt(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(box_xml("dog", 1, 1, 9, 9), CAT)})
     assert read_voc_folder(folder, "train").classes == ("cat", "dog")
     (folder / "classes.txt").write_text("dog\n\nzebra\ncat\n")
@@ -224,20 +222,20 @@ def test_voc_classes_are_known_even_where_absent(tmp_path: Path) -> None:
     assert dataset.classes == VOC_CLASSES
     assert dataset[0].labels.tolist() == [7]
     assert "aeroplane, bicycle" in dataset.notes[0]
-    with pytest.raises(DataError, match=r"unknown class 'Cat'.*cat"):
+    with pytest.raises(DataError, match=f"{tmp_path}.*'Cat'.*cat"):
         read_voc(tmp_path, "2007_train", ["Cat"])
 
 
 @pytest.mark.parametrize("classes", [["cat", "cat"], ["cat", ""], []])
-def test_class_lists_that_make_no_sense(classes: Sequence[str], tmp_path: Path) -> None:
+def test_invalid_class_lists_are_refused(classes: Sequence[str], tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
     with pytest.raises(DataError, match="class"):
         read_voc_folder(folder, "train", classes)
 
 
-def test_no_object_no_class_names(tmp_path: Path) -> None:
+def test_list_without_objects_needs_class_names(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml()})
-    with pytest.raises(DataError, match="no object"):
+    with pytest.raises(DataError, match=str(folder)):
         read_voc_folder(folder, "train")
     assert len(read_voc_folder(folder, "train", ["cat"], allow_absent=True)) == 1
 
@@ -253,7 +251,7 @@ side = st.floats(0, 5000, width=32)
         st.tuples(side, side, side, side, st.booleans(), st.text("ab<&>\"' é写", min_size=1)), max_size=4
     )
 )
-def test_what_is_written_is_read_back(tmp_path_factory: Any, objects: List[Any]) -> None:
+def test_written_annotation_is_read_back(tmp_path_factory: Any, objects: List[Any]) -> None:
     objects = [o for o in objects if o[2] - o[0] > 1e-3 and o[3] - o[1] > 1e-3 and o[5].strip() == o[5]]
     boxes = np.array([o[:4] for o in objects], np.float32).reshape(-1, 4)
     path = tmp_path_factory.mktemp("x") / "a.xml"
@@ -267,7 +265,7 @@ def test_what_is_written_is_read_back(tmp_path_factory: Any, objects: List[Any])
     np.testing.assert_allclose(read, boxes, rtol=0, atol=1e-6)
 
 
-def test_written_as_the_devkit_does(tmp_path: Path) -> None:
+def test_written_annotation_has_the_devkit_layout(tmp_path: Path) -> None:
     (tmp_path / "VOC2012" / "Annotations").mkdir(parents=True)
     path = tmp_path / "VOC2012" / "Annotations" / "a.xml"
     write_annotation(path, "a.jpg", SIZE, ["cat"], np.array([[0, 2, 39, 24.5]], np.float32))
@@ -280,7 +278,7 @@ def test_written_as_the_devkit_does(tmp_path: Path) -> None:
     texts = [found.findtext(f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
     assert texts == ["1", "3", "40", "25.5"]
     assert found.findtext("difficult") == "0"
-    with pytest.raises(ValueError, match="2 names, 1 boxes"):
+    with pytest.raises(ValueError, match="2 .*1 "):
         write_annotation(path, "a.jpg", SIZE, ["cat", "dog"], [[0, 0, 1, 1]])
 
 
@@ -304,13 +302,13 @@ def test_dataset_is_a_sequence_and_ids_are_unique() -> None:
     assert [s.image_id for s in first] == ["c"]
     assert (first.classes, first.notes, first.name) == (("cat",), ["a note"], "set, first 1")
     assert [s.image_id for s in dataset.first(9)] == ["c", "d"]
-    with pytest.raises(DataError, match="no image has an object of cat"):
+    with pytest.raises(DataError, match="set.*cat"):
         Dataset("set", ("cat",), samples[:2]).first(3)
-    with pytest.raises(DataError, match=r"a\.jpg and a\.jpg have the same image id"):
+    with pytest.raises(DataError, match=r"a\.jpg.*a\.jpg"):
         Dataset("set", ("cat",), [*samples, sample("a", 1)])
 
 
-# The real thing
+# Real datasets
 
 
 def test_real_voc(shared: Path) -> None:
@@ -335,7 +333,7 @@ def test_real_voc(shared: Path) -> None:
         np.testing.assert_array_equal(chosen.boxes + 1, np.array(texts, np.float32).reshape(-1, 4))
 
 
-def test_real_bccd_names_its_two_invalid_boxes(shared: Path) -> None:
+def test_real_bccd_reports_its_two_invalid_boxes(shared: Path) -> None:
     folder = shared / "bccd" / "BCCD"
     if not folder.is_dir():
         pytest.skip(f"no dataset at {folder}")

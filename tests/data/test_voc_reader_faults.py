@@ -19,7 +19,7 @@ from mnssd.errors import DataError, OptionError
 # Roots, splits and lists
 
 
-def test_years_are_joined_in_order(tmp_path: Path) -> None:
+def test_lists_of_years_are_joined_in_order(tmp_path: Path) -> None:
     make_folder(tmp_path / "VOC2007", {"000002": annotation_xml(CAT), "000001": annotation_xml()}, "trainval")
     make_folder(tmp_path / "VOC2012", {"2008_000001": annotation_xml(CAT)}, "trainval")
     make_folder(tmp_path / "VOC2012", {"2008_000001": annotation_xml(CAT)}, "train")
@@ -28,11 +28,11 @@ def test_years_are_joined_in_order(tmp_path: Path) -> None:
     assert dataset.name == "VOC 2007_trainval+2012_trainval + 2012_train"
     assert dataset.notes == ["Images listed twice, used once: 1 (2008_000001)"]
     make_folder(tmp_path / "VOC2007", {"2008_000001": annotation_xml(CAT)}, "val")
-    with pytest.raises(DataError, match="same image id"):
+    with pytest.raises(DataError, match=r"2008_000001\.jpg"):
         read_voc(tmp_path, "2007_val+2012_train", ["cat"])
 
 
-def test_wrong_roots_are_told_the_right_one(tmp_path: Path) -> None:
+def test_error_of_a_wrong_root_names_the_right_one(tmp_path: Path) -> None:
     right = tmp_path / "data" / "VOCdevkit"
     make_folder(right / "VOC2012", {"2008_000001": annotation_xml(CAT)})
     for wrong in (right / "VOC2012", right.parent, right.parent / "VOCdevkid"):
@@ -45,7 +45,7 @@ def test_wrong_roots_are_told_the_right_one(tmp_path: Path) -> None:
         assert str(wrong) in str(error.value)
 
 
-def test_half_unpacked_roots(tmp_path: Path) -> None:
+def test_error_of_an_incomplete_root_names_the_archive(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "VOC2007", {"000001": annotation_xml(CAT)}, "trainval")
     with pytest.raises(DataError, match=r"test\.txt.*trainval.*VOCtest_06-Nov-2007.tar"):
         read_voc(tmp_path, "2007_test")
@@ -53,7 +53,7 @@ def test_half_unpacked_roots(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 1 .*000001\.jpg.*VOCtrainval"):
         read_voc(tmp_path, "2007_trainval")
     (folder / "JPEGImages").rmdir()
-    with pytest.raises(DataError, match=r"VOC2007: JPEGImages missing.*--download"):
+    with pytest.raises(DataError, match=r"VOC2007.*JPEGImages.*--download"):
         read_voc(tmp_path, "2007_trainval")
 
 
@@ -68,35 +68,35 @@ def test_lists_of_single_classes_are_not_offered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "splits", ["", "2007", "train", "2007-train", "2007_train+", "2007_../x", "07_train"]
 )
-def test_splits_that_are_not_understood(splits: str, tmp_path: Path) -> None:
+def test_invalid_splits_are_refused(splits: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="2007_trainval"):
         read_voc(tmp_path, splits)
 
 
-def test_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
         read_voc_folder(tmp_path / "nowhere", "train")
-    with pytest.raises(DataError, match="Annotations and JPEGImages and ImageSets"):
+    with pytest.raises(DataError, match="Annotations.*JPEGImages.*ImageSets"):
         read_voc_folder(tmp_path, "train")
 
 
 @pytest.mark.parametrize("line", ["../../secret", "/etc/passwd", "..", "a\\b", "sub/a"])
-def test_ids_may_not_be_paths(line: str, tmp_path: Path) -> None:
+def test_image_ids_must_not_be_paths(line: str, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
     (folder / "ImageSets" / "Main" / "train.txt").write_text(f"a\n{line}\n")
-    with pytest.raises(DataError, match=r"train\.txt, line 2: .* is a path"):
+    with pytest.raises(DataError, match=r"train\.txt, line 2"):
         read_voc_folder(folder, "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00"])
-def test_lists_that_cannot_be_used(content: bytes, tmp_path: Path) -> None:
+def test_unusable_image_list_is_named(content: bytes, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
     (folder / "ImageSets" / "Main" / "train.txt").write_bytes(content)
     with pytest.raises(DataError, match=r"train\.txt"):
         read_voc_folder(folder, "train")
 
 
-# Single bad samples
+# Single invalid samples
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation><object>&b;</object></annotation>'
 OUTSIDE = (
@@ -117,7 +117,7 @@ OUTSIDE = (
         (OUTSIDE, "XML"),
     ],
 )
-def test_one_bad_annotation_is_skipped_and_named(text: Optional[str], reason: str, tmp_path: Path) -> None:
+def test_invalid_annotation_is_skipped_and_named(text: Optional[str], reason: str, tmp_path: Path) -> None:
     good = annotation_xml(CAT)
     folder = make_folder(tmp_path, {"a": good, "bad": text, "c": good})
     dataset = read_voc_folder(folder, "train")
@@ -127,7 +127,7 @@ def test_one_bad_annotation_is_skipped_and_named(text: Optional[str], reason: st
     assert reason in dataset.notes[0]
 
 
-def test_a_missing_image_is_skipped_and_named(tmp_path: Path) -> None:
+def test_missing_image_is_skipped_and_named(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {name: annotation_xml(CAT) for name in "abc"})
     (folder / "JPEGImages" / "b.jpg").unlink()
     dataset = read_voc_folder(folder, "train")
@@ -135,17 +135,17 @@ def test_a_missing_image_is_skipped_and_named(tmp_path: Path) -> None:
     assert "b.jpg" in dataset.notes[0]
 
 
-def test_mostly_bad_annotations_are_an_error(tmp_path: Path) -> None:
+def test_mostly_invalid_annotations_are_an_error(tmp_path: Path) -> None:
     texts = {"a": annotation_xml(CAT), "b": "x", "c": "y", "d": annotation_xml(CAT)}
     assert len(read_voc_folder(make_folder(tmp_path, texts), "train")) == 2
     with pytest.raises(DataError, match=r"3 of 5.*b\.xml"):
         read_voc_folder(make_folder(tmp_path, {**texts, "e": None}), "train")
 
 
-def test_an_enormous_annotation_is_not_read(tmp_path: Path) -> None:
+def test_huge_annotation_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.xml").open("wb") as file:
         file.truncate(1 << 34)  # sparse
-    with pytest.raises(AnnotationError, match="too large"):
+    with pytest.raises(AnnotationError, match="16 MiB"):
         read_annotation(tmp_path / "a.xml")
 
 

@@ -1,4 +1,4 @@
-"""Small folders in VOC's layout."""
+"""Small folders in VOC layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CAT = box_xml("cat", 2, 3, 20, 25)
 def make_folder(
     folder: Path, annotations: Dict[str, Optional[str]], split: str = "train", ending: str = ".jpg"
 ) -> Path:
-    """A folder in VOC's layout; images of 40 x 30 pixels; an annotation of None is left out."""
+    """A folder in VOC layout with images of 40 x 30 pixels; an annotation that is None is not written."""
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _, pixels = cv2.imencode(ending, np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
