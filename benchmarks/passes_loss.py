@@ -37,7 +37,7 @@ def train(voc: str, split: str, weights: Optional[str], seed: int, fast: bool) -
     """The loss of each step."""
     detection = DetectionOptions(dataset="voc", data_root=voc, train_splits=split, weights=weights)
     loop = LoopOptions(batch_size=BATCH, seed=seed, fast_graph=fast, lr=0.002, epochs=100, val_interval=0)
-    task = DetectionTask.from_options(DetectionTraining(detection, AugmentOptions(), loop))
+    task = DetectionTask(DetectionTraining(detection, AugmentOptions(), loop))
     training_step = TrainingStep(task, make_trainer(task.block, loop, task.last_layers, task.pretrained))
     batches = (batch for epoch in range(STEPS) for batch in task.batches.epoch(epoch))
     losses = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 
 from . import zoo
-from .data.classification.options import CLASSIFICATION_ROOTS
+from .data.classification import CLASSIFICATION_ROOTS
 from .data.formats import dataset_names
 from .errors import OptionError
 from .options import from_mapping
@@ -32,12 +32,7 @@ list_models = zoo.list_models
 
 
 class Run:
-    """A training run and its network.
-
-    Parameters
-    ----------
-    path : str or Path
-        Run folder, as `train_detector` and `train_classifier` return it.
+    """A training run and its network; `path` is the run folder.
 
     Attributes
     ----------
@@ -79,13 +74,7 @@ class Run:
         return export(self, format, output, **options)
 
     def detector(self, ctx: str = "auto") -> Detector:
-        """The trained detector, ready to be called with images.
-
-        Raises
-        ------
-        WeightsError
-            If the run is a classifier's, or its weights cannot be read.
-        """
+        """The trained detector, ready to be called with images; raises WeightsError for a classifier."""
         from .inference.detector import Detector
 
         return Detector.load(self.path, ctx)
@@ -97,7 +86,7 @@ class Run:
         return Classifier.load(self.path, ctx)
 
     def report(self, output: Optional[PathLike] = None, data: Optional[PathLike] = None) -> Path:
-        """Write the HTML report of a detection run.
+        """Write the HTML report of a detection run; returns the path of its ``index.html``.
 
         Parameters
         ----------
@@ -105,11 +94,6 @@ class Run:
             Folder of the page. Defaults to ``report`` in the run folder.
         data : str or Path, optional
             Folder of the dataset, if it has moved since the training.
-
-        Returns
-        -------
-        Path
-            The page, ``index.html``.
         """
         from .report.collect import collect
         from .report.page import write_report
@@ -132,8 +116,7 @@ def train_detector(
         Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``) for its
         default folder. Defaults to ``'shapes'``, the built-in dataset.
     model : str, optional
-        Name of the network, such as ``'ssd_300_mobilenet_v2'`` or ``'ssdlite_320_mobilenet_v1_0.5'``; see
-        `list_models`.
+        Name of the network, such as ``'ssdlite_320_mobilenet_v1_0.5'``; see `list_models`.
     weights : str or Path, optional
         Weights to start from: MXNet's ``.params``, or ``.pth`` or ``.safetensors`` of torchvision or timm.
     epochs : int, optional
@@ -141,10 +124,6 @@ def train_detector(
     **options
         Options of ``mnssd train-ssd``, such as ``lr=0.001``, ``batch_size=8``, ``output='runs/cats'``,
         ``recipe='custom'``, ``resume='runs/cats'``.
-
-    Returns
-    -------
-    Run
 
     Raises
     ------
@@ -157,19 +136,7 @@ def train_detector(
     --------
     >>> run = mnssd.train_detector(data="photos", weights="mobilenet_v2.params", epochs=20)  # doctest: +SKIP
     """
-    from .tasks.run import train_detector as train
-
-    model_options: Dict[str, Any] = {}
-    if model is not None:
-        parts = zoo.parse_name(model)
-        if not parts.head:
-            raise OptionError(
-                f"model {model!r} is a classifier; expected a detector, such as ssd_300_{model}"
-            )
-        model_options = {
-            "head": parts.head, "size": parts.size, "network": parts.network, "width": parts.width,
-        }  # fmt: skip
-    return Run(train(_training_options(data, model_options, weights, epochs, options, True)))
+    return _train("detection", data, model, options, weights=weights, epochs=epochs)
 
 
 def train_classifier(
@@ -179,7 +146,7 @@ def train_classifier(
     epochs: Optional[int] = None,
     **options: Any,
 ) -> Run:
-    """Train a MobileNet classifier.
+    """Train a MobileNet classifier; `weights`, `epochs` and errors are as for `train_detector`.
 
     Parameters
     ----------
@@ -187,36 +154,20 @@ def train_classifier(
         Folder with one folder of images per class, or the name of a dataset (``'shapes'``, ``'cifar10'``).
     model : str, optional
         Name of the network, such as ``'mobilenet_v2_0.5'``.
-    weights, epochs
-        As for `train_detector`.
     **options
         Options of ``mnssd train-cls``.
-
-    Returns
-    -------
-    Run
 
     Examples
     --------
     >>> run = mnssd.train_classifier(data="photos", model="mobilenet_v2", epochs=5)  # doctest: +SKIP
     """
-    from .tasks.run import train_classifier as train
-
-    model_options: Dict[str, Any] = {}
-    if model is not None:
-        parts = zoo.parse_name(model)
-        if parts.head:
-            raise OptionError(
-                f"model {model!r} is a detector; expected a classifier, such as {parts.network}"
-            )
-        model_options = {"network": parts.network, "width": parts.width}
-    return Run(train(_training_options(data, model_options, weights, epochs, options, False)))
+    return _train("classification", data, model, options, weights=weights, epochs=epochs)
 
 
 def evaluate(
     run: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
 ) -> Union[evaluation.DetectionEvaluation, ClassificationResult]:
-    """Evaluate a trained network.
+    """Evaluate a trained network; the result has a `mean_ap` (detector) or a `top1` (classifier).
 
     Parameters
     ----------
@@ -227,20 +178,15 @@ def evaluate(
     **options
         Options of ``mnssd eval`` (for classifiers ``mnssd eval-cls``), such as ``metric='voc12'``.
 
-    Returns
-    -------
-    DetectionEvaluation or ClassificationResult
-        With `mean_ap` or `top1`; printing it shows the table of the command.
-
     Examples
     --------
     >>> mnssd.evaluate("runs/shapes", metric="voc12").mean_ap  # doctest: +SKIP
     0.91
     """
     path = _path_of(run)
-    is_detection = RunFolder.containing(path).read_task() == "detection"
-    values = _with_text_paths({**_data_options(data, is_detection), **options})
-    if is_detection:
+    task = RunFolder.containing(path).read_task()
+    values = _with_text_paths({**_data_options(data, task), **options})
+    if task == "detection":
         values = evaluation.options_of_run(path, values)
         return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
     return evaluation.evaluate_classifier_run(path, from_mapping(evaluation.EvalClassOptions, values))
@@ -253,7 +199,9 @@ def export(
     images: Optional[Sequence[PathLike]] = None,
     **options: Any,
 ) -> Path:
-    """Export a trained network and compare the files with it.
+    """Export a trained network and compare the files with it; returns the folder that was written.
+
+    `Detector.load` and `Classifier.load` take this folder.
 
     Parameters
     ----------
@@ -267,11 +215,6 @@ def export(
         Images, or folders of them, for the comparison and for calibration. Defaults to those of the run.
     **options
         Options of ``mnssd export``, such as ``raw_heads=True``.
-
-    Returns
-    -------
-    Path
-        The folder; `Detector.load` and `Classifier.load` take it.
 
     Raises
     ------
@@ -296,33 +239,42 @@ def _path_of(run: Union[Run, PathLike]) -> str:
     return os.fspath(run.path if isinstance(run, Run) else run)
 
 
-def _training_options(
-    data: Optional[PathLike],
-    model_options: Dict[str, Any],
-    weights: Optional[PathLike],
-    epochs: Optional[int],
-    options: Dict[str, Any],
-    is_detection: bool,
-) -> Dict[str, Any]:
-    place = _data_options(data, is_detection)
-    if "dataset" in options and "data_root" in place:  # the format of the folder
-        place.pop("dataset", None)
-    given = {**place, **model_options, "weights": weights, "epochs": epochs}
-    named = {key: value for key, value in given.items() if value is not None}
-    for key in named:
-        if key in options:
-            raise OptionError(f"{key}: given as an option ({options[key]!r}) and by data= or model=")
-    return _with_text_paths({**named, **options})
+def _train(
+    task: str, data: Optional[PathLike], model: Optional[str], options: Dict[str, Any], **arguments: Any
+) -> Run:
+    from .tasks import run
+
+    train = run.train_detector if task == "detection" else run.train_classifier
+    data_options = _data_options(data, task)
+    if "dataset" in options and "data_root" in data_options:  # the format of the folder
+        data_options.pop("dataset", None)
+    arguments = {**data_options, **_model_options(model, task), **arguments}
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    for name in arguments:
+        if name in options:
+            raise OptionError(f"{name}: given as an option ({options[name]!r}) and by data= or model=")
+    return Run(train(_with_text_paths({**arguments, **options})))
 
 
-def _data_options(data: Optional[PathLike], is_detection: bool) -> Dict[str, Any]:
+def _data_options(data: Optional[PathLike], task: str) -> Dict[str, Any]:
     """``dataset`` or ``data_root``, whichever `data` is."""
     if data is None:
         return {}
     name = os.fspath(data)
-    if name in (dataset_names() if is_detection else CLASSIFICATION_ROOTS):
+    if name in (dataset_names() if task == "detection" else CLASSIFICATION_ROOTS):
         return {"dataset": name}
-    return {"data_root": name} if is_detection else {"dataset": "folder", "data_root": name}
+    return {"data_root": name} if task == "detection" else {"dataset": "folder", "data_root": name}
+
+
+def _model_options(model: Optional[str], task: str) -> Dict[str, Any]:
+    if model is None:
+        return {}
+    parts = zoo.parse_name(model)
+    if task == "detection" and not parts.head:
+        raise OptionError(f"model {model!r} is a classifier; expected a detector, such as ssd_300_{model}")
+    if task == "classification" and parts.head:
+        raise OptionError(f"model {model!r} is a detector; expected a classifier, such as {parts.network}")
+    return parts._asdict() if parts.head else {"network": parts.network, "width": parts.width}
 
 
 def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:

@@ -20,7 +20,10 @@ STDS = (0.1, 0.1, 0.2, 0.2)
 
 
 def iou(a: Any, b: Any, offset: float = 0.0) -> np.ndarray:
-    """Intersection over union of boxes, broadcast over the leading axes.
+    """Intersection over union ``(...)`` of boxes, broadcast over the leading axes; 0 for inverted boxes.
+
+    Operations are in the order of the VOC devkit: for its float64 boxes, an IoU that equals the threshold
+    there does so here.
 
     Parameters
     ----------
@@ -28,12 +31,6 @@ def iou(a: Any, b: Any, offset: float = 0.0) -> np.ndarray:
         ``(..., 4)`` corners, floating point; for all pairs pass ``a[:, None]`` and ``b``.
     offset : float
         1 for inclusive pixel boxes, 0 for continuous corners.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(...)``; 0 for boxes that do not intersect, including inverted ones. Operations are in the order
-        of the VOC devkit: for its float64 boxes, an IoU that equals the threshold there does so here.
     """
     (left_a, top_a, right_a, bottom_a), (left_b, top_b, right_b, bottom_b) = _edges(a), _edges(b)
     # In place where possible: target assignment calls this with millions of pairs per second.
@@ -58,7 +55,9 @@ def _edges(boxes: np.ndarray) -> Tuple[Any, ...]:
 
 
 def encode(boxes: np.ndarray, anchors: np.ndarray, stds: Sequence[float] = STDS) -> np.ndarray:
-    """SSD offsets from anchors to boxes (SSD paper, equation 2).
+    """SSD offsets ``(N, 4)`` float32 from anchors to boxes (SSD paper, equation 2).
+
+    They are the shift of the center in anchor sizes and the logarithm of the size ratio, divided by `stds`.
 
     Parameters
     ----------
@@ -67,13 +66,6 @@ def encode(boxes: np.ndarray, anchors: np.ndarray, stds: Sequence[float] = STDS)
     anchors : numpy.ndarray
         ``(N, 4)`` center x, center y, width, height in the same pixels.
     stds : sequence of float
-        Four divisors.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, 4)`` float32: shift of the center in anchor sizes and logarithm of the ratio of sizes,
-        divided by `stds`.
     """
     size = boxes[:, 2:] - boxes[:, :2]
     shift = (boxes[:, :2] + size * np.float32(0.5) - anchors[:, :2]) / anchors[:, 2:]

@@ -1,7 +1,4 @@
-"""Atomic writing of files and folders: a path holds the complete new content or what it held before.
-
-Standard library only.
-"""
+"""Atomic writing of files and folders: a path holds the complete new content or what it held before."""
 
 from __future__ import annotations
 
@@ -24,21 +21,17 @@ _FULL_DISK = 1 << 16
 
 @contextlib.contextmanager
 def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
-    """Open a file that replaces `path` when the ``with`` block succeeds.
+    """Open a file that replaces `path`, in an existing folder, when the ``with`` block succeeds.
+
+    If writing fails, for example because the disk is full, `path` is unchanged.
 
     Parameters
     ----------
     path : str or Path
-        Its folder must exist.
     mode : str
         ``'w'`` for UTF-8 text, ``'wb'`` for bytes.
     sync : bool
         Flush to the disk before renaming, so that the file also survives a power failure.
-
-    Raises
-    ------
-    OSError
-        If writing fails, for example because the disk is full; `path` is unchanged.
     """
     encoding = None if "b" in mode else "utf-8"
     with atomic_path(path, sync=sync) as temporary, open(temporary, mode, encoding=encoding) as file:
@@ -77,13 +70,7 @@ def _sync(path: Path) -> None:
 
 
 def write_bytes(path: Union[str, Path], content: bytes) -> None:
-    """Write a file atomically.
-
-    Raises
-    ------
-    MnssdError
-        If it cannot be written; the message names the file.
-    """
+    """Write a file atomically; raises MnssdError, which names the file, if it cannot be written."""
     try:
         with atomic_write(path, "wb") as file:
             file.write(content)
@@ -110,17 +97,8 @@ def write_json(path: Union[str, Path], value: Any) -> None:
 def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[Path]:
     """Yield a new empty folder of the same name that becomes `path` when the ``with`` block succeeds.
 
-    Parameters
-    ----------
-    path : str or Path
-        Missing parent folders are created.
-    replace : bool
-        Replace a folder that has content.
-
-    Raises
-    ------
-    OSError
-        If writing fails or, without `replace`, if `path` has content; `path` is unchanged.
+    Missing parent folders are created. If writing fails, `path` is unchanged. Raises OSError if `path` is a
+    folder with content, unless `replace`.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)

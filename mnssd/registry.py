@@ -1,7 +1,6 @@
 """Registries: objects by name, one module each in a folder of the package, more of them from plugins.
 
-Standard library only. The names of the built-in entries are those of their modules, so that listing them (for
-``--help``) imports nothing; an entry's module is imported when the entry is asked for.
+Built-in entries have the names of their modules, so that listing them (for ``--help``) imports nothing.
 """
 
 from __future__ import annotations
@@ -48,13 +47,7 @@ class Registry(Generic[T]):
         self._entries: Dict[str, T] = {}
 
     def register(self, name: str, entry: T) -> T:
-        """Add an entry, from the module or plugin that provides it; returns the entry.
-
-        Raises
-        ------
-        OptionError
-            If the name is taken.
-        """
+        """Add an entry, from the module or plugin that provides it; raises OptionError if `name` is taken."""
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if name in self._modules and caller != f"{self._package}.{self._modules[name]}":
             raise OptionError(f"{self.kind} {name!r} is built in; choose another name")
@@ -76,13 +69,7 @@ class Registry(Generic[T]):
         return (self[name] for name in self.names())
 
     def __getitem__(self, name: str) -> T:
-        """The entry `name`.
-
-        Raises
-        ------
-        OptionError
-            If there is none; the text lists near names.
-        """
+        """The entry `name`; raises OptionError, which lists near names, if there is none."""
         if name not in self.names():
             raise OptionError(
                 f"{unknown_name(self.kind, name, self.names())}; load one of your own with --plugin FILE"

@@ -50,7 +50,7 @@ def measure_train(options: BenchOptions) -> List[Measurement]:
         batch_size=options.batch_size, workers=options.workers, ctx=options.ctx,
         fast_graph=options.fast_graph, val_interval=0, lr=1e-4,
     )  # fmt: skip
-    task = DetectionTask.from_options(DetectionTraining(detection, AugmentOptions(), loop))
+    task = DetectionTask(DetectionTraining(detection, AugmentOptions(), loop))
     step = TrainingStep(task, make_trainer(task.block, loop, task.last_layers, task.pretrained))
     batches = _repeat(task.batches)
     _train(step, batches, WARM_UP, Clock())

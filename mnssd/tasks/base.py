@@ -1,16 +1,11 @@
-"""What detection and classification share: building a task in three steps, and its state for the training
-loop.
-
-The steps are build (datasets and network), load (weights) and prepare (what training needs). Each takes the
-result of the one before, so their types fix the order: ``DetectionTask(load(build(options)))``.
-"""
+"""What the detection and the classification task share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Generic, List, Optional, Sequence, TypeVar, Union
 
+import mxnet as mx
 import numpy as np
 
 from ..data.classification.labeled_image import ClassificationDataset
@@ -29,77 +24,31 @@ SpecT = TypeVar("SpecT", bound=Union[DetectorSpec, ClassifierSpec])
 DataT = TypeVar("DataT", bound=Union[Dataset, ClassificationDataset])
 
 
-@dataclass
-class BuiltTask(Generic[OptionsT, SpecT, DataT]):
-    """Datasets and a network with random weights.
+class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
+    """Common part of the two tasks; `train.task.Task` describes the attributes.
 
-    Attributes
-    ----------
-    options : DetectionTraining or ClassificationTraining
-    name : str
-        Default name of a run folder.
-    ctx : mxnet.Context
-    spec : DetectorSpec or ClassifierSpec
-        The structure of `net`.
-    net, block : mxnet.gluon.HybridBlock
-        The network, and the part of it that is trained and saved.
-    last_layers : sequence of mxnet.gluon.Block
-        The prediction layers of `block`.
-    train_set : Dataset or ClassificationDataset
-    val_set : Dataset, ClassificationDataset or None
-        None if nothing is validated.
-    notes : list of str
-        Messages for the user.
+    The constructor builds datasets and network, loads weights, and prepares the network: it freezes
+    parameters, re-estimates BatchNorm statistics, initializes the last layers and rewrites the graph.
     """
 
-    options: OptionsT
     name: str
-    ctx: Any
     spec: SpecT
     net: Any
     block: Any
     last_layers: Sequence[Any]
     train_set: DataT
-    val_set: Optional[DataT]
+    val_set: Optional[DataT] = None
+    """None if nothing is validated."""
+
     notes: List[str]
 
-
-@dataclass
-class LoadedTask(Generic[OptionsT, SpecT, DataT]):
-    """A built task with its initial weights; `pretrained` are the parameters that were loaded."""
-
-    built: BuiltTask[OptionsT, SpecT, DataT]
-    pretrained: List[Any]
-
-
-def load(built: BuiltTask[OptionsT, SpecT, DataT]) -> LoadedTask[OptionsT, SpecT, DataT]:
-    """Load the weights that the options name, if any.
-
-    Raises
-    ------
-    WeightsError
-        If they do not fit the network.
-    """
-    if not built.options.data.weights:
-        return LoadedTask(built, [])
-    report = load_backbone(built.block, built.options.data.weights)
-    built.notes += report.lines()
-    return LoadedTask(built, report.parameters)
-
-
-class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
-    """Common part of the two tasks; see `train.task.Task` and `BuiltTask` for the attributes.
-
-    Creating it is the last of the three steps: it freezes parameters, re-estimates BatchNorm statistics,
-    initializes the last layers and rewrites the graph.
-    """
-
-    def __init__(self, loaded: LoadedTask[OptionsT, SpecT, DataT]) -> None:
-        built, loop = loaded.built, loaded.built.options.loop
-        self.options, self.name, self.ctx, self.spec = built.options, built.name, built.ctx, built.spec
-        self.net, self.block, self.last_layers = built.net, built.block, built.last_layers
-        self.train_set, self.val_set, self.notes = built.train_set, built.val_set, built.notes
-        self.pretrained: Sequence[Any] = loaded.pretrained
+    def __init__(self, options: OptionsT) -> None:
+        loop = options.loop
+        settings.seed_everything(loop.seed)
+        self.options, self.ctx = options, settings.pick_context(loop.ctx)
+        self._build()
+        self.pretrained = self._load_weights()
+        self._infer_shapes()
         self.is_pretrained = all_among(self.last_layers, self.pretrained)
         if loop.freeze:
             self.notes.append(freeze(self.block, loop.freeze))
@@ -111,6 +60,23 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
         self._initialize_last_layers()
         self._forward = fast_block(self.block) if loop.fast_graph else self.block
         self._forward.hybridize(static_alloc=True, static_shape=True)
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Open the datasets and build a network with random weights."""
+
+    def _load_weights(self) -> Sequence[Any]:
+        """Load the weights that the options name, if any; returns the loaded parameters."""
+        if not self.options.data.weights:
+            return []
+        report = load_backbone(self.block, self.options.data.weights)
+        self.notes += report.lines()
+        return report.parameters
+
+    def _infer_shapes(self) -> None:
+        """Run the network once, which initializes the parameters whose shapes Gluon infers."""
+        width, height = self.spec.size
+        self.net(mx.nd.zeros((1, 3, height, width), ctx=self.ctx))
 
     @abstractmethod
     def _set_up(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -15,40 +15,13 @@ from ..data.image import to_network_input
 from ..data.loader import Arrays, Batch
 from ..errors import DataError
 from ..metrics.classification import evaluate_classifier
-from ..runtime import settings
 from ..train.options import ClassificationTraining
 from ..train.task import ValidationResult
-from .base import BaseTask, BuiltTask, load
+from .base import BaseTask
 from .linear_probe import fit_linear_probe
 
 RARE = 5
 """Ratio of images between the most and the least frequent class from which --class-weights is suggested."""
-
-_Built = BuiltTask[ClassificationTraining, zoo.ClassifierSpec, ClassificationDataset]
-
-
-def build(options: ClassificationTraining) -> _Built:
-    """Open the datasets and build a classifier with random weights."""
-    settings.seed_everything(options.loop.seed)
-    data, ctx = options.data, settings.pick_context(options.loop.ctx)
-    train_set = open_classification_dataset(data.dataset, data.data_root, "train", data.download)
-    val_set: Optional[ClassificationDataset] = None
-    if options.loop.val_interval:
-        val_set = open_classification_dataset(data.dataset, data.data_root, "val")
-        if val_set.classes != train_set.classes:
-            raise DataError(f"{val_set.name}: its classes differ from those of {train_set.name}")
-    spec = zoo.ClassifierSpec(
-        train_set.classes, data.network, data.width, data.size, data.shortcut, data.activation,
-        zoo.read_channels(data.structure, zoo.ClassifierSpec), val_crop=options.augment.val_crop,
-    )  # fmt: skip
-    net = zoo.build_classifier(spec)
-    zoo.initialize(net, ctx)
-    width, height = spec.size
-    # Draws all random weights, so that they do not depend on which of them --weights replaces.
-    net(mx.nd.zeros((1, 3, height, width), ctx=ctx))
-    notes = [*train_set.notes, *_imbalance(train_set, data.class_weights)]
-    name = f"{data.network}-{data.dataset}"
-    return _Built(options, name, ctx, spec, net, net, [net.output], train_set, val_set, notes)
 
 
 class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, ClassificationDataset]):
@@ -56,10 +29,25 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
 
     score_name = "top-1"
 
-    @classmethod
-    def from_options(cls, options: ClassificationTraining) -> ClassificationTask:
-        """Build the task, load its weights and prepare it for training."""
-        return cls(load(build(options)))
+    def _build(self) -> None:
+        data = self.options.data
+        self.train_set = open_classification_dataset(data.dataset, data.data_root, "train", data.download)
+        if self.options.loop.val_interval:
+            self.val_set = open_classification_dataset(data.dataset, data.data_root, "val")
+            if self.val_set.classes != self.train_set.classes:
+                raise DataError(
+                    f"{self.val_set.name}: its classes differ from those of {self.train_set.name}"
+                )
+        self.spec = zoo.ClassifierSpec(
+            self.train_set.classes, data.network, data.width, data.size, data.shortcut, data.activation,
+            zoo.read_channels(data.structure, zoo.ClassifierSpec), val_crop=self.options.augment.val_crop,
+        )  # fmt: skip
+        self.net = self.block = zoo.build_classifier(self.spec)
+        zoo.initialize(self.net, self.ctx)
+        self._infer_shapes()  # draws all weights, so that they do not depend on which --weights replaces
+        self.last_layers = [self.net.output]
+        self.name = f"{data.network}-{data.dataset}"
+        self.notes = [*self.train_set.notes, *_imbalance(self.train_set, data.class_weights)]
 
     def _set_up(self) -> None:
         self._transform = ClassificationTransform(self.spec.size, self.options.augment)

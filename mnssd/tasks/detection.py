@@ -18,11 +18,10 @@ from ..data.sample import Detections, Sample
 from ..errors import OptionError
 from ..inference.draw import draw
 from ..inference.predict import Skipped, evaluate
-from ..runtime import settings
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.task import ValidationResult
 from ..validation.check import training_warnings
-from .base import BaseTask, BuiltTask, LoadedTask, load
+from .base import BaseTask
 from .detection_loss import MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
 
@@ -37,27 +36,6 @@ ZERO_WARNING = (
 
 SHOWN_IMAGES, SHOWN_SCORE = 4, 0.3
 """Number of validation images in TensorBoard, and the minimum score of the detections drawn on them."""
-
-_Built = BuiltTask[DetectionTraining, zoo.DetectorSpec, Dataset]
-
-
-def build(options: DetectionTraining) -> _Built:
-    """Open the datasets and build a detector with random weights."""
-    data, loop = options.data, options.loop
-    settings.seed_everything(loop.seed)
-    if data.early_epochs >= loop.epochs:
-        raise OptionError(
-            f"--early-epochs {data.early_epochs}: expected fewer than --epochs {loop.epochs}, so that "
-            "some remain at --size"
-        )
-    ctx = settings.pick_context(loop.ctx)
-    train_set, val_set = _open_datasets(data, validate=bool(loop.val_interval))
-    spec = detector_spec(data, train_set.classes)
-    net = zoo.build_detector(spec)
-    zoo.initialize(net, ctx)
-    notes = list(dict.fromkeys([*train_set.notes, *(val_set.notes if val_set is not None else [])]))
-    name, last_layers = f"{data.head}-{data.network}-{data.dataset}", net.heads.last_convolutions()
-    return _Built(options, name, ctx, spec, net, net.heads, last_layers, train_set, val_set, notes)
 
 
 def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
@@ -88,19 +66,22 @@ def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Opt
 class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
     """Detection, for the training loop; see `train.task.Task`."""
 
-    def __init__(self, loaded: LoadedTask[DetectionTraining, zoo.DetectorSpec, Dataset]) -> None:
-        built = loaded.built
-        width, height = built.spec.size
-        # Initializes the parameters whose shapes Gluon infers, unless weights were loaded into them.
-        built.net(mx.nd.zeros((1, 3, height, width), ctx=built.ctx))
-        self.score_name = f"{built.options.data.metric} mAP"
+    def _build(self) -> None:
+        data, epochs = self.options.data, self.options.loop.epochs
+        if data.early_epochs >= epochs:
+            raise OptionError(
+                f"--early-epochs {data.early_epochs}: expected fewer than --epochs {epochs}, so that some "
+                "remain at --size"
+            )
+        self.train_set, self.val_set = _open_datasets(data, validate=bool(self.options.loop.val_interval))
+        self.spec = detector_spec(data, self.train_set.classes)
+        self.net = zoo.build_detector(self.spec)
+        zoo.initialize(self.net, self.ctx)
+        self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
+        self.name, self.score_name = f"{data.head}-{data.network}-{data.dataset}", f"{data.metric} mAP"
+        val_notes = self.val_set.notes if self.val_set is not None else []
+        self.notes = list(dict.fromkeys([*self.train_set.notes, *val_notes]))
         self._zero_validations = 0
-        super().__init__(loaded)
-
-    @classmethod
-    def from_options(cls, options: DetectionTraining) -> DetectionTask:
-        """Build the task, load its weights and prepare it for training."""
-        return cls(load(build(options)))
 
     def _set_up(self) -> None:
         data = self.options.data

@@ -62,7 +62,7 @@ class MultiBoxLoss:
     def __call__(
         self, cls_preds: Any, box_preds: Any, cls_target: np.ndarray, box_target: np.ndarray
     ) -> Loss:
-        """Compute the loss of a batch.
+        """The loss of a batch.
 
         Parameters
         ----------

@@ -8,13 +8,12 @@ from typing import Callable, Optional, Tuple
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.image import Size, choose_reduction, read_image, to_network_input
+from ..data.image import Size, choose_reduction, read_image, reduced_size, to_network_input
 from ..data.loader import Arrays
-from ..data.mosaic import mosaic
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
 from ..data.transform_options import AugmentOptions
-from ..data.transforms import FILL, Annotated, TrainTransform, ValTransform
+from ..data.transforms import FILL, Annotated, TrainTransform, ValTransform, mosaic
 from ..errors import DataError
 
 Read = Callable[[str, int], np.ndarray]
@@ -25,7 +24,7 @@ class TrainingSamples:
 
     Parameters
     ----------
-    data : Dataset
+    dataset : Dataset
         Source of the other images of a mosaic.
     size : (int, int)
         ``(width, height)`` of the network input.
@@ -41,15 +40,14 @@ class TrainingSamples:
 
     def __init__(
         self,
-        data: Dataset,
+        dataset: Dataset,
         size: Size,
         anchors: np.ndarray,
         augment: Optional[AugmentOptions],
         match_iou: float,
         read: Read,
     ) -> None:
-        self.anchors = anchors
-        self._data, self._size, self._read = data, size, read
+        self._dataset, self._size, self._read = dataset, size, read
         self._assign = TargetAssigner(anchors, match_iou)
         self._transform = ValTransform(size) if augment is None else TrainTransform(size, augment)
         self._mosaic = augment.mosaic if augment else 0.0
@@ -59,10 +57,7 @@ class TrainingSamples:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         """``(3, H, W)`` float32, ``(A,)`` class targets and ``(A, 4)`` box targets, see `data.targets`.
 
-        Raises
-        ------
-        DataError
-            See `read_sample`.
+        Raises DataError as `read_sample`.
         """
         image, boxes = read_sample(sample, self._size, self._read)
         if self._mosaic and rng.random() < self._mosaic:
@@ -75,7 +70,7 @@ class TrainingSamples:
 
     def _companion(self, rng: np.random.Generator) -> Annotated:
         """Another image for a mosaic; blank if unreadable, which is reported when its own turn comes."""
-        other = self._data[int(rng.integers(len(self._data)))]
+        other = self._dataset[int(rng.integers(len(self._dataset)))]
         try:
             return (*read_sample(other, self._size, self._read), other.labels)
         except DataError:
@@ -84,14 +79,6 @@ class TrainingSamples:
 
 def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np.ndarray, np.ndarray]:
     """Read a sample's image, at reduced resolution if it is far larger than `size`, and its boxes.
-
-    Parameters
-    ----------
-    sample : Sample
-    size : (int, int)
-        ``(width, height)`` of the network input.
-    read : callable
-        `read_image` or a replacement for it.
 
     Returns
     -------
@@ -109,7 +96,7 @@ def read_sample(sample: Sample, size: Size, read: Read = read_image) -> Tuple[np
     reduction = choose_reduction(sample.size, size)
     image = read(sample.image_path, reduction)
     height, width = image.shape[:2]
-    if (-(-sample.size[0] // reduction), -(-sample.size[1] // reduction)) != (width, height):
+    if reduced_size(sample.size, reduction) != (width, height):
         about = f"about {width * reduction}x{height * reduction}" if reduction > 1 else f"{width}x{height}"
         raise DataError(
             f"{sample.image_path}: {about}, but annotated as {sample.size[0]}x{sample.size[1]}; correct the "

@@ -46,13 +46,7 @@ class _Noise:
 
 
 def estimate(spec: zoo.DetectorSpec, batch_size: int) -> Estimate:
-    """Train a detector on noise for a few steps and measure them.
-
-    Parameters
-    ----------
-    spec : zoo.DetectorSpec
-    batch_size : int
-    """
+    """Train a detector on noise for a few steps and measure them."""
     settings.seed_everything(0)
     ctx = settings.pick_context("auto")
     net = zoo.build_detector(spec)

@@ -1,21 +1,18 @@
-"""Evaluation of trained detectors and classifiers, and of detection files, on a dataset.
-
-Imports neither MXNet nor NumPy until something is evaluated.
-"""
+"""Evaluation of trained detectors and classifiers, and of detection files, on a dataset."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from ..data.classification.options import CLASSIFICATION_ROOTS
+from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
 from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
 from ..metrics import METRICS
-from ..options import NAMES, option
+from ..options import NAMES, option, require
 from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
@@ -30,10 +27,9 @@ class EvalOptions:
     """Evaluation."""
 
     dataset: str = option(
-        "voc",
-        "dataset to evaluate on; defaults to the run's own dataset if a run is given",
+        "voc", "dataset to evaluate on; defaults to the run's own dataset if a run is given",
         choices=dataset_names,
-    )
+    )  # fmt: skip
     data_root: Optional[str] = option(
         None, "folder of the dataset (default: data/VOCdevkit, data/shapes)", metavar="DIR"
     )
@@ -58,19 +54,14 @@ class EvalOptions:
         None, "evaluate the detection files in this folder instead of a network", metavar="DIR"
     )
     classes: Optional[List[str]] = option(
-        None,
-        "with --detections: class names, separated by commas (default: all of the dataset)",
-        type=NAMES,
+        None, "with --detections: class names, separated by commas (default: all of the dataset)", type=NAMES
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.iou <= 1:
-            raise ValueError(f"iou must be above 0 and at most 1, not {self.iou}")
-        if not 0 <= self.hold_out < 1:
-            raise ValueError(f"hold_out must be at least 0 and below 1, not {self.hold_out}")
-        for name, least in (("batch_size", 1), ("workers", -1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        require(self, "above 0 and at most 1", lambda value: 0 < value <= 1, "iou")
+        require(self, "at least 0 and below 1", lambda value: 0 <= value < 1, "hold_out")
+        require(self, "at least 1", lambda value: value >= 1, "batch_size")
+        require(self, "at least -1", lambda value: value >= -1, "workers")
 
     @property
     def split_names(self) -> str:
@@ -93,28 +84,12 @@ class EvalClassOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-
-
-def print_note(line: str) -> None:
-    """Print a line to stderr."""
-    print(line, file=sys.stderr)
+        require(self, "at least 1", lambda value: value >= 1, "batch_size")
 
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """Result of evaluating detections.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        What was evaluated on.
-    voc : VOCResult
-        Average precision as the Pascal VOC devkit computes it.
-    coco : COCOResult, optional
-        COCO's metrics, if they were asked for.
-    """
+    """Average precision as the Pascal VOC devkit computes it, and COCO's metrics if they were asked for."""
 
     dataset: Dataset
     voc: VOCResult
@@ -137,43 +112,30 @@ class DetectionEvaluation:
         return {**self.voc.as_dict(), "notes": self.dataset.notes, **coco}
 
 
-def options_of_run(run: str, given: Mapping[str, Any]) -> Dict[str, Any]:
-    """The options that evaluate a run on the dataset that it was validated on, unless `given` names another.
+def options_of_run(run: str, values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Complete the values of `EvalOptions` so that a run is evaluated on the dataset it was validated on.
 
-    Parameters
-    ----------
-    run : str
-        Run folder, or a parameter file in one.
-    given : mapping
-        Fields of `EvalOptions` that the user chose.
+    `values`, which the user chose, have precedence. `run` is a run folder, or a parameter file in one.
     """
     from ..train.run_folder import RunFolder
 
     try:
         stored = RunFolder.containing(run).read_config().options.data
     except MnssdError:  # not a run folder: loading the detector reports it
-        return dict(given)
-    if not isinstance(stored, DetectionOptions) or given.get("dataset", stored.dataset) != stored.dataset:
-        return dict(given)
-    stored = replace(stored, data_root=given.get("data_root", stored.data_root))
+        return dict(values)
+    if not isinstance(stored, DetectionOptions) or values.get("dataset", stored.dataset) != stored.dataset:
+        return dict(values)
+    stored = replace(stored, data_root=values.get("data_root", stored.data_root))
     own: Dict[str, Any] = {"dataset": stored.dataset, "data_root": stored.data_root}
-    if "splits" not in given:
+    if "splits" not in values:
         own["splits"], own["hold_out"] = stored.validation_lists()
-    return {**own, **given}
+    return {**own, **values}
 
 
-def evaluate_detector(
-    run: str, options: EvalOptions, note: Callable[[str], None] = print_note
-) -> DetectionEvaluation:
-    """Evaluate a trained detector.
+def evaluate_detector(run: str, options: EvalOptions) -> DetectionEvaluation:
+    """Evaluate a trained detector, given as its run folder or a parameter file in one.
 
-    Parameters
-    ----------
-    run : str
-        Run folder, or a parameter file in one.
-    options : EvalOptions
-    note : callable
-        Receives lines for the user: what was skipped or clipped, and warnings.
+    Prints to stderr what was skipped or clipped, and warnings.
 
     Raises
     ------
@@ -192,7 +154,7 @@ def evaluate_detector(
     ctx = settings.pick_context(options.ctx)
     net = zoo.load_detector(run, ctx)
     net.set_test_flip(options.flip)
-    dataset = _open(options, list(net.classes), note, allow_absent=True)
+    dataset = _open(options, list(net.classes), allow_absent=True)
     net.hybridize()
     workers = options.workers if options.workers >= 0 else settings.image_workers()
     with contextlib.ExitStack() as stack:
@@ -215,24 +177,22 @@ def evaluate_detector(
             net, dataset, _voc_metric(options), options.iou, options.batch_size, workers, ctx, watch=watch
         )
     if not any(voc.detections.values()):
-        note(f"warning: {run} detected nothing in {voc.images} images; are its weights trained?")
+        _print_note(f"warning: {run} detected nothing in {voc.images} images; are its weights trained?")
     return DetectionEvaluation(dataset, voc, coco.result() if coco else None)
 
 
-def evaluate_detection_files(
-    options: EvalOptions, note: Callable[[str], None] = print_note
-) -> DetectionEvaluation:
+def evaluate_detection_files(options: EvalOptions) -> DetectionEvaluation:
     """Evaluate the detection files in the folder ``options.detections``, as `evaluate_detector`."""
     from ..metrics.detection_files import read_detections
     from ..metrics.voc import VOCMetric
 
     if not options.detections:
         raise OptionError("detections: missing; name a folder of detection files")
-    dataset = _open(options, options.classes, note)
+    dataset = _open(options, options.classes)
     image_ids = {sample.image_id for sample in dataset}
     table = read_detections(options.detections, options.split_names, dataset.classes, image_ids)
     for line in table.notes:
-        note(f"note: {line}")
+        _print_note(f"note: {line}")
     metric = VOCMetric(dataset.classes, _voc_metric(options), options.iou)
     for sample in dataset:
         metric.add_ground_truth(sample)
@@ -248,13 +208,7 @@ def evaluate_detection_files(
 
 
 def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassificationResult:
-    """Evaluate a trained classifier on the validation part of a dataset.
-
-    Parameters
-    ----------
-    run : str
-        Run folder, or a parameter file in one.
-    options : EvalClassOptions
+    """Evaluate a trained classifier, given as for `evaluate_detector`, on the validation part of a dataset.
 
     Raises
     ------
@@ -300,12 +254,7 @@ def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]
     return COCOMetric(dataset.classes)
 
 
-def _open(
-    options: EvalOptions,
-    classes: Optional[List[str]],
-    note: Callable[[str], None],
-    allow_absent: bool = False,
-) -> Dataset:
+def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False) -> Dataset:
     dataset = open_dataset(
         options.dataset, options.data_root, options.splits, classes, "val",
         download=options.download, allow_absent=allow_absent, progress=True,
@@ -313,10 +262,14 @@ def _open(
     if options.hold_out:
         dataset = dataset.hold_out(options.hold_out)[1]
     for line in dataset.notes:
-        note(f"note: {line}")
+        _print_note(f"note: {line}")
     if not any((~sample.difficult).any() for sample in dataset):
         raise DataError(
             f"{dataset.name} has no object of {', '.join(dataset.classes)}, so there is nothing to evaluate; "
             "check --dataset, --data-root and --splits"
         )
     return dataset
+
+
+def _print_note(line: str) -> None:
+    print(line, file=sys.stderr)

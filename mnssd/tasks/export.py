@@ -1,12 +1,9 @@
-"""Export of a run: its network, checked and calibrated on the run's own dataset.
-
-Imports neither MXNet nor NumPy until a run is exported.
-"""
+"""Export of a run: its network, checked and calibrated on the run's own dataset."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, TypeVar, Union
 
@@ -15,7 +12,7 @@ from ..export.options import ExportOptions
 from ..options import option, require
 
 if TYPE_CHECKING:
-    from ..export.network import Image
+    from ..data.preprocess import Image
     from ..export.write import Exported
     from ..train.run_folder import RunConfig
 
@@ -38,11 +35,6 @@ class RunExportOptions(ExportOptions):
         super().__post_init__()
         require(self, "at least 1", lambda value: value >= 1, "parity_images", "calibration_images")
 
-    @property
-    def files(self) -> ExportOptions:
-        """The options of the files themselves."""
-        return ExportOptions(**{field.name: getattr(self, field.name) for field in fields(ExportOptions)})
-
 
 def export_run(
     run: Union[str, Path], options: RunExportOptions, images: Optional[Sequence[Union[str, Path]]] = None
@@ -58,10 +50,6 @@ def export_run(
     images : sequence of str or Path, optional
         Images, or folders of them, for the parity check and for calibration. Defaults to the run's validation
         and training images.
-
-    Returns
-    -------
-    Exported
 
     Raises
     ------
@@ -93,17 +81,17 @@ def export_run(
     with tqdm(total=total, desc="parity check", unit="image", disable=None, leave=False) as bar:
         return export_network(
             net, config.spec, options.output, checked, options.name or _file_name(run_folder.path),
-            options.files, calibrated, bar.update,
+            options, calibrated, bar.update,
         )  # fmt: skip
 
 
 def _choose_images(
-    config: RunConfig, options: RunExportOptions, given: Optional[Sequence[Union[str, Path]]]
+    config: RunConfig, options: RunExportOptions, images: Optional[Sequence[Union[str, Path]]]
 ) -> Sequence[List[Image]]:
     """Images for the parity check, and for the calibration if a format needs one."""
     counts = (options.parity_images, options.calibration_images if options.needs_calibration else 0)
-    if given:
-        paths = expand_images(given)
+    if images:
+        paths = _expand_images(images)
         return [_spread(paths, count) for count in counts]
     read = _detection_images if config.task == "detection" else _classification_images
     try:
@@ -133,29 +121,20 @@ def _classification_images(config: RunConfig, role: str, count: int) -> List[Any
 
     data = config.options.data
     dataset = open_classification_dataset(data.dataset, data.data_root, role)
-    return [dataset.read(image, config.spec.size) for image in _spread(dataset.images, count)]
+    return [dataset.read(image, config.spec.size) for image in _spread(dataset, count)]
 
 
-def expand_images(paths: Sequence[Union[str, Path]]) -> List[str]:
-    """The files among `paths`, and all images below the folders among them.
-
-    Raises
-    ------
-    OptionError
-        If a folder has no image.
-    """
+def _expand_images(paths: Sequence[Union[str, Path]]) -> List[str]:
+    """The files among `paths` and all images below the folders, none of which may be empty."""
     from ..data.image import IMAGE_ENDINGS
 
     images: List[str] = []
     for path in map(Path, paths):
-        below = [
-            entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_ENDINGS and entry.is_file()
-        ]
-        if path.is_dir() and not below:
-            raise OptionError(
-                f"--images {path}: no image in this folder (endings: {', '.join(IMAGE_ENDINGS)})"
-            )
-        images += sorted(map(str, below)) if path.is_dir() else [str(path)]
+        files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file()]
+        if path.is_dir() and not files:
+            endings = ", ".join(IMAGE_ENDINGS)
+            raise OptionError(f"--images {path}: no image in this folder (endings: {endings})")
+        images += sorted(map(str, files)) if path.is_dir() else [str(path)]
     return images
 
 

@@ -28,18 +28,9 @@ ITERATIONS = 60
 
 
 class LinearLayer(NamedTuple):
-    """A fitted linear layer.
+    """Weights ``(D, C)`` and bias ``(C,)`` of a fitted layer, and its weight decay.
 
-    Attributes
-    ----------
-    weights : numpy.ndarray
-        ``(D, C)``.
-    bias : numpy.ndarray or None
-        ``(C,)``.
-    decay : float
-        The selected weight decay.
-    accuracy : float
-        Accuracy on the held-out images of the layer fitted to the others.
+    `accuracy` is that on the held-out images of the layer fitted to the others.
     """
 
     weights: np.ndarray
@@ -51,7 +42,7 @@ class LinearLayer(NamedTuple):
 def fit_linear_probe(
     net: Any, batches: Loader, targets_of: Callable[[np.ndarray], np.ndarray], ctx: Any, mirror: bool
 ) -> str:
-    """Fit the last layer of `net` to the features of the training images.
+    """Fit the last layer of `net` to the features of the training images; returns a message for the user.
 
     A last layer with random weights sends random gradients into the pretrained layers and destroys their
     features before it has learned to use them. If it is fitted first, little remains to be corrected (Kumar
@@ -69,14 +60,8 @@ def fit_linear_probe(
         VOC the accuracy on held-out images is .87; with augmented images it is .81.)
     targets_of : callable
         ``(B,)`` labels -> ``(B, C)`` targets; the sums of the rows are the weights of the images.
-    ctx : mxnet.Context
     mirror : bool
         Whether to add the mirror image of each image.
-
-    Returns
-    -------
-    str
-        A message for the user.
     """
     features, labels = extract_features(net.features, batches, ctx, mirror)
     (layer,) = (part for part in layers(net.output) if isinstance(part, (nn.Dense, nn.Conv2D)))
@@ -94,13 +79,7 @@ def fit_linear_probe(
 def fit_linear_layer(features: np.ndarray, targets: np.ndarray, with_bias: bool) -> LinearLayer:
     """Fit a linear layer to all images, with the weight decay that has the lowest loss on held-out images.
 
-    Parameters
-    ----------
-    features : numpy.ndarray
-        ``(N, V, D)`` float32, of V views of each image.
-    targets : numpy.ndarray
-        ``(N, C)`` float32.
-    with_bias : bool
+    `features` are ``(N, V, D)`` float32, of V views of each image; `targets` are ``(N, C)`` float32.
     """
     count, views, width = features.shape
     held_out = np.repeat(np.arange(count) % HELD_OUT == 0, views)
@@ -168,8 +147,8 @@ def extract_features(features: Any, batches: Loader, ctx: Any, mirror: bool) -> 
         for batch in islice(batches.epoch(0), max(1, IMAGES // batches.batch_size)):
             images = batch.arrays[0]
             views = [images, images[:, :, :, ::-1]] if mirror else [images]
-            of_views = [features(mx.nd.array(view, ctx=ctx)).asnumpy() for view in views]
-            outputs.append(np.stack([output.reshape(len(images), -1) for output in of_views], axis=1))
+            pooled = [features(mx.nd.array(view, ctx=ctx)).asnumpy() for view in views]
+            outputs.append(np.stack([output.reshape(len(images), -1) for output in pooled], axis=1))
             labels.append(batch.arrays[1])
             indices.extend(batch.indices)
     finally:

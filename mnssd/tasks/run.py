@@ -115,10 +115,10 @@ def make_task(options: Training) -> Task:
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
-        return DetectionTask.from_options(options)
+        return DetectionTask(options)
     from .classification import ClassificationTask
 
-    return ClassificationTask.from_options(options)
+    return ClassificationTask(options)
 
 
 def _run_to_resume(values: Dict[str, Any]) -> Optional[RunFolder]:
