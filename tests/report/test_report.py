@@ -23,15 +23,6 @@ from mnssd.report import plots
 from mnssd.report.images import TITLES, draw_error
 
 
-@pytest.fixture(scope="module")
-def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tiny run, with its report."""
-    folder = tmp_path_factory.mktemp("runs") / "a run"
-    shutil.copytree(tiny_run, folder)
-    assert main(["report", str(folder)]) == 0
-    return folder
-
-
 class Page(html.parser.HTMLParser):
     """Tags and text of an HTML page; asserts that every tag is closed."""
 

@@ -13,28 +13,16 @@ from typing import Any, Iterator, List
 
 import pytest
 
-from mnssd.cli.main import main
-from mnssd.data.shapes.dataset import make_shapes
-from mnssd.tasks.run import train_detector
-
 pytestmark = pytest.mark.browser
 
 SIZES = {"wide": (1280, 900), "phone": (390, 844), "narrow": (320, 640)}
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Report of a small run, or of the run in MNSSD_RUN."""
-    run = Path(os.environ.get("MNSSD_RUN", ""))
-    if not os.environ.get("MNSSD_RUN"):
-        folder = tmp_path_factory.mktemp("run")
-        make_shapes(folder / "shapes", train=24, val=10, size=(96, 96))
-        options = {"dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 3, "val_interval": 1}
-        run = train_detector(
-            {**options, "batch_size": 8, "data_root": str(folder / "shapes"), "output": str(folder / "run")}
-        )
-        assert main(["report", str(run)]) == 0
-    return (run / "report" / "index.html").resolve()
+def page_file(request: pytest.FixtureRequest) -> Path:
+    """Report of the run in MNSSD_RUN, or of the tiny run."""
+    run = os.environ.get("MNSSD_RUN") or request.getfixturevalue("run")
+    return (Path(run) / "report" / "index.html").resolve()
 
 
 @pytest.fixture(scope="module")
