@@ -127,7 +127,7 @@ class Tower(HybridBlock):
         return self.dense(self.twice(self.twice(x)))
 
 
-def test_costs_of_other_layers() -> None:
+def test_costs_of_grouped_transposed_dense_and_shared_layers() -> None:
     """Counted by hand for an input of 9x8x10."""
     block = Tower()
     costs = count_block(block, (1, 9, 8, 10))
@@ -163,8 +163,7 @@ def test_separable_layers_of_the_networks() -> None:
             assert pair.ratio == pytest.approx(1 / pair.channels[1] + 1 / 9)
 
 
-# ---- unknown operators and shapes
-# --------------------------------------------------------------------------------
+# ---- unknown operators and shapes --------------------------------------------------------------------------
 
 
 def symbol_json(**operators: str) -> str:
@@ -253,7 +252,7 @@ def test_summary_of_a_detector_has_anchors(capfd: pytest.CaptureFixture) -> None
     assert report["parameters"] == count_block(net.heads, (1, 3, 160, 320)).parameters
 
 
-def test_markdown_tables(capfd: pytest.CaptureFixture) -> None:
+def test_markdown_tables_have_equal_columns(capfd: pytest.CaptureFixture) -> None:
     out = printed(capfd, "ssdlite_96_mobilenet_v2_0.25", "--markdown")
     tables = [line for line in out.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in tables if "BatchNorm" in line}) == 1

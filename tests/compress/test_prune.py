@@ -17,7 +17,6 @@ from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.compress.cost import count_block
 from mnssd.compress.prune import MIN_SHARE, Group, Pruned, _first_order_change, prune
-from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn.resize import set_channels
 from mnssd.tasks.run import train_classifier, train_detector
@@ -178,7 +177,7 @@ def test_prune_does_not_change_the_block() -> None:
 
 
 def test_share_that_is_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\d\.\d million"):
+    with pytest.raises(ValueError, match=r"\d\.\d"):
         prune(initialized("mobilenet_v2_0.5"), (1, 3, 96, 96), 0.01)
 
 
@@ -186,13 +185,6 @@ def test_share_that_is_too_small_is_refused() -> None:
 def test_invalid_channel_counts_are_named(channels: Dict[str, int]) -> None:
     with pytest.raises(OptionError, match=next(iter(channels))):
         zoo.build_classifier(zoo.ClassifierSpec(("a", "b"), width=0.25, channels=channels))
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    make_shapes(folder, train=16, val=8, size=(96, 96))
-    return str(folder)
 
 
 def test_pruned_detector_is_evaluated_exported_and_pruned_again(
@@ -226,29 +218,19 @@ def test_pruned_detector_is_evaluated_exported_and_pruned_again(
 
 def test_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     options = {
-        "dataset": "shapes",
-        "data_root": shapes,
-        "width": 0.25,
-        "size": (64, 64),
-        "batch_size": 8,
+        "dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (64, 64), "batch_size": 8,
         "lr": 0.05,
-    }
+    }  # fmt: skip
     run = train_classifier({**options, "epochs": 1, "output": str(tmp_path / "run")})
-    prune_it = ["prune", str(run), "--keep", "0.7"]
-    assert main([*prune_it, "--epochs", "1"]) == 0
+    command = ["prune", str(run), "--keep", "0.7"]
+    assert main([*command, "--epochs", "1"]) == 0
     # Pruning by magnitude needs no images.
     (tmp_path / "nowhere").touch()
-    elsewhere = [
-        "--data-root",
-        str(tmp_path / "nowhere"),
-        "--output",
-        str(tmp_path / "pruned"),
-        "--epochs",
-        "0",
-    ]
-    assert main([*prune_it, *elsewhere]) == 1
+    no_images = ["--data-root", str(tmp_path / "nowhere"), "--epochs", "0"]
+    command += [*no_images, "--output", str(tmp_path / "pruned")]
+    assert main(command) == 1
     assert not (tmp_path / "pruned-start").exists()
-    assert main([*prune_it, *elsewhere, "--importance", "magnitude"]) == 0
+    assert main([*command, "--importance", "magnitude"]) == 0
     assert main(["eval-cls", str(tmp_path / "run-pruned")]) == 0
     counts = []
     for folder in (run, tmp_path / "run-pruned"):

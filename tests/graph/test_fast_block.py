@@ -17,6 +17,7 @@ from mxnet.gluon.block import HybridBlock
 from mnssd import zoo
 from mnssd.graph import Graph, fast_block
 from mnssd.graph.channels import pad_channels
+from mnssd.graph.symbol_graph import trace
 from mnssd.nn import RELU6, SSD, MobileNetV1, MobileNetV2
 from mnssd.runtime import processor
 from mnssd.weights import assign
@@ -93,7 +94,7 @@ def passes_of_all_kinds(factory: Callable[[], Any], x: Any) -> Tuple[Any, Any, A
 
 @pytest.mark.parametrize("blocks", ["blocks_of_sixteen", "blocks_of_eight"])
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_networks_with_fixed_statistics(name: str, blocks: str, request: pytest.FixtureRequest) -> None:
+def test_gradients_with_fixed_statistics(name: str, blocks: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(blocks)
     factory, counts = NETWORKS[name]
     x = images(4, 96, 96)
@@ -106,7 +107,7 @@ def test_networks_with_fixed_statistics(name: str, blocks: str, request: pytest.
 
 
 @pytest.mark.parametrize("name", ["v1 relu", "v2 projection", "ssd v2", "ssdlite v1"])
-def test_networks_with_batch_statistics(name: str) -> None:
+def test_gradients_with_batch_statistics(name: str) -> None:
     outputs, slopes, statistics, _ = passes_of_all_kinds(NETWORKS[name][0], images(4, 96, 96))
     assert_no_worse_than_rounding(outputs, limit=0.02)
     assert_no_worse_than_rounding(statistics, limit=0.02)
@@ -114,11 +115,10 @@ def test_networks_with_batch_statistics(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_graph_round_trip(name: str) -> None:
+def test_symbol_survives_conversion_to_a_graph(name: str) -> None:
     x = images(1, 96, 96)
     block = initialized(NETWORKS[name][0], x)
-    outputs = block(mx.sym.var("data"))
-    symbol = outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
+    symbol = trace(block)
     back = Graph(symbol, {}).symbol()
     assert back.list_arguments() == symbol.list_arguments()
     assert back.list_auxiliary_states() == symbol.list_auxiliary_states()
@@ -129,7 +129,7 @@ def test_graph_round_trip(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.list_models() if not n.startswith("ssd")])
-def test_graph_round_trip_at_every_width(name: str) -> None:
+def test_symbol_survives_conversion_to_a_graph_at_every_width(name: str) -> None:
     symbol = zoo.get_model(name)(mx.sym.var("data"))
     back = Graph(symbol, {}).symbol()
     assert back.list_inputs() == symbol.list_inputs()
@@ -158,7 +158,7 @@ def after_steps(factory: Callable[[], Any], kind: str, size: int, rate: float) -
     return {name: value - start[name] for name, value in values(net).items()}
 
 
-def test_five_steps_of_a_block() -> None:
+def test_five_training_steps_of_a_block() -> None:
     def factory() -> HybridBlock:
         return sequential(stack("relu6"), nn.GlobalAvgPool2D(), nn.Flatten())
 
@@ -167,7 +167,7 @@ def test_five_steps_of_a_block() -> None:
     assert distance(fast, plain).max() < 1e-3
 
 
-def test_five_steps_of_a_network() -> None:
+def test_five_training_steps_of_a_network() -> None:
     plain, fast, perturbed_plain = (
         after_steps(lambda: MobileNetV2(0.25, 4), kind, 96, rate=0.001)
         for kind in ("plain", "fast", "perturbed")
@@ -178,8 +178,7 @@ def test_five_steps_of_a_network() -> None:
     assert np.percentile(fast_distance, 10) < 0.1
 
 
-# ---- arrays shared with the block
-# --------------------------------------------------------------------------------
+# ---- arrays shared with the block --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -233,7 +232,7 @@ def test_changes_of_the_block_affect_the_fast_block(
     assert outputs_agree(other, fast, x)
 
 
-def test_statistics_keep_their_shape_and_trainable_parameters_are_those_of_the_block(
+def test_fast_block_trains_the_parameters_of_the_block(
     pair: Tuple[Any, Any, Any],
 ) -> None:
     block, fast, _ = pair
@@ -280,12 +279,11 @@ def test_nan_reaches_the_statistics() -> None:
     assert np.isnan(block[1].running_var.data().asnumpy()).all()
 
 
-# ---- processors and contexts
-# -----------------------------------------------------------------------------------------
+# ---- processors and contexts -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", ["SSE41", "AVX", "AVX2"])
-def test_below_avx2_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+def test_nothing_is_rewritten_below_avx2(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     """oneDNN has no fast implementation of the fused operator there."""
     block = initialized(lambda: stack("relu6"), images(2, 32, 32))
     monkeypatch.undo()  # the fixture of this file
@@ -294,7 +292,7 @@ def test_below_avx2_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch, isa: s
 
 
 @pytest.mark.usefixtures("blocks_of_sixteen")
-def test_without_onednn_nothing_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_rewritten_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(2, 32, 32)
     block = initialized(lambda: stack("relu6"), x)
     monkeypatch.setenv("MXNET_MKLDNN_ENABLED", "0")

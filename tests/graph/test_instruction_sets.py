@@ -19,16 +19,8 @@ from mnssd.runtime import processor
 def test_rewriting_on_other_instruction_sets(isa: str) -> None:
     """The tests of `fast_block` and of the passes."""
     environment = {**os.environ, "DNNL_MAX_CPU_ISA": isa, "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "not slow",
-        str(Path(__file__).with_name("test_fast_block.py")),
-        str(Path(__file__).with_name("test_passes.py")),
-    ]
+    files = [str(Path(__file__).with_name(name)) for name in ("test_fast_block.py", "test_passes.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *files]
     assert subprocess.run(command, env=environment, check=False).returncode == 0
 
 
@@ -50,31 +42,31 @@ np.savez({path!r}, **gradients(net))
 @pytest.mark.slow
 def test_rewriting_changes_no_more_than_another_instruction_set(tmp_path: Path) -> None:
     """MobileNetV2 1.0 at 224 pixels, batch 8: gradients of all parameters."""
-    found = {}
+    saved = {}
     # Two that are two on this processor: one that it does not have is as good as its best.
     sets = ("AVX512_CORE", "AVX2") if processor.channel_block() == 16 else ("AVX2", "SSE41")
     for kind, isa in ((kind, isa) for kind in ("plain", "fast") for isa in sets):
         path, tests = str(tmp_path / f"{kind}-{isa}.npz"), Path(__file__).resolve().parents[1]
         code = GRADIENTS.format(root=str(tests.parent), tests=str(tests), fast=kind == "fast", path=path)
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "DNNL_MAX_CPU_ISA": isa}, check=True)
-        found[kind, isa] = np.load(path)
+        saved[kind, isa] = np.load(path)
 
-    def apart(a: Tuple[str, str], b: Tuple[str, str]) -> Tuple[float, float]:
+    def difference(a: Tuple[str, str], b: Tuple[str, str]) -> Tuple[float, float]:
         """Median and 95th percentile over the parameters of the relative difference of their gradients."""
         differences = []
-        for name in found[a].files:
+        for name in saved[a].files:
             if not name.endswith("7.beta"):  # before another BatchNorm: zero in theory
-                one, other = found[a][name], found[b][name]
+                one, other = saved[a][name], saved[b][name]
                 differences.append(np.linalg.norm(one - other) / np.linalg.norm(one))
         return float(np.median(differences)), float(np.percentile(differences, 95))
 
-    machines = apart(("plain", sets[0]), ("plain", sets[1]))
+    machines = difference(("plain", sets[0]), ("plain", sets[1]))
     assert machines[0] > 0
     # Under SSE41 nothing is rewritten. If it were, gradients would move by a tenth in the median: oneDNN's
     # reference BatchNorm sums with 8e-6 of error over 100,000 pixels where its compiled one has 3e-6, and
     # batch statistics make that grow through fifty layers.
     for isa in sets:
-        rewriting = apart(("plain", isa), ("fast", isa))
+        rewriting = difference(("plain", isa), ("fast", isa))
         print(f"{isa}: rewriting {rewriting}, another instruction set {machines}")
         assert rewriting[0] < 1.5 * machines[0]
         assert rewriting[1] < 1.5 * machines[1]

@@ -11,7 +11,7 @@ import pytest
 from mnssd import zoo
 from mnssd.graph.inference import fold, read_arrays
 from mnssd.graph.join_predictors import join_predictors
-from mnssd.graph.symbol_graph import Graph
+from mnssd.graph.symbol_graph import Graph, trace
 
 
 def conv(x: Any, name: str, filters: int, kernel: int = 3, **options: Any) -> Any:
@@ -96,7 +96,7 @@ def test_predictors_of_a_detector_are_joined(head: str, joined: int) -> None:
     net.initialize()
     net(mx.nd.zeros((1, 3, 128, 128)))
     arrays = read_arrays(net)
-    graph = Graph(mx.sym.Group(list(net(mx.sym.var("data")))), {k: v.shape for k, v in arrays.items()})
+    graph = Graph(trace(net), {name: value.shape for name, value in arrays.items()})
     before = len(filter_counts(graph))
     symbol, _ = fold(graph, arrays)
     assert len(filter_counts(Graph(symbol, {}))) == before - joined

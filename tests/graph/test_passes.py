@@ -101,14 +101,14 @@ class Predictors(HybridBlock):
     ],
     ids=["relu6", "relu", "full blocks relu6", "full blocks relu", "bottlenecks", "predictors"],
 )
-def test_all_passes(factory: Any, counts: Sequence[int]) -> None:
+def test_all_passes_keep_outputs_and_gradients(factory: Any, counts: Sequence[int]) -> None:
     fast = assert_same_block(factory, images(4, 32, 32))
     assert fast.rewritten == dict(zip(PASSES, counts))
 
 
 @pytest.mark.parametrize("only", list(PASSES))
 @pytest.mark.parametrize("act", ["relu6", "relu"])
-def test_single_pass(only: str, act: str) -> None:
+def test_each_pass_keeps_outputs_and_gradients(only: str, act: str) -> None:
     # odd channel counts for padding, full blocks for fusion
     factory = (lambda: stack(act)) if only.startswith("pad") else (lambda: stack(act, 16, 32, 48))
     factory = Predictors if only == "join predictors" else factory
@@ -131,7 +131,9 @@ def test_single_pass(only: str, act: str) -> None:
     ],
     ids=["relu6", "relu", "full blocks", "bottlenecks"],
 )
-def test_all_passes_with_blocks_of_eight(factory: Any, counts: Sequence[int]) -> None:
+def test_all_passes_keep_outputs_and_gradients_with_blocks_of_eight(
+    factory: Any, counts: Sequence[int]
+) -> None:
     fast = assert_same_block(factory, images(4, 32, 32))
     assert fast.rewritten == dict(zip(PASSES, counts))
 

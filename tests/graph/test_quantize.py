@@ -74,11 +74,12 @@ def test_float16_packing_refuses_large_values() -> None:
 def ranges_of(method: str, pixels: List[np.ndarray]) -> Tuple[float, float]:
     parameters = {"arg:gain": np.ones((1, 3, 1, 1), np.float32)}
     symbol = mx.sym.broadcast_mul(mx.sym.var("data"), mx.sym.var("gain"), name="scaled")
-    found = calibrate.find_ranges(symbol, parameters, ["scaled_output"], pixels, method, mx.cpu())
-    return found["scaled_output"]
+    return calibrate.find_ranges(symbol, parameters, ["scaled_output"], pixels, method, mx.cpu())[
+        "scaled_output"
+    ]
 
 
-def test_calibration_methods() -> None:
+def test_ranges_of_each_calibration_method() -> None:
     pixels = [make_image(i, 64, 48) for i in range(5)]  # one full batch and a smaller one
     x = to_network_input(pixels)
     assert ranges_of("naive", pixels) == pytest.approx((x.min(), x.max()))
@@ -92,18 +93,18 @@ def test_calibration_methods() -> None:
         ranges_of("guess", pixels)
 
 
-def test_ranges_of_additions(trained: Tuple[Any, Any]) -> None:
+def test_ranges_of_in_place_additions(trained: Tuple[Any, Any]) -> None:
     """Equal to the ranges in the plain graph, although oneDNN adds in place."""
     symbol, parameters = inference_graph(*trained, raw_heads=True)
     fused = fuse_for_int8(symbol)
     pixels = [make_image(i, *SIZE) for i in range(3)]
     tensors = tensors_to_calibrate(fused)
-    found = calibrate.find_ranges(fused, parameters, tensors, pixels, "naive", mx.cpu())
+    ranges = calibrate.find_ranges(fused, parameters, tensors, pixels, "naive", mx.cpu())
     nodes = json.loads(symbol.tojson())["nodes"]
     sums = [f"{node['name']}_output" for node in nodes if node["op"] == "elemwise_add"]
     assert len(sums) == 10
     plain = calibrate.find_ranges(symbol, parameters, sums, pixels, "naive", mx.cpu())
-    of_sums = sorted(found[name] for name in tensors if "_add_" in name)
+    of_sums = sorted(ranges[name] for name in tensors if "_add_" in name)
     np.testing.assert_allclose(of_sums, sorted(plain.values()), atol=1e-4)
 
 

@@ -61,7 +61,7 @@ def test_anchors_match_gluoncv(side: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(maps=map_sizes, size=input_sizes)
-def test_properties_at_any_size(maps: List[Tuple[int, int]], size: Tuple[int, int]) -> None:
+def test_anchor_centers_and_shapes_at_any_size(maps: List[Tuple[int, int]], size: Tuple[int, int]) -> None:
     anchors, (width, height) = make_anchors(maps, size), size
     assert anchors.dtype == np.float32
     assert len(anchors) == sum(w * h * anchors_per_position(i) for i, (w, h) in enumerate(maps))

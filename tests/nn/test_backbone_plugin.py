@@ -78,7 +78,7 @@ def test_help_lists_the_backbone(command: str, plugin: str, capsys: pytest.Captu
     assert "toynet" in capsys.readouterr().out
 
 
-def test_names_and_structure(plugin: str) -> None:
+def test_networks_are_built_by_name(plugin: str) -> None:
     plugins.add_plugin(plugin)
     assert "ssdlite_320_toynet_0.5" in zoo.list_models("*toynet*")
     net = zoo.get_model("ssd_96_toynet_0.5", ["cat"])
@@ -90,7 +90,7 @@ def test_names_and_structure(plugin: str) -> None:
         zoo.get_model("toynet", activation="relu6")
 
 
-def test_summary_and_compare(plugin: str, capsys: pytest.CaptureFixture) -> None:
+def test_summary_and_compare_accept_the_backbone(plugin: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["summary", "--plugin", plugin, "ssd_96_toynet_0.5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["multiply_adds"] > 0
     arguments = ["--networks", "toynet", "--widths", "1", "--sizes", "96,64", "--seconds", "0", "--markdown"]
@@ -99,7 +99,7 @@ def test_summary_and_compare(plugin: str, capsys: pytest.CaptureFixture) -> None
     assert [row.split("|")[-2].strip() for row in rows] == ["12.5", ""]
 
 
-def test_train_evaluate_export_and_load(plugin: str, shapes: str, tmp_path: Path) -> None:
+def test_backbone_is_trained_evaluated_exported_and_pruned(plugin: str, shapes: str, tmp_path: Path) -> None:
     run, exported = tmp_path / "run", tmp_path / "export"
     training = [
         "--network", "toynet", "--data-root", shapes, "--dataset", "shapes", "--size", "96", "--epochs", "1",
@@ -153,6 +153,6 @@ def test_maps_are_those_of_the_tapped_layers() -> None:
         np.testing.assert_array_equal(feature_map.asnumpy(), value)
 
 
-def test_a_taken_name_is_refused() -> None:
+def test_taken_name_is_refused() -> None:
     with pytest.raises(OptionError, match="mobilenet_v2"):
         backbones.register("mobilenet_v2", Backbone("mobilenet_v2", chain, ()))
