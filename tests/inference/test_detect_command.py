@@ -117,14 +117,14 @@ def test_outputs_never_replace_each_other_or_an_input(
     before = (tmp_path / "out" / "x.jpg").read_bytes()
     shutil.copy(tmp_path / "a" / "x.jpg", tmp_path / "photo")
     shutil.copy(tmp_path / "a" / "x.jpg", tmp_path / "old.jfif")
-    given = [str(tmp_path / name) for name in ("a/x.jpg", "b/x.jpg", "out/x.jpg", "photo", "old.jfif")]
-    command = [str(workspace / "run"), *given, "--output", str(tmp_path / "out")]
+    inputs = [str(tmp_path / name) for name in ("a/x.jpg", "b/x.jpg", "out/x.jpg", "photo", "old.jfif")]
+    command = [str(workspace / "run"), *inputs, "--output", str(tmp_path / "out")]
     for _ in range(2):  # the second call writes the same files
         assert run_command("detect", command) == 0
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert names == ["old.jfif.png", "photo.png", "x-2.jpg", "x-3.jpg", "x-4.jpg", "x.jpg"]
         assert (tmp_path / "out" / "x.jpg").read_bytes() == before
-    assert f"{given[1]}: " in capsys.readouterr().out
+    assert f"{inputs[1]}: " in capsys.readouterr().out
 
 
 # ---- resume ------------------------------------------------------------------------------------------------
