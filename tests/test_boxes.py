@@ -41,14 +41,14 @@ def test_iou_broadcasts_to_all_pairs() -> None:
     assert iou(a.astype(np.float32)[:, None], b.astype(np.float32)).dtype == np.float32
 
 
-def test_iou_leaves_its_arguments_alone() -> None:
+def test_iou_does_not_change_its_arguments() -> None:
     a, b = np.array([[0.0, 0, 10, 10]]), np.array([[0.0, 0, 5, 5]])
     iou(a, b, 1)
     assert a.tolist() == [[0, 0, 10, 10]]
     assert b.tolist() == [[0, 0, 5, 5]]
 
 
-def test_encode_by_hand() -> None:
+def test_encode_equals_hand_computed_offsets() -> None:
     offsets = encode(np.array([[10, 20, 30, 60]], np.float32), np.array([[25, 30, 10, 20]], np.float32))
     # Center (20, 40), size (20, 40): (-5/10/.1, 10/20/.1, ln 2/.2, ln 2/.2).
     np.testing.assert_allclose(offsets, [[-5, 5, np.log(2) / 0.2, np.log(2) / 0.2]], rtol=1e-6)

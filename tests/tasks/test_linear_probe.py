@@ -17,12 +17,7 @@ from mnssd.data.loader import Loader
 from mnssd.nn import MobileNetV1, MobileNetV2
 from mnssd.tasks import classification
 from mnssd.tasks.classification import soften
-from mnssd.tasks.linear_probe import (
-    extract_features,
-    fit_linear_layer,
-    fit_linear_probe,
-    logistic_regression,
-)
+from mnssd.tasks.linear_probe import extract_features, fit_linear_layer, fit_linear_probe, logistic_regression
 from mnssd.tasks.run import train_classifier
 from mnssd.train.freezing import layers
 
@@ -220,7 +215,7 @@ def test_runs_with_the_same_classes_keep_the_last_layer(
     assert not probes
 
 
-def test_pretrained_network_is_validated_first_and_stays_the_best_if_training_does_not_improve_it(
+def test_pretrained_network_is_validated_before_training_and_may_stay_the_best(
     folder: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"

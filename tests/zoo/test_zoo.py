@@ -99,21 +99,13 @@ def test_every_listed_name_makes_its_network(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("name", "options", "named"),
     [
-        (
-            "ssd_300_mobilenet_v3",
-            {},
-            "'ssd_300_mobilenet_v3'.*ssd_300_mobilenet_v2",
-        ),
+        ("ssd_300_mobilenet_v3", {}, "'ssd_300_mobilenet_v3'.*ssd_300_mobilenet_v2"),
         ("ssd_mobilenet_v2", {}, "'ssd_mobilenet_v2'.*ssd_300_mobilenet_v2"),
         ("mobilenetv2", {}, "'mobilenetv2'.* mobilenet_v2"),
         ("resnet50", {}, "'resnet50'.* mobilenet_v1, "),
         ("ssd_300_mobilenet_v2_", {}, "'ssd_300_mobilenet_v2_'"),
         ("", {}, "''"),
-        (
-            "ssd_310_mobilenet_v2",
-            {},
-            "310x310.*32.*310",
-        ),
+        ("ssd_310_mobilenet_v2", {}, "310x310.*32.*310"),
         ("ssd_300x64_mobilenet_v2", {}, "300x64.* 64"),
         ("ssd_300_mobilenet_v2_0", {}, "width.*0.0"),
         ("mobilenet_v2_0.01", {}, "0.01.*32"),
@@ -130,12 +122,12 @@ def test_every_listed_name_makes_its_network(monkeypatch: pytest.MonkeyPatch) ->
         ("mobilenet_v1", {"shortcut": "projection"}, "'shortcut'.* activation"),
     ],
 )
-def test_invalid_names_and_options(name: str, options: Dict[str, Any], named: str) -> None:
+def test_invalid_names_and_options_are_named(name: str, options: Dict[str, Any], named: str) -> None:
     with pytest.raises(OptionError, match=named):
         get_model(name, **options)
 
 
-def test_option_that_a_backbone_does_not_take() -> None:
+def test_option_of_another_backbone_is_refused() -> None:
     with pytest.raises(OptionError, match="shortcut.*mobilenet_v1.*projection"):
         zoo.build_backbone("mobilenet_v1", shortcut="projection")
 
