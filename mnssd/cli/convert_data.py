@@ -32,10 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = from_mapping(ConvertOptions, given(args, ConvertOptions))
-    from ..data.convert import convert
+    from ..data.convert import convert, writable_format
     from ..data.dataset import Dataset
     from ..data.open import lists_to_read, recognize
 
+    target_format = writable_format(options.format)
     root = Path(args.source)
     source_format, evidence = recognize(root)
     print(f"{root}: recognized as {source_format.name}: {evidence}")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         parts[split.replace("+", "-").replace(":", "-")] = dataset
         for note in dataset.notes:
             print(f"note: {note}", file=sys.stderr)
-    result = convert(parts, Path(args.output), formats[options.format], options.link)
+    result = convert(parts, Path(args.output), target_format, options.link)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     lists = ", ".join(f"{name} {len(dataset)}" for name, dataset in parts.items())

@@ -12,7 +12,7 @@ from ..errors import DataError, OptionError
 from ..files import write_bytes
 from .annotations.record_file import parse_record_image_path
 from .dataset import Dataset
-from .formats import Format, writable_names
+from .formats import Format, formats, writable_names
 from .image import read_bytes
 
 
@@ -22,6 +22,14 @@ class ConversionResult(NamedTuple):
     images: int
     boxes: int
     notes: List[str]
+
+
+def writable_format(name: str) -> Format:
+    """The format `name`; raises OptionError if it can only be read."""
+    if not formats[name].writable:
+        choices = ", ".join(writable_names())
+        raise OptionError(f"--format {name}: this format can only be read; choose from {choices}")
+    return formats[name]
 
 
 def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link: bool) -> ConversionResult:
@@ -39,14 +47,10 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
     Raises
     ------
     OptionError
-        If `target` is not empty, or the format cannot be written.
+        If `target` is not empty.
     DataError
         If images of different folders would get the same name.
     """
-    if not output_format.writable:
-        raise OptionError(
-            f"format {output_format.name!r} cannot be written; choose from {', '.join(writable_names())}"
-        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OptionError(f"{target}: not empty; choose a new folder")
     _check_names(parts)

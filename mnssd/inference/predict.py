@@ -62,8 +62,6 @@ def predict(
     net : mnssd.nn.SSD
         Optimized for inference with its current weights. Any other callable with a ``size`` and the same
         outputs is called unchanged.
-    batch_size : int
-        Does not change the result.
     workers : int
         Threads that read images; 0 reads in the calling thread.
     ctx : mxnet.Context, optional
@@ -86,9 +84,7 @@ def predict(
         If an argument is out of range.
     """
     if batch_size < 1 or workers < 0:
-        raise OptionError(
-            f"expected a batch_size of at least 1 and workers of at least 0, got {batch_size} and {workers}"
-        )
+        raise OptionError(f"batch_size {batch_size}, workers {workers}: expected at least 1 and 0")
     if on_bad_image not in ("raise", "skip"):
         raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
     if ctx is None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from .. import options as o
-from ..data.classification.options import CLASSIFICATION_ROOTS, ClassAugmentOptions
+from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
-from ..data.transform_options import AugmentOptions
+from ..data.transform_options import AugmentOptions, ClassAugmentOptions
 from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
 from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
