@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from ..errors import WeightsError
@@ -70,6 +69,8 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
     ctx : mxnet.Context, optional
         Context of parameters that are not initialized; defaults to the CPU.
     """
+    import mxnet as mx
+
     report = WeightsReport(path)
     parameters = block._collect_params_with_prefix()
     report.unused = [name for name in arrays if name not in parameters]

@@ -121,7 +121,7 @@ def test_giou_descent_moves_the_boxes_onto_the_objects() -> None:
     assert 0 < first[1] <= 2 * GIOU_WEIGHT
     assert (first[3][~positive] == 0).all()
     preds = arrays[1].copy()
-    for _ in range(800):
+    for _ in range(300):
         _, value, _, gradient = run(loss, (arrays[0], preds, *arrays[2:]))
         preds -= 4 * gradient * np.sqrt(value)
     assert value < 0.1 * first[1]
