@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from ..errors import WeightsError
-from ..graph.symbol_graph import trace
 from .conversion import convert
 from .params import read_params
 from .state_dict import read_state_dict
@@ -102,6 +101,8 @@ def infer_shapes(network: Any) -> None:
 
     Parameters of unknown shape would accept arrays of a network of another width.
     """
+    from ..graph.symbol_graph import trace
+
     parameters = network.collect_params()
     if all(parameter.shape and min(parameter.shape) > 0 for parameter in parameters.values()):
         return
