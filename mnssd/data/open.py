@@ -66,6 +66,13 @@ def open_dataset(
     return dataset
 
 
+def require_objects(dataset: Dataset) -> None:
+    """Raise DataError, with what was found instead, if no image has an object to learn."""
+    if not any(len(sample.labels) for sample in dataset):
+        notes = "; ".join(dataset.notes) or "no annotation has a box"
+        raise DataError(f"{dataset.name}: nothing to learn, {len(dataset)} images without objects. {notes}")
+
+
 def default_root(name: str) -> str:
     """Folder of a dataset if the user names none, relative to the working directory."""
     return "data" if name == AUTO else formats[name].root or f"data/{name}"

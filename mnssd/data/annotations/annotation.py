@@ -158,7 +158,10 @@ class AnnotationList:
         allow_absent : bool
             Accept classes that the dataset does not have.
         """
-        chosen = tuple((self.declared or self.class_names()) if classes is None else classes)
+        declared = tuple(
+            filter(None, self.declared)
+        )  # a blank line of classes.txt is a number without a name
+        chosen = tuple((declared or self.class_names()) if classes is None else classes)
         if not chosen:
             raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
         if len(set(chosen)) < len(chosen) or not all(chosen):
@@ -166,7 +169,7 @@ class AnnotationList:
         counts = Counter(class_name for annotation in self.annotations for class_name in annotation.names)
         absent = [class_name for class_name in chosen if class_name not in counts]
         if not allow_absent:
-            _check_known(absent, {*counts, *self.declared}, self.other_classes, place)
+            _check_known(absent, {*counts, *declared}, self.other_classes, place)
         notes = summary(self.findings.items)
         if absent:
             notes.append(f"Classes without objects in {name}: {', '.join(absent)}")

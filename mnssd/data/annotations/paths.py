@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from functools import cached_property
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
+from urllib.parse import unquote
 
 from ..dataset import Dataset
 from ..image import IMAGE_ENDINGS
 from .annotation import AnnotationError
+from .roles import role_of
 
 
 def find_lists(
@@ -55,44 +59,99 @@ def is_inside(path: Union[str, Path], root: Union[str, Path]) -> bool:
 class ImageFinder:
     """Finds the images that annotations name, in the dataset's folder `root`; see `resolve_inside`.
 
-    Names may be relative to `bases`, by preference; those that do not exist are ignored.
+    Names may be relative to `bases`, by preference; those that do not exist are ignored. A name with another
+    folder, such as an absolute path of the machine where it was written, is found by its last parts if they
+    are unique below `root`. Images in folders of another list than `split` are then left out.
     """
 
-    def __init__(self, root: Path, bases: Sequence[Path]) -> None:
+    def __init__(self, root: Path, bases: Sequence[Path], split: str = "") -> None:
         self._root = os.path.realpath(root)
         self._bases: List[Path] = list(dict.fromkeys(base for base in bases if base.is_dir()))
+        self._role = role_of(split)
 
     @classmethod
     def for_list(cls, root: Path, path: Path, split: str) -> ImageFinder:
         """Finder with the usual folders of images for the list `split` with the annotation file `path`."""
         folders = ("", "images", split, f"images/{split}")
         years = (f"{split}2017", f"{split}2014", f"images/{split}2017")  # COCO's own
-        return cls(root, [*(root / f for f in folders), path.parent, *(root / f for f in years)])
+        return cls(root, [*(root / f for f in folders), path.parent, *(root / f for f in years)], split)
 
     def find(self, name: str) -> str:
         """Path of an image by its name; raises AnnotationError if there is none in the dataset's folder."""
         if not name or "\0" in name or len(name) > 4096:
             raise AnnotationError("invalid image name", "image-missing")
-        for base in self._bases:
-            path = resolve_inside(self._root, base, name.replace("\\", "/"))
+        plain = name.replace("\\", "/")
+        composed, decomposed = unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)
+        for variant in dict.fromkeys((plain, unquote(plain), composed, decomposed)):
+            path = self._find_relative(variant)
             if path is not None:
-                self._bases.remove(base)  # the other images are usually in the same folder
-                self._bases.insert(0, base)
                 return path
-        raise self._missing(repr(name))
+        path = self._find_unique(self._images_by_name, unquote(plain))
+        if path is None:
+            raise self._missing(repr(name))
+        return path
 
     def find_stem(self, stem: str) -> str:
         """Path of an image by its name without ending; raises AnnotationError as `find` does."""
         for ending in (*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)):
-            try:
-                return self.find(stem + ending)
-            except AnnotationError:
+            path = self._find_relative(stem + ending)
+            if path is not None:
+                return path
+        path = self._find_unique(self._images_by_stem, stem)
+        if path is None:
+            raise self._missing(f"{stem}{IMAGE_ENDINGS[0]} (or another image ending)")
+        return path
+
+    def _find_relative(self, name: str) -> Optional[str]:
+        for base in self._bases:
+            path = resolve_inside(self._root, base, name)
+            if path is not None:
+                self._bases.remove(base)  # the other images are usually in the same folder
+                self._bases.insert(0, base)
+                return path
+        return None
+
+    def _find_unique(self, index: Mapping[str, List[str]], name: str) -> Optional[str]:
+        """The image with the same last name, and of several the one whose folders agree longest."""
+        if ".." in name.split("/"):
+            return None
+        paths = index.get(_key(name.rpartition("/")[2]), [])
+        folders = [_key(folder) for folder in reversed(name.split("/")[:-1])]
+        for depth, folder in enumerate(folders, 2):
+            if len(paths) > 1:
+                paths = [path for path in paths if _key(path.split(os.sep)[-depth]) == folder] or paths
+        if len(paths) > 1:
+            raise AnnotationError(f"several images {name!r}: {paths[0]}, {paths[1]}", "image-missing")
+        return paths[0] if paths else None
+
+    @cached_property
+    def _images_by_name(self) -> Dict[str, List[str]]:
+        """Paths of the images in the dataset's folder, without those of other lists."""
+        index: Dict[str, List[str]] = {}
+        for path in sorted(images_below(Path(self._root))):
+            folders = os.path.relpath(path, self._root).split(os.sep)[:-1]
+            roles = {role_of(folder) for folder in folders} - {""}
+            if ".." in folders:  # a symbolic link that leads out of the dataset's folder
                 continue
-        raise self._missing(f"{stem}{IMAGE_ENDINGS[0]} (or another image ending)")
+            if not self._role or not roles or self._role in roles:
+                index.setdefault(_key(os.path.basename(path)), []).append(path)
+        return index
+
+    @cached_property
+    def _images_by_stem(self) -> Dict[str, List[str]]:
+        index: Dict[str, List[str]] = {}
+        for name, paths in self._images_by_name.items():
+            index.setdefault(os.path.splitext(name)[0], []).extend(paths)
+        return index
 
     def _missing(self, name: str) -> AnnotationError:
         bases = ", ".join(map(str, self._bases[:3]))
         return AnnotationError(f"no image {name} in {bases}", "image-missing")
+
+
+def _key(name: str) -> str:
+    """A file name in one Unicode form and case, to compare names of different systems."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def image_stem(name: str) -> str:

@@ -1,7 +1,8 @@
-"""Text files of datasets: UTF-8, with or without a byte order mark, and with a limit on their size."""
+"""Text files of datasets: UTF-8 or, with a byte order mark, UTF-16, and with a limit on their size."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 from pathlib import Path
 from typing import IO, Iterator, List, Mapping, Tuple
@@ -30,11 +31,19 @@ def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[s
         if path.stat().st_size > limit:
             hint = "; split it into several lists" if limit == MAX_BYTES else ""
             raise DataError(f"{path}: larger than {limit >> 20} MiB, too large for {content}{hint}")
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            yield file
+        with open(path, "rb") as file:
+            start = file.read(4)
+        with open(path, encoding=encoding_of(start), newline="") as text:
+            yield text
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as {content} ({reason})") from error
+        hint = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{path}: cannot be read as {content} ({reason}){hint}") from error
+
+
+def encoding_of(start: bytes) -> str:
+    """Encoding of a file by its byte order mark: that of UTF-16, else UTF-8 with or without one."""
+    return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[int, str]]:
@@ -43,9 +52,23 @@ def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[i
         return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
 
 
+def class_name(value: object) -> str:
+    """A class name on one line: line breaks and repeated spaces become one space."""
+    return " ".join(str(value).split())
+
+
 def read_classes(path: Path) -> Tuple[str, ...]:
-    """Class names in a file, one per line; empty if the file does not exist."""
-    return tuple(name for _, name in read_lines(path, "class names")) if path.is_file() else ()
+    """Class names in a file, one per line; empty if the file does not exist.
+
+    A blank line before the last name is an empty name, so that the numbers of the other classes stay.
+    """
+    if not path.is_file():
+        return ()
+    names: List[str] = []
+    for number, name in read_lines(path, "class names"):
+        names += [""] * (number - 1 - len(names))
+        names.append(class_name(name))
+    return tuple(names)
 
 
 def write_classes(parts: Mapping[str, Dataset], folder: Path) -> None:

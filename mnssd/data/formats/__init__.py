@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 AUTO = "auto"
 """In place of a format's name: whichever format the folder has."""
 
-VAL_LISTS = ("val", "valid", "validation", "test")
-"""Names of the list used for validation, by preference."""
-
 PARTS = ("train", "val")
 """Suffixes ``LIST:train`` and ``LIST:val``: a list without its held-out tenth, and that tenth."""
 
@@ -129,15 +126,14 @@ class Format:
         return places[split]
 
     def default_splits(self, root: Path, role: str) -> str:
-        """Lists used for ``'train'`` or ``'val'`` if the user names none; a single list is split in two."""
+        """Lists used for ``'train'`` or ``'val'`` if the user names none; a single list is split in two.
+
+        Raises DataError if the names of the lists do not tell.
+        """
+        from ..annotations.roles import default_list
+
         names = list(self.lists(root))
-        if not names:
-            return ""
-        train = "train" if "train" in names else names[0]
-        val = next((name for name in VAL_LISTS if name in names and name != train), "")
-        if val:
-            return train if role == "train" else val
-        return f"{train}:{role}"
+        return default_list(names, role) if names else ""
 
     def download(self, root: Path, splits: str, progress: bool = False) -> None:
         """Download the official dataset; most formats have none."""
