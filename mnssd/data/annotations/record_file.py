@@ -17,7 +17,7 @@ from ...errors import DataError
 MAGIC = 0xCED7230A  # dmlc-core, include/dmlc/recordio.h
 HEADER = struct.Struct("<IfQQ")  # mxnet/recordio.py, IRHeader: flag, label, id, id2
 
-_IMAGE_PATH = re.compile(r"(.+\.rec)#(\d{1,18})\+(\d{1,18})", re.S)
+_IMAGE_PATH = re.compile(r"(.+\.(?i:rec))#(\d{1,18})\+(\d{1,18})", re.S)
 
 
 class Record(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import re
+import unicodedata
 from pathlib import Path
 from typing import IO, Iterator, List, Mapping, Tuple
 
@@ -18,6 +20,9 @@ MAX_BYTES = 2 << 30
 
 MAX_ANNOTATION_BYTES = 16 << 20
 """Size limit of a file with the annotation of one image; VOC's largest has 15 kB."""
+
+
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
 
 
 @contextlib.contextmanager
@@ -42,8 +47,11 @@ def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[s
 
 
 def encoding_of(start: bytes) -> str:
-    """Encoding of a file by its byte order mark: that of UTF-16, else UTF-8 with or without one."""
-    return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    """Encoding of a file by its first four bytes: UTF-8, or UTF-16, also without a byte order mark."""
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-32" if start == codecs.BOM_UTF32_LE else "utf-16"
+    zeros = [position for position, byte in enumerate(start) if not byte]
+    return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8-sig"
 
 
 def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[int, str]]:
@@ -53,8 +61,12 @@ def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[i
 
 
 def class_name(value: object) -> str:
-    """A class name on one line: line breaks and repeated spaces become one space."""
-    return " ".join(str(value).split())
+    """A class name on one line: line breaks and repeated spaces become one space.
+
+    Characters without width are removed and accents composed (NFC), so that names that look alike are equal.
+    """
+    visible = _INVISIBLE.sub("", str(value))
+    return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 def read_classes(path: Path) -> Tuple[str, ...]:

@@ -14,7 +14,7 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ...errors import DataError, ImageError
 from ...files import atomic_write
 from ...options import Size
 from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
+from ..annotations.image_names import find_image
 from ..annotations.paths import ImageFinder, image_stem
 from ..annotations.record_file import HEADER, iter_records, record_image_path
 from ..annotations.text_files import CLASSES_FILE, open_text, read_classes, write_classes
@@ -58,36 +59,29 @@ class RecordioFormat(Format):
         """Lists by name: their files, and if there are both, the record file."""
         files: Dict[str, Path] = {}
         for suffix in (".rec", ".lst"):
-            for path in sorted(root.glob(f"*{suffix}")):
-                if path.is_file() and _has_objects(path):
+            for path in sorted(root.glob("*.*")):
+                if path.suffix.lower() == suffix and path.is_file() and _has_objects(path):
                     files.setdefault(path.stem, path)
         return files
 
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
         path, result = self.place(root, split), AnnotationList()
         names, stems = read_classes(root / CLASSES_FILE), _stems(path)
-        finder = ImageFinder(root, [root, root / "images", root / "JPEGImages"])
-        total = 0
+        images, total = _entries_by_image(root, path, split, result)
         ids: Set[str] = set()
-        paths: Set[str] = set()
-        for entry in _entries(path):
-            total += 1
+        for image_path, entries in images.items():
+            first, objects = entries[0], []
             try:
-                image_path = entry.image if path.suffix == ".rec" else finder.find(entry.image)
-                if image_path in paths:
-                    name = os.path.basename(image_path)
-                    result.findings.add("image-listed-twice", str(path), name, entry.where)
-                    continue
-                paths.add(image_path)
-                image_id = stems.get(entry.number, "") if path.suffix == ".rec" else image_stem(entry.image)
+                image_id = stems.get(first.number, "") if _is_record(path) else image_stem(first.image)
                 if not image_id or image_id in ids:
-                    image_id = f"{split}-{entry.where.split()[1]}"
+                    image_id = f"{split}-{first.where.split()[1]}"
                 size = image_size(image_path)
-                objects = _objects(entry, names, size, path, result.findings)
-                result.add(image_id, image_path, str(path), size, objects, entry.where)
+                for entry in entries:
+                    objects += _objects(entry, names, size, path, result.findings)
+                result.add(image_id, image_path, str(path), size, objects, first.where)
                 ids.add(image_id)
             except (AnnotationError, ImageError) as error:
-                result.skip(error, str(path), entry.where)
+                result.skip(error, str(path), first.where)
         result.check_skipped(str(path), total)
         result.declared = names or tuple(sorted(result.class_names(), key=int))
         return result
@@ -99,18 +93,49 @@ class RecordioFormat(Format):
         return []
 
 
+def _entries_by_image(
+    root: Path, path: Path, split: str, result: AnnotationList
+) -> Tuple[Dict[str, List[_Entry]], int]:
+    """Entries by path of their image, and the number of all; missing images are skipped.
+
+    A line of a list that repeats another one is left out; one with other objects of the same image is kept.
+    """
+    finder = ImageFinder(
+        root, [root / f for f in ("", "images", "JPEGImages", split, f"images/{split}")], split
+    )
+    by_path: Dict[str, List[_Entry]] = {}
+    total = 0
+    for entry in _entries(path):
+        total += 1
+        try:
+            image_path = entry.image if _is_record(path) else find_image(finder, entry.image)
+        except AnnotationError as error:
+            result.skip(error, str(path), entry.where)
+            continue
+        entries = by_path.setdefault(image_path, [])
+        if any(list(entry.label) == list(other.label) for other in entries):
+            result.findings.add("image-listed-twice", str(path), os.path.basename(image_path), entry.where)
+        else:
+            entries.append(entry)
+    return by_path, total
+
+
+def _is_record(path: Path) -> bool:
+    return path.suffix.lower() == ".rec"
+
+
 def _has_objects(path: Path) -> bool:
     """Whether the first label is one of objects rather than the class of the whole image."""
     try:
         first = next(_entries(path), None)
     except (DataError, OSError):
-        return path.suffix == ".rec"  # reading it raises the error
+        return _is_record(path)  # reading it raises the error
     return first is not None and len(first.label) >= 2 and first.label[0] >= 2 and first.label[1] >= 5
 
 
 def _stems(path: Path) -> Dict[int, str]:
     """Record numbers to image names without ending, from the list beside a record file."""
-    if path.suffix != ".rec":
+    if not _is_record(path):
         return {}
     try:
         return {entry.number: image_stem(entry.image) for entry in _entries(path.with_suffix(".lst"))}
@@ -119,7 +144,7 @@ def _stems(path: Path) -> Dict[int, str]:
 
 
 def _entries(path: Path) -> Iterator[_Entry]:
-    return _record_entries(path) if path.suffix == ".rec" else _list_entries(path)
+    return _record_entries(path) if _is_record(path) else _list_entries(path)
 
 
 def _record_entries(path: Path) -> Iterator[_Entry]:
@@ -142,7 +167,7 @@ def _list_entries(path: Path) -> Iterator[_Entry]:
     with open_text(path, "a list of images and labels") as file:
         for index, line in enumerate(file, 1):
             words = line.rstrip("\r\n").split("\t")
-            if len(words) < 2:
+            if not line.strip():
                 continue
             try:
                 number, label = int(float(words[0])), [float(word) for word in words[1:-1]]
@@ -178,6 +203,10 @@ def _parse_object(row: np.ndarray, names: Sequence[str], size: Size) -> BoxObjec
     if label != row[0] or label < 0 or (names and label >= len(names)):
         raise BoxError("class-unknown", f"class {row[0]:g}, expected 0 to {len(names) - 1}")
     name, corners = names[label] if names else str(label), row[1:5].tolist()
+    if not name:
+        raise BoxError(
+            "class-unknown", f"class {label} has no name: line {label + 1} of {CLASSES_FILE} is blank"
+        )
     left, top, right, bottom = corners
     if max(corners) > 2 and right > left + 1:
         raise BoxError("boxes-in-pixels", f"{name}: box appears to be in pixels, not 0 to 1")
