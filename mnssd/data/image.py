@@ -1,26 +1,34 @@
 """Reading of image files, and conversion of pixels to network input.
 
-OpenCV decodes the files. What it ignores silently is handled here: truncation, extreme sizes, the EXIF
-orientation.
+OpenCV decodes the files, and Pillow those that OpenCV does not read. What OpenCV ignores silently is handled
+here: truncation, extreme sizes, the EXIF orientation.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-import struct
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ImageFile
 
 from ..errors import ImageError
 from ..options import Size
 from .annotations.record_file import parse_record_image_path
+from .image_files import IMAGE_ENDINGS as IMAGE_ENDINGS
+from .image_header import (
+    EXIF_ORIENTATION,
+    PNG_END,
+    PNG_START,
+    jpeg_ends,
+    open_with_pillow,
+    read_header,
+    refuse,
+    refuse_damaged,
+)
 
 PathLike = Union[str, Path]
 
@@ -29,25 +37,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of the ImageNet training images, RGB in 0 to 1, as in the Gluon and torchvision
 model zoos (https://pytorch.org/vision/stable/models.html) and GluonCV's SSD presets."""
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2")
-"""File name endings of images, in order of preference."""
-
 # Pillow's limit for decompression bombs (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.
 MAX_PIXELS = 2 * 89_478_485
 MAX_FILE_BYTES = 1 << 30
 
-_EXIF_ORIENTATION = 0x0112
 _HEADER_BYTES = 1 << 16
 
-# A marker is FF and a code. FF 00 is a stuffed FF in the entropy-coded data, FF FF is padding, and 01 and D0
-# to D7 (restart) have no segment (ITU-T T.81, section B.1.1).
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_JPEG_START = b"\xff\xd8\xff"
-_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"  # type and checksum of the last chunk, which is always empty
+# Kinds that OpenCV does not read, or (PPM) of which it ignores the maximum.
+_BY_PILLOW = frozenset({"GIF", "PPM"})
+# Kinds that OpenCV reads completely: what it refuses is damaged.
+_BY_OPENCV = frozenset({"JPEG", "PNG", "WEBP"})
 
 _REDUCED_COLOR = {
     1: cv2.IMREAD_COLOR,
@@ -58,25 +57,12 @@ _REDUCED_COLOR = {
 REDUCTIONS = tuple(_REDUCED_COLOR)
 
 
-class Header(NamedTuple):
-    """Header of an image file: stored size, EXIF orientation, and for JPEG the position of the first scan."""
-
-    width: int
-    height: int
-    orientation: int
-    scan: Optional[int] = None
-
-    @property
-    def size(self) -> Size:
-        """``(width, height)`` after applying the orientation."""
-        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
-
-
 def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
-    """Read an image file as ``(height, width, 3)`` RGB uint8: JPEG, PNG, BMP, WebP, TIFF or JPEG 2000.
+    """Read an image file as ``(height, width, 3)`` RGB uint8, whatever its name ends in.
 
-    The EXIF orientation is applied. 16-bit images keep their upper 8 bits; gray and palette images become
-    RGB; transparency is dropped.
+    JPEG, PNG, BMP, WebP, TIFF, JPEG 2000, GIF, PNM (PBM, PGM, PPM), and what else OpenCV or Pillow decodes;
+    of animations the first frame. The EXIF orientation is applied. 16-bit images keep their upper 8 bits;
+    gray and palette images become RGB; transparency is dropped.
 
     Parameters
     ----------
@@ -101,27 +87,55 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction}")
     header = read_header(data, name)
     if header.width * header.height > MAX_PIXELS:
-        _refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
+        refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
     is_jpeg = header.scan is not None
-    if header.scan is not None and not _jpeg_ends(data, header.scan):
-        _refuse(name, "truncated or damaged JPEG: the end marker is missing")
-    if data.startswith(_PNG_START) and _PNG_END not in data:
-        _refuse(name, "truncated PNG: the last chunk is missing")
-    flags = _REDUCED_COLOR[reduction if is_jpeg else 1] | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        _refuse(name, f"cannot be decoded ({error.err})")
+    if header.scan is not None and not jpeg_ends(data, header.scan):
+        refuse(name, "truncated or damaged JPEG: the end marker is missing")
+    if data.startswith(PNG_START) and PNG_END not in data:
+        refuse(name, "truncated PNG: the last chunk is missing")
+    image = None if header.kind in _BY_PILLOW else _decode_with_opencv(data, reduction if is_jpeg else 1)
     if image is None:
-        _refuse(name, "cannot be decoded: damaged, truncated, or of a format that OpenCV does not support")
+        if header.kind in _BY_OPENCV:
+            refuse(name, "cannot be decoded: damaged or truncated")
+        image = _decode_with_pillow(data, name)
     reduced = reduced_size((header.width, header.height), reduction)
     if not is_jpeg and reduction > 1:
         below, right = reduced[1] * reduction - image.shape[0], reduced[0] * reduction - image.shape[1]
         image = cv2.copyMakeBorder(image, 0, max(0, below), 0, max(0, right), cv2.BORDER_REPLICATE)
         image = cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
     if (image.shape[1], image.shape[0]) != reduced:
-        _refuse(name, f"decodes to another size than the header's {header.width} x {header.height} pixels")
-    return _apply_orientation(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), header.orientation)
+        refuse(name, f"decodes to another size than the header's {header.width} x {header.height} pixels")
+    return _apply_orientation(image, header.orientation)
+
+
+def _decode_with_opencv(data: bytes, reduction: int) -> Optional[np.ndarray]:
+    """RGB pixels without the EXIF orientation, except of TIFF; None if OpenCV cannot decode them."""
+    flags = _REDUCED_COLOR[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
+    """The same pixels, from Pillow; raises ImageError."""
+    with open_with_pillow(data, name) as image:
+        is_wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+        if image.mode in ("I", "F") and not is_wide:
+            refuse(name, "has gray levels of 32 bits, of an unknown range; convert it to 8 or 16 bits")
+        ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing GluonCV sets it, and missing rows become black
+        try:
+            image.load()
+            turn = image.getexif().get(EXIF_ORIENTATION, 1) if image.format == "TIFF" else 1
+            if is_wide:
+                pixels = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
+                pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+            else:
+                pixels = np.array(image.convert("RGB"))
+        except Exception as error:  # Pillow's readers raise many types for damaged files
+            refuse_damaged(name, error)
+    return _apply_orientation(pixels, turn)
 
 
 def image_size(path: PathLike) -> Size:
@@ -186,10 +200,6 @@ _NORMALIZED = (
 ).astype(np.float32)
 
 
-def _refuse(name: str, problem: str) -> NoReturn:
-    raise ImageError(f"{name}: {problem}; replace the file or remove it from the dataset")
-
-
 def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
     """The first `limit` bytes of an image file, or of an image in a record file (see `record_file`)."""
     in_record = parse_record_image_path(str(path))
@@ -199,109 +209,29 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a folder, or a pipe that would block
-            _refuse(str(path), "not a file")
+            refuse(str(path), "not a file")
         if not 0 < status.st_size <= MAX_FILE_BYTES:
-            _refuse(str(path), "empty" if status.st_size == 0 else f"too large ({status.st_size} bytes)")
+            refuse(str(path), "empty" if status.st_size == 0 else f"too large ({status.st_size} bytes)")
         with open(path, "rb") as file:
             return file.read(limit)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        _refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
+        refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def read_part(file: str, start: int, length: int) -> bytes:
     """The `length` bytes of an image within a file, from byte `start` on; raises ImageError."""
     name = f"{file}, byte {start}"
     if not 0 < length <= MAX_FILE_BYTES:
-        _refuse(name, f"invalid length of {length} bytes")
+        refuse(name, f"invalid length of {length} bytes")
     try:
         with open(file, "rb") as opened:
             opened.seek(start)
             data = opened.read(length)
     except OSError as error:
-        _refuse(name, f"cannot be read ({error.strerror})")
+        refuse(name, f"cannot be read ({error.strerror})")
     if len(data) < length:
-        _refuse(name, "truncated: the file ends within the image")
+        refuse(name, "truncated: the file ends within the image")
     return data
-
-
-def read_header(data: bytes, name: str) -> Header:
-    """Header of an image file's content; raises ImageError."""
-    header = _jpeg_header(data) if data.startswith(_JPEG_START) else _other_header(data, name)
-    if header is None or min(header.width, header.height) < 1:
-        _refuse(name, "truncated or damaged: no size in the header")
-    return header
-
-
-def _jpeg_header(data: bytes) -> Optional[Header]:
-    """Parse the segments up to the first scan; None if it is not reached."""
-    width = height = 0
-    orientation = 1
-    exif_seen = False
-    position = 2
-    while True:
-        match = _JPEG_MARKER.search(data, position)
-        if match is None or match.end() + 2 > len(data):
-            return None
-        marker, start = match.group(1)[0], match.end()
-        position = start + int.from_bytes(data[start : start + 2], "big")
-        if marker in _START_OF_FRAME:
-            height = int.from_bytes(data[start + 3 : start + 5], "big")
-            width = int.from_bytes(data[start + 5 : start + 7], "big")
-        elif marker == _APP1 and data.startswith(b"Exif\0\0", start + 2) and not exif_seen:
-            exif_seen = True
-            orientation = _orientation(data[start + 2 : position])
-        elif marker == _START_OF_SCAN:
-            return Header(width, height, orientation, position)
-        elif marker == _END_OF_IMAGE:
-            return None
-
-
-def _jpeg_ends(data: bytes, position: int) -> bool:
-    """Whether the end marker follows the scans.
-
-    Found marker by marker: segments between scans and embedded thumbnails may contain the same two bytes.
-    """
-    while True:
-        match = _JPEG_MARKER.search(data, position)
-        if match is None:
-            return False
-        if match.group(1)[0] == _END_OF_IMAGE:
-            return True
-        position = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
-
-
-def _other_header(data: bytes, name: str) -> Header:
-    try:
-        with Image.open(BytesIO(data)) as image:
-            if image.format == "TIFF":  # OpenCV always applies the orientation of these
-                tags: Any = getattr(image, "tag_v2", {})
-                is_rotated = tags.get(_EXIF_ORIENTATION, 1) >= 5
-                return Header(tags[257], tags[256], 1) if is_rotated else Header(tags[256], tags[257], 1)
-            return Header(image.width, image.height, _orientation(image.info.get("exif", b"")))
-    except Exception as error:  # Pillow's readers raise many types for damaged files
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        _refuse(name, f"not an image, or damaged ({reason})")
-
-
-def _orientation(exif: bytes) -> int:
-    """EXIF orientation, 1 to 8 (TIFF 6.0, tag 274); 1, upright, if missing.
-
-    Not read by Pillow, which warns about damage anywhere in the EXIF block.
-    """
-    tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
-            if (tag, kind) == (_EXIF_ORIENTATION, 3):
-                return value if 1 <= value <= 8 else 1
-    except struct.error:  # truncated directory
-        pass
-    return 1
 
 
 def _apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:

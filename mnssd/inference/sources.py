@@ -13,7 +13,7 @@ from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
 import cv2
 import numpy as np
 
-from ..data.image import IMAGE_ENDINGS
+from ..data.image_files import files_below, is_image_file, is_unreadable_image
 from ..errors import ImageError, MnssdError, OptionError
 from ..options import Size
 
@@ -97,12 +97,14 @@ def _require_one(paths: Iterator[str], message: str) -> Iterator[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Images and videos below a folder, sorted; links to folders are not followed, as they may form loops."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith(IMAGE_ENDINGS + VIDEO_ENDINGS):
-                yield os.path.join(place, name)
+    """Images and videos below a folder, sorted; links to folders are not followed, as they may form loops.
+
+    Images of kinds that cannot be read are among them, so that they are reported.
+    """
+    for path in files_below(folder):
+        is_video = path.lower().endswith(VIDEO_ENDINGS) and not os.path.basename(path).startswith("._")
+        if is_video or is_image_file(path) or is_unreadable_image(path):
+            yield path
 
 
 def _open_camera(path: str) -> cv2.VideoCapture:

@@ -126,15 +126,14 @@ def _classification_images(config: RunConfig, role: str, count: int) -> List[Any
 
 def _expand_images(paths: Sequence[Union[str, Path]]) -> List[str]:
     """The files among `paths` and all images below the folders, none of which may be empty."""
-    from ..data.image import IMAGE_ENDINGS
+    from ..data.image_files import image_files_below
 
     images: List[str] = []
     for path in map(Path, paths):
-        files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file()]
+        files = sorted(image_files_below(path))
         if path.is_dir() and not files:
-            endings = ", ".join(IMAGE_ENDINGS)
-            raise OptionError(f"--images {path}: no image in this folder (endings: {endings})")
-        images += sorted(map(str, files)) if path.is_dir() else [str(path)]
+            raise OptionError(f"--images {path}: no image that can be read in this folder")
+        images += files if path.is_dir() else [str(path)]
     return images
 
 

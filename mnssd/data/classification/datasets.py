@@ -15,7 +15,8 @@ from ...options import Size, unknown_name
 from ..annotations.record_file import HEADER, iter_records
 from ..annotations.text_files import read_classes
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
-from ..image import IMAGE_ENDINGS, read_part
+from ..image import read_part
+from ..image_files import files_below, image_files_below, is_unreadable_image
 from . import CLASSIFICATION_ROOTS
 from .labeled_image import ClassificationDataset, LabeledImage
 
@@ -72,7 +73,7 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
     train, split = _split_folder(root, "train"), _split_folder(root, role)
     by_class = _class_folders(train or root)
     classes = tuple(name for name, files in by_class.items() if files)
-    notes = _skipped_classes("without images", [name for name in by_class if name not in classes])
+    notes = _skipped("classes without images", [name for name in by_class if name not in classes])
     if len(classes) < 2:
         raise DataError(
             f"{train or root}: {len(classes)} class folders with images; expected one folder per class"
@@ -82,7 +83,8 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
     if split and split != train:
         by_class = _class_folders(split)
         unknown = [name for name in by_class if name not in classes]
-        notes += _skipped_classes(f"in {split.name} without training images", unknown)
+        notes += _skipped(f"classes in {split.name} without training images", unknown)
+    notes += _unreadable_notes(split or train or root)
     base = split or root
     images = [
         LabeledImage(str(path.relative_to(base)), str(path), label, str(path))
@@ -110,11 +112,19 @@ def _class_folders(folder: Path) -> Dict[str, List[Path]]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith("."):
-                yield Path(parent) / name
+    for path in map(Path, image_files_below(folder, follow_links=True)):
+        if not path.name.startswith("."):
+            yield path
+
+
+def _unreadable_notes(folder: Path) -> List[str]:
+    """A note on the images in the class folders that cannot be read, such as HEIC."""
+    names = [
+        str(Path(path).relative_to(folder))
+        for name in _class_folders(folder)
+        for path in filter(is_unreadable_image, files_below(folder / name, follow_links=True))
+    ]
+    return _skipped("images of kinds that cannot be read, convert to JPEG or PNG", names)
 
 
 def _is_val(image_id: str) -> bool:
@@ -123,9 +133,9 @@ def _is_val(image_id: str) -> bool:
     return int.from_bytes(digest[:8], "big") < VAL_FRACTION * 2**64
 
 
-def _skipped_classes(reason: str, names: Sequence[str]) -> List[str]:
+def _skipped(what: str, names: Sequence[str]) -> List[str]:
     shown = ", ".join(map(_printable, names[:3])) + (", ..." if len(names) > 3 else "")
-    return [f"classes {reason}, skipped: {len(names)} ({shown})"] if names else []
+    return [f"{what}, skipped: {len(names)} ({shown})"] if names else []
 
 
 def _printable(name: str) -> str:

@@ -1,0 +1,133 @@
+"""Which files are images: by the ending of their names, or else by their first bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Iterator, Union
+
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jfif", ".jpe", ".jp2", ".j2k", ".jpf",
+    ".jpx", ".j2c", ".jpc", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".dib", ".ras", ".sr",
+    ".sgi", ".pcx", ".qoi", ".mpo", ".apng",
+)  # fmt: skip
+"""Endings of image files that `read_image` reads, in order of preference."""
+
+UNREADABLE_ENDINGS = (
+    ".heic", ".heif", ".hif", ".jxl", ".jxr", ".wdp", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".exr", ".hdr",
+    ".pam", ".pfm", ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf",
+    ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".x3f", ".dcm", ".dicom", ".nii", ".ecw", ".djvu",
+)  # fmt: skip
+"""Endings of image files that `read_image` does not read."""
+
+_OTHER_ENDINGS = frozenset((
+    # annotations, lists, text
+    ".txt", ".xml", ".json", ".jsonl", ".ndjson", ".geojson", ".csv", ".tsv", ".yaml", ".yml", ".rec",
+    ".lst", ".idx", ".names", ".data", ".cfg", ".ini", ".toml", ".md", ".rst", ".html", ".htm", ".log",
+    ".pbtxt", ".tfrecord", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".pdf", ".tex", ".eps", ".ai",
+    ".ico", ".cur",
+    # code, arrays, weights, databases, archives, videos
+    ".py", ".pyc", ".ipynb", ".sh", ".bat", ".m", ".js", ".css", ".c", ".h", ".cpp", ".npy", ".npz",
+    ".mat", ".pkl", ".pickle", ".h5", ".hdf5", ".parquet", ".pt", ".pth", ".onnx", ".params", ".ckpt",
+    ".weights", ".caffemodel", ".pb", ".tflite", ".db", ".sqlite", ".mdb", ".cache", ".lock", ".zip",
+    ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mp4", ".avi", ".mov", ".mkv", ".webm",
+    ".m4v", ".mpg", ".mpeg", ".wmv", ".mp3", ".wav", ".aae", ".thm", ".xmp",
+    # backups, incomplete downloads, the image cache
+    ".bak", ".orig", ".old", ".tmp", ".part", ".crdownload", ".swp", ".rgb", ".split",
+))  # fmt: skip
+
+_COMPANIONS = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "picasa.ini"})
+_COMPANION_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+
+_IMAGE_START = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0"
+    rb"|\0\0\0\x0cjP  |\xffO\xffQ|.{4}ftypavi[fs]|P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+\d+|\x59\xa6\x6a\x95|qoif",
+    re.DOTALL,
+)
+_UNREADABLE_STARTS = (
+    ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
+    ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
+    ("PSD", re.compile(rb"8BPS")),
+    ("OpenEXR", re.compile(rb"\x76\x2f\x31\x01")),
+    ("Radiance HDR", re.compile(rb"#\?RADIANCE")),
+    ("PAM", re.compile(rb"P7\n")),
+    ("SVG", re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", re.DOTALL)),
+)
+_START_BYTES = 256
+
+
+def is_image_file(path: Union[str, Path]) -> bool:
+    """Whether a file is an image that `read_image` may read.
+
+    Known endings decide, in any case. Files without an ending or with an unknown one are opened, and are
+    images if they start as one. Companion files of systems, such as ``._a.jpg`` and ``Thumbs.db``, are none.
+    """
+    name = os.path.basename(path)
+    if _is_companion(name):
+        return False
+    ending = _ending(name)
+    if ending in IMAGE_ENDINGS:
+        return True
+    return not _is_other(name, ending) and bool(_IMAGE_START.match(_first_bytes(path)))
+
+
+def is_unreadable_image(path: Union[str, Path]) -> bool:
+    """Whether a file is an image of a kind that `read_image` does not read, such as HEIC."""
+    name = os.path.basename(path)
+    if _is_companion(name):
+        return False
+    ending = _ending(name)
+    if ending in UNREADABLE_ENDINGS:
+        return True
+    if ending in IMAGE_ENDINGS or _is_other(name, ending):
+        return False
+    return bool(unreadable_kind(_first_bytes(path)))
+
+
+def unreadable_kind(data: bytes) -> str:
+    """Name of the kind of image that starts with `data`, if `read_image` does not read it; else empty."""
+    return next((kind for kind, start in _UNREADABLE_STARTS if start.match(data)), "")
+
+
+def files_below(folder: Union[str, Path], follow_links: bool = False) -> Iterator[str]:
+    """Paths of all files in a folder and its subfolders, sorted within each folder.
+
+    Hidden folders and those that systems add, such as ``__MACOSX``, are left out.
+    """
+    for place, folders, names in os.walk(folder, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if not _is_companion_folder(name))
+        for name in sorted(names):
+            yield os.path.join(place, name)
+
+
+def image_files_below(folder: Union[str, Path], follow_links: bool = False) -> Iterator[str]:
+    """Those of `files_below` that are images."""
+    return filter(is_image_file, files_below(folder, follow_links))
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name.rstrip())[1].lower()
+
+
+def _is_companion(name: str) -> bool:
+    return name.startswith("._") or name.lower() in _COMPANIONS
+
+
+def _is_companion_folder(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _COMPANION_FOLDERS
+
+
+def _is_other(name: str, ending: str) -> bool:
+    """Whether the name tells that the file is no image."""
+    return ending in _OTHER_ENDINGS or ending in UNREADABLE_ENDINGS or name.endswith(("~", "_original"))
+
+
+def _first_bytes(path: Union[str, Path]) -> bytes:
+    if not os.path.isfile(path):  # a pipe would block
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_START_BYTES)
+    except (OSError, ValueError):
+        return b""
