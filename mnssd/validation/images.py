@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ..data.annotations.annotation import size_mismatch
+from ..data.annotations.paths import image_stem, referenced_files
 from ..data.annotations.record_file import parse_record_image_path
 from ..data.dataset import Dataset
 from ..data.findings import Finding
-from ..data.image import decode_image, read_bytes, read_header
+from ..data.image import decode_image, read_bytes
+from ..data.image_files import IMAGE_ENDINGS, files_below, is_unreadable_image
+from ..data.image_header import read_header
 from ..data.prefetch import prefetch
 from ..data.sample import Sample
 from ..errors import ImageError
@@ -17,11 +22,14 @@ from ..errors import ImageError
 _AHEAD = 64  # images decoded before their results are used; bounds the memory
 
 _SIGNATURES = {
-    "JPEG": (b"\xff\xd8\xff", (".jpg", ".jpeg")),
-    "PNG": (b"\x89PNG\r\n\x1a\n", (".png",)),
-    "BMP": (b"BM", (".bmp",)),
+    "JPEG": (b"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    "PNG": (b"\x89PNG\r\n\x1a\n", (".png", ".apng")),
+    "BMP": (b"BM", (".bmp", ".dib")),
+    "GIF": (b"GIF8", (".gif",)),
 }
 """First bytes of a format, and its file name endings."""
+
+_ANNOTATION_ENDINGS = (".xml", ".txt", ".json")  # with the name of one image
 
 
 def check_images(
@@ -71,10 +79,24 @@ def _check_image(item: Tuple[str, Sample]) -> Tuple[str, str, Optional[bytes], L
     if sample.size != size:
         code, _, text = size_mismatch(path, sample.size, size)
         findings.append(Finding(code, path, "", text))
-    if "." in path and parse_record_image_path(path) is None:
+    if os.path.splitext(path)[1].lower() in IMAGE_ENDINGS and parse_record_image_path(path) is None:
         for image_format, (signature, endings) in _SIGNATURES.items():
             if data.startswith(signature) and not path.lower().endswith(endings):
                 findings.append(Finding("image-wrong-extension", path, "", f"the file is {image_format}"))
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
     digest.update(repr(pixels.shape).encode())
     return name, path, digest.digest(), findings
+
+
+def unsupported_images(root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
+    """Findings about images of kinds that cannot be read, such as HEIC, in the dataset's folder."""
+    paths = list(files_below(root))
+    unsupported = list(filter(is_unreadable_image, paths))
+    if not unsupported:
+        return
+    annotated = {image_stem(path) for path in paths if path.lower().endswith(_ANNOTATION_ENDINGS)}
+    referenced = referenced_files(parts)
+    for path in unsupported:
+        is_annotated = image_stem(path) in annotated or os.path.realpath(path) in referenced
+        code = "image-unsupported" if is_annotated else "image-unsupported-unannotated"
+        yield Finding(code, path, "", "convert to JPEG or PNG")
