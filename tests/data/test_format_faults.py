@@ -35,7 +35,7 @@ COCO_FAULTS: Dict[str, Tuple[Change, str]] = {
     "nan": (change_first(bbox=[float("nan"), 1, 5, 5]), "box-not-finite"),
     "huge": (change_first(bbox=[1e308, 1, 5, 5]), "box-not-finite"),
     "three numbers": (change_first(bbox=[1, 1, 5]), "box-not-numeric"),
-    "strings": (change_first(bbox=["1", "1", "5", "5"]), "box-not-numeric"),
+    "words": (change_first(bbox=["1", "1", "5", "five"]), "box-not-numeric"),
     "inverted": (change_first(bbox=[30, 30, -5, 5]), "box-inverted"),
     "no box": (lambda c: c["annotations"][0].pop("bbox"), "box-missing"),
     "annotation is a number": (lambda c: c["annotations"].__setitem__(0, 5), "object-without-image"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import fnmatch
 import os
 import re
 import unicodedata
@@ -11,26 +13,96 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 from urllib.parse import unquote
 
 from ..dataset import Dataset
-from ..image import IMAGE_ENDINGS
+from ..image_files import IMAGE_ENDINGS, image_files_below
 from .annotation import AnnotationError
 from .roles import role_of
 
+_GENERIC = (
+    "annotations?|annots?|annos?|anns?|labels?|instances|coco|csv|json|bbox(?:es)?|boxes|objects?|detections?"
+    "|gt|dataset|data|images?"
+)
+_PREFIX, _SUFFIX = (re.compile(p, re.I) for p in (f"^(?:{_GENERIC})[-_. ]+", f"[-_. ]+(?:{_GENERIC})$"))
+_ANNOTATION_FOLDER = re.compile("annotations?|annots?|annos?|anns?|labels?|json|csv|coco", re.I)
+
 
 def find_lists(
-    root: Path, pattern: str, affixes: str, list_file: str, is_list: Callable[[Path], bool]
+    root: Path,
+    pattern: str,
+    affixes: str,
+    list_file: str,
+    is_list: Callable[[Path], bool],
+    choose: Callable[[List[Path]], List[Path]] = list,
 ) -> Dict[str, Path]:
     """Annotation files of the lists of a dataset, by the names of the lists.
 
-    These are files in the folder or in ``annotations`` that match `pattern` and pass `is_list`, named without
-    what the regular expression `affixes` matches; and `list_file` in a folder of each list, beside its images
-    (Roboflow's layout).
+    These are files that match `pattern`, in any case, and pass `is_list`: in the folder, in ``annotations``
+    and folders of similar names, and in folders named after a list, such as ``train``; and `list_file` in any
+    folder (Roboflow's layout). `choose` may leave out some of them.
+
+    A list is named after its folder, or after its file without what the regular expression `affixes` matches
+    and without words such as ``annotations_`` and ``_coco``. Files that would then have the same name keep
+    those words; of files with the same content, one is used.
     """
+    folders = _subfolders(root)
+    general = [folder for folder in folders if _ANNOTATION_FOLDER.fullmatch(folder.name)]
+    names: Dict[Path, str] = {}  # short names
+    for folder in (root, *general):
+        for path in _matching(folder, pattern, is_list):
+            names[path] = _short_name(path.stem, affixes)
+    by_role = [folder for parent in general for folder in _subfolders(parent)] + folders
+    for folder in (folder for folder in by_role if role_of(folder.name)):
+        inner = [inner for inner in _subfolders(folder) if _ANNOTATION_FOLDER.fullmatch(inner.name)]
+        for path in (path for place in (folder, *inner) for path in _matching(place, pattern, is_list)):
+            name = _short_name(path.stem, affixes)
+            agrees = path.name == list_file or role_of(name) in ("", role_of(folder.name))
+            names[path] = folder.name if agrees else f"{folder.name}_{name}"
+    names.update({folder / list_file: folder.name for folder in folders if (folder / list_file).is_file()})
+    return _with_unique_names(root, {path: names[path] for path in choose(list(names))})
+
+
+def _subfolders(folder: Path) -> List[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def _matching(folder: Path, pattern: str, is_list: Callable[[Path], bool]) -> List[Path]:
+    """Files in a folder, without hidden ones and those that macOS writes beside them (``._train.json``)."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    wanted = [n for n in names if fnmatch.fnmatchcase(n.lower(), pattern) and not n.startswith(".")]
+    return [path for path in (folder / name for name in wanted) if path.is_file() and is_list(path)]
+
+
+def _short_name(stem: str, affixes: str) -> str:
+    """Name of a list: that of its file without general words; these alone are kept."""
+    name, before = re.sub(affixes, "", stem, flags=re.I).strip("-_. ") or stem, ""
+    while name != before:
+        before = name
+        name = _SUFFIX.sub("", _PREFIX.sub("", name))
+    return stem.strip("-_. ") or stem if re.fullmatch(_GENERIC, name, re.I) else name
+
+
+def _with_unique_names(root: Path, names: Mapping[Path, str]) -> Dict[str, Path]:
+    """Files by short name, or where several have the same, by their full names."""
+    groups: Dict[str, List[Path]] = {}
+    for path, name in names.items():
+        group = groups.setdefault(name, [])
+        if not any(filecmp.cmp(path, other, shallow=False) for other in group):
+            group.append(path)
     files: Dict[str, Path] = {}
-    for folder in (root, root / "annotations"):
-        for path in filter(is_list, sorted(folder.glob(pattern))):
-            files.setdefault(re.sub(affixes, "", path.stem) or path.stem, path)
-    for path in sorted(root.glob(f"*/{list_file}")):
-        files.setdefault(path.parent.name, path)
+    for name, group in groups.items():
+        stems = {path.stem for path in group}
+        for path in group:
+            unique = os.path.splitext("_".join(path.relative_to(root).parts))[0]
+            full = path.stem if len(stems) == len(group) else unique
+            own = name if len(group) == 1 else full
+            files[own if own not in files else unique] = path
     return files
 
 
@@ -168,13 +240,8 @@ def unique_ids(names: Sequence[str]) -> Dict[str, str]:
 
 
 def images_below(root: Path) -> Set[str]:
-    """Real paths of all images in a folder and its subfolders."""
-    return {
-        os.path.realpath(os.path.join(folder, name))
-        for folder, _, names in os.walk(root)
-        for name in names
-        if name.lower().endswith(IMAGE_ENDINGS)
-    }
+    """Real paths of all images in a folder and its subfolders; see `image_files.is_image_file`."""
+    return {os.path.realpath(path) for path in image_files_below(root)}
 
 
 def referenced_files(parts: Mapping[str, Dataset]) -> Set[str]:

@@ -7,20 +7,19 @@ Crowds (``iscrowd``), whose detections COCO's metric ignores, are read as diffic
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping
 
 from ...errors import DataError
 from ...files import atomic_write
-from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject, parse_size
+from ..annotations import coco_files, coco_json
+from ..annotations.annotation import AnnotationError, AnnotationList, BoxObject
+from ..annotations.coco_files import LIST_FILE
 from ..annotations.paths import ImageFinder, find_lists, unique_ids
-from ..annotations.text_files import open_text
 from ..dataset import Dataset
-from ..findings import Finding, Findings
+from ..findings import Finding
 from . import Format, ImageFiles, difficult_notes, formats
-
-LIST_FILE = "_annotations.coco.json"
-"""File in a folder of each list, beside its images (Roboflow's layout)."""
 
 MANY_CLIPPED = 0.2
 """Share of boxes outside their images above which they are probably corners, read as corner and size."""
@@ -36,25 +35,49 @@ class CocoFormat(Format):
     priority = 20
 
     def lists(self, root: Path) -> Dict[str, Any]:
-        return find_lists(root, "*.json", "^instances_|(2017|2014)$", LIST_FILE, _is_coco)
+        affixes, is_list, choose = coco_files.AFFIXES, coco_files.is_coco, coco_files.detection_files
+        return find_lists(root, "*.json", affixes, LIST_FILE, is_list, choose)
+
+    def evidence(self, root: Path) -> str:
+        return (
+            self.weak_evidence(root)
+            if any(map(coco_files.has_annotations, self.lists(root).values()))
+            else ""
+        )
+
+    def weak_evidence(self, root: Path) -> str:
+        return super().evidence(root)
+
+    def place(self, root: Path, split: str) -> Any:
+        other = "" if self.lists(root) else self.found_instead(root)
+        if other:
+            raise DataError(f"{root}: not a dataset in the {self.name} format. {other}")
+        return super().place(root, split)
+
+    def found_instead(self, root: Path) -> str:
+        return coco_files.other_format(coco_files.json_files(root))
 
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
         path = self.place(root, split)
-        content, result = _load(path), AnnotationList()
-        categories = _categories(path, content)
-        result.declared = tuple(categories.values())
-        objects = _objects_by_image(path, content, categories, result.findings)
-        images = _images(path, content, result.findings)
-        ids = unique_ids([image["file_name"] for image in images])
-        finder = ImageFinder.for_list(root, path, split)
+        content, result = coco_json.load(path), AnnotationList()
+        categories = coco_json.parse_categories(path, content)
+        result.declared, result.other_classes = coco_json.declared_classes(content, categories)
+        images, names = coco_json.parse_images(path, content, result.findings)
+        sizes = {key: image.size for image in images for key in image.ids}
+        objects = coco_json.parse_objects(path, content, categories, sizes, result.findings)
+        shared = {key: names[key] for key in names if len(names[key]) > 1}
+        finder, skipped = ImageFinder.for_list(root, path, split), 0
+        located: Dict[str, coco_json.CocoImage] = {}
         for image in images:
-            name, size = image["file_name"], parse_size(image.get("width"), image.get("height"))
             try:
-                boxes = objects.get(image["id"], [])
-                result.add(ids[name], finder.find(name), str(path), size, boxes, name)
+                file = os.path.normpath(image.find(finder, shared))
+                known = located.setdefault(file, image)
+                located[file] = known if known is image else known.joined(image)
             except AnnotationError as error:
-                result.skip(error, str(path), name)
-        result.check_skipped(str(path), len(images))
+                result.skip(error, str(path), image.name)
+                skipped += 1
+        _add_images(result, path, located, objects)
+        result.check_skipped(str(path), len(located) + skipped)
         return result
 
     def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
@@ -67,116 +90,35 @@ class CocoFormat(Format):
         codes = [finding.code for finding in dataset.findings]
         boxes = sum(len(sample.labels) for sample in dataset)
         outside = codes.count("box-clipped") + codes.count("box-outside")
-        if outside > MANY_CLIPPED * (boxes + codes.count("box-outside")):
+        if "boxes-as-corners" not in codes and outside > MANY_CLIPPED * (boxes + codes.count("box-outside")):
             text = f"{outside} of {boxes} exceed their images; COCO's boxes are [x, y, width, height]"
             yield Finding("boxes-as-corners", dataset.name, "", text)
 
 
-def _is_coco(path: Path) -> bool:
-    """Judged by the first and last 64 KiB, because a file may have hundreds of megabytes."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(1 << 16)
-            file.seek(max(0, path.stat().st_size - (1 << 16)))
-            end = file.read()
-    except OSError:
-        return False
-    return start.lstrip()[:1] == b"{" and any(b'"images"' in part for part in (start, end))
-
-
-def _load(path: Path) -> Dict[str, Any]:
-    try:
-        with open_text(path, "JSON") as file:
-            content = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-        raise DataError(f"{path}: not in COCO format; expected an object with the lists {', '.join(keys)}")
-    return content
-
-
-def _categories(path: Path, content: Mapping[str, Any]) -> Dict[int, str]:
-    """Category ids to names, in the order of the ids."""
-    names: Dict[int, str] = {}
-    for entry in content["categories"]:
-        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(number, int) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{path}: category without id or name: {str(entry)[:80]}")
-        if number in names or name.strip() in names.values():
-            raise DataError(f"{path}: two categories with id {number} or name {name!r}")
-        names[number] = name.strip()
-    return {number: names[number] for number in sorted(names)}
-
-
-def _images(path: Path, content: Mapping[str, Any], findings: Findings) -> List[Dict[str, Any]]:
-    images: Dict[Any, Dict[str, Any]] = {}
-    names = set()
-    for position, entry in enumerate(content["images"]):
-        where = f"image {position + 1}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-            findings.add("image-without-name", str(path), "", where)
-        elif not isinstance(entry.get("id"), (int, str)):
-            findings.add("image-without-id", str(path), "", where)
-        elif entry["id"] in images or entry["file_name"] in names:
-            findings.add("image-listed-twice", str(path), "", entry["file_name"])
-        else:
-            images[entry["id"]] = entry
-            names.add(entry["file_name"])
-    return list(images.values())
-
-
-def _objects_by_image(
-    path: Path, content: Mapping[str, Any], categories: Mapping[int, str], findings: Findings
-) -> Dict[Any, List[BoxObject]]:
-    """Image ids to their valid objects."""
-    objects: Dict[Any, List[BoxObject]] = {}
-    ids = (entry.get("id") for entry in content["images"] if isinstance(entry, dict))
-    image_ids = {number for number in ids if _is_key(number)}
-    for position, entry in enumerate(content["annotations"]):
+def _add_images(
+    result: AnnotationList,
+    path: Path,
+    located: Mapping[str, coco_json.CocoImage],
+    objects: Mapping[coco_json.Key, List[BoxObject]],
+) -> None:
+    """Add the images by their paths, with the objects of all their ids."""
+    ids = unique_ids([image.name for image in located.values()])
+    corners = coco_json.CornerCheck(MANY_CLIPPED)
+    for file, image in located.items():
+        boxes = [box for key in image.ids for box in objects.get(key, [])]
+        if len(image.ids) > 1:
+            text = f"{len(image.ids)} entries, {len(boxes)} boxes"
+            result.findings.add("image-entries-joined", str(path), text, image.name)
+        if len(image.sizes) > 1:
+            sizes = ", ".join(f"{width}x{height}" for width, height in image.sizes)
+            result.findings.add("size-differs", str(path), f"several sizes: {sizes}", image.name)
         try:
-            image_id, box = _object(entry, categories)
-            if image_id not in image_ids:
-                raise BoxError("object-without-image", f"unknown image id {image_id!r}")
-        except BoxError as error:
-            findings.add(error.code, str(path), str(error), f"annotation {position + 1}")
-            continue
-        objects.setdefault(image_id, []).append(box)
-    return objects
-
-
-def _object(entry: Any, categories: Mapping[int, str]) -> Tuple[Any, BoxObject]:
-    """Image id and object of an entry of ``annotations``."""
-    if not isinstance(entry, dict) or not _is_key(entry.get("image_id")):
-        raise BoxError("object-without-image", "no image id")
-    category, box = entry.get("category_id"), entry.get("bbox")
-    if not isinstance(category, int) or category not in categories:
-        raise BoxError("class-unknown", f"unknown category id {category!r}")
-    name = categories[category]
-    if not (isinstance(box, list) and len(box) == 4 and all(_is_number(v) and abs(v) < 1e9 for v in box)):
-        raise BoxError(_fault_of_box(box), f"{name}: expected a box of four numbers, got {str(box)[:60]}")
-    x, y, width, height = map(float, box)
-    if min(width, height) > 0 and max(box) <= 1:
-        raise BoxError("boxes-normalized", f"{name}: box appears normalized; COCO's boxes are in pixels")
-    if width <= 1 or height <= 1:  # a single column or row of pixels, as in VOC's annotations
-        code = "box-inverted" if min(width, height) < 0 else "box-without-area"
-        raise BoxError(code, f"{name}: no area, width {width:g} and height {height:g}")
-    box_object = BoxObject(name, (x, y, x + width - 1, y + height - 1), bool(entry.get("iscrowd")))
-    return entry["image_id"], box_object
-
-
-def _fault_of_box(box: Any) -> str:
-    if not isinstance(box, list) or not box:
-        return "box-missing"
-    return "box-not-finite" if len(box) == 4 and all(map(_is_number, box)) else "box-not-numeric"
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+            result.add(ids[image.name], file, str(path), image.size, boxes, image.name)
+            corners.add(boxes, result.annotations[-1].size)
+        except AnnotationError as error:
+            result.skip(error, str(path), image.name)
+    if corners.result:
+        result.findings.add("boxes-as-corners", str(path), corners.result)
 
 
 def write_coco(dataset: Dataset, path: Path, files: Mapping[str, str]) -> None:
