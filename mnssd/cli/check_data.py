@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional
 
 from ..data.formats import Format, dataset_names, formats
-from ..errors import MnssdError, OptionError
+from ..errors import DataError, MnssdError, OptionError
 from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, option, require
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = from_mapping(CheckOptions, given(args, CheckOptions))
-    from ..data.open import recognize
+    from ..data.open import read_lists, recognize
     from ..files import write_json
 
     root = Path(args.root)
@@ -59,9 +59,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{root}: recognized as {dataset_format.name}: {evidence}")
     else:
         dataset_format = formats[options.dataset]
-    parts = _read_lists(dataset_format, root, options)
-    train_list = dataset_format.default_splits(root, "train").partition(":")[0]
-    train_list = train_list if train_list in parts else next(iter(parts))
+    parts = read_lists(dataset_format, root, options.splits and options.splits.split(","), options.classes)
+    train_list = _train_list(dataset_format, root, parts)
     result = _check(dataset_format, root, parts, train_list, options)
     _print_result(result, options.show)
     if options.estimate:
@@ -69,20 +68,21 @@ def run(args: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, result.as_dict())
     if options.fix:
-        _write_fixed(parts, result, train_list, dataset_format, options.fix)
+        _write_fixed(parts, result, train_list, dataset_format, options)
     if result.has_errors:
-        print("the dataset has errors" + ("" if options.fix else "; --fix DIR writes a copy without them"))
+        hint = "; --fix DIR writes a copy in which those are corrected whose solution is known"
+        print("the dataset has errors" + ("" if options.fix else hint))
     return 1 if result.has_errors else 0
 
 
-def _read_lists(dataset_format: Format, root: Path, options: CheckOptions) -> Dict[str, Dataset]:
-    """The lists by name, with the classes of all of them."""
-    from ..data.open import lists_to_read
-
-    names = options.splits.split(",") if options.splits else lists_to_read(dataset_format, root)
-    parts = {name: dataset_format.read(root, name, options.classes, allow_absent=True) for name in names}
-    classes = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.classes))
-    return {name: dataset.with_classes(classes) for name, dataset in parts.items()}
+def _train_list(dataset_format: Format, root: Path, parts: Dict[str, Dataset]) -> str:
+    """The training list; the first one, with a note, if the names do not tell."""
+    try:
+        name = dataset_format.default_splits(root, "train").partition(":")[0]
+    except DataError as error:
+        print(f"note: {error}", file=sys.stderr)
+        name = ""
+    return name if name in parts else next(iter(parts))
 
 
 def _check(
@@ -105,10 +105,10 @@ def _check(
 
 
 def _print_result(result: CheckResult, show: int) -> None:
-    from ..data.findings import KINDS, count_levels
+    from ..data.findings import KINDS, count_levels, listed
 
     for name, statistics in result.lists.items():
-        classes = ", ".join(f"{cls} {count}" for cls, count in statistics["objects_per_class"].items())
+        classes = listed(f"{cls} {count}" for cls, count in statistics["objects_per_class"].items())
         print(f"{name}: {statistics['images']} images, {statistics['objects']} objects ({classes})")
         if statistics["boxes_without_anchor"] is not None:
             size = " x ".join(f"{side:g}" for side in statistics["median_box"])
@@ -143,17 +143,29 @@ def _print_estimate(dataset: Dataset, options: CheckOptions) -> None:
 
 
 def _write_fixed(
-    parts: Dict[str, Dataset], result: CheckResult, train_list: str, dataset_format: Format, folder: str
+    parts: Dict[str, Dataset],
+    result: CheckResult,
+    train_list: str,
+    dataset_format: Format,
+    options: CheckOptions,
 ) -> None:
-    from ..data.convert import convert
+    from ..data.convert import convert, list_file_name
+    from ..data.findings import ERROR, summary
+    from ..data.open import read_lists
     from ..validation.fix import fix_dataset
 
-    fixed, changes = fix_dataset(parts, result, train_list)
+    fixed, changes = fix_dataset(dataset_format, parts, result, train_list)
     empty = [name for name, dataset in fixed.items() if not len(dataset)]
     if empty:
         raise MnssdError(f"{', '.join(empty)}: no usable image, so no fixed copy was written")
-    output_format = formats[dataset_format.copies_as or dataset_format.name]
-    notes = convert(fixed, Path(folder), output_format, False).notes
+    output_format, folder = formats[dataset_format.copies_as or dataset_format.name], Path(options.fix or "")
+    fixed = {list_file_name(name): dataset for name, dataset in fixed.items()}
+    notes = convert(fixed, folder, output_format, False).notes
     for line in [*changes, *notes]:
         print(f"note: {line}", file=sys.stderr)
     print(f"{folder}: fixed copy written, {output_format.name} format")
+    copy = read_lists(output_format, folder)
+    first = train_list if train_list in copy else next(iter(copy))
+    checked = _check(output_format, folder, copy, first, replace(options, pixels=False))
+    for line in summary(finding for finding in checked.findings if finding.level == ERROR):
+        print(f"not fixed: {line}")

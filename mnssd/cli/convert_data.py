@@ -9,18 +9,25 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
-from ..data.formats import formats
-from ..options import add_options, from_mapping, given, option
+from ..data.formats import dataset_names, formats
+from ..options import NAMES, add_options, from_mapping, given, option
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
     """Conversion."""
 
+    dataset: str = option("auto", "format of SOURCE; auto recognizes it", choices=dataset_names)
     format: str = option("coco", "format to write", choices=formats.names)
     splits: Optional[str] = option(None, "lists to convert, separated by commas", shown="all lists")
+    classes: Optional[List[str]] = option(
+        None, "classes to convert, separated by commas", type=NAMES, shown="all classes"
+    )
     link: bool = option(False, "make hard links to the images instead of copies")
 
 
@@ -32,22 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = from_mapping(ConvertOptions, given(args, ConvertOptions))
-    from ..data.convert import convert, writable_format
-    from ..data.dataset import Dataset
-    from ..data.open import lists_to_read, recognize
+    from ..data.convert import convert, list_file_name, writable_format
+    from ..data.findings import summary
+    from ..data.open import find_format, read_lists, recognize
+    from ..validation.frames import check_frames, mark_in_doubt
 
     target_format = writable_format(options.format)
     root = Path(args.source)
-    source_format, evidence = recognize(root)
-    print(f"{root}: recognized as {source_format.name}: {evidence}")
-    splits = options.splits.split(",") if options.splits else lists_to_read(source_format, root)
+    if options.dataset == "auto":
+        source_format, evidence = recognize(root)
+        print(f"{root}: recognized as {source_format.name}: {evidence}")
+    else:
+        source_format = find_format(options.dataset, root)
     parts: Dict[str, Dataset] = {}
-    classes: Optional[List[str]] = None
-    for split in splits:
-        dataset = source_format.read(root, split, classes, allow_absent=classes is not None)
-        classes = list(dataset.classes)
-        parts[split.replace("+", "-").replace(":", "-")] = dataset
-        for note in dataset.notes:
+    splits = options.splits.split(",") if options.splits else None
+    for split, dataset in read_lists(source_format, root, splits, options.classes).items():
+        findings = list(check_frames(source_format, dataset))
+        parts[list_file_name(split)] = mark_in_doubt(dataset, findings)
+        for note in [*dataset.notes, *summary(findings)]:
             print(f"note: {note}", file=sys.stderr)
     result = convert(parts, Path(args.output), target_format, options.link)
     for note in result.notes:

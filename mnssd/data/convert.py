@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, Mapping, NamedTuple, Tuple
 
-from ..errors import DataError, OptionError
+import numpy as np
+
+from ..errors import OptionError
 from ..files import write_bytes
 from .annotations.record_file import parse_record_image_path
 from .dataset import Dataset
 from .formats import Format, formats, writable_names
 from .image import read_bytes
+from .sample import Sample
+from .unfixed import UNFIXED_FILE, write_unfixed
 
 
 class ConversionResult(NamedTuple):
@@ -48,14 +54,15 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
     ------
     OptionError
         If `target` is not empty.
-    DataError
-        If images of different folders would get the same name.
+
+    Boxes that are lost or in doubt are written as they were annotated, and the errors in the findings of the
+    datasets are kept with the copy; see `unfixed`.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OptionError(f"{target}: not empty; choose a new folder")
-    _check_names(parts)
     target.mkdir(parents=True, exist_ok=True)
-    files = {name: {s.image_id: _file_name(s.image_id, s.image_path) for s in parts[name]} for name in parts}
+    parts = {name: as_annotated(dataset) for name, dataset in parts.items()}
+    files = _file_names(parts, "{split}" in (output_format.image_folder or ""))
     if output_format.image_folder is not None:
         for split, dataset in parts.items():
             folder = target / output_format.image_folder.format(split=split)
@@ -63,30 +70,66 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
             for sample in dataset:
                 _copy_image(sample.image_path, folder / files[split][sample.image_id], link)
     notes = output_format.write(parts, target, files)
+    unfixed = write_unfixed(target, chain(*(dataset.findings for dataset in parts.values())))
+    if unfixed:
+        notes.append(
+            f"{unfixed} errors of the dataset are not fixed; they are kept in {target / UNFIXED_FILE}"
+        )
     images = sum(map(len, parts.values()))
     boxes = sum(len(sample.labels) for dataset in parts.values() for sample in dataset)
     return ConversionResult(images, boxes, notes)
 
 
-def _check_names(parts: Dict[str, Dataset]) -> None:
-    paths: Dict[str, str] = {}
-    for dataset in parts.values():
+def list_file_name(split: str) -> str:
+    """Name of the converted list, for `split` as in ``--splits``."""
+    return split.replace("+", "-").replace(":", "-")
+
+
+def as_annotated(dataset: Dataset) -> Dataset:
+    """The dataset with the boxes that are lost or in doubt as they were annotated, not clipped."""
+    labels = {name: label for label, name in enumerate(dataset.classes)}
+    return replace(dataset, samples=[_as_annotated(sample, labels) for sample in dataset])
+
+
+def _as_annotated(sample: Sample, labels: Mapping[str, int]) -> Sample:
+    original = sample.original
+    if original is None or not original.in_doubt:
+        return sample
+    rows = [row for row, name in enumerate(original.names) if name in labels]
+    return replace(
+        sample,
+        boxes=original.boxes[rows],
+        labels=np.array([labels[original.names[row]] for row in rows], np.int32),
+        difficult=np.array([original.difficult[row] for row in rows], bool),
+    )
+
+
+def _file_names(parts: Mapping[str, Dataset], folder_per_list: bool) -> Dict[str, Dict[str, str]]:
+    """By list and image id: name of the image file, without folders.
+
+    Different images get different names, in each list or over all lists; the later ones get a number. So do
+    images with other objects in another list.
+    """
+    files: Dict[str, Dict[str, str]] = {}
+    images: Dict[str, Tuple[object, ...]] = {}  # names without ending to the image and its objects
+    for split, dataset in parts.items():
+        images = {} if folder_per_list else images
+        files[split] = {}
         for sample in dataset:
-            path = paths.setdefault(_flat_name(sample.image_id), sample.image_path)
-            if path != sample.image_path:
-                raise DataError(f"{path} and {sample.image_path} would get the same name; rename one of them")
+            stem = sample.image_id.replace("/", "_")
+            objects = (sample.boxes.tobytes(), sample.labels.tobytes(), sample.difficult.tobytes())
+            image = (os.path.realpath(sample.image_path), *objects)
+            numbered = (f"{stem}-{number}" for number in count(2))
+            name = next(n for n in chain([stem], numbered) if images.setdefault(n, image) == image)
+            files[split][sample.image_id] = name + _ending(sample.image_path)
+    return files
 
 
-def _flat_name(image_id: str) -> str:
-    """The image id without folders, because the new dataset has one folder per list."""
-    return image_id.replace("/", "_")
-
-
-def _file_name(image_id: str, path: str) -> str:
+def _ending(path: str) -> str:
     if parse_record_image_path(path) is None:
-        return _flat_name(image_id) + os.path.splitext(path)[1]
+        return os.path.splitext(path)[1]
     # An image in a record file has no name. Readers go by its bytes, so any other ending than PNG's will do.
-    return _flat_name(image_id) + (".png" if read_bytes(path, 16).startswith(b"\x89PNG") else ".jpg")
+    return ".png" if read_bytes(path, 16).startswith(b"\x89PNG") else ".jpg"
 
 
 def _copy_image(source: str, target: Path, link: bool) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Dict, List, Sequence, Tuple, TypeVar, Union, overload
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union, overload
 
 import numpy as np
 
 from ..errors import DataError
-from .findings import Finding
+from .findings import Finding, listed
 from .sample import Sample
 
 S = TypeVar("S")
@@ -32,6 +32,10 @@ class SampleSequence(Sequence[S]):
 
     def __getitem__(self, index: Union[int, slice]) -> Union[S, List[S]]:
         return self.samples[index]
+
+
+class NoClassesError(DataError):
+    """A list without objects, in a dataset that declares no classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,7 @@ class Dataset(SampleSequence[Sample]):
             raise ValueError(f"count must be at least 1, not {count}")
         chosen = list(islice((sample for sample in self.samples if (~sample.difficult).any()), count))
         if not chosen:
-            raise DataError(f"{self.name}: no image has an object of {', '.join(self.classes)}")
+            raise DataError(f"{self.name}: no image has an object of {listed(self.classes)}")
         return replace(self, name=f"{self.name}, first {len(chosen)}", samples=chosen)
 
     def with_classes(self, classes: Tuple[str, ...]) -> Dataset:
@@ -108,3 +112,29 @@ class Dataset(SampleSequence[Sample]):
             replace(self, name=f"{self.name} without {count} held out", samples=rest),
             replace(self, name=f"{count} held out of {self.name}", samples=held),
         )
+
+
+def read_together(
+    readers: Sequence[Callable[[Optional[Sequence[str]]], Dataset]], classes: Optional[Sequence[str]] = None
+) -> List[Dataset]:
+    """Datasets of several readers with the same classes: the requested ones, or those of all datasets.
+
+    Raises NoClassesError if there are no classes at all.
+    """
+    if classes:
+        return [read(classes) for read in readers]
+    found: List[Optional[Dataset]] = []
+    error: Optional[NoClassesError] = None
+    for read in readers:
+        try:
+            found.append(read(None))
+        except NoClassesError as reason:
+            found.append(None)
+            error = error or reason
+    union = tuple(dict.fromkeys(name for dataset in found if dataset for name in dataset.classes))
+    if error and not union:
+        raise error
+    return [
+        read(union) if dataset is None else dataset.with_classes(union)
+        for read, dataset in zip(readers, found)
+    ]

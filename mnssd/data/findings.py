@@ -21,24 +21,29 @@ class Kind(NamedTuple):
 
 
 _SKIPPED = "Images skipped"
-_SKIPPED_CODES = (
+SKIPPED_CODES = (
     "image-missing", "image-outside", "annotation-missing", "annotation-unreadable",
 )  # fmt: skip
+"""Findings about images that are skipped: nothing of them is in the dataset."""
+
 _INVALID_BOX_CODES = (
     "box-inverted", "box-without-area", "box-not-numeric", "box-not-finite", "box-missing",
     "object-without-class", "object-without-image", "class-unknown", "polygon-invalid", "boxes-normalized",
-    "boxes-in-pixels",
+    "boxes-in-pixels", "columns-unexpected",
 )  # fmt: skip
 
 KINDS: Dict[str, Kind] = {
     # ---- images and annotations that cannot be used
-    **dict.fromkeys(_SKIPPED_CODES, Kind(ERROR, _SKIPPED)),
+    **dict.fromkeys(SKIPPED_CODES, Kind(ERROR, _SKIPPED)),
+    "image-unsupported": Kind(ERROR, "Annotated images of a kind that cannot be read, not used"),
+    "image-unsupported-unannotated": Kind(WARNING, "Images of a kind that cannot be read, not used"),
     "image-unreadable": Kind(ERROR, "Images that cannot be decoded, replaced by others in training"),
     "image-without-name": Kind(ERROR, "Images without a file name, skipped"),
     "image-without-id": Kind(ERROR, "Images without an id, skipped"),
     # ---- boxes
     **dict.fromkeys(_INVALID_BOX_CODES, Kind(ERROR, "Invalid boxes, dropped")),
     "box-outside": Kind(ERROR, "Boxes outside their images, dropped"),
+    "boxes-exceed": Kind(ERROR, "Lists with many boxes that exceed their images, clipped"),
     "boxes-as-corners": Kind(ERROR, "Boxes that look like corners, read as corner and size"),
     "box-clipped": Kind(WARNING, "Boxes partly outside their images, clipped"),
     "box-over-edge": Kind(NOTE, "Boxes at most one pixel outside their images, clipped"),
@@ -47,18 +52,28 @@ KINDS: Dict[str, Kind] = {
     "box-tiny": Kind(WARNING, "Boxes of a few pixels at the input size of the network, hard to learn"),
     "box-whole-image": Kind(NOTE, "Boxes that cover the whole image"),
     "boxes-unmatched": Kind(WARNING, "Boxes with a low IoU to every anchor, each learned by one anchor"),
+    # ---- datasets
+    "objects-missing": Kind(ERROR, "Lists without objects, nothing to learn or to evaluate"),
+    "not-fixed": Kind(ERROR, "Errors of the original dataset that its copy inherits"),
     # ---- images
-    "size-differs": Kind(WARNING, "Annotations whose image size differs from the image"),
+    "size-differs": Kind(ERROR, "Annotations whose image size differs from the image, boxes in doubt"),
+    "size-unused": Kind(WARNING, "Annotations without objects whose image size differs from the image"),
+    "boxes-unrotated": Kind(ERROR, "Images whose boxes ignore the EXIF rotation"),
     "size-swapped": Kind(
         ERROR, "Annotations with width and height swapped; the boxes may ignore the image's EXIF rotation"
     ),
     "image-rotated": Kind(NOTE, "Images with an EXIF orientation, rotated accordingly"),
     "image-duplicate": Kind(WARNING, "Images with identical pixels, each learned"),
     "image-in-two-lists": Kind(ERROR, "Images in two lists: validation on training images"),
+    "image-entries-joined": Kind(NOTE, "Images with several entries, whose boxes are joined"),
+    "annotation-listed-twice": Kind(WARNING, "Annotations listed twice, used once"),
     "image-listed-twice": Kind(WARNING, "Images listed twice, used once"),
+    "filename-differs": Kind(ERROR, "Annotations that name another image than the one with their own name"),
+    "filename-stale": Kind(WARNING, "Annotations that name an image with an annotation of its own"),
     "image-unlisted": Kind(NOTE, "Images with annotations that are in no list, not used"),
     "image-unannotated": Kind(WARNING, "Images without annotations that are in no list, not used"),
     "annotation-without-image": Kind(WARNING, "Annotations without an image, not used"),
+    "list-missing": Kind(WARNING, "Lists that the dataset names and that do not exist, left out"),
     "labels-missing": Kind(WARNING, "Images without a label file, read as images without objects"),
     "image-without-objects": Kind(NOTE, "Images without objects, learned as background"),
     "image-small": Kind(NOTE, "Images smaller than the network input, enlarged"),
@@ -74,6 +89,8 @@ KINDS: Dict[str, Kind] = {
     ),
     "classes-start-at-one": Kind(ERROR, "Class numbers that appear to start at 1 instead of 0"),
     "class-ignored": Kind(NOTE, "Classes that were not requested, objects ignored"),
+    "class-dropped": Kind(ERROR, "Classes that the dataset does not declare, objects ignored"),
+    "class-column-missing": Kind(NOTE, "Tables without a column for the class, read as one class"),
     "class-unused": Kind(WARNING, "Classes without objects, not learned"),
     "class-rare": Kind(WARNING, "Classes with few objects, hard to learn"),
 }
@@ -120,6 +137,13 @@ class Findings:
         """Add a finding."""
         assert code in KINDS, code
         self.items.append(Finding(code, file, where, text))
+
+
+def listed(names: Iterable[str], limit: int = 10) -> str:
+    """Names joined by commas; of more than `limit`, the first and a count."""
+    shown = list(names)
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more
 
 
 def summary(findings: Iterable[Finding]) -> List[str]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..errors import DataError
+from .findings import Finding, listed, summary
 from .formats import AUTO, Format, formats
+from .image_files import IMAGE_ENDINGS
+from .unfixed import read_unfixed
 
 if TYPE_CHECKING:
     from .dataset import Dataset
+
+_NOTHING = "no files"
+_MAX_KINDS = 5  # endings, or folders in a folder, that are shown
+_MAX_FOLDERS = 20  # in which datasets are looked for
 
 
 def open_dataset(
@@ -60,17 +70,64 @@ def open_dataset(
     if download:
         dataset_format.download(root, splits, progress)
     dataset = dataset_format.read(root, splits, classes, allow_absent=allow_absent)
+    dataset.notes.extend(summary(read_unfixed(root)))
     if evidence:
         note = f"{root}: recognized as {dataset_format.name}: {evidence}; {role} list: {splits}"
         dataset.notes.insert(0, note)
     return dataset
 
 
+def read_lists(
+    dataset_format: Format,
+    root: Path,
+    splits: Optional[Sequence[str]] = None,
+    classes: Optional[Sequence[str]] = None,
+) -> Dict[str, Dataset]:
+    """Lists of a dataset by name, all with the same classes: the requested ones, or those of all lists.
+
+    The errors that a copy inherits are among the findings of the first list; see `unfixed`.
+
+    Parameters
+    ----------
+    splits : sequence of str, optional
+        As in `open_dataset`; defaults to all lists.
+    classes : sequence of str, optional
+        In the order of the labels.
+    """
+    from .dataset import read_together
+
+    names = list(dict.fromkeys(splits or lists_to_read(dataset_format, root)))
+    readers = [partial(dataset_format.read, root, name, allow_absent=True) for name in names]
+    datasets = read_together(readers, classes)
+    if classes is None:  # objects were dropped although nobody asked for it
+        for dataset in datasets:
+            dataset.findings[:] = [
+                f._replace(code="class-dropped") if f.code == "class-ignored" else f for f in dataset.findings
+            ]
+    datasets[0].findings.extend(read_unfixed(root))
+    return dict(zip(names, datasets))
+
+
 def require_objects(dataset: Dataset) -> None:
-    """Raise DataError, with what was found instead, if no image has an object to learn."""
+    """Raise DataError, with what was found, if there is no object to learn or boxes may be displaced."""
+    displaced = list(_displaced(dataset))
+    if displaced:
+        raise DataError(
+            f"{dataset.name}: the boxes may belong to images of another size or rotation; run check-data, "
+            f"whose --fix writes a corrected copy. {'; '.join(summary(displaced))}"
+        )
     if not any(len(sample.labels) for sample in dataset):
         notes = "; ".join(dataset.notes) or "no annotation has a box"
         raise DataError(f"{dataset.name}: nothing to learn, {len(dataset)} images without objects. {notes}")
+
+
+def _displaced(dataset: Dataset) -> Iterator[Finding]:
+    """Findings about boxes that do not fit their images, or whose images were rotated."""
+    for sample in dataset:
+        findings = sample.original.findings if sample.original else ()
+        exceeds = any(finding.code in ("box-clipped", "box-outside") for finding in findings)
+        codes = ("size-swapped", "boxes-unrotated", *(("size-differs",) if exceeds else ()))
+        yield from (finding for finding in findings if finding.code in codes)
 
 
 def default_root(name: str) -> str:
@@ -90,15 +147,84 @@ def _find_format(name: str, root: Path) -> Tuple[Format, str]:
 def recognize(root: Path) -> Tuple[Format, str]:
     """Format of the dataset in a folder, and what shows it; DataError names the known layouts."""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; set --data-root to the folder of your dataset")
-    by_priority = sorted(formats, key=lambda dataset_format: dataset_format.priority)
+        problem = "is a file; give the folder that it is in" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {problem}; --data-root (or FOLDER) is the folder of your dataset")
+    result = _recognize(root)
+    if result:
+        return result
+    nested = _nested_dataset(root)
+    if nested:
+        raise DataError(f"{root}: no dataset here, but one in {nested[0]} ({nested[1]}); give that folder")
+    layouts = "; ".join(f"{entry.name}: {entry.layout}" for entry in _by_priority() if entry.layout)
+    hints = "".join(f"{hint}. " for hint in (entry.found_instead(root) for entry in _by_priority()) if hint)
+    raise DataError(
+        f"{root}: no dataset format recognized. Found: {folder_contents(root)}. {hints}Expected one of: "
+        f"{layouts}. "
+        "If the folder has one of these formats, name it with --dataset"
+    )
+
+
+def _by_priority() -> List[Format]:
+    return sorted(formats, key=lambda dataset_format: dataset_format.priority)
+
+
+def _recognize(root: Path) -> Optional[Tuple[Format, str]]:
     for weak in (False, True):
-        for dataset_format in by_priority:
+        for dataset_format in _by_priority():
             evidence = dataset_format.weak_evidence(root) if weak else dataset_format.evidence(root)
             if evidence:
                 return dataset_format, evidence
-    layouts = "; ".join(f"{entry.name}: {entry.layout}" for entry in by_priority if entry.layout)
-    raise DataError(f"{root}: no dataset format recognized. Expected one of: {layouts}")
+    return None
+
+
+def _subfolders(folder: Path) -> List[Path]:
+    try:
+        inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+    except OSError:
+        return []
+    return sorted(inner)
+
+
+def _nested_dataset(root: Path) -> Optional[Tuple[str, str]]:
+    """Folders one or two levels down that are datasets, and what shows it; None if there are none."""
+    below = _subfolders(root)[:_MAX_FOLDERS]
+    for folders in (below, [inner for folder in below for inner in _subfolders(folder)][:_MAX_FOLDERS]):
+        found = {}
+        for folder in folders:
+            with contextlib.suppress(DataError):
+                result = _recognize(folder)
+                if result:
+                    found[str(folder)] = f"{result[0].name}: {result[1]}"
+        if found:
+            return listed(found), next(iter(found.values()))
+    return None
+
+
+def folder_contents(root: Path) -> str:
+    """What a folder contains, for messages: its files by ending, and those of its subfolders."""
+    parts = [_kinds_of_files(root)]
+    for folder in _subfolders(root):
+        inner = [f"{path.name}/ ({_kinds_of_files(path)})" for path in _subfolders(folder)[:_MAX_KINDS]]
+        kinds = _kinds_of_files(folder)
+        parts.append(
+            f"{folder.name}/ ({'; '.join([kinds, *inner] if kinds != _NOTHING else inner or [kinds])})"
+        )
+    return listed(part for part in parts if part != _NOTHING) or "an empty folder"
+
+
+def _kinds_of_files(folder: Path) -> str:
+    """Number of files of each ending: ``12 .jpg and 3 .txt``; small kinds by name."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    counts = Counter(Path(name).suffix.lower() for name in names)
+    shown = []
+    for ending, count in counts.most_common(_MAX_KINDS):
+        same = [name for name in names if Path(name).suffix.lower() == ending]
+        shown.append(
+            listed(same)
+            if count <= 2 and ending not in IMAGE_ENDINGS
+            else f"{count} {ending or 'files without ending'}"
+        )
+    return " and ".join(shown) or _NOTHING
 
 
 def default_splits(name: str, role: str, root: Optional[Union[str, Path]] = None) -> str:
@@ -112,7 +238,8 @@ def lists_to_read(dataset_format: Format, root: Path) -> List[str]:
     names = list(dataset_format.lists(root))
     if not names:
         raise DataError(
-            f"{root}: not a dataset in the {dataset_format.name} format; expected {dataset_format.layout}"
+            f"{root}: not a dataset in the {dataset_format.name} format; expected {dataset_format.layout}. "
+            f"Found: {dataset_format.found_instead(root) or folder_contents(root)}"
         )
     return [name for name in names if not _is_union(name, names)]
 

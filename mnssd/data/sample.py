@@ -7,11 +7,40 @@ to 7 have xmin 3 and xmax 7 (Pascal VOC's numbers minus one). Sizes are ``(width
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..options import Size
+from .findings import ERROR, Finding
+
+
+class OriginalBoxes(NamedTuple):
+    """Objects of an image as annotated, kept where clipping changed a box or where the boxes are in doubt.
+
+    Attributes
+    ----------
+    names : sequence of str
+        Class of each object.
+    boxes : numpy.ndarray
+        ``(N, 4)`` float64, as in `Sample` but not clipped; includes those outside of the image.
+    difficult : sequence of bool
+    size : (int, int), optional
+        Size of the image in the annotation.
+    findings : tuple of Finding
+        What is wrong with the boxes or the size.
+    """
+
+    names: Sequence[str]
+    boxes: np.ndarray
+    difficult: Sequence[bool]
+    size: Optional[Size]
+    findings: Tuple[Finding, ...]
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether boxes are lost, or may be wrong."""
+        return any(finding.level == ERROR for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -30,7 +59,9 @@ class Sample:
     difficult : numpy.ndarray
         ``(N,)`` bool, the VOC flag: ignored by the metrics.
     size : (int, int)
-        ``(width, height)`` according to the annotation.
+        ``(width, height)`` of the image; according to the annotation if the image is unreadable.
+    original : OriginalBoxes, optional
+        The objects as annotated, if `boxes` differ from them or are in doubt.
     """
 
     image_id: str
@@ -39,6 +70,7 @@ class Sample:
     labels: np.ndarray
     difficult: np.ndarray
     size: Size
+    original: Optional[OriginalBoxes] = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,13 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.findings import ERROR, KINDS, LEVELS, NOTE, Finding, count_levels, summary
 from ..data.formats import Format
+from ..data.open import folder_contents
 from ..options import Size
 from .boxes import check_anchors, check_classes, check_lists, check_samples, count_objects
-from .images import check_images
+from .frames import check_frames
+from .images import check_images, unsupported_images
+
+_CLASS_COUNTS = ("class-unused", "class-rare", "class-similar")
 
 
 @dataclass
@@ -78,12 +82,14 @@ def check_dataset(
         Decode every image, with `workers` threads; `progress` is called after each.
     """
     findings = list(_check_annotations(dataset_format, parts, train_list, net_size))
+    findings += _check_contents(dataset_format, root, parts)
     lists: Dict[str, Dict[str, Any]] = {}
     for name, dataset in parts.items():
         unmatched, share = check_anchors(name, dataset, anchors, net_size)
         findings += unmatched
         lists[name] = {**statistics(dataset), "boxes_without_anchor": share}
     findings += dataset_format.unreferenced(root, parts)
+    findings += unsupported_images(root, parts)
     duplicates: Dict[str, str] = {}
     if pixels:
         findings += check_images(parts, workers, duplicates, progress)
@@ -113,14 +119,24 @@ def _check_annotations(
     for dataset in parts.values():
         # check_classes reports unused classes after a look at all lists.
         yield from (finding for finding in dataset.findings if finding.code != "class-unused")
-        yield from dataset_format.check(dataset)
+        yield from check_frames(dataset_format, dataset)
         yield from check_samples(dataset, net_size)
     yield from check_classes(parts, train_list)
     yield from check_lists(parts)
 
 
+def _check_contents(dataset_format: Format, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
+    """Findings about lists without objects: what was looked for, and what was found."""
+    for name, dataset in parts.items():
+        if not any(len(sample.labels) for sample in dataset):
+            found = "; ".join([*dataset.notes, folder_contents(root)])
+            text = f"{len(dataset)} images. Looked for {dataset_format.layout}. Found: {found}"
+            yield Finding("objects-missing", name, "", text)
+
+
 def _severest_first(findings: List[Finding]) -> List[Finding]:
-    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    """Sorted by level; within a level the numbers of objects per class are last."""
+    return sorted(findings, key=lambda finding: (LEVELS.index(finding.level), finding.code in _CLASS_COUNTS))
 
 
 def statistics(dataset: Dataset) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from itertools import chain
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -15,10 +16,11 @@ import numpy as np
 from ...boxes import clip
 from ...errors import DataError, ImageError
 from ...options import Size, unknown_name
-from ..dataset import Dataset
-from ..findings import Findings, summary
-from ..image import image_size
-from ..sample import Sample
+from ..dataset import Dataset, NoClassesError
+from ..findings import Findings, listed, summary
+from ..image import image_size, read_bytes
+from ..image_header import read_header
+from ..sample import OriginalBoxes, Sample
 
 _MAX_SIDE = 1 << 20
 
@@ -56,6 +58,7 @@ class Annotation(NamedTuple):
     names: List[str]
     boxes: np.ndarray
     difficult: List[bool]
+    original: Optional[OriginalBoxes] = None
 
 
 class AnnotationList:
@@ -99,32 +102,40 @@ class AnnotationList:
         file : str
             Annotation file; `where` is the place in it.
         size : tuple of int, optional
-            ``(width, height)`` in the annotation; read from the image if None or if boxes exceed it.
+            ``(width, height)`` in the annotation; the image's own size is used, and a difference recorded.
         objects : sequence of BoxObject
             Their coordinates are finite.
         """
-        boxes = np.array([entry.box for entry in objects], np.float64).reshape(-1, 4)
-        if size is None or excess(boxes, size).max(initial=0) > 1:
-            # A wrong size in the annotation must not clip boxes.
-            try:
-                real = image_size(image_path)
-            except ImageError as error:
+        boxes, first = (
+            np.array([entry.box for entry in objects], np.float64).reshape(-1, 4),
+            len(self.findings.items),
+        )
+        try:
+            real = image_size(image_path)
+        except ImageError as error:
+            if size is None:
                 raise AnnotationError(str(error), "image-unreadable") from error
-            if size is not None and size != real:
-                self.findings.add(*size_mismatch(file, size, real), where)
-            size = real
-        clipped = clip(boxes, size)
+            real = size
+        fault = _frame_fault(image_path, boxes, size, real)
+        if fault:
+            self.findings.add(fault[0], file, fault[1], where)
+        clipped = clip(boxes, real)
         usable = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-        for entry, pixels, is_usable in zip(objects, excess(boxes, size), usable):
+        for entry, pixels, is_usable in zip(objects, excess(boxes, real), usable):
             if not is_usable:
                 self.findings.add("box-outside", file, entry.name, where)
             elif pixels > 1:
                 self.findings.add("box-clipped", file, f"{entry.name}, by {pixels:g} px", where)
             elif pixels > 1e-3:  # smaller values are rounding errors of conversions
                 self.findings.add("box-over-edge", file, "", where)
+        names, difficult = [entry.name for entry in objects], [entry.difficult for entry in objects]
+        new = tuple(self.findings.items[first:])
+        original = OriginalBoxes(names, boxes, difficult, size, new) if new and len(boxes) else None
         kept = [entry for entry, is_usable in zip(objects, usable) if is_usable]
         names, difficult = [entry.name for entry in kept], [entry.difficult for entry in kept]
-        self.annotations.append(Annotation(image_id, image_path, size, names, clipped[usable], difficult))
+        self.annotations.append(
+            Annotation(image_id, image_path, real, names, clipped[usable], difficult, original)
+        )
 
     def skip(self, error: Exception, file: str, where: str = "") -> None:
         """Record an image that cannot be used."""
@@ -133,13 +144,16 @@ class AnnotationList:
 
     def check_skipped(self, place: str, total: int) -> None:
         """Raise DataError if more than half of the `total` images were skipped, or there is no image."""
-        if not total or 2 * len(self._skipped) > total:
+        if not total:
+            raise DataError(f"{place}: no image in this list; select other lists with --splits, or remove it")
+        if 2 * len(self._skipped) > total:
             first = f"; the first: {self._skipped[0]}" if self._skipped else ""
             raise DataError(f"{place}: {len(self._skipped)} of {total} images cannot be used{first}")
 
     def class_names(self) -> Tuple[str, ...]:
-        """Names of the classes that occur, sorted."""
-        return tuple(sorted({name for annotation in self.annotations for name in annotation.names}))
+        """Names of the classes that occur, sorted; also those of boxes outside of their images."""
+        names = [entry.original.names if entry.original else entry.names for entry in self.annotations]
+        return tuple(sorted(set(chain(*names))))
 
     def to_dataset(
         self, name: str, place: str, classes: Optional[Sequence[str]], allow_absent: bool
@@ -154,25 +168,27 @@ class AnnotationList:
         name, place : str
             Name of the dataset, and its file or folder for errors.
         classes : sequence of str, optional
-            In the order of the labels; defaults to the declared classes, or to those that occur.
+            In the order of the labels; defaults to the declared classes and the others that occur.
         allow_absent : bool
             Accept classes that the dataset does not have.
         """
-        declared = tuple(
-            filter(None, self.declared)
-        )  # a blank line of classes.txt is a number without a name
-        chosen = tuple((declared or self.class_names()) if classes is None else classes)
+        # A blank line of classes.txt is a number without a name.
+        declared = tuple(filter(None, self.declared))
+        chosen = tuple(dict.fromkeys((*declared, *self.class_names())) if classes is None else classes)
         if not chosen:
-            raise DataError(f"{place}: no objects, so no class names; pass --classes or write classes.txt")
+            found = (
+                "; ".join(summary(self.findings.items)) or f"{len(self.annotations)} images, none with a box"
+            )
+            raise NoClassesError(
+                f"{place}: no objects, so no class names; pass --classes or write classes.txt. Found: {found}"
+            )
         if len(set(chosen)) < len(chosen) or not all(chosen):
-            raise DataError(f"{place}: class names must be unique and not empty: {', '.join(chosen)}")
+            raise DataError(f"{place}: class names must be unique and not empty: {listed(chosen)}")
         counts = Counter(class_name for annotation in self.annotations for class_name in annotation.names)
         absent = [class_name for class_name in chosen if class_name not in counts]
         if not allow_absent:
             _check_known(absent, {*counts, *declared}, self.other_classes, place)
         notes = summary(self.findings.items)
-        if absent:
-            notes.append(f"Classes without objects in {name}: {', '.join(absent)}")
         for class_name in absent:
             self.findings.add("class-unused", name, class_name)
         ignored = []
@@ -183,7 +199,9 @@ class AnnotationList:
                 ignored.append(f"{class_name} {count}{suggestion}")
         if ignored:
             total = sum(counts[class_name] for class_name in set(counts) - set(chosen))
-            notes.append(f"Objects of other classes, ignored: {total} ({', '.join(ignored)})")
+            notes.append(f"Objects of other classes, ignored: {total} ({listed(ignored)})")
+        if absent:
+            notes.append(f"Classes without objects in {name}: {listed(absent)}")
         labels = {class_name: label for label, class_name in enumerate(chosen)}
         samples = [_to_sample(annotation, labels) for annotation in self.annotations]
         return Dataset(name, chosen, samples, notes, self.findings.items)
@@ -207,6 +225,37 @@ def excess(boxes: np.ndarray, size: Size) -> np.ndarray:
     """Number of pixels by which each box extends beyond an image of `size`; 0 for boxes inside."""
     over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
     return over.max(axis=1, initial=0)
+
+
+def unrotated(size: Size) -> Size:
+    """Size of an image before its EXIF rotation by 90 degrees, or after it."""
+    return size[1], size[0]
+
+
+def orientation(image_path: str) -> int:
+    """EXIF orientation of an image, 1 to 8; 1 if it is unreadable."""
+    try:
+        return read_header(read_bytes(image_path), image_path).orientation
+    except ImageError:
+        return 1
+
+
+def _frame_fault(
+    image_path: str, boxes: np.ndarray, size: Optional[Size], real: Size
+) -> Optional[Tuple[str, str]]:
+    """Code and text if the boxes may belong to an image of another size than the `real` one."""
+    if size is not None and size != real:
+        code, _, text = size_mismatch(image_path, size, real)
+        return (code, text) if len(boxes) else ("size-unused", text)
+    before = unrotated(real)
+    if excess(boxes, real).max(initial=0) <= 1 or excess(boxes, before).max(initial=0) > 1:
+        return None
+    if orientation(image_path) < 5:
+        return None
+    return (
+        "boxes-unrotated",
+        f"they fit {before[0]}x{before[1]}, but the rotated image is {real[0]}x{real[1]}",
+    )
 
 
 def size_mismatch(file: str, size: Size, real: Size) -> Tuple[str, str, str]:
@@ -247,5 +296,6 @@ def _to_sample(annotation: Annotation, labels: Dict[str, int]) -> Sample:
     known = indices >= 0
     boxes, difficult = annotation.boxes[known], np.array(annotation.difficult, bool)[known]
     return Sample(
-        annotation.image_id, annotation.image_path, boxes, indices[known], difficult, annotation.size
-    )
+        annotation.image_id, annotation.image_path, boxes, indices[known], difficult, annotation.size,
+        annotation.original,
+    )  # fmt: skip

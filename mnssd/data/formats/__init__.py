@@ -6,6 +6,7 @@ that ``--help`` lists them at no cost.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -98,16 +99,19 @@ class Format:
         self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
         """Read lists joined by ``+``, each with an optional suffix of `PARTS`; otherwise as `read_list`."""
-        from ..dataset import Dataset
+        from ..dataset import Dataset, read_together
 
-        datasets: List[Dataset] = []
-        for word in splits.split("+"):
+        words = splits.split("+")
+
+        def read_part(word: str, chosen: Optional[Sequence[str]]) -> Dataset:
             split, colon, part = word.partition(":")
             if colon and part not in PARTS:
                 raise OptionError(f"{word!r}: expected {' or '.join(PARTS)} after the colon")
-            chosen = classes or (datasets[0].classes if datasets else None)
-            dataset = self.read_list(root, split, chosen, allow_absent=allow_absent or bool(datasets))
-            datasets.append(dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset)
+            lenient = allow_absent or word != words[0] or classes is None
+            dataset = self.read_list(root, split, chosen, allow_absent=lenient)
+            return dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset
+
+        datasets = read_together([partial(read_part, word) for word in words], classes)
         if len(datasets) == 1:
             return datasets[0]
         joined = Dataset(f"{root.name} {splits}", datasets[0].classes, list(chain(*datasets)))
@@ -148,6 +152,10 @@ class Format:
 
     def weak_evidence(self, root: Path) -> str:
         """As `evidence`, consulted if no format has evidence."""
+        return ""
+
+    def found_instead(self, root: Path) -> str:
+        """What `root` has that resembles this format, and what to do about it, for the error; or empty."""
         return ""
 
     # ---- writing
