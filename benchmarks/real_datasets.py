@@ -138,14 +138,14 @@ def difference(boxes: Boxes, known: Boxes) -> str:
 
 
 def misplaced(dataset_format: Format, root: Path, scene: Scene) -> str:
-    """What is wrong with the default lists: training on images of another list, or none to evaluate on."""
+    """What is wrong with the default lists: training on images for evaluation, or none to evaluate on."""
     lists = [dataset_format.default_splits(root, role) for role in ("train", "val")]
     train, val = (
         {digest(read_bytes(sample.image_path)) for sample in dataset_format.read(root, splits)}
         for splits in lists
     )
-    others = scene.lists["val"] + scene.lists["test"]
-    wrong = [name for name in others if digest(scene.images[name]) in train]
+    test = scene.lists["test"]
+    wrong = [name for name in test if digest(scene.images[name]) in train]
     if not val or train & val or (wrong and ":" not in lists[0]):
         return f"training list {lists[0]}, evaluation list {lists[1]}, images in the wrong one: {wrong}"
     return ""
