@@ -179,7 +179,7 @@ def test_several_entries_for_one_image_are_joined(tmp_path: Path) -> None:
     assert not [f for f in dataset.findings if f.level != "note" and f.code != "class-unused"]
 
 
-@pytest.mark.parametrize("other", ["./a.png", "images/../a.png", "A.PNG", "/home/me/data/a.png"])
+@pytest.mark.parametrize("other", ["./a.png", "images/../a.png", "A.PNG", "/elsewhere/data/a.png"])
 def test_two_names_of_one_file_are_joined(other: str, tmp_path: Path) -> None:
     write_images(tmp_path, "a.png", "images/x.png")
     annotations = [annotation(1, 1), annotation(2, 2, bbox=[1, 2, 9, 9])]

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from ...errors import DataError
@@ -185,8 +185,7 @@ def parse_objects(
 ) -> Dict[Key, List[BoxObject]]:
     """Image ids, the keys of `sizes`, to their valid objects; an annotation listed twice is used once."""
     objects: Dict[Key, List[BoxObject]] = {}
-    first: Dict[Key, Any] = {}  # by annotation id
-    repeated: Set[str] = set()  # contents of annotations whose id occurs more than once
+    first: Dict[Tuple[Key, Key, BoxObject], Any] = {}
     for position, entry in enumerate(content["annotations"]):
         where = f"annotation {position + 1}"
         try:
@@ -195,13 +194,11 @@ def parse_objects(
             findings.add(error.code, str(path), str(error), where)
             continue
         own_id = parse_key(entry.get("id"))
-        if own_id is not None and first.setdefault(own_id, entry) is not entry:
-            repeated.add(json.dumps(first[own_id], sort_keys=True))
-            text = json.dumps(entry, sort_keys=True)
-            if text in repeated:
+        if own_id is not None:
+            same = first.setdefault((own_id, image_id, box), entry)
+            if same is not entry and same == entry:
                 findings.add("annotation-listed-twice", str(path), box.name, where)
                 continue
-            repeated.add(text)
         objects.setdefault(image_id, []).append(box)
     return objects
 
