@@ -220,11 +220,18 @@ def format_value(options: Any, name: str) -> str:
     return _shown(field, getattr(options, name))
 
 
+def listed(names: Iterable[str], limit: int = 10) -> str:
+    """Names joined by commas; of more than `limit`, the first and a count."""
+    shown = list(names)
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for an unknown name: lists near names, or all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {listed(known)}"
     return f"unknown {kind} {name!r}; {hint}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional
 
 from ..data.formats import Format, dataset_names, formats
 from ..errors import DataError, MnssdError, OptionError
-from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, option, require
+from ..options import NAMES, SIZE, Size, add_options, from_mapping, given, listed, option, require
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -105,7 +105,7 @@ def _check(
 
 
 def _print_result(result: CheckResult, show: int) -> None:
-    from ..data.findings import KINDS, count_levels, listed
+    from ..data.findings import KINDS, count_levels
 
     for name, statistics in result.lists.items():
         classes = listed(f"{cls} {count}" for cls, count in statistics["objects_per_class"].items())

@@ -10,7 +10,8 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Uni
 import numpy as np
 
 from ..errors import DataError
-from .findings import Finding, listed
+from ..options import listed
+from .findings import Finding
 from .sample import Sample
 
 S = TypeVar("S")

@@ -139,13 +139,6 @@ class Findings:
         self.items.append(Finding(code, file, where, text))
 
 
-def listed(names: Iterable[str], limit: int = 10) -> str:
-    """Names joined by commas; of more than `limit`, the first and a count."""
-    shown = list(names)
-    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
-    return ", ".join(shown[:limit]) + more
-
-
 def summary(findings: Iterable[Finding]) -> List[str]:
     """One line per headline, in order of appearance: the number of findings and the first places."""
     by_headline: Dict[str, List[Finding]] = {}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..errors import DataError
-from .findings import Finding, listed, summary
+from ..options import listed
+from .findings import Finding, summary
 from .formats import AUTO, Format, formats
 from .image_files import IMAGE_ENDINGS
 from .unfixed import read_unfixed

@@ -21,7 +21,7 @@ from ..data.sample import Detections, Sample
 from ..errors import DataError, ImageError, OptionError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..metrics.voc import VOCMetric, VOCResult
-from ..options import Size
+from ..options import Size, listed
 
 _BATCHES_AHEAD = 2
 """Batches of images read ahead of the network: one that it computes, one that is ready."""
@@ -140,8 +140,8 @@ def evaluate(
     """
     if tuple(net.classes) != tuple(dataset.classes):
         raise DataError(
-            f"{dataset.name}: opened with the classes {', '.join(dataset.classes)}, but those of the detector"
-            f" are {', '.join(net.classes)}; open the dataset with the detector's classes"
+            f"{dataset.name}: opened with the classes {listed(dataset.classes)}, but those of the detector"
+            f" are {listed(net.classes)}; open the dataset with the detector's classes"
         )
     voc = VOCMetric(dataset.classes, metric, iou_threshold)
     for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped):

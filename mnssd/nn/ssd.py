@@ -8,6 +8,7 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from ..boxes import STDS
+from ..options import listed
 from ..runtime.environment import check_opencv
 from ..runtime.settings import wait_all
 from .anchors import anchors_per_position, make_anchors
@@ -206,7 +207,7 @@ def _class_index(key: Union[str, int], names: List[str], which: str) -> int:
         return names.index(key)
     if isinstance(key, int) and 0 <= key < len(names):
         return key
-    raise ValueError(f"{key!r} is not among the {which} classes: {', '.join(names)}")
+    raise ValueError(f"{key!r} is not among the {which} classes: {listed(names)}")
 
 
 def _copy_weights(

@@ -21,6 +21,7 @@ from ..inference.predict import Skipped, evaluate
 from ..metrics.coco import COCOMetric, COCOResult
 from ..metrics.error_analysis import ErrorAnalysis, OperatingPoint, analyze_errors, best_f1_points
 from ..metrics.voc import VOCMetric, VOCResult
+from ..options import listed
 from ..runtime import processor, settings
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.run_folder import RunFolder
@@ -141,7 +142,7 @@ def _open_datasets(options: DetectionOptions, classes: Tuple[str, ...]) -> Tuple
     if share:
         train, val = train.hold_out(share)
     if not any((~sample.difficult).any() for sample in val):
-        raise DataError(f"{val.name}: no objects of the classes {', '.join(classes)} to evaluate on")
+        raise DataError(f"{val.name}: no objects of the classes {listed(classes)} to evaluate on")
     return train, val
 
 

@@ -12,7 +12,7 @@ from ..data.formats import dataset_names
 from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
 from ..metrics import METRICS
-from ..options import NAMES, option, require
+from ..options import NAMES, listed, option, require
 from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
@@ -233,8 +233,8 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> Classificati
     dataset = open_classification_dataset(kind, root, "val")
     if dataset.classes != spec.classes:
         raise DataError(
-            f"{dataset.name} has the classes {', '.join(dataset.classes[:10])}, but {run} was trained on "
-            f"{', '.join(spec.classes[:10])}"
+            f"{dataset.name} has the classes {listed(dataset.classes)}, but {run} was trained on "
+            f"{listed(spec.classes)}"
         )
     with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as bar:
         return evaluate_classifier(
@@ -265,7 +265,7 @@ def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool
         _print_note(f"note: {line}")
     if not any((~sample.difficult).any() for sample in dataset):
         raise DataError(
-            f"{dataset.name} has no object of {', '.join(dataset.classes)}, so there is nothing to evaluate; "
+            f"{dataset.name} has no object of {listed(dataset.classes)}, so there is nothing to evaluate; "
             "check --dataset, --data-root and --splits"
         )
     return dataset

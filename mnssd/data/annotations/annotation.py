@@ -15,9 +15,9 @@ import numpy as np
 
 from ...boxes import clip
 from ...errors import DataError, ImageError
-from ...options import Size, unknown_name
+from ...options import Size, listed, unknown_name
 from ..dataset import Dataset, NoClassesError
-from ..findings import Findings, listed, summary
+from ..findings import Findings, summary
 from ..image import image_size, read_bytes
 from ..image_header import read_header
 from ..sample import OriginalBoxes, Sample
