@@ -17,6 +17,7 @@ from ..train.batchnorm import recalibrate_batchnorm
 from ..train.freezing import all_among, freeze
 from ..train.options import Training
 from ..weights import load_backbone
+from ..weights.load import require_weights
 from ..zoo import ClassifierSpec, DetectorSpec
 
 OptionsT = TypeVar("OptionsT", bound=Training)
@@ -46,6 +47,8 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
         loop = options.loop
         settings.seed_everything(loop.seed)
         self.options, self.ctx = options, settings.pick_context(loop.ctx)
+        if options.data.weights:
+            require_weights(options.data.weights)
         self._build()
         self.pretrained = self._load_weights()
         self._infer_shapes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
@@ -11,6 +12,12 @@ from ..errors import WeightsError
 from .conversion import convert
 from .params import read_params
 from .state_dict import read_state_dict
+
+
+def require_weights(path: str) -> None:
+    """Raise WeightsError if the file is missing, before a dataset is read or rendered in vain."""
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such weights file")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnssd.cli.main import main
-from mnssd.data.convert import convert
+from mnssd.data.convert import convert, writable_format
 from mnssd.data.dataset import Dataset
 from mnssd.data.formats import formats, writable_names
 from mnssd.data.formats.coco import write_coco
@@ -34,7 +34,7 @@ def test_format_is_complete(name: str) -> None:
     assert entry.name == name
     assert entry.description
     assert "\n" not in entry.description
-    assert entry.writable == (name != "shapes")
+    assert entry.writable == (name not in ("shapes", "cvat"))
 
 
 # ---- conversion --------------------------------------------------------------------------------------------
@@ -98,19 +98,21 @@ def test_conversion_refuses_a_folder_with_files(converted: Dict[str, Path]) -> N
         convert({}, converted["voc"], formats["coco"], False)
 
 
-def test_conversion_refuses_a_format_without_writer(tmp_path: Path) -> None:
+def test_conversion_refuses_a_format_without_writer() -> None:
+    assert writable_format("coco") is formats["coco"]
     with pytest.raises(OptionError, match="shapes"):
-        convert({}, tmp_path / "new", formats["shapes"], False)
+        writable_format("shapes")
 
 
-def test_conversion_refuses_images_of_one_name(tmp_path: Path) -> None:
+def test_conversion_keeps_images_of_one_name_apart(tmp_path: Path) -> None:
     for name in ("b", "c"):
         (tmp_path / name).mkdir()
-    images = [write_image(tmp_path / name / "a.png", make_image(0)) for name in ("b", "c")]
+    images = [write_image(tmp_path / name / "a.png", make_image(i)) for i, name in enumerate(("b", "c"))]
     none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
     samples = [Sample(image_id, path, *none, (10, 10)) for image_id, path in zip(("x/a", "x_a"), images)]
-    with pytest.raises(DataError, match=r"[bc]/a\.png"):
-        convert({"train": Dataset("x", ("a",), samples)}, tmp_path / "new", formats["voc"], False)
+    convert({"train": Dataset("x", ("a",), samples)}, tmp_path / "new", formats["voc"], False)
+    copies = [path.read_bytes() for path in (tmp_path / "new" / "JPEGImages").iterdir()]
+    assert sorted(copies) == sorted(Path(image).read_bytes() for image in images)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

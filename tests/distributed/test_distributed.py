@@ -95,6 +95,7 @@ def test_two_processes_learn_what_one_learns(data: str, tmp_path: Path) -> None:
     assert re.search(r"\[process \d\] 2 processes, 4 images", printed)
 
 
+@pytest.mark.slow
 def test_compressed_gradients_keep_the_weights_equal_and_lower_the_loss(data: str, tmp_path: Path) -> None:
     more = {"gradient-compression": 0.01, "epochs": 4, "val-interval": 0, "predictor-lr": 1.0}
     status, printed = run(launched(data, tmp_path / "run", **more))
@@ -105,6 +106,7 @@ def test_compressed_gradients_keep_the_weights_equal_and_lower_the_loss(data: st
     assert losses[-1] < 0.95 * losses[0]
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(data: str, tmp_path: Path) -> None:
     script = ["-m", "mnssd.cli.main", "train-ssd"]
     more = {"save-minutes": 1e-9, "val-interval": 0}
@@ -124,7 +126,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(data: str, tmp_
     assert all(np.array_equal(value, cut[name]) for name, value in whole.items())
 
 
-@pytest.mark.parametrize("victim", ["process 1", "server 0"])
+@pytest.mark.parametrize("victim", ["process 1", pytest.param("server 0", marks=pytest.mark.slow)])
 def test_killing_one_process_ends_all(data: str, tmp_path: Path, victim: str) -> None:
     long = {"epochs": 500, "val-interval": 0, "save-minutes": 1e-9}
     process = start(launched(data, tmp_path / "run", **long))

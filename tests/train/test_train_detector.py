@@ -79,14 +79,20 @@ def test_freeze_pattern_without_a_match_is_refused(shapes: str, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
-def test_overfit_reaches_a_low_loss_on_a_few_images(shapes: str, tmp_path: Path) -> None:
-    options = {"overfit": 4, "epochs": 100, "batch_size": 4, "lr": 0.01, "val_interval": 100, "warmup": 4}
-    run = train(shapes, tmp_path / "run", **options, ema=0)
+@pytest.mark.parametrize(
+    ("epochs", "loss", "score"), [(25, 0.7, 0.0), pytest.param(100, 0.25, 0.5, marks=pytest.mark.slow)]
+)
+def test_overfit_reaches_a_low_loss_on_a_few_images(
+    epochs: int, loss: float, score: float, shapes: str, tmp_path: Path
+) -> None:
+    """`loss` is the last loss as a share of the first one, `score` the mAP on the images trained on."""
+    options = {"overfit": 4, "batch_size": 4, "lr": 0.01, "val_interval": epochs, "warmup": 4, "ema": 0}
+    run = train(shapes, tmp_path / "run", epochs=epochs, **options)
     _, progress = read_checkpoint(run / "last.ckpt")
     losses = [row["loss"] for row in progress.history]
-    assert losses[-1] < losses[0] / 4
+    assert losses[-1] < loss * losses[0]
     assert progress.best_score is not None
-    assert progress.best_score > 0.5
+    assert progress.best_score >= score
 
 
 def test_unreadable_images_are_skipped_and_named(
