@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import DownloadError
 from ..fetch.archives import Archive, download_archive
-from .annotations.voc_xml import is_complete
+from .annotations.voc_folder import is_complete
 
 
 class VOCArchive(NamedTuple):

@@ -80,12 +80,16 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         read_voc_folder(tmp_path, "train")
 
 
-@pytest.mark.parametrize("line", ["../../secret", "/etc/passwd", "..", "a\\b", "sub/a"])
-def test_image_ids_must_not_be_paths(line: str, tmp_path: Path) -> None:
-    folder = make_folder(tmp_path, {"a": annotation_xml(CAT)})
+@pytest.mark.parametrize("line", ["../../secret", "/etc/passwd", "..", "a\\b", "sub/b", "../secret.jpg"])
+def test_lines_without_an_image_are_skipped_and_named(line: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "set", {"a": annotation_xml(CAT)})
+    make_folder(tmp_path, {"secret": annotation_xml(CAT)})
     (folder / "ImageSets" / "Main" / "train.txt").write_text(f"a\n{line}\n")
-    with pytest.raises(DataError, match=r"train\.txt, line 2"):
-        read_voc_folder(folder, "train")
+    dataset = read_voc_folder(folder, "train")
+    assert [sample.image_id for sample in dataset] == ["a"]
+    (finding,) = dataset.findings
+    assert (finding.code, finding.where) == ("image-missing", "line 2")
+    assert finding.file.endswith("train.txt")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00"])

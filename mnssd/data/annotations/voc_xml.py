@@ -1,7 +1,6 @@
-"""Files of the Pascal VOC layout: XML annotations, lists of images, and the folders they are in.
+"""XML annotations of Pascal VOC, one file per image.
 
-A folder has ``JPEGImages/ID.jpg``, ``Annotations/ID.xml`` and ``ImageSets/Main/SPLIT.txt``. In annotations
-pixels are counted from 1 and both ends of a box are inclusive; here they are counted from 0.
+In annotations pixels are counted from 1 and both ends of a box are inclusive; here they are counted from 0.
 """
 
 from __future__ import annotations
@@ -10,61 +9,85 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
-from xml.etree.ElementTree import Element, ParseError
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
-import defusedxml.ElementTree
 import numpy as np
 
-from ...errors import DataError
 from ...options import Size
 from ..findings import Finding
-from ..image import IMAGE_ENDINGS, PathLike
 from .annotation import AnnotationError, BoxError, BoxObject, parse_size
-from .text_files import MAX_ANNOTATION_BYTES, read_lines
+from .text_files import MAX_ANNOTATION_BYTES, class_name
+from .xml_files import XmlFile, parse_xml, read_bytes, starts_with_tag
 
-LISTS = os.path.join("ImageSets", "Main")
+PathLike = Union[str, Path]
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
-# A line of the list of a single class, such as cat_train.txt: image id, and whether the class occurs.
-_LIST_LINE = re.compile(r"(.*?\S)\s+(?:-1|0|1)")
+_PART = re.compile(rb"<part>.*?</part>", re.DOTALL)
+_OBJECT = re.compile(rb"<object\b(.*?)</object>", re.DOTALL)
+_NAME = re.compile(rb"<name>(.*?)</name>", re.DOTALL)
 
 
 class VocAnnotation(NamedTuple):
     """Content of one annotation file.
 
     The boxes of `objects` are not clipped, but xmax > xmin and ymax > ymin; `invalid` has the other objects.
+    `files` are the names of the image in ``<filename>`` and ``<path>``.
     """
 
     size: Optional[Size]  # None if it is missing or cannot be right
     objects: List[BoxObject]
     invalid: List[Finding]
+    files: Tuple[str, ...] = ()
 
 
 def read_annotation(path: PathLike) -> VocAnnotation:
     """Read an annotation file; boxes of an object's ``part`` elements are ignored.
 
+    An object without ``bndbox`` has the box of its polygon (LabelMe) or rotated box (roLabelImg).
     Raises AnnotationError if the file is missing, too large, not XML, or not a VOC annotation.
     """
-    root, text = _parse(path)
+    file = parse_xml(path, MAX_ANNOTATION_BYTES)
+    root = file.root
+    if root.tag != "annotation":
+        raise AnnotationError(f"not a VOC annotation: expected <annotation>, got <{root.tag}>")
+    names = (_text(root, "filename"), os.path.basename(_text(root, "path").replace("\\", "/")))
     size = parse_size(root.findtext("size/width"), root.findtext("size/height"))
-    annotation = VocAnnotation(size, [], [])
-    for number, element in enumerate(root.iterfind("object")):
-        name, corners = element.findtext("name", "").strip(), element.find("bndbox")
-        try:
-            if not name:
-                raise BoxError("object-without-class", "object without a name")
-            if corners is None:
-                raise BoxError("box-missing", f"{name}: no box")
-            box = parse_box(name, [corners.findtext(corner, "").strip() for corner in CORNERS])
-        except BoxError as error:
-            where = _line_of_object(text, number)
-            annotation.invalid.append(Finding(error.code, str(path), where, str(error)))
+    files = dict.fromkeys(name for name in names if name and file.is_certain(name))
+    annotation = VocAnnotation(size, [], [], tuple(files))
+    for number, element in enumerate(root.findall("object") or root.findall("objects/object")):
+        if parse_flag(element.findtext("deleted", "")):  # LabelMe keeps deleted objects
             continue
-        annotation.objects.append(BoxObject(name, box, parse_flag(element.findtext("difficult", ""))))
+        difficult = parse_flag(element.findtext("difficult", ""))
+        try:
+            name = _class_of(element, file)
+            boxes = list(_corner_texts(name, element))
+        except BoxError as error:
+            boxes = []
+            _add_invalid(annotation, error, file, number)
+        for texts in boxes:
+            try:
+                annotation.objects.append(BoxObject(name, parse_box(name, texts), difficult))
+            except BoxError as error:
+                _add_invalid(annotation, error, file, number)
     return annotation
+
+
+def object_names(path: PathLike) -> Set[str]:
+    """Names of the objects in an annotation, found without parsing it: six times as fast.
+
+    Raises AnnotationError as `read_annotation` does, but not if the file is damaged.
+    """
+    text = _PART.sub(b"", read_bytes(path, MAX_ANNOTATION_BYTES))
+    names = (_NAME.search(match[1]) for match in _OBJECT.finditer(text))
+    return {class_name(name[1].decode("utf-8", "replace")) if name else "" for name in names}
+
+
+def looks_like_annotation(path: PathLike) -> bool:
+    """Whether a file starts as a VOC annotation does, in any encoding."""
+    return starts_with_tag(path, "annotation")
 
 
 def write_annotation(
@@ -129,89 +152,66 @@ def annotation_text(
     return "\n".join(lines) + "\n</annotation>\n"
 
 
-def read_image_ids(path: Path, known: Container[str]) -> List[str]:
-    """Image ids in a list file, ``ImageSets/Main/SPLIT.txt``, one per line; blank lines are ignored.
-
-    The lists of single classes have a second column with -1, 0 or 1, which is removed unless the whole line
-    is in `known`, the ids of the existing images. Raises DataError if the file is unreadable, or a line is a
-    path: ids must not lead out of the dataset.
-    """
-    ids = []
-    for number, image_id in read_lines(path, "image ids"):
-        match = None if image_id in known else _LIST_LINE.fullmatch(image_id)
-        image_id = match.group(1) if match else image_id
-        if image_id in (".", "..") or any(sign in image_id for sign in "/\\\0"):
-            raise DataError(
-                f"{path}, line {number}: {image_id!r} is a path; expected an image id: the name of a file in "
-                "JPEGImages without its ending"
-            )
-        ids.append(image_id)
-    return ids
+def _add_invalid(annotation: VocAnnotation, error: BoxError, file: XmlFile, number: int) -> None:
+    where = file.line_of("object", number)
+    annotation.invalid.append(Finding(error.code, file.path, where, str(error)))
 
 
-def image_files(folder: Path) -> Dict[str, str]:
-    """Image ids to file names in ``folder/JPEGImages``; if an id has several files, the preferred ending."""
-    files: Dict[str, str] = {}
-    names = sorted(os.listdir(folder / "JPEGImages"))
-    for ending in IMAGE_ENDINGS:
-        for name in names:
-            if name.lower().endswith(ending):
-                files.setdefault(os.path.splitext(name)[0], name)
-    return files
+def _class_of(element: Element, file: XmlFile) -> str:
+    name = class_name(element.findtext("name", ""))
+    if not name:
+        raise BoxError("object-without-class", "object without a name")
+    if not file.is_certain(name):
+        raise AnnotationError(
+            f"the encoding of the class {name!r} is unknown: the file is not in UTF-8 and declares no other "
+            "encoding that fits; save it as UTF-8"
+        )
+    return name
 
 
-def missing_folders(folder: Path) -> List[str]:
-    """Those of the three folders of the layout that do not exist."""
-    return [name for name in ("Annotations", "JPEGImages", LISTS) if not (folder / name).is_dir()]
+def _text(element: Element, tag: str) -> str:
+    return element.findtext(tag, "").strip()
 
 
-def list_files(folder: Path) -> Dict[str, Path]:
-    """Lists by name, sorted, without those of single classes (``cat_train`` beside ``train``)."""
-    files = {path.stem: path for path in (folder / LISTS).glob("*.txt")}
-    names = (name for name in sorted(files) if "_" not in name or name.rsplit("_", 1)[1] not in files)
-    return {name: files[name] for name in names}
-
-
-def is_complete(folder: Path, split: str) -> bool:
-    """Whether the list is readable, and the image and annotation of each of its lines exist."""
-    path = folder / LISTS / f"{split}.txt"
-    if missing_folders(folder) or not path.is_file():
-        return False
-    images = image_files(folder)
-    annotations = set(os.listdir(folder / "Annotations"))
+def _corner_texts(name: str, element: Element) -> Iterator[List[str]]:
+    """Texts of xmin, ymin, xmax and ymax of each box of an object; BoxError if there is none."""
+    boxes = element.findall("bndbox") or element.findall("segm/box")
+    for box in boxes:
+        yield [_text(box, corner) or box.get(corner, "").strip() for corner in CORNERS]
+    if boxes:
+        return
+    polygon, rotated = element.find("polygon"), element.find("robndbox")
+    if polygon is not None:
+        xs, ys = _coordinates(polygon, "x"), _coordinates(polygon, "y")
+        if not xs or not ys:
+            raise BoxError("polygon-invalid", f"{name}: polygon without points")
+    elif rotated is not None:
+        xs, ys = _rotated_box(name, rotated)
+    else:
+        raise BoxError("box-missing", f"{name}: no box")
     try:
-        ids = read_image_ids(path, images)
-    except DataError:
-        return False
-    return bool(ids) and all(image_id in images and f"{image_id}.xml" in annotations for image_id in ids)
+        corners = (min(map(float, xs)), min(map(float, ys)), max(map(float, xs)), max(map(float, ys)))
+    except ValueError:
+        raise BoxError("polygon-invalid", f"{name}: coordinates that are not numbers") from None
+    if not all(math.isfinite(float(value)) for value in (*xs, *ys)):
+        raise BoxError("box-not-finite", f"{name}: coordinates that are not finite")
+    yield [repr(corner) for corner in corners]
 
 
-def _line_of_object(text: bytes, number: int) -> str:
-    """Line of an object by its index; comments and the parts of objects are blanked out first."""
-    hidden = re.compile(rb"<!--.*?-->|<part>.*?</part>", re.S)
-    plain = hidden.sub(lambda match: b"\n" * match[0].count(b"\n"), text)
-    starts = [match.start() for match in re.finditer(rb"<object[\s>]", plain)]
-    return f"line {plain.count(bytes([10]), 0, starts[number]) + 1}" if number < len(starts) else ""
+def _coordinates(polygon: Element, axis: str) -> List[str]:
+    """Texts of elements such as ``x`` in LabelMe's ``pt``, or ``x1`` and ``x2`` in Roboflow's polygons."""
+    return [element.text or "" for element in polygon.iter() if re.fullmatch(rf"{axis}\d*", element.tag)]
 
 
-def _parse(path: PathLike) -> Tuple[Element, bytes]:
+def _rotated_box(name: str, element: Element) -> Tuple[List[str], List[str]]:
+    """Ends of the upright box around roLabelImg's rotated one: center, sides, and angle in radians."""
     try:
-        if os.path.getsize(path) > MAX_ANNOTATION_BYTES:
-            raise AnnotationError(
-                f"larger than {MAX_ANNOTATION_BYTES >> 20} MiB, too large for an annotation"
-            )
-        text = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise AnnotationError("no such file", "annotation-missing") from None
-    except OSError as error:
-        raise AnnotationError(f"cannot be read: {error.strerror}") from error
-    try:
-        root = defusedxml.ElementTree.fromstring(text)
-    except (ParseError, ValueError, LookupError) as error:  # ValueError: entities, and unusual encodings
-        raise AnnotationError(f"not valid XML: {error}") from error
-    if root.tag != "annotation":
-        raise AnnotationError(f"not a VOC annotation: expected <annotation>, got <{root.tag}>")
-    return root, text
+        x, y, width, height, angle = (float(_text(element, tag)) for tag in ("cx", "cy", "w", "h", "angle"))
+        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    except ValueError:
+        raise BoxError("box-not-numeric", f"{name}: rotated box without five numbers") from None
+    right, below = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return [repr(x - right), repr(x + right)], [repr(y - below), repr(y + below)]
 
 
 def parse_flag(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 from ...errors import OptionError
 from ..annotations.annotation import AnnotationList
-from ..annotations.voc_xml import LISTS
+from ..annotations.voc_folder import LISTS
 from ..shapes.dataset import make_shapes
 from . import Format, formats
 from .voc import read_folder

@@ -6,19 +6,19 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ...errors import DataError, OptionError
 from ...files import write_text
-from ..annotations import voc_xml
 from ..annotations.annotation import AnnotationError, AnnotationList
-from ..annotations.paths import ImageFinder, images_below
+from ..annotations.paths import is_inside
+from ..annotations.roles import default_list, role_of
 from ..annotations.text_files import CLASSES_FILE, read_classes, write_classes
-from ..annotations.voc_xml import LISTS, list_files, read_annotation, read_image_ids, write_annotation
+from ..annotations.voc_folder import LISTS, VocFolder, has_list_folder, list_file, other_xml
+from ..annotations.voc_xml import VocAnnotation, object_names, read_annotation, write_annotation
 from ..dataset import Dataset
 from ..downloads import archive_of, download_voc
 from ..findings import Finding
-from ..image import PathLike
 from . import Format, ImageFiles, formats
 
 VOC_CLASSES = (
@@ -27,12 +27,10 @@ VOC_CLASSES = (
 )  # fmt: skip
 """In the order of the devkit (VOCcode/VOCinit.m)."""
 
-ALL = "all"
-"""Name of the list of annotations without list files."""
-
 _LAYOUT = f"Annotations, JPEGImages and {LISTS}"
-_XML_FOLDERS = ("", "Annotations", "annotations", "labels", "xml")
-_IMAGE_FOLDERS = ("", "JPEGImages", "images", "Images", "img")
+
+_OFFICIAL_LISTS = ("2007_trainval", "2012_trainval", "2007_test")
+_OFFICIAL_IDS = {"2007": re.compile("00[0-9]{4}"), "2012": re.compile("20(0[789]|1[012])_[0-9]{6}")}
 
 
 class VocFormat(Format):
@@ -47,41 +45,62 @@ class VocFormat(Format):
     image_folder = "JPEGImages"
 
     def lists(self, root: Path) -> Dict[str, Any]:
-        if is_single_folder(root):
-            return list_files(root)
-        if annotation_files(root):
-            return {ALL: root}
+        if is_single_folder(root) or not year_folders(root):
+            return dict.fromkeys(VocFolder(root).lists, root)
         return {
-            f"{folder.name[3:]}_{name}": path
+            f"{folder.name[3:]}_{name}": folder
             for folder in year_folders(root)
-            for name, path in list_files(folder).items()
+            for name in VocFolder(folder).lists
         }
 
     def evidence(self, root: Path) -> str:
         years = [folder.name for folder in year_folders(root)]
-        if years:
+        if years and not is_single_folder(root):
             return f"VOC devkit ({', '.join(years)})"
-        return "folder in VOC layout" if is_single_folder(root) else ""
+        lists = VocFolder(root).lists if has_list_folder(root) else {}
+        if lists:
+            empty = "" if any(lists.values()) else "; ImageSets has no list that names images"
+            return f"folder in VOC layout (lists: {', '.join(lists)}{empty})"
+        return super().evidence(root) if _has_xml_labels(root) else ""
 
     def weak_evidence(self, root: Path) -> str:
         return super().evidence(root)
 
+    def found_instead(self, root: Path) -> str:
+        if has_list_folder(root):
+            return "ImageSets, but no VOC XML files"
+        other = other_xml(root)
+        return (
+            f"{other[0]}, an XML file that starts with <{other[1]}> instead of <annotation>" if other else ""
+        )
+
     def default_splits(self, root: Path, role: str) -> str:
-        if _is_devkit(root):
-            return "2007_trainval+2012_trainval" if role == "train" else "2007_test"
-        return super().default_splits(root, role)
+        if not _is_devkit(root):
+            return super().default_splits(root, role)
+        names = list(self.lists(root))
+        if not names or set(_OFFICIAL_LISTS) <= set(names):
+            return "+".join(_OFFICIAL_LISTS[:2]) if role == "train" else _OFFICIAL_LISTS[2]
+        years = {name.partition("_")[0] for name in names}
+        plain = list(dict.fromkeys(name.partition("_")[2] for name in names))
+        chosen = default_list(plain, role)
+        return "+".join(f"{y}_{chosen}" for y in sorted(years) if f"{y}_{chosen.partition(':')[0]}" in names)
 
     def read(
         self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
-        if _is_devkit(root):
+        if _is_devkit(root) and ":" not in splits:
             return read_voc(root, splits, classes, allow_absent=allow_absent)
         return super().read(root, splits, classes, allow_absent=allow_absent)
 
+    def read_list(
+        self, root: Path, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    ) -> Dataset:
+        if _is_devkit(root):
+            return read_voc(root, split, classes, allow_absent=allow_absent)
+        return super().read_list(root, split, classes, allow_absent=allow_absent)
+
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
-        if is_single_folder(root):
-            return read_folder(root, split)
-        return _read_xml_files(self.place(root, split))
+        return read_folder(root, split)
 
     def download(self, root: Path, splits: str, progress: bool = False) -> None:
         if not _is_devkit(root):
@@ -104,19 +123,21 @@ class VocFormat(Format):
         return []
 
     def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
-        folders = [folder for folder in [root, *year_folders(root)] if not voc_xml.missing_folders(folder)]
-        for folder in folders:
-            yield from _unreferenced_in(folder)
-        if not folders:
-            stems = {path.stem for path in annotation_files(root)}
-            for image in sorted(images_below(root)):
-                if os.path.splitext(os.path.basename(image))[0] not in stems:
-                    yield Finding("image-unannotated", image, "", "")
+        for folder in year_folders(root) if _is_devkit(root) else [root]:
+            yield from _unreferenced_in(VocFolder(folder))
 
 
 def is_single_folder(root: Path) -> bool:
     """Whether this is one folder in VOC layout, such as ``VOC2007``, rather than the devkit around them."""
-    return (root / "Annotations").is_dir() and (root / "ImageSets" / "Main").is_dir()
+    return (root / "Annotations").is_dir() or has_list_folder(root)
+
+
+def _has_xml_labels(root: Path) -> bool:
+    """Whether there are VOC XML files and no YOLO files in the folder ``labels``, which both formats use."""
+    labels = root / "labels"
+    return (
+        labels.is_dir() and next(labels.rglob("*.txt"), None) is None and bool(VocFolder(labels).annotations)
+    )
 
 
 def year_folders(root: Path) -> List[Path]:
@@ -124,27 +145,31 @@ def year_folders(root: Path) -> List[Path]:
     return sorted(path for path in root.glob("VOC[12][0-9][0-9][0-9]") if path.is_dir())
 
 
-def annotation_files(root: Path) -> List[Path]:
-    """VOC XML files in a folder, or in a subfolder with a usual name."""
-    for folder in (root / name for name in _XML_FOLDERS):
-        files = [path for path in sorted(folder.glob("*.xml")) if path.is_file()]
-        if any(_looks_like_voc(path) for path in files[:20]):
-            return files
-    return []
-
-
-def _looks_like_voc(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return b"<annotation" in file.read(4096)
-
-
 def _is_devkit(root: Path) -> bool:
     """Whether `root` is the folder VOCdevkit, or will be after a download."""
-    return not is_single_folder(root) and not annotation_files(root)
+    return not is_single_folder(root) and (bool(year_folders(root)) or not VocFolder(root).annotations)
+
+
+def has_official_content(folder: Path) -> bool:
+    """Whether ``VOC2007`` or ``VOC2012`` has only official image ids and the classes of Pascal VOC.
+
+    Many people put their own dataset into a folder with this name.
+    """
+    official_id, annotations = _OFFICIAL_IDS.get(folder.name[3:]), VocFolder(folder).annotations
+    if official_id is None or not all(map(official_id.fullmatch, annotations)):
+        return False
+    try:
+        return all(object_names(path) <= set(VOC_CLASSES) for path in annotations.values())
+    except AnnotationError:  # unreadable, as official ones are not
+        return False
 
 
 def read_voc(
-    root: PathLike, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    root: Union[str, Path],
+    splits: str,
+    classes: Optional[Sequence[str]] = None,
+    *,
+    allow_absent: bool = False,
 ) -> Dataset:
     """Read image lists of the Pascal VOC devkit.
 
@@ -154,11 +179,12 @@ def read_voc(
     Parameters
     ----------
     root : str or Path
-        The folder ``VOCdevkit``, with ``VOC2007`` and ``VOC2012``.
+        The folder ``VOCdevkit``, with ``VOC2007`` and ``VOC2012``, or folders of other years.
     splits : str
         Lists as YEAR_NAME, joined by ``+``: ``2007_trainval+2012_trainval``. Images in both are read once.
     classes : sequence of str, optional
-        In the order of the labels; defaults to `VOC_CLASSES`. Objects of other classes are ignored.
+        In the order of the labels. Defaults to `VOC_CLASSES` for the official images, else to the names in
+        ``classes.txt`` or the annotations. Objects of other classes are ignored.
     allow_absent : bool
         Accept classes that no annotation has, with a note.
 
@@ -175,7 +201,12 @@ def read_voc(
         if not folder.is_dir():
             raise DataError(_missing_year(root, folder.name))
     result = AnnotationList()
-    result.declared, result.other_classes = VOC_CLASSES, _class_names(folders)
+    result.other_classes = _class_names(folders)
+    if all(map(has_official_content, dict.fromkeys(folders))):
+        result.declared = VOC_CLASSES
+    else:
+        files = [read_classes(folder / CLASSES_FILE) for folder in (root, *folders)]
+        result.declared = tuple(dict.fromkeys(name for names in files for name in names))
     seen: Set[Path] = set()
     for folder, (year, split) in zip(folders, years):
         try:
@@ -192,7 +223,11 @@ def read_voc(
 
 
 def read_voc_folder(
-    folder: PathLike, split: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
+    folder: Union[str, Path],
+    split: str,
+    classes: Optional[Sequence[str]] = None,
+    *,
+    allow_absent: bool = False,
 ) -> Dataset:
     """Read one image list, such as ``train``, of one folder in VOC layout, as `read_voc` does.
 
@@ -204,24 +239,10 @@ def read_voc_folder(
     return annotations.to_dataset(f"{folder.name} {split}", f"{folder}, list {split}", classes, allow_absent)
 
 
-def _read_xml_files(root: Path) -> AnnotationList:
-    """XML files without lists, whose images are in the same folder or in one with a usual name."""
-    result, files = AnnotationList(), annotation_files(root)
-    finder = ImageFinder(root, [root / name for name in _IMAGE_FOLDERS])
-    for path in files:
-        try:
-            _add_annotation(result, path.stem, finder.find_stem(path.stem), path)
-        except AnnotationError as error:
-            result.skip(error, str(path))
-    result.check_skipped(str(root), len(files))
-    result.declared = read_classes(root / CLASSES_FILE)
-    return result
-
-
 def _parse_splits(splits: str) -> List[Tuple[str, str]]:
     years = []
     for part in splits.split("+"):
-        match = re.fullmatch(r"(\d{4})_(\w+)", part.strip(), re.ASCII)
+        match = re.fullmatch(r"([0-9]{4})_([\w.-]+)", part.strip())
         if match is None:
             example = "2007_trainval+2012_trainval"
             raise OptionError(f"splits {splits!r}: expected YEAR_LIST joined by '+', as in {example}")
@@ -241,64 +262,139 @@ def _missing_year(root: Path, year: str) -> str:
 
 
 def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> AnnotationList:
-    """Annotations of one list of a folder in VOC layout, without those in `seen`, to which they are added."""
+    """Annotations of one list of a folder, without those in `seen`, to which they are added.
+
+    Raises DataError if there are no annotations or images, the list is missing, empty or unreadable, or more
+    than half of its images are unusable.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with {_LAYOUT}")
-    missing = voc_xml.missing_folders(folder)
-    if missing:
-        raise DataError(f"{folder}: {' and '.join(missing)} missing; expected {_LAYOUT}")
-    path = folder / LISTS / f"{split}.txt"
-    if not path.is_file():
-        raise DataError(f"{path}: no such list; lists: {', '.join(list_files(folder)) or 'none'}")
-    images, result = voc_xml.image_files(folder), AnnotationList()
-    ids = read_image_ids(path, images)
-    if not ids:
-        raise DataError(f"{path}: empty list")
-    seen = set() if seen is None else seen
-    for image_id in ids:
-        annotation = folder / "Annotations" / f"{image_id}.xml"
-        if annotation in seen:
-            result.findings.add("image-listed-twice", image_id)
-            continue
-        seen.add(annotation)
+    place, path = VocFolder(folder), list_file(folder, split)
+    if split not in place.lists and not path.is_file():
+        if not place.annotations:
+            raise DataError(f"{folder}: no VOC XML files; expected {_LAYOUT}")
+        raise DataError(f"{path}: no such list; lists: {', '.join(place.lists)}")
+    path = place.lists.get(split, path) or folder
+    reader = _ListReader(place, split, seen)
+    total = reader.read_group(split) if path == folder else reader.read_lines(path)
+    if not total:
+        raise DataError(f"{path}: empty list; select others with --splits")
+    reader.result.check_skipped(str(path), total)
+    reader.result.declared = read_classes(folder / CLASSES_FILE)
+    reader.result.other_classes = _class_names([folder])
+    return reader.result
+
+
+class _ListReader:
+    """Reads one list of a folder; annotations in `seen`, which grows, are left out."""
+
+    def __init__(self, folder: VocFolder, split: str, seen: Optional[Set[Path]]) -> None:
+        self.result, self._folder, self._role = AnnotationList(), folder, role_of(split)
+        self._seen: Set[Path] = set() if seen is None else seen
+        self._images: Dict[str, Path] = {}  # images to their annotations
+
+    def read_lines(self, path: Path) -> int:
+        """Read the images of a list file; returns their number."""
+        entries = self._folder.entries(path)
+        for entry in entries:
+            try:
+                if not entry.key:
+                    raise AnnotationError(
+                        f"neither an image nor an annotation {entry.text!r}", "image-missing"
+                    )
+                key = self._folder.find_annotation(entry.key) or entry.key
+            except AnnotationError as error:
+                self.result.skip(error, str(path), f"line {entry.line}")
+            else:
+                self._read(key, entry.key)
+        return len(entries)
+
+    def read_group(self, split: str) -> int:
+        """Read the annotations of a list without a file; returns their number."""
+        keys = self._folder.groups[split]
+        for key in keys:
+            self._read(key, key, check_inside=True)
+        return len(keys)
+
+    def _read(self, key: str, image: str, check_inside: bool = False) -> None:
+        """Read an annotation by its key, and that of its image as far as it is known."""
+        path = self._folder.path_of(key)
+        if path in self._seen:
+            self.result.findings.add("image-listed-twice", self._folder.image_id(key))
+            return
+        self._seen.add(path)
         try:
-            if image_id not in images:
-                image = folder / "JPEGImages" / image_id
-                raise AnnotationError(f"no image {image}.jpg (or another image ending)", "image-missing")
-            image_path = os.path.join(folder, "JPEGImages", images[image_id])
-            _add_annotation(result, image_id, image_path, annotation)
+            if key not in self._folder.annotations:
+                raise AnnotationError("no such file", "annotation-missing")
+            annotation = read_annotation(path)
+            image_path = self._folder.images[self._find_image(key, image, annotation)]
+            if check_inside and not is_inside(image_path, self._folder.root):
+                raise AnnotationError(f"{image_path!r} is outside of the dataset's folder", "image-outside")
+            if self._images.setdefault(image_path, path) != path:
+                raise AnnotationError(
+                    f"{self._images[image_path]} is also for {image_path}; keep one of them"
+                )
+            self.result.findings.items += annotation.invalid
+            image_id = self._folder.image_id(key)
+            self.result.add(image_id, image_path, str(path), annotation.size, annotation.objects)
         except AnnotationError as error:
-            result.skip(error, str(annotation))
-    result.check_skipped(str(path), len(ids))
-    result.declared, result.other_classes = read_classes(folder / CLASSES_FILE), _class_names([folder])
-    return result
+            self.result.skip(error, str(path))
 
-
-def _add_annotation(result: AnnotationList, image_id: str, image_path: str, path: Path) -> None:
-    annotation = read_annotation(path)
-    result.findings.items += annotation.invalid
-    result.add(image_id, image_path, str(path), annotation.size, annotation.objects)
+    def _find_image(self, key: str, image: str, annotation: VocAnnotation) -> str:
+        """Key of the image: with the annotation's own name, else the one that it names."""
+        folder, own = self._folder, image if image in self._folder.images else ""
+        if not own:
+            own = folder.find_image(key, self._role)
+            own = "" if own != key and own in folder.annotations else own  # it belongs to another annotation
+        for name in annotation.files:
+            named = ""
+            with contextlib.suppress(AnnotationError):
+                named = folder.find_image(name, self._role)
+            if not named or named == own:
+                continue
+            has_annotation = named in folder.annotations
+            if not own and not has_annotation:
+                return named
+            if own:
+                code = "filename-stale" if has_annotation else "filename-differs"
+                text = f"<filename> is {name}, but {os.path.basename(folder.images[own])} is used"
+                self.result.findings.add(code, str(folder.path_of(key)), text)
+            break
+        if not own:
+            also = "".join(f" or {name}" for name in annotation.files[:1])
+            where = "" if folder.images else f"; no images at all, expected in {folder.root / 'JPEGImages'}"
+            raise AnnotationError(
+                f"no image {key}.jpg (or another image ending){also}{where}", "image-missing"
+            )
+        return own
 
 
 def _class_names(folders: Sequence[Path]) -> Iterator[str]:
     """Class of each object in all annotations."""
     for folder in folders:
-        for path in (folder / "Annotations").glob("*.xml"):
+        for path in VocFolder(folder).annotations.values():
             with contextlib.suppress(AnnotationError):
                 yield from [entry.name for entry in read_annotation(path).objects]
 
 
-def _unreferenced_in(folder: Path) -> Iterator[Finding]:
-    images = voc_xml.image_files(folder)
-    annotations = {name[:-4] for name in os.listdir(folder / "Annotations") if name.endswith(".xml")}
-    listed: Set[str] = set()
-    for path in list_files(folder).values():
-        listed.update(read_image_ids(path, images))
-    for image_id in sorted(annotations - set(images) - listed):
-        yield Finding("annotation-without-image", str(folder / "Annotations" / f"{image_id}.xml"), "", "")
-    for image_id in sorted(set(images) - listed):
-        code = "image-unlisted" if image_id in annotations else "image-unannotated"
-        yield Finding(code, str(folder / "JPEGImages" / images[image_id]), "", "")
+def _unreferenced_in(folder: VocFolder) -> Iterator[Finding]:
+    files = [path for path in folder.lists.values() if path]
+    listed = {entry.key for path in files for entry in folder.entries(path)}
+    used = {*listed}
+    for key, path in sorted(folder.annotations.items()):
+        image = ""
+        with contextlib.suppress(AnnotationError):
+            image = folder.find_image(key)
+            names = () if image else read_annotation(path).files
+            image = next(filter(None, map(folder.find_image, names)), image)
+        used.add(image)
+        if files and not {key, image} & listed:
+            code, file = (
+                ("image-unlisted", folder.images[image]) if image else ("annotation-without-image", path)
+            )
+            yield Finding(code, str(file), "", "")
+    for key in sorted(set(folder.images) - used):
+        yield Finding("image-unannotated", folder.images[key], "", "")
 
 
 formats.register(VocFormat.name, VocFormat())
