@@ -150,7 +150,12 @@ def recognize(root: Path) -> Tuple[Format, str]:
     if not root.is_dir():
         problem = "is a file; give the folder that it is in" if root.exists() else "no such folder"
         raise DataError(f"{root}: {problem}; --data-root (or FOLDER) is the folder of your dataset")
-    result = _recognize(root)
+    try:
+        result = _recognize(root)
+    except DataError as error:
+        nested = _nested_dataset(root)
+        hint = f". Or is {nested[0]} the folder of the dataset ({nested[1]})?" if nested else ""
+        raise DataError(f"{error}{hint}") from error
     if result:
         return result
     nested = _nested_dataset(root)

@@ -156,3 +156,11 @@ def test_counts_of_classes_come_after_the_faults(tmp_path: Path) -> None:
     warnings = [finding.code for finding in check(root)[1].findings if finding.level == "warning"]
     assert {"box-duplicate", "box-clipped"} < set(warnings)
     assert warnings[-1] == "class-rare"
+
+
+def test_message_about_a_damaged_file_names_the_dataset_below(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [")
+    root = make_coco(tmp_path / "set", [[[1, 1, 20, 20]]])
+    text = message(tmp_path)
+    assert "data.yaml" in text
+    assert str(root) in text
