@@ -200,7 +200,7 @@ def test_other_classes_are_ignored_and_counted(tmp_path: Path) -> None:
     dataset = read_voc_folder(folder, "train", ["cat", "pottedplant"], allow_absent=True)
     assert dataset[0].labels.tolist() == [0]
     assert dataset[1].boxes.shape == (0, 4)
-    note = dataset.notes[-1]
+    (note,) = [note for note in dataset.notes if note.startswith("Objects of other")]
     assert note.startswith("Objects of other classes, ignored: 8 (dog 4, Cat 2")
     assert "pottedplants 2" in note
 
@@ -252,7 +252,9 @@ side = st.floats(0, 5000, width=32)
     )
 )
 def test_written_annotation_is_read_back(tmp_path_factory: Any, objects: List[Any]) -> None:
-    objects = [o for o in objects if o[2] - o[0] > 1e-3 and o[3] - o[1] > 1e-3 and o[5].strip() == o[5]]
+    objects = [
+        o for o in objects if o[2] - o[0] > 1e-3 and o[3] - o[1] > 1e-3 and " ".join(o[5].split()) == o[5]
+    ]
     boxes = np.array([o[:4] for o in objects], np.float32).reshape(-1, 4)
     path = tmp_path_factory.mktemp("x") / "a.xml"
     write_annotation(path, "a & b.jpg", (5001, 5001), [o[5] for o in objects], boxes, [o[4] for o in objects])
