@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -17,6 +18,7 @@ from .unfixed import read_unfixed
 
 if TYPE_CHECKING:
     from .dataset import Dataset
+    from .sample import Sample
 
 _NOTHING = "no files"
 _MAX_KINDS = 5  # endings, or folders in a folder, that are shown
@@ -109,26 +111,35 @@ def read_lists(
     return dict(zip(names, datasets))
 
 
-def require_objects(dataset: Dataset) -> None:
-    """Raise DataError, with what was found, if there is no object to learn or boxes may be displaced."""
-    displaced = list(_displaced(dataset))
-    if displaced:
+def usable_for_training(dataset: Dataset) -> Dataset:
+    """The dataset without images whose boxes may belong to another size or rotation, with a note.
+
+    Raises DataError if these are more than half of the images, or there is no object to learn.
+    """
+    displaced = {sample.image_path: list(_displaced(sample)) for sample in dataset}
+    findings = [finding for found in displaced.values() for finding in found]
+    kept = [sample for sample in dataset if not displaced[sample.image_path]]
+    cure = "check-data --fix writes a corrected copy"
+    if 2 * len(kept) < len(dataset):
         raise DataError(
-            f"{dataset.name}: the boxes may belong to images of another size or rotation; run check-data, "
-            f"whose --fix writes a corrected copy. {'; '.join(summary(displaced))}"
+            f"{dataset.name}: the boxes may belong to images of another size or rotation; {cure}. "
+            f"{'; '.join(summary(findings))}"
         )
-    if not any(len(sample.labels) for sample in dataset):
-        notes = "; ".join(dataset.notes) or "no annotation has a box"
-        raise DataError(f"{dataset.name}: nothing to learn, {len(dataset)} images without objects. {notes}")
+    notes = (
+        [f"Left out: {len(dataset) - len(kept)} images whose boxes are in doubt; {cure}"] if findings else []
+    )
+    if not any(len(sample.labels) for sample in kept):
+        found = "; ".join([*dataset.notes, *notes]) or "no annotation has a box"
+        raise DataError(f"{dataset.name}: nothing to learn, {len(kept)} images without objects. {found}")
+    return replace(dataset, samples=kept, notes=[*dataset.notes, *notes]) if findings else dataset
 
 
-def _displaced(dataset: Dataset) -> Iterator[Finding]:
-    """Findings about boxes that do not fit their images, or whose images were rotated."""
-    for sample in dataset:
-        findings = sample.original.findings if sample.original else ()
-        exceeds = any(finding.code in ("box-clipped", "box-outside") for finding in findings)
-        codes = ("size-swapped", "boxes-unrotated", *(("size-differs",) if exceeds else ()))
-        yield from (finding for finding in findings if finding.code in codes)
+def _displaced(sample: Sample) -> Iterator[Finding]:
+    """Findings that the boxes do not fit the image, or that it was rotated after they were drawn."""
+    findings = sample.original.findings if sample.original else ()
+    exceeds = any(finding.code in ("box-clipped", "box-outside") for finding in findings)
+    codes = ("size-swapped", "boxes-unrotated", *(("size-differs",) if exceeds else ()))
+    return (finding for finding in findings if finding.code in codes)
 
 
 def default_root(name: str) -> str:

@@ -13,7 +13,7 @@ from ..data.dataset import Dataset
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch
-from ..data.open import default_root, find_format, open_dataset, require_objects
+from ..data.open import default_root, find_format, open_dataset, usable_for_training
 from ..data.sample import Detections, Sample
 from ..errors import OptionError
 from ..inference.draw import draw
@@ -50,7 +50,7 @@ def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Opt
     train_set = open_dataset(
         data.dataset, data.data_root, data.train_splits, data.classes, "train", download=data.download
     )
-    require_objects(train_set)
+    train_set = usable_for_training(train_set)
     val_set: Optional[Dataset] = None
     if data.overfit:
         val_set = train_set = train_set.first(data.overfit)

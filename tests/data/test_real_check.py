@@ -28,7 +28,7 @@ from mnssd.data.convert import convert
 from mnssd.data.dataset import Dataset
 from mnssd.data.findings import ERROR, Finding
 from mnssd.data.formats import formats, writable_names
-from mnssd.data.open import open_dataset, read_lists, require_objects
+from mnssd.data.open import open_dataset, read_lists, usable_for_training
 from mnssd.data.unfixed import UNFIXED_FILE, read_unfixed
 from mnssd.errors import DataError
 from mnssd.validation.fix import fix_dataset
@@ -124,8 +124,17 @@ def test_boxes_in_doubt_stay_errors_in_the_copy(tmp_path: Path, images: Any) -> 
     for boxes, (_, expected, _) in zip(raw, images):
         np.testing.assert_allclose(boxes, expected, atol=0.01)
     assert main(["check-data", str(copy), "--no-estimate"]) == 1
-    with pytest.raises(DataError, match="check-data"):
-        require_objects(open_dataset("auto", root, "train"))
+
+
+def test_training_leaves_out_images_whose_boxes_are_in_doubt(tmp_path: Path) -> None:
+    right, wrong = ((WIDTH, HEIGHT), [(5, 5, 30, 30)], 1), ((60, 40), [(5, 5, 130, 60)], 1)
+    few = open_dataset("auto", make_voc(tmp_path / "few", right, wrong, right), "train")
+    kept = usable_for_training(few)
+    assert [sample.image_id for sample in kept] == [few[0].image_id, few[2].image_id]
+    assert len(kept.notes) == len(few.notes) + 1
+    many = open_dataset("auto", make_voc(tmp_path / "many", wrong, right, wrong), "train")
+    with pytest.raises(DataError, match="many"):
+        usable_for_training(many)
 
 
 def test_wrong_size_is_an_error_and_conversion_uses_that_of_the_image(tmp_path: Path) -> None:
