@@ -2,15 +2,17 @@
 
 x and y are the center of the box. A box over the columns 3 to 7 of 10 is 5 wide, from the left edge of column
 3 to the right edge of column 7, with its center at 5.5: x 0.55, width 0.5. Lines with more numbers are
-polygons, which are read as their bounding boxes.
+polygons, which are read as their bounding boxes, or boxes with keypoints; see `annotations.yolo_labels`.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
+import re
+from itertools import chain
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import yaml
 
@@ -19,15 +21,26 @@ from ...files import atomic_write, write_text
 from ...options import Size
 from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
 from ..annotations.paths import ImageFinder, images_below, is_inside, referenced_files, unique_ids
-from ..annotations.text_files import CLASSES_FILE, MAX_ANNOTATION_BYTES, open_text, read_classes, read_lines
+from ..annotations.roles import role_of
+from ..annotations.text_files import MAX_ANNOTATION_BYTES, read_lines
+from ..annotations.yolo_label_files import LabelFinder, no_labels, relative_path, text_files
+from ..annotations.yolo_labels import LabelRow, check_boxes, parse_row, pose_columns, to_object
+from ..annotations.yolo_layout import MAX_PATH, Layout, read_layout
+from ..annotations.yolo_yaml import DESCRIPTIONS, OTHER_KEYS
 from ..dataset import Dataset
 from ..findings import Finding, Findings
-from ..image import IMAGE_ENDINGS, image_size
+from ..image import image_size
+from ..image_files import files_below, is_image_file, is_unreadable_image
 from . import Format, ImageFiles, difficult_notes, formats
 
-DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
-LISTS = ("train", "val", "valid", "test")
-_DECIMALS = 3  # of a pixel: normalized values of six to nine digits do not restore whole pixels exactly
+
+class _LabeledImage(NamedTuple):
+    """An image and its rows of labels, with their line numbers."""
+
+    path: str
+    file: str
+    size: Size
+    rows: Dict[int, LabelRow]
 
 
 class YoloFormat(Format):
@@ -35,42 +48,68 @@ class YoloFormat(Format):
 
     name = "yolo"
     description = "YOLO text files: one object per line, normalized center and size"
-    layout = "data.yaml, or classes.txt with the folders images and labels"
+    layout = (
+        "data.yaml; obj.data and obj.names; or classes.txt, with labels in text files named like the images"
+    )
     contents = "YOLO labels"
     priority = 30
 
     def lists(self, root: Path) -> Dict[str, Any]:
-        """Lists by name: a path, or a list of paths, to folders of images and files that list images."""
-        description = _description(root)
-        if description is not None:
-            return {n: description[n] for n in LISTS if isinstance(description.get(n), (str, list))}
-        if not _classes_file(root).is_file() or not (root / "labels").is_dir():
+        """Lists by name: folders of images and files that list images."""
+        layout = read_layout(root)
+        if layout is None:
             return {}
-        names = [name for name in LISTS if (root / "images" / name).is_dir()]
-        return {name: f"images/{name}" for name in names} or {"all": "images"}
+        return layout.lists or {name: [] for name in layout.missing}
+
+    def evidence(self, root: Path) -> str:
+        layout = read_layout(root)
+        return super().evidence(root) if layout is not None and layout.names else ""
+
+    def weak_evidence(self, root: Path) -> str:
+        layout = read_layout(root)
+        if layout is not None and layout.lists and not layout.names:
+            raise _no_class_names(root, layout)
+        return ""
+
+    def default_splits(self, root: Path, role: str) -> str:
+        layout = read_layout(root)
+        if layout is not None and not any(role_of(name) in ("", "train") for name in layout.lists):
+            for name in (name for name in layout.missing if role_of(name) == "train"):
+                raise _missing_list(root, layout, name)
+        return super().default_splits(root, role)
 
     def read_annotations(self, root: Path, split: str) -> AnnotationList:
-        paths, result = _image_paths(root, self.place(root, split)), AnnotationList()
-        result.declared = _class_names(root)
-        ids = unique_ids([os.path.relpath(path, root) for path in paths])
-        for path in paths:
+        layout, result = read_layout(root), AnnotationList()
+        place = f"{root}, list {split}"
+        if layout is not None and split in layout.missing:
+            raise _missing_list(root, layout, split)
+        self.place(root, split)
+        assert layout is not None
+        if not layout.names:
+            raise _no_class_names(root, layout)
+        if split == next(iter(layout.lists)):
+            for name, text in layout.missing.items():
+                result.findings.add("list-missing", str(layout.source), f"{name}: {text}")
+        result.declared = layout.names
+        paths, skipped = _image_paths(root, layout, split, result)
+        images = list(_read_labels(root, split, paths, result))
+        pose = _pose_columns(root, layout, split, images, place)
+        ids = unique_ids([relative_path(path, root) for path in paths])
+        for image in images:
+            objects = _objects(image, layout, pose, result.findings)
             try:
-                size = image_size(path)
-                labels = _label_file(path, root)
-                objects = _read_labels(labels, result.declared, size, result.findings) if labels else []
-                if not labels:
-                    result.findings.add("labels-missing", path)
-                result.add(ids[os.path.relpath(path, root)], path, str(labels or path), size, objects)
-            except (AnnotationError, ImageError) as error:
-                result.skip(error, path)
-        result.check_skipped(f"{root}, list {split}", len(paths))
+                result.add(ids[relative_path(image.path, root)], image.path, image.file, image.size, objects)
+            except AnnotationError as error:
+                result.skip(error, image.path)
+        result.check_skipped(place, len(paths) + skipped)
         return result
 
     def write(self, parts: Mapping[str, Dataset], folder: Path, files: ImageFiles) -> List[str]:
         for split, dataset in parts.items():
             _write_labels(dataset, folder / "labels" / split, files[split])
         names = dict(enumerate(next(iter(parts.values())).classes))
-        description = {**{split: f"images/{split}" for split in parts}, "names": names}
+        keys = {split: f"list_{split}" if split.lower() in OTHER_KEYS else split for split in parts}
+        description = {**{keys[split]: f"images/{split}" for split in parts}, "names": names}
         write_text(folder / DESCRIPTIONS[0], yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
         return difficult_notes(parts, "lose this flag, which YOLO does not have")
 
@@ -82,142 +121,155 @@ class YoloFormat(Format):
             yield Finding("classes-start-at-one", dataset.name, "", text)
 
     def unreferenced(self, root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
-        referenced = referenced_files(parts)
-        for path in sorted(images_below(root) - referenced):
+        for path in sorted(images_below(root) - referenced_files(parts)):
             yield Finding("image-unlisted", path, "", "")
-        stems = {os.path.splitext(path)[0] for path in referenced}
-        for labels in sorted(root.rglob("*.txt")):
-            if "labels" in labels.parts and labels.name != CLASSES_FILE:
-                image = _replace_last(labels, "labels", "images")
-                if os.path.splitext(os.path.realpath(image))[0] not in stems:
-                    yield Finding("annotation-without-image", str(labels), "", "")
+        used = {os.path.realpath(f.file) for dataset in parts.values() for f in dataset.findings}
+        for split, dataset in parts.items():
+            paths = [sample.image_path for sample in dataset]
+            finder = LabelFinder(root, paths, split)
+            for path in paths:
+                with contextlib.suppress(AnnotationError):
+                    used.add(os.path.realpath(finder.find(path) or path))
+        folders = {os.path.dirname(path) for path in used if path.lower().endswith(".txt")}
+        layout = read_layout(root)
+        lists = {os.path.realpath(path) for path in chain(*(layout.lists.values() if layout else ()))}
+        for labels in text_files(root):
+            real = os.path.realpath(labels)
+            is_label = os.path.dirname(real) in folders or "labels" in Path(labels).parts
+            if is_label and real not in used and real not in lists:
+                yield Finding("annotation-without-image", labels, "", "")
 
 
-def _description(root: Path) -> Optional[Dict[str, Any]]:
-    """Content of ``data.yaml``; None if there is no such file with class names."""
-    for name in DESCRIPTIONS:
-        path = root / name
-        if not path.is_file():
+def _no_class_names(root: Path, layout: Layout) -> DataError:
+    where = f"{layout.source} has no 'names'" if layout.source != root else "there is no classes.txt"
+    return DataError(
+        f"{root}: YOLO labels without class names: {where}. Write {root / 'classes.txt'} with one name per "
+        "line, in the order of the class numbers"
+    )
+
+
+def _missing_list(root: Path, layout: Layout, name: str) -> DataError:
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    return DataError(
+        f"{layout.source}: no {layout.missing[name]!r} in {root}, named for {name}; folders there: "
+        f"{', '.join(folders) or 'none'}"
+    )
+
+
+def _image_paths(root: Path, layout: Layout, split: str, result: AnnotationList) -> Tuple[List[str], int]:
+    """Image paths of a list, in order, and the number of images that are missing or unreadable."""
+    paths: Dict[str, None] = {}
+    skipped = 0
+    for place in layout.lists[split]:
+        finder = ImageFinder(root, [root, *layout.bases, place.parent], split)
+        is_folder = place.is_dir()
+        names = enumerate(files_below(place)) if is_folder else read_lines(place, "a list of images")
+        for number, name in names:
+            file, where = (name, "") if is_folder else (str(place), f"line {number}")
+            try:
+                path = _image_in_folder(name, root) if is_folder else _listed_image(name, finder, root)
+            except AnnotationError as error:
+                result.skip(error, file, where)
+                skipped += 1
+                continue
+            if path in paths and not is_folder:
+                result.findings.add("image-listed-twice", file, path, where)
+            if path is not None:
+                paths[path] = None
+    return list(paths), skipped
+
+
+def _image_in_folder(path: str, root: Path) -> Optional[str]:
+    """The path if it is an image; raises AnnotationError if it cannot be read."""
+    if is_unreadable_image(path):
+        raise AnnotationError(
+            "images of this kind cannot be read; convert it to JPEG or PNG", "image-unsupported"
+        )
+    if not is_image_file(path):
+        return None
+    if not is_inside(path, root):
+        raise AnnotationError(f"{path!r} is outside of the dataset's folder", "image-outside")
+    return path
+
+
+def _listed_image(name: str, finder: ImageFinder, root: Path) -> str:
+    """Path of an image in a list, which may be relative to the working directory of another tool."""
+    try:
+        return finder.find(name)
+    except AnnotationError as error:
+        plain = re.sub(r"^(\.{1,2}[\\/])+", "", name)
+        if error.code != "image-missing" or len(name) > MAX_PATH:
+            raise
+        parts = plain.replace("\\", "/").split("/")
+        for path in (os.path.join(root, *parts[start:]) for start in range(len(parts))):
+            if os.path.isfile(path) and is_inside(path, root):
+                return path
+        if plain == name:
+            raise
+        return finder.find(plain)
+
+
+def _pose_columns(root: Path, layout: Layout, split: str, images: Sequence[_LabeledImage], place: str) -> int:
+    """`pose_columns` of a list, judged by all lists if its own rows do not tell."""
+    rows = _rows(images)
+    check_boxes(rows, place)
+    try:
+        return pose_columns(rows, layout.keypoints, place)
+    except DataError:
+        for other in (name for name in layout.lists if name != split):
+            ignored = AnnotationList()
+            paths, _ = _image_paths(root, layout, other, ignored)
+            with contextlib.suppress(DataError):
+                rows += _rows(list(_read_labels(root, other, paths, ignored)))
+        return pose_columns(rows, layout.keypoints, place)
+
+
+def _rows(images: Sequence[_LabeledImage]) -> List[LabelRow]:
+    return [row for image in images for row in image.rows.values()]
+
+
+def _read_labels(root: Path, split: str, paths: List[str], result: AnnotationList) -> Iterator[_LabeledImage]:
+    """Rows of labels of each image; raises DataError if no image has a label file."""
+    finder, labeled = LabelFinder(root, paths, split), False
+    for path in paths:
+        try:
+            size = image_size(path)
+            labels = finder.find(path)
+            labeled = labeled or labels is not None
+            rows = _parse_file(labels, result.findings) if labels else {}
+        except (AnnotationError, ImageError) as error:
+            labeled = labeled or isinstance(error, AnnotationError)
+            result.skip(error, path)
             continue
-        try:
-            with open_text(path, "a description of the dataset", MAX_ANNOTATION_BYTES) as file:
-                content = yaml.safe_load(file)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not valid YAML ({error})") from error
-        if isinstance(content, dict) and "names" in content:
-            return content
-    return None
+        if labels is None:
+            result.findings.add("labels-missing", path)
+        yield _LabeledImage(path, str(labels or path), size, rows)
+    if paths and not labeled:
+        raise no_labels(root, split, paths)
 
 
-def _classes_file(root: Path) -> Path:
-    path = root / CLASSES_FILE
-    return path if path.is_file() else root / "labels" / CLASSES_FILE
-
-
-def _class_names(root: Path) -> Tuple[str, ...]:
-    description = _description(root)
-    if description is None:
-        return read_classes(_classes_file(root))
-    names = description["names"]
-    if isinstance(names, dict):
-        numbered = {int(key): name for key, name in names.items() if str(key).isdigit()}
-        if len(numbered) < len(names) or sorted(numbered) != list(range(len(names))):
-            raise DataError(f"{root}: 'names' in the YAML file must be numbered from 0 without gaps")
-        names = [numbered[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, (str, int)) for name in names):
-        raise DataError(f"{root}: 'names' in the YAML file is not a list of class names")
-    return tuple(str(name).strip() for name in names)
-
-
-def _image_paths(root: Path, place: Any) -> List[str]:
-    """Image paths of a list, in order: a folder, a file with one path per line, or several of these."""
-    base = (_description(root) or {}).get("path")
-    bases = [root / base, root] if isinstance(base, str) and os.path.isdir(root / base) else [root]
-    finder = ImageFinder(root, [root, *bases])
-    paths: List[str] = []
-    parts = place if isinstance(place, list) else [place]
-    for part in (part for part in parts if isinstance(part, str)):
-        # Roboflow writes '../train/images' although the folder is beside the description.
-        candidates = [*(folder / part for folder in bases), root / part.lstrip("./")]
-        path = next((p for p in candidates if os.path.exists(p) and is_inside(p, root)), None)
-        if path is None:
-            raise DataError(f"{root}: no {part!r}, which the YAML file names")
-        if path.is_dir():
-            inner = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
-            paths += [str(p) for p in inner if is_inside(p, root)]
-        else:
-            paths += _listed_images(path, finder)
-    return list(dict.fromkeys(paths))
-
-
-def _listed_images(path: Path, finder: ImageFinder) -> Iterator[str]:
-    for number, line in read_lines(path, "a list of images"):
-        try:
-            yield finder.find(line)
-        except AnnotationError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
-
-
-def _replace_last(path: Path, old: str, new: str) -> Path:
-    """The path with its last part that is `old` replaced by `new`; unchanged if there is none."""
-    parts = list(path.parts)
-    if old in parts:
-        parts[len(parts) - 1 - parts[::-1].index(old)] = new
-    return Path(*parts)
-
-
-def _label_file(image: str, root: Path) -> Optional[Path]:
-    """Label file of an image: in ``labels`` instead of ``images``, or beside the image; None if missing."""
-    path = Path(image)
-    for candidate in (_replace_last(path, "images", "labels"), path):
-        labels = candidate.with_name(f"{path.stem}.txt")
-        if labels.is_file() and is_inside(labels, root):
-            return labels
-    return None
-
-
-def _read_labels(path: Path, names: Sequence[str], size: Size, findings: Findings) -> List[BoxObject]:
+def _parse_file(path: Path, findings: Findings) -> Dict[int, LabelRow]:
     try:
         lines = read_lines(path, "labels", MAX_ANNOTATION_BYTES)
     except DataError as error:
         raise AnnotationError(str(error)) from error
-    objects: List[BoxObject] = []
+    rows: Dict[int, LabelRow] = {}
     for number, line in lines:
         try:
-            objects.append(_parse_object(line.split(), names, size))
+            rows[number] = parse_row(line)
         except BoxError as error:
             findings.add(error.code, str(path), str(error), f"line {number}")
+    return rows
+
+
+def _objects(image: _LabeledImage, layout: Layout, pose: int, findings: Findings) -> List[BoxObject]:
+    objects: List[BoxObject] = []
+    for number, row in image.rows.items():
+        try:
+            objects.append(to_object(row, layout.names, image.size, pose))
+        except BoxError as error:
+            findings.add(error.code, image.file, str(error), f"line {number}")
     return objects
-
-
-def _parse_object(words: Sequence[str], names: Sequence[str], size: Size) -> BoxObject:
-    shown = " ".join(words)[:60]
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        raise BoxError("box-not-numeric", f"not numbers: {shown}") from None
-    if len(values) < 5 or not all(math.isfinite(value) and abs(value) < 1e6 for value in values):
-        code = "box-missing" if len(values) < 5 else "box-not-finite"
-        raise BoxError(code, f"expected a class and four finite numbers, got {shown}")
-    number = int(values[0])
-    if number != values[0] or not 0 <= number < len(names):
-        raise BoxError("class-unknown", f"class {words[0]}, expected 0 to {len(names) - 1}")
-    if len(values) > 6:  # a polygon; six numbers are a box and its score
-        if len(values) % 2 == 0:
-            raise BoxError("polygon-invalid", "polygon with an odd number of coordinates")
-        xs, ys = values[1::2], values[2::2]
-        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
-    else:
-        x, y, width, height = values[1:5]
-        if width > 1.5 and height > 1.5:
-            raise BoxError("boxes-in-pixels", f"{names[number]}: box appears to be in pixels, not 0 to 1")
-        left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    columns, lines = size
-    if (right - left) * columns <= 1 or (bottom - top) * lines <= 1:
-        code = "box-inverted" if right < left or bottom < top else "box-without-area"
-        raise BoxError(code, f"{names[number]}: no area, {shown}")
-    corners = (left * columns, top * lines, right * columns - 1, bottom * lines - 1)
-    return BoxObject(names[number], [round(corner, _DECIMALS) for corner in corners])
 
 
 def _write_labels(dataset: Dataset, folder: Path, files: Mapping[str, str]) -> None:
