@@ -106,7 +106,7 @@ PATHS = [
     "train: ..\\train\\images\nval: ..\\valid\\images",
     'train: "C:\\new\\train\\images"\nval: "..\\valid\\images"',
     'path: "D:\\data\\test set"\ntrain: train/images\nval: valid/images',
-    "train: /home/me/test_project/train/images\nval: /home/me/test_project/valid/images",
+    "train: /srv/me/test_project/train/images\nval: /srv/me/test_project/valid/images",
     "path: /content/drive/MyDrive/pets\ntrain: train/images\nval: valid/images",
     "path: ../datasets/pets\ntrain: Train/Images\nval: ./valid\ntest:",
     "train: [train/images]\nval:\n  - valid/images\ntest: null",
@@ -124,7 +124,7 @@ def test_paths_in_yaml(yaml: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["datasets/pets", "./datasets/pets/", "/home/me/datasets/pets", "pets", "../datasets/pets"]
+    "path", ["datasets/pets", "./datasets/pets/", "/srv/me/datasets/pets", "pets", "../datasets/pets"]
 )
 def test_dataset_one_folder_below_its_yaml(path: str, tmp_path: Path) -> None:
     folder = tmp_path / ("pets" if path == "pets" else "datasets/pets")
@@ -161,7 +161,7 @@ def test_written_lists_are_read_whatever_their_names(name: str, tmp_path: Path) 
     assert YOLO.read(tmp_path / "b", split)[0].boxes.tolist() == [CORNERS]
 
 
-@pytest.mark.parametrize("line", ["images/gone.png", "/home/me/gone.png", "..\\images\\gone.png"])
+@pytest.mark.parametrize("line", ["images/gone.png", "/srv/me/gone.png", "..\\images\\gone.png"])
 def test_missing_image_of_a_list_is_skipped(line: str, tmp_path: Path) -> None:
     for name in "ab":
         image(tmp_path / f"images/{name}.png")
@@ -174,7 +174,7 @@ def test_missing_image_of_a_list_is_skipped(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("described", [True, False])
-@pytest.mark.parametrize("prefix", ["data/", "", "/home/me/darknet/data/"])
+@pytest.mark.parametrize("prefix", ["data/", "", "/srv/me/darknet/data/"])
 def test_darknet(described: bool, prefix: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / f"obj_train_data/{name}.png")

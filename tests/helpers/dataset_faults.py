@@ -338,7 +338,8 @@ FAULTS: Dict[str, Tuple[str, Tuple[str, ...], Insert]] = {
         "image-in-two-lists", ("voc",),
         lambda d: d.edit(d.root / "ImageSets/Main/val.txt", lambda t: t + f"{d.stem}\n"),
     ),
-    "listed twice": ("image-listed-twice", ("voc", "coco", "lst"), listed_twice),
+    "listed twice": ("image-listed-twice", ("voc", "lst"), listed_twice),
+    "several entries": ("image-entries-joined", ("coco",), listed_twice),
     "EXIF rotation": ("image-rotated", ALL, lambda d: d.rotate()),
     "EXIF rotation, boxes unrotated": ("size-swapped", PIXELS, lambda d: d.rotate()),
     "wrong size": ("size-differs", PIXELS, lambda d: d.set_size(200, 120)),
@@ -351,7 +352,7 @@ FAULTS: Dict[str, Tuple[str, Tuple[str, ...], Insert]] = {
     "truncated XML": ("annotation-unreadable", ("voc",), lambda d: d.xml.write_text("<annotation")),
     "binary label file": (
         "annotation-unreadable", ("yolo",),
-        lambda d: d.labels.write_bytes(b"\xff\xfe\0\1"),
+        lambda d: d.labels.write_bytes(b"\x80\xfe\0\1"),
     ),
     "invalid list header": (
         "annotation-unreadable", ("lst",),
@@ -359,7 +360,9 @@ FAULTS: Dict[str, Tuple[str, Tuple[str, ...], Insert]] = {
     ),
     "annotation without image": (
         "annotation-without-image", ("voc", "yolo"),
-        lambda d: shutil.copy(d.annotation, d.annotation.with_name(f"x{d.annotation.suffix}")),
+        lambda d: d.annotation.with_name(f"x{d.annotation.suffix}").write_text(
+            d.annotation.read_text().replace(d.stem, "x")
+        ),
     ),
     "image without annotation": (
         "image-unannotated", ("voc", "coco", "csv", "lst"),
