@@ -18,7 +18,6 @@ from PIL import ImageFile
 from ..errors import ImageError
 from ..options import Size
 from .annotations.record_file import parse_record_image_path
-from .image_files import IMAGE_ENDINGS as IMAGE_ENDINGS
 from .image_header import (
     EXIF_ORIENTATION,
     PNG_END,

@@ -175,7 +175,7 @@ def recognize(root: Path) -> Tuple[Format, str]:
     layouts = "; ".join(f"{entry.name}: {entry.layout}" for entry in _by_priority() if entry.layout)
     hints = "".join(f"{hint}. " for hint in (entry.found_instead(root) for entry in _by_priority()) if hint)
     raise DataError(
-        f"{root}: no dataset format recognized. Found: {folder_contents(root)}. {hints}Expected one of: "
+        f"{root}: no dataset format recognized. It contains: {folder_contents(root)}. {hints}Expected one of: "
         f"{layouts}. "
         "If the folder has one of these formats, name it with --dataset"
     )
@@ -256,7 +256,7 @@ def lists_to_read(dataset_format: Format, root: Path) -> List[str]:
     if not names:
         raise DataError(
             f"{root}: not a dataset in the {dataset_format.name} format; expected {dataset_format.layout}. "
-            f"Found: {dataset_format.found_instead(root) or folder_contents(root)}"
+            f"It contains: {dataset_format.found_instead(root) or folder_contents(root)}"
         )
     return [name for name in names if not _is_union(name, names)]
 

@@ -44,7 +44,7 @@ class ParityCheck(ABC):
             At the first image on which they differ; the message names it as in `images`.
         """
 
-    def finish(self) -> None:  # noqa: B027 - most checks judge each image in `add`
+    def finish(self) -> None:  # noqa: B027 - most checks compare each image in `add`
         """Raise ExportError if the images together exceed a tolerance."""
 
 

@@ -130,7 +130,7 @@ def _check_contents(dataset_format: Format, root: Path, parts: Mapping[str, Data
     for name, dataset in parts.items():
         if not any(len(sample.labels) for sample in dataset):
             found = "; ".join([*dataset.notes, folder_contents(root)])
-            text = f"{len(dataset)} images. Looked for {dataset_format.layout}. Found: {found}"
+            text = f"{len(dataset)} images. Looked for {dataset_format.layout}. It contains: {found}"
             yield Finding("objects-missing", name, "", text)
 
 

@@ -22,7 +22,7 @@ def fix_dataset(
 ) -> Tuple[Dict[str, Dataset], List[str]]:
     """Fix the problems that have an unambiguous solution.
 
-    Boxes and sizes are corrected as in `correct_boxes`; those in doubt stay as they are, and so do the
+    Boxes and sizes are corrected as in `correct_boxes`; those in doubt are not changed, and neither are the
     findings about them. Unreadable images, duplicate images (the training list loses those in other lists)
     and duplicate boxes are removed, and the spellings of a class become the most frequent one. Also returns
     the changes, one line each.

@@ -116,7 +116,7 @@ RECT = '{"name":"rect","x":20,"y":10,"width":60,"height":40}'
     ],
 )
 def test_fault_in_a_region(shape: str, attributes: str, code: str, folder: Path) -> None:
-    good = via_row(RECT, '{"class":"cat","colour":"red"}')
+    good = via_row(RECT, '{"class":"cat","color":"red"}')
     dataset = read_csv(folder, VIA_HEADER + good + via_row(shape, attributes))
     assert codes(dataset) == {code}
     assert objects(dataset) == {"a": EXPECTED["a"][:1]}
@@ -132,8 +132,8 @@ def test_attribute_with_the_class(attributes: str, name: str, folder: Path) -> N
 
 
 def test_unclear_attribute_is_asked_for(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"train\.csv.*animal.*colour"):
-        read_csv(folder, VIA_HEADER + via_row(RECT, '{"animal":"cat","colour":"red"}'))
+    with pytest.raises(DataError, match=r"train\.csv.*animal.*color"):
+        read_csv(folder, VIA_HEADER + via_row(RECT, '{"animal":"cat","color":"red"}'))
 
 
 def classes_of(folder: Path, split: str, classes: Optional[Sequence[str]] = None) -> Tuple[str, ...]:

@@ -159,7 +159,7 @@ def test_other_separators(row: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "labels"),
+    ("image_name", "labels"),
     [
         ("images/train/a.png", "annotations/a.txt"),
         ("images/train/a.png", "yolo/train/deep/A.txt"),
@@ -168,8 +168,8 @@ def test_other_separators(row: str, tmp_path: Path) -> None:
         ("images/train/a.png", "Labels/train/a.TXT"),
     ],
 )
-def test_labels_in_other_folders(picture: str, labels: str, tmp_path: Path) -> None:
-    image(tmp_path / picture)
+def test_labels_in_other_folders(image_name: str, labels: str, tmp_path: Path) -> None:
+    image(tmp_path / image_name)
     text(tmp_path / labels, BOX)
     text(tmp_path / "data.yaml", "train: images/train\nnames: [cat]")
     assert [sample.boxes.tolist() for sample in YOLO.read(tmp_path, "train")] == [[CORNERS]]
@@ -177,26 +177,26 @@ def test_labels_in_other_folders(picture: str, labels: str, tmp_path: Path) -> N
 
 def test_labels_of_another_list_or_image_are_not_taken(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "val/a"):
-        image(tmp_path / f"pictures/{name}.png")
+        image(tmp_path / f"photos/{name}.png")
     text(tmp_path / "texts/val/a.txt", BOX)
     text(tmp_path / "texts/train/b.txt", BOX)
-    text(tmp_path / "data.yaml", "train: pictures/train\nval: pictures/val\nnames: [cat]")
+    text(tmp_path / "data.yaml", "train: photos/train\nval: photos/val\nnames: [cat]")
     assert [len(sample.labels) for sample in YOLO.read(tmp_path, "train")] == [0, 1]
     assert [len(sample.labels) for sample in YOLO.read(tmp_path, "val")] == [1]
     for name in ("x/c", "y/c"):
-        image(tmp_path / f"pictures/all/{name}.png")
+        image(tmp_path / f"photos/all/{name}.png")
     text(tmp_path / "texts/y/c.txt", BOX)
-    text(tmp_path / "data.yaml", "all: pictures/all\nnames: [cat]")
+    text(tmp_path / "data.yaml", "all: photos/all\nnames: [cat]")
     assert [len(sample.labels) for sample in YOLO.read(tmp_path, "all")] == [0, 1]
 
 
 def test_two_label_files_for_an_image_are_an_error(tmp_path: Path) -> None:
     for name in "abc":
-        image(tmp_path / f"pictures/{name}.png")
+        image(tmp_path / f"photos/{name}.png")
         text(tmp_path / f"one/{name}.txt", BOX)
     text(tmp_path / "two/a.txt", "0 0.5 0.5 0.1 0.1")
     text(tmp_path / "captions/b.txt", "a cat on a mat")
-    text(tmp_path / "data.yaml", "train: pictures\nnames: [cat]")
+    text(tmp_path / "data.yaml", "train: photos\nnames: [cat]")
     data = YOLO.read(tmp_path, "train")
     assert [sample.image_id for sample in data] == ["b", "c"]
     assert codes(data) == {"annotation-unreadable"}

@@ -7,7 +7,7 @@
 ``class x1 y1 x2 y2 x3 y3 ...``        polygon, also the four corners of a rotated box
 ====================================== =======================================================
 
-Rows with keypoints and polygons look alike, so `pose_columns` judges all rows of a list together.
+Rows with keypoints and polygons look alike, so `pose_columns` looks at all rows of a list together.
 """
 
 from __future__ import annotations
