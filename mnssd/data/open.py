@@ -175,9 +175,8 @@ def recognize(root: Path) -> Tuple[Format, str]:
     layouts = "; ".join(f"{entry.name}: {entry.layout}" for entry in _by_priority() if entry.layout)
     hints = "".join(f"{hint}. " for hint in (entry.found_instead(root) for entry in _by_priority()) if hint)
     raise DataError(
-        f"{root}: no dataset format recognized. It contains: {folder_contents(root)}. {hints}Expected one of: "
-        f"{layouts}. "
-        "If the folder has one of these formats, name it with --dataset"
+        f"{root}: no dataset format recognized. It contains: {folder_contents(root)}. {hints}Expected "
+        f"one of: {layouts}. If the folder has one of these formats, name it with --dataset"
     )
 
 

@@ -180,7 +180,7 @@ class AnnotationList:
                 "; ".join(summary(self.findings.items)) or f"{len(self.annotations)} images, none with a box"
             )
             raise NoClassesError(
-                f"{place}: no objects, so no class names; pass --classes or write classes.txt. It has: {found}"
+                f"{place}: no objects, so no class names; pass --classes or write classes.txt ({found})"
             )
         if len(set(chosen)) < len(chosen) or not all(chosen):
             raise DataError(f"{place}: class names must be unique and not empty: {listed(chosen)}")
