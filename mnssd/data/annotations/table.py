@@ -290,6 +290,6 @@ def _unknown_columns(path: Path, separator: str) -> str:
     found = ", ".join(word or "(no name)" for word in rows[0][:20]) if rows else "none"
     return (
         f"{path}: cannot tell image, class and box by its columns. It has: {found[:400]}. Needed in the "
-        "first line: filename (or image, path), class (or label), and for the box xmin, ymin, xmax, ymax (or x, y, "
-        "width, height; or x_center, y_center, width, height; or bbox)"
+        "first line: filename (or image, path), class (or label), and for the box xmin, ymin, xmax, ymax "
+        "(or x, y, width, height; or x_center, y_center, width, height; or bbox)"
     )
