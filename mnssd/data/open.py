@@ -114,24 +114,25 @@ def read_lists(
 def usable_for_training(dataset: Dataset) -> Dataset:
     """The dataset without images whose boxes may belong to another size or rotation, with a note.
 
-    Raises DataError if these are more than half of the images, or there is no object to learn.
+    Raises DataError if these are more than half of the images, the boxes of the list appear to be corners
+    although they were read as corner and size, or there is no object to learn.
     """
+    corners = [finding for finding in dataset.findings if finding.code == "boxes-as-corners"]
     displaced = {sample.image_path: list(_displaced(sample)) for sample in dataset}
-    findings = [finding for found in displaced.values() for finding in found]
     kept = [sample for sample in dataset if not displaced[sample.image_path]]
     cure = "check-data --fix writes a corrected copy"
-    if 2 * len(kept) < len(dataset):
+    if corners or 2 * len(kept) < len(dataset):
+        places = summary([*corners, *(finding for found in displaced.values() for finding in found)])
         raise DataError(
-            f"{dataset.name}: the boxes may belong to images of another size or rotation; {cure}. "
-            f"{'; '.join(summary(findings))}"
+            f"{dataset.name}: the boxes appear to be corners, or to belong to images of another size or "
+            f"rotation; {cure}. {'; '.join(places)}"
         )
-    notes = (
-        [f"Left out: {len(dataset) - len(kept)} images whose boxes are in doubt; {cure}"] if findings else []
-    )
+    left_out = len(dataset) - len(kept)
+    notes = [f"Left out: {left_out} images whose boxes are in doubt; {cure}"] if left_out else []
     if not any(len(sample.labels) for sample in kept):
         found = "; ".join([*dataset.notes, *notes]) or "no annotation has a box"
         raise DataError(f"{dataset.name}: nothing to learn, {len(kept)} images without objects. {found}")
-    return replace(dataset, samples=kept, notes=[*dataset.notes, *notes]) if findings else dataset
+    return replace(dataset, samples=kept, notes=[*dataset.notes, *notes]) if left_out else dataset
 
 
 def _displaced(sample: Sample) -> Iterator[Finding]:

@@ -161,6 +161,8 @@ def test_corners_of_a_whole_file_are_converted(tmp_path: Path) -> None:
     corners = [[[10, 10, 110, 70], [60, 30, 100, 60]], [[80, 40, 119, 79]]]
     root = make_coco(tmp_path / "a", corners)
     assert "boxes-as-corners" in errors(check(root)[1])
+    with pytest.raises(DataError, match="check-data"):
+        usable_for_training(open_dataset("coco", root, "train"))
     _, fixed, after = fix(root)
     assert errors(after) == set()
     assert boxes_of(fixed) == [[[a, b, c - 1, d - 1] for a, b, c, d in boxes] for boxes in corners]
