@@ -73,6 +73,7 @@ def test_shell_lines_work_as_typed(checkout: Path) -> None:
     assert [path.name for path in (checkout / "drawn").iterdir()] == ["val_000000.jpg"]
 
 
+@pytest.mark.slow  # tests/docs/test_commands.py runs the same program with smaller options
 def test_python_lines_work_as_typed(checkout: Path) -> None:
     (checkout / "quick_start.py").write_text(code("Quick start", "python"), encoding="utf-8")
     done = type_lines(checkout, [*INSTALL, "python quick_start.py"])
