@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Callable, Iterator, Sequence, Union
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jfif", ".jpe", ".jp2", ".j2k", ".jpf",
@@ -63,26 +63,23 @@ def is_image_file(path: Union[str, Path]) -> bool:
     Known endings decide, in any case. Files without an ending or with an unknown one are opened, and are
     images if they start as one. Companion files of systems, such as ``._a.jpg`` and ``Thumbs.db``, are none.
     """
-    name = os.path.basename(path)
-    if _is_companion(name):
-        return False
-    ending = _ending(name)
-    if ending in IMAGE_ENDINGS:
-        return True
-    return not _is_other(name, ending) and bool(_IMAGE_START.match(_first_bytes(path)))
+    return _is_kind(path, IMAGE_ENDINGS, (), lambda start: bool(_IMAGE_START.match(start)))
 
 
 def is_unreadable_image(path: Union[str, Path]) -> bool:
     """Whether a file is an image of a kind that `read_image` does not read, such as HEIC."""
+    return _is_kind(path, UNREADABLE_ENDINGS, IMAGE_ENDINGS, lambda start: bool(unreadable_kind(start)))
+
+
+def _is_kind(
+    path: Union[str, Path], endings: Sequence[str], others: Sequence[str], starts: Callable[[bytes], bool]
+) -> bool:
+    """Whether the ending is in `endings`, or tells nothing and the first bytes pass `starts`."""
     name = os.path.basename(path)
-    if _is_companion(name):
-        return False
     ending = _ending(name)
-    if ending in UNREADABLE_ENDINGS:
-        return True
-    if ending in IMAGE_ENDINGS or _is_other(name, ending):
+    if _is_companion(name) or ending in others:
         return False
-    return bool(unreadable_kind(_first_bytes(path)))
+    return ending in endings or (not _is_other(name, ending) and starts(_first_bytes(path)))
 
 
 def unreadable_kind(data: bytes) -> str:

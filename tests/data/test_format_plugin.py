@@ -18,7 +18,7 @@ from mnssd.runtime import plugins
 PLUGIN = '''
 """One text file per image, with lines ``class xmin ymin xmax ymax`` in pixels counted from 0."""
 
-from mnssd.data.annotations.annotation import AnnotationError, AnnotationList, BoxObject, make_dataset
+from mnssd.data.annotations.annotation import AnnotationError, AnnotationList, BoxObject
 from mnssd.data.annotations.paths import ImageFinder
 from mnssd.data.formats import Format, formats
 
@@ -32,7 +32,7 @@ class BoxesFormat(Format):
     def lists(self, root):
         return {path.stem: path for path in sorted(root.glob("*.boxes"))}
 
-    def read_list(self, root, split, classes=None, *, allow_absent=False):
+    def read_annotations(self, root, split):
         folder, result = self.place(root, split), AnnotationList()
         finder = ImageFinder(root, [root / "images" / split])
         files = sorted(folder.glob("*.txt"))
@@ -44,9 +44,8 @@ class BoxesFormat(Format):
             except AnnotationError as error:
                 result.skip(error, str(path))
         result.check_skipped(str(folder), len(files))
-        names = tuple((root / "names").read_text().split())
-        chosen = tuple(classes or names)
-        return make_dataset(split, result.annotations, chosen, names, allow_absent, result.findings)
+        result.declared = tuple((root / "names").read_text().split())
+        return result
 
     def write(self, parts, folder, files):
         for split, dataset in parts.items():

@@ -8,9 +8,8 @@ from typing import List
 
 import numpy as np
 import pytest
+from helpers.voc_files import boxes_of, images, read_or_refuse, write
 from test_fuzz_files import damage
-from test_real_voc import boxes_of, images, write
-from test_real_voc_xml import read_or_refuse
 
 from mnssd.data.formats import formats
 from mnssd.data.open import default_splits, open_dataset, recognize

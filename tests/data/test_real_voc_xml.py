@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import List, Optional
 
-import cv2
 import numpy as np
 import pytest
 from helpers.voc import CAT, annotation_xml, box_xml
+from helpers.voc_files import CAT_BOX, HAT, VOC, images, read_or_refuse, write
 from test_fuzz_files import damage
 
 from mnssd.data.annotations.voc_xml import AnnotationError, object_names, read_annotation
-from mnssd.data.dataset import Dataset
-from mnssd.data.formats import Format, formats
 from mnssd.data.open import recognize
-from mnssd.errors import DataError
-
-VOC = formats["voc"]
-HAT = box_xml("hat", 3, 4, 20, 25)
-CAT_BOX = [1, 2, 19, 24]
-
-
-def write(root: Path, *files: str, text: Any = None, size: Sequence[int] = (40, 30)) -> None:
-    """Write images, and for names with .xml the annotation `text` (by default a cat)."""
-    text = annotation_xml(CAT) if text is None else text
-    for name in files:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".xml":
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        else:
-            _, data = cv2.imencode(".png", np.zeros((size[1], size[0], 3), np.uint8))
-            path.write_bytes(data.tobytes())
-
-
-def images(dataset: Dataset, root: Path) -> List[str]:
-    return sorted(os.path.relpath(sample.image_path, root) for sample in dataset)
-
-
-def boxes_of(dataset: Dataset) -> Dict[str, List[List[float]]]:
-    return {sample.image_id: sample.boxes.tolist() for sample in dataset}
-
 
 # ---- names of images ---------------------------------------------------------------------------------------
 
@@ -239,17 +209,6 @@ def test_objects_in_a_container(tmp_path: Path) -> None:
 
 
 # ---- damaged files -----------------------------------------------------------------------------------------
-
-
-def read_or_refuse(dataset_format: Format, root: Path) -> str:
-    """Whether all lists are read; an error must name the folder."""
-    try:
-        for split in dataset_format.lists(root):
-            dataset = dataset_format.read(root, split)
-            assert all(np.isfinite(sample.boxes).all() for sample in dataset)
-    except DataError as error:
-        return "refused" if str(root) in str(error) else str(error)[:200]
-    return "read"
 
 
 def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:

@@ -207,20 +207,6 @@ class AnnotationList:
         return Dataset(name, chosen, samples, notes, self.findings.items)
 
 
-def make_dataset(
-    name: str,
-    annotations: List[Annotation],
-    classes: Sequence[str],
-    declared: Sequence[str],
-    allow_absent: bool,
-    findings: Findings,
-) -> Dataset:
-    """`AnnotationList.to_dataset` for a format that chooses the classes itself."""
-    result = AnnotationList()
-    result.annotations, result.declared, result.findings = annotations, tuple(declared), findings
-    return result.to_dataset(name, name, classes, allow_absent)
-
-
 def excess(boxes: np.ndarray, size: Size) -> np.ndarray:
     """Number of pixels by which each box extends beyond an image of `size`; 0 for boxes inside."""
     over = np.concatenate([-boxes, boxes - np.array([size[0] - 1, size[1] - 1] * 2)], axis=1)
