@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Callable, Iterator, Sequence, Union
+from typing import Callable, Iterator, NoReturn, Sequence, Union
+
+from ..errors import DataError
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jfif", ".jpe", ".jp2", ".j2k", ".jpf",
@@ -38,7 +40,9 @@ _OTHER_ENDINGS = frozenset((
 ))  # fmt: skip
 
 _COMPANIONS = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "picasa.ini"})
-_COMPANION_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_COMPANION_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+)
 
 _IMAGE_START = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0"
@@ -55,6 +59,7 @@ _UNREADABLE_STARTS = (
     ("SVG", re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", re.DOTALL)),
 )
 _START_BYTES = 256
+_NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a]")  # control characters
 
 
 def is_image_file(path: Union[str, Path]) -> bool:
@@ -87,20 +92,53 @@ def unreadable_kind(data: bytes) -> str:
     return next((kind for kind, start in _UNREADABLE_STARTS if start.match(data)), "")
 
 
-def files_below(folder: Union[str, Path], follow_links: bool = False) -> Iterator[str]:
+def is_unknown_file(path: Union[str, Path]) -> bool:
+    """Whether neither the name nor the first bytes tell what a file is; text without an ending is known."""
+    name = os.path.basename(path)
+    ending = _ending(name)
+    if _is_companion(name) or _is_other(name, ending) or ending in IMAGE_ENDINGS:
+        return False
+    start = _first_bytes(path)
+    is_image = bool(_IMAGE_START.match(start) or unreadable_kind(start))
+    return not is_image and (bool(ending) or bool(_NO_TEXT.search(start)))
+
+
+def refuse_folder(error: OSError) -> NoReturn:
+    """Raise the DataError of a folder that cannot be read."""
+    raise DataError(
+        f"{error.filename}: folder cannot be read ({error.strerror}); change its permissions, or move it away"
+    ) from error
+
+
+def files_below(
+    folder: Union[str, Path],
+    follow_links: bool = False,
+    on_error: Callable[[OSError], object] = refuse_folder,
+) -> Iterator[str]:
     """Paths of all files in a folder and its subfolders, sorted within each folder.
 
-    Hidden folders and those that systems add, such as ``__MACOSX``, are left out.
+    Hidden folders and those that systems add, such as ``__MACOSX``, are left out. `on_error` is called with
+    the error of each folder that cannot be read (its `filename`); by default it raises DataError. If it
+    returns, the other folders are read.
     """
-    for place, folders, names in os.walk(folder, followlinks=follow_links):
+
+    def report(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # no folder, thus no files
+            on_error(error)
+
+    for place, folders, names in os.walk(folder, onerror=report, followlinks=follow_links):
         folders[:] = sorted(name for name in folders if not _is_companion_folder(name))
         for name in sorted(names):
             yield os.path.join(place, name)
 
 
-def image_files_below(folder: Union[str, Path], follow_links: bool = False) -> Iterator[str]:
+def image_files_below(
+    folder: Union[str, Path],
+    follow_links: bool = False,
+    on_error: Callable[[OSError], object] = refuse_folder,
+) -> Iterator[str]:
     """Those of `files_below` that are images."""
-    return filter(is_image_file, files_below(folder, follow_links))
+    return filter(is_image_file, files_below(folder, follow_links, on_error))
 
 
 def _ending(name: str) -> str:
