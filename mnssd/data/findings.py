@@ -37,6 +37,7 @@ KINDS: Dict[str, Kind] = {
     **dict.fromkeys(SKIPPED_CODES, Kind(ERROR, _SKIPPED)),
     "image-unsupported": Kind(ERROR, "Annotated images of a kind that cannot be read, not used"),
     "image-unsupported-unannotated": Kind(WARNING, "Images of a kind that cannot be read, not used"),
+    "file-unknown": Kind(WARNING, "Files of an unknown kind, not used"),
     "image-unreadable": Kind(ERROR, "Images that cannot be decoded, replaced by others in training"),
     "image-without-name": Kind(ERROR, "Images without a file name, skipped"),
     "image-without-id": Kind(ERROR, "Images without an id, skipped"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Callable, Iterator, NoReturn, Sequence, Union
+from typing import Callable, Iterator, List, NoReturn, Sequence, Union
 
 from ..errors import DataError
 
@@ -108,6 +108,16 @@ def refuse_folder(error: OSError) -> NoReturn:
     raise DataError(
         f"{error.filename}: folder cannot be read ({error.strerror}); change its permissions, or move it away"
     ) from error
+
+
+def names_in(folder: Union[str, Path]) -> List[str]:
+    """Sorted names of what is in a folder, none if it does not exist; DataError if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        refuse_folder(error)
 
 
 def files_below(

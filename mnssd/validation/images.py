@@ -13,7 +13,7 @@ from ..data.annotations.record_file import parse_record_image_path
 from ..data.dataset import Dataset
 from ..data.findings import Finding
 from ..data.image import decode_image, read_bytes
-from ..data.image_files import IMAGE_ENDINGS, files_below, is_unreadable_image
+from ..data.image_files import IMAGE_ENDINGS, files_below, is_unknown_file, is_unreadable_image
 from ..data.image_header import read_header
 from ..data.prefetch import prefetch
 from ..data.sample import Sample
@@ -89,8 +89,9 @@ def _check_image(item: Tuple[str, Sample]) -> Tuple[str, str, Optional[bytes], L
 
 
 def unsupported_images(root: Path, parts: Mapping[str, Dataset]) -> Iterator[Finding]:
-    """Findings about images of kinds that cannot be read, such as HEIC, in the dataset's folder."""
+    """Findings about images of kinds that cannot be read, such as HEIC, and files of an unknown kind."""
     paths = list(files_below(root))
+    yield from (Finding("file-unknown", path, "", "") for path in filter(is_unknown_file, paths))
     unsupported = list(filter(is_unreadable_image, paths))
     if not unsupported:
         return

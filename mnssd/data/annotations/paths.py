@@ -10,10 +10,10 @@ import unicodedata
 from functools import cached_property
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
-from urllib.parse import unquote
 
+from ...files import unescape_name
 from ..dataset import Dataset
-from ..image_files import IMAGE_ENDINGS, image_files_below
+from ..image_files import IMAGE_ENDINGS, image_files_below, names_in
 from .annotation import AnnotationError
 from .roles import role_of
 
@@ -61,21 +61,16 @@ def find_lists(
 
 
 def _subfolders(folder: Path) -> List[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names)]
+    return [
+        folder / name for name in names_in(folder) if not name.startswith(".") and (folder / name).is_dir()
+    ]
 
 
 def _matching(folder: Path, pattern: str, is_list: Callable[[Path], bool]) -> List[Path]:
     """Files in a folder, without hidden ones and those that macOS writes beside them (``._train.json``)."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    wanted = [n for n in names if fnmatch.fnmatchcase(n.lower(), pattern) and not n.startswith(".")]
+    wanted = [
+        n for n in names_in(folder) if fnmatch.fnmatchcase(n.lower(), pattern) and not n.startswith(".")
+    ]
     return [path for path in (folder / name for name in wanted) if path.is_file() and is_list(path)]
 
 
@@ -154,11 +149,11 @@ class ImageFinder:
             raise AnnotationError("invalid image name", "image-missing")
         plain = name.replace("\\", "/")
         composed, decomposed = unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)
-        for variant in dict.fromkeys((plain, unquote(plain), composed, decomposed)):
+        for variant in dict.fromkeys((name, plain, unescape_name(plain), composed, decomposed)):
             path = self._find_relative(variant)
             if path is not None:
                 return path
-        path = self._find_unique(self._images_by_name, unquote(plain))
+        path = self._find_unique(self._images_by_name, unescape_name(plain))
         if path is None:
             raise self._missing(repr(name))
         return path
@@ -222,8 +217,8 @@ class ImageFinder:
 
 
 def _key(name: str) -> str:
-    """A file name in one Unicode form and case, to compare names of different systems."""
-    return unicodedata.normalize("NFC", name).casefold()
+    """A file name in one Unicode form and case, and without outer spaces, which lists and tables drop."""
+    return unicodedata.normalize("NFC", name).casefold().strip()
 
 
 def image_stem(name: str) -> str:

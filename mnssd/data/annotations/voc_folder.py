@@ -8,16 +8,18 @@ without folders that only tell what is in them. It is ``train/a`` for ``train/im
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
 from functools import cached_property
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ...errors import DataError
-from ..image_files import IMAGE_ENDINGS, files_below, image_files_below
+from ...files import NAME_ERRORS, unescape_name
+from ..image_files import IMAGE_ENDINGS, files_below, image_files_below, names_in
 from .annotation import AnnotationError
 from .roles import role_of
 from .text_files import read_lines
@@ -104,7 +106,7 @@ class VocFolder:
     def _files(self, below: Callable[[Path], Iterator[str]]) -> Iterator[str]:
         """Files of the folder, also where its own folders, such as JPEGImages, are symbolic links."""
         yield from below(self.root)
-        for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+        for path in (self.root / name for name in names_in(self.root)):
             if path.is_symlink() and path.is_dir() and not path.name.startswith("."):
                 yield from below(path)
 
@@ -131,6 +133,14 @@ class VocFolder:
         in a folder of another role. Raises AnnotationError if there are several.
         """
         return _lookup(name, self.images, self._image_keys, role)
+
+    def find_named(self, name: str, role: str) -> List[str]:
+        """Keys of the images that an annotation may name: as it is written, and percent-decoded."""
+        keys = []
+        for text in (name, unescape_name(name)):
+            with contextlib.suppress(AnnotationError):
+                keys.append(self.find_image(text, role))
+        return list(filter(None, keys))
 
     def find_annotation(self, key: str) -> str:
         """Key of the annotation of an image by the key of the image; otherwise as `find_image`."""
@@ -159,7 +169,7 @@ class VocFolder:
                     names = read_annotation(path).files
                 except AnnotationError:
                     continue
-                for name in names:
+                for name in chain(names, map(unescape_name, names)):
                     found.setdefault(key_of(_without_image_ending(name) + ".jpg"), key)
         return found
 
@@ -208,7 +218,7 @@ class VocFolder:
         """Lines of a list file: image ids, file names or paths, each perhaps followed by other columns."""
         role = "" if re.search("train[_-]?val", path.stem, re.IGNORECASE) else role_of(path.stem)
         entries = []
-        for number, line in read_lines(path, "image ids"):
+        for number, line in read_lines(path, "image ids", errors=NAME_ERRORS):
             key = self._key_of_line(line, role)
             if key or not line.startswith("#"):
                 entries.append(Entry(number, line, key))
@@ -292,15 +302,14 @@ def is_complete(folder: Path, split: str) -> bool:
 
 
 def _subfolders(folder: Path, name: str) -> List[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.lower() == name and path.is_dir())
+    names = (entry for entry in names_in(folder) if entry.lower() == name)
+    return [folder / entry for entry in names if (folder / entry).is_dir()]
 
 
 def _is_empty(path: Path) -> bool:
     """Whether a list has no lines; an unreadable one is not empty, so that it is reported."""
     try:
-        return not read_lines(path, "image ids")
+        return not read_lines(path, "image ids", errors=NAME_ERRORS)
     except DataError:
         return False
 
@@ -334,7 +343,7 @@ def _by_last_part(keys: Mapping[str, object]) -> Dict[str, List[str]]:
 
 
 def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", name).casefold().strip()
 
 
 def _without_image_ending(name: str) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import DataError
-from ..image_files import IMAGE_ENDINGS, image_files_below
+from ...files import NAME_ERRORS
+from ..image_files import IMAGE_ENDINGS, image_files_below, names_in
 from .paths import is_inside
 from .roles import role_of
 from .text_files import class_name, read_classes, read_lines
@@ -185,7 +186,7 @@ def _listed_in_files(root: Path) -> Dict[str, List[Path]]:
 
 def _lists_images(path: Path) -> bool:
     try:
-        lines = read_lines(path, "a list of images")
+        lines = read_lines(path, "a list of images", errors=NAME_ERRORS)
     except DataError:
         return False
     return bool(lines) and os.path.splitext(lines[0][1])[1].lower() in IMAGE_ENDINGS
@@ -194,7 +195,7 @@ def _lists_images(path: Path) -> bool:
 def _folder_lists(root: Path) -> Dict[str, List[Path]]:
     """Folders of images in ``images`` or in the dataset's folder, by name; else all images as one list."""
     for folder in (root / "images", root):
-        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        entries = [folder / name for name in names_in(folder)]
         folders = [path for path in entries if path.is_dir() and role_of(path.name) and _has_images(path)]
         if folders:
             return {path.name: [path] for path in folders}
@@ -212,7 +213,7 @@ def _read_class_files(root: Path, lists: Dict[str, List[Path]]) -> Tuple[str, ..
         folders += [folder, folder / "labels", *_labels_beside(root, folder)]
     found: Dict[Path, Tuple[str, ...]] = {}
     for folder in dict.fromkeys(folders):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for path in (folder / name for name in names_in(folder)):
             is_named = path.name.lower() in CLASS_FILES or path.suffix.lower() == ".names"
             if is_named and not path.name.startswith(".") and path.is_file() and is_inside(path, root):
                 found[path] = read_classes(path)
@@ -238,7 +239,7 @@ def _images(place: Path) -> Iterator[str]:
     """Names of the images of a list, for their stems."""
     if place.is_dir():
         return image_files_below(place)
-    return iter([line for _, line in read_lines(place, "a list of images")])
+    return iter([line for _, line in read_lines(place, "a list of images", errors=NAME_ERRORS)])
 
 
 def _has_images(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from ..annotations.record_file import HEADER, iter_records
 from ..annotations.text_files import read_classes
 from ..downloads import CIFAR10_ARCHIVE, CIFAR10_FILES, CIFAR10_FOLDER, download_cifar10
 from ..image import read_part
-from ..image_files import files_below, image_files_below, is_unreadable_image
+from ..image_files import files_below, image_files_below, is_unknown_file, is_unreadable_image
 from . import CLASSIFICATION_ROOTS
 from .labeled_image import ClassificationDataset, LabeledImage
 
@@ -118,13 +118,16 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _unreadable_notes(folder: Path) -> List[str]:
-    """A note on the images in the class folders that cannot be read, such as HEIC."""
-    names = [
-        str(Path(path).relative_to(folder))
-        for name in _class_folders(folder)
-        for path in filter(is_unreadable_image, files_below(folder / name, follow_links=True))
-    ]
-    return _skipped("images of kinds that cannot be read, convert to JPEG or PNG", names)
+    """Notes on files in the class folders that are not used: images such as HEIC, and unknown kinds."""
+    folders = [folder / name for name in _class_folders(folder)]
+    paths = [path for place in folders for path in files_below(place, follow_links=True)]
+    notes: List[str] = []
+    for what, is_kind in (
+        ("images of kinds that cannot be read, convert to JPEG or PNG", is_unreadable_image),
+        ("files of an unknown kind", is_unknown_file),
+    ):
+        notes += _skipped(what, [str(Path(path).relative_to(folder)) for path in filter(is_kind, paths)])
+    return notes
 
 
 def _is_val(image_id: str) -> bool:
