@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
+from ..files import printable
 from ..inference import DISPLAY_SCORE
 from ..options import FLOAT, NAMES, add_options, from_mapping, given, option, require
 from .main import EXIT_INTERRUPTED
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..inference.output import JsonLines, OutputPaths
     from ..inference.results import DetectionResult
-    from ..inference.sources import Frame, VideoWriter
+    from ..inference.video import Frame, VideoWriter
 
 INTERMIXED = True
 
@@ -225,10 +226,12 @@ class _DetectionRun:
         return not (options.show and drawn is not None and _show(drawn))
 
     def _write(self, frame: Frame, result: DetectionResult, drawn: Optional[np.ndarray]) -> None:
-        line = f"{frame.name}{'' if frame.number is None else f' frame {frame.number}'}: {result!r}"
+        line = (
+            f"{printable(frame.name)}{'' if frame.number is None else f' frame {frame.number}'}: {result!r}"
+        )
         if self._drawings and drawn is not None:
             target = self._write_drawing(self._drawings, frame, drawn)
-            line += f" -> {target}" if target else ""
+            line += f" -> {printable(str(target))}" if target else ""
         if self._annotations and frame.number is None:
             annotation = self._annotations.choose(frame.name, ".xml")
             annotation.write_text(result.to_voc(os.path.basename(frame.name)), encoding="utf-8")
@@ -238,7 +241,7 @@ class _DetectionRun:
     def _write_drawing(self, paths: OutputPaths, frame: Frame, drawn: np.ndarray) -> Optional[Path]:
         """Write an image or the frame of a video; returns the path of a new file."""
         from ..inference.output import write_image
-        from ..inference.sources import VideoWriter
+        from ..inference.video import VideoWriter
 
         if frame.number is None:
             return write_image(paths.choose(*_drawing_name(frame)), drawn)

@@ -104,7 +104,7 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
         image = cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
     if (image.shape[1], image.shape[0]) != reduced:
         refuse(name, f"decodes to another size than the header's {header.width} x {header.height} pixels")
-    return _apply_orientation(image, header.orientation)
+    return apply_orientation(image, header.orientation)
 
 
 def _decode_with_opencv(data: bytes, reduction: int) -> Optional[np.ndarray]:
@@ -134,7 +134,7 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
                 pixels = np.array(image.convert("RGB"))
         except Exception as error:  # Pillow's readers raise many types for damaged files
             refuse_damaged(name, error)
-    return _apply_orientation(pixels, turn)
+    return apply_orientation(pixels, turn)
 
 
 def image_size(path: PathLike) -> Size:
@@ -233,7 +233,8 @@ def read_part(file: str, start: int, length: int) -> bytes:
     return data
 
 
-def _apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror ``(height, width, ...)`` pixels by an EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         image = cv2.transpose(image)
     if orientation in (2, 3, 6, 7):

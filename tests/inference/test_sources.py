@@ -10,7 +10,8 @@ import pytest
 from helpers.detectors import make_image
 
 from mnssd.errors import ImageError, MnssdError, OptionError
-from mnssd.inference.sources import CAMERA, VideoWriter, iter_frames
+from mnssd.inference.sources import iter_frames
+from mnssd.inference.video import CAMERA, VideoWriter
 
 
 def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> None:
