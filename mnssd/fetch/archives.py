@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import DownloadError
 from ..files import atomic_folder
-from .download import download_file, part_path
+from .download import Checksum, download_file, part_path
 
 
 class Archive(NamedTuple):
@@ -65,9 +65,8 @@ def download_archive(
     if progress and not keep:
         host = urlsplit(archive.urls[0]).hostname
         print(f"downloading {archive.name} ({archive.size >> 20} MiB) from {host}", file=sys.stderr)
-    download_file(
-        archive.urls, path, sha256=archive.sha256, size=archive.size, cafile=cafile, progress=progress
-    )
+    checksum = Checksum("sha256", archive.sha256)
+    download_file(archive.urls, path, checksum=checksum, size=archive.size, cafile=cafile, progress=progress)
     scratch = root / f".{archive.name}.content"
     shutil.rmtree(scratch, ignore_errors=True)  # left behind if an earlier process was killed
     content = scratch / "content"

@@ -1,19 +1,30 @@
-"""Download of one file: https only, checked by SHA-256, resumable, atomic."""
+"""Download of one file: https only, checked by its digest, resumable, atomic, by one process at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import ssl
+import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
 from ..errors import DownloadError
-from ..files import replace_file
+from ..files import atomic_path, replace_file
+from .network import require_network
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import requests
@@ -25,19 +36,71 @@ _ATTEMPTS = 5  # in a row without progress
 _PROGRESS = 1 << 20  # bytes that count as progress
 
 
+class Checksum(NamedTuple):
+    """Digest of a file in hexadecimal digits; only the first ones if no more are published."""
+
+    algorithm: str  # a name in `hashlib`
+    digits: str
+
+    def problem(self, path: Path, member: str = "") -> Optional[str]:
+        """What is wrong with the file, or with a `member` of it if it is a zip archive; None if it is right.
+
+        Raises OSError if the file cannot be read.
+        """
+        try:
+            digest = digest_of(path, self.algorithm, member)
+        except _BAD_ARCHIVE as error:
+            return f"it is not a zip archive with {member} ({error})"
+        if digest.startswith(self.digits.lower()):
+            return None
+        name = self.algorithm.upper().replace("SHA", "SHA-")
+        return f"its {name} is {digest}, expected {self.digits}"
+
+
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, NotImplementedError)
+"""What `zipfile` raises for files that are damaged, encrypted, or no archives."""
+
+
+def digest_of(path: Path, algorithm: str, member: str = "") -> str:
+    """Hexadecimal digest of a file, or of a member of a zip archive."""
+    digest = hashlib.new(algorithm)
+    with _open_content(path, member) as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def unpack_member(archive: Path, member: str, target: Path) -> None:
+    """Write one file of a zip archive to `target`."""
+    with _open_content(archive, member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+@contextlib.contextmanager
+def _open_content(path: Path, member: str) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        if not member:
+            yield stack.enter_context(path.open("rb"))
+        else:
+            yield stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(member))
+
+
 def download_file(
     urls: Sequence[str],
     destination: Path,
     *,
-    sha256: str,
-    size: int,
+    checksum: Checksum,
+    size: Optional[int] = None,
+    max_bytes: int = sys.maxsize,
+    member: str = "",
     cafile: Optional[str] = None,
     progress: bool = True,
 ) -> None:
     """Download a file unless it exists.
 
     Received bytes are kept in ``destination.part``, from which an interrupted download continues, after a
-    pause or in a later call. The file is renamed to `destination` once its digest is verified.
+    pause or in a later call. The file is renamed to `destination` once its digest is verified. If another
+    process downloads the same file, this one waits for it.
 
     Parameters
     ----------
@@ -45,10 +108,14 @@ def download_file(
         Tried in turn; https only, redirects included.
     destination : Path
         Missing folders are created.
-    sha256 : str
-        Digest of the file, 64 hexadecimal digits.
-    size : int
-        Bytes.
+    checksum : Checksum
+        Of the file, or of `member`.
+    size : int, optional
+        Bytes of the file at the URLs. By default what the server says.
+    max_bytes : int
+        More are refused.
+    member : str
+        Name in the zip archive at the URLs of the file to keep; by default the URLs have the file itself.
     cafile : str, optional
         CA certificates to trust instead of the default ones.
     progress : bool
@@ -63,16 +130,15 @@ def download_file(
     for url in urls:
         if not url.lower().startswith("https://"):
             raise DownloadError(f"{url}: not an https URL; downloads require https")
-    request = _Request(part_path(destination), sha256, size, cafile, progress)
+    request = _Request(part_path(destination), checksum, size, max_bytes, member, cafile, progress)
     try:
-        if destination.exists():
-            problem = _digest_problem(destination, sha256)
-            if problem:
-                raise DownloadError(f"{destination}: exists, but {problem}; delete it and try again")
+        if _is_present(destination, checksum):
             return
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _download_from_any(urls, request)
-        replace_file(request.part, destination)
+        with _only_process(destination):
+            if not _is_present(destination, checksum):
+                _download_from_any(urls, request)
+                _keep(request, destination)
     except OSError as error:
         raise DownloadError(f"{destination}: cannot be written ({error.strerror or error})") from error
 
@@ -86,14 +152,68 @@ class _Request(NamedTuple):
     """The arguments of `download_file` that do not depend on the URL."""
 
     part: Path
-    sha256: str
-    size: int
+    checksum: Checksum
+    size: Optional[int]
+    max_bytes: int
+    member: str
     cafile: Optional[str]
     progress: bool
+
+    def problem(self) -> Optional[str]:
+        """What is wrong with the part."""
+        return self.checksum.problem(self.part, self.member)
 
 
 class _Interrupted(Exception):
     """A transfer failed in a way that may not happen again."""
+
+
+def _is_present(destination: Path, checksum: Checksum) -> bool:
+    if not destination.exists():
+        return False
+    problem = checksum.problem(destination)
+    if problem:
+        raise DownloadError(f"{destination}: exists, but {problem}; delete it and try again")
+    return True
+
+
+@contextlib.contextmanager
+def _only_process(destination: Path) -> Iterator[None]:
+    """Hold a lock file beside `destination`, deleted at the end; wait if another process holds it."""
+    if fcntl is None:
+        yield
+        return
+    path = destination.with_name(f".{destination.name}.lock")
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that downloads to {path.parent}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return descriptor
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+        os.close(descriptor)  # its last holder has deleted it
+
+
+def _keep(request: _Request, destination: Path) -> None:
+    if not request.member:
+        replace_file(request.part, destination)
+        return
+    with atomic_path(destination) as temporary:
+        unpack_member(request.part, request.member, temporary)
+    request.part.unlink()
 
 
 def _download_from_any(urls: Sequence[str], request: _Request) -> None:
@@ -122,6 +242,9 @@ def _download_complete(session: requests.Session, url: str, request: _Request) -
     """Complete `request.part` and verify it, resuming after interruptions."""
     part, failures = request.part, 0
     resumed = _length(part) > 0
+    if resumed and request.size in (None, _length(part)) and request.problem() is None:
+        return
+    require_network(url)
     while True:
         before = _length(part)
         try:
@@ -134,7 +257,7 @@ def _download_complete(session: requests.Session, url: str, request: _Request) -
             resumed = resumed or _length(part) > 0
             _pause(2 ** (failures - 1))
             continue
-        problem = _digest_problem(part, request.sha256)
+        problem = request.problem()
         if problem is None:
             return
         part.unlink()
@@ -158,9 +281,12 @@ def _transfer(session: requests.Session, url: str, request: _Request) -> None:
             verify=request.cafile or True,
         ) as response:
             total, have = _check_response(response, request.part, have)
-            if total not in (None, request.size):
+            if request.size is not None and total not in (None, request.size):
                 raise DownloadError(f"the server has {total} bytes, expected {request.size}")
-            have = _receive(response, request, have)
+            if total is not None and total > request.max_bytes:
+                raise DownloadError(f"the server has {total} bytes, expected at most {request.max_bytes}")
+            expected = request.size if total is None else total
+            have = _receive(response, request, have, expected)
     except requests.exceptions.InvalidSchema as error:
         raise DownloadError(f"redirects to a URL that is not https ({error})") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -169,18 +295,20 @@ def _transfer(session: requests.Session, url: str, request: _Request) -> None:
         raise _Interrupted(str(error)) from error
     except (ConnectionError, ssl.SSLError, TimeoutError) as error:
         raise _Interrupted(str(error)) from error
-    if have > request.size:
+    most = request.max_bytes if expected is None else expected
+    if have > most:
         request.part.unlink()
-        raise DownloadError(f"the server sent more than the expected {request.size} bytes")
-    if have < request.size:
-        raise _Interrupted(f"connection closed after {have} of {request.size} bytes")
+        raise DownloadError(f"the server sent more than the expected {most} bytes")
+    if expected is not None and have < expected:
+        raise _Interrupted(f"connection closed after {have} of {expected} bytes")
 
 
-def _receive(response: requests.Response, request: _Request, have: int) -> int:
+def _receive(response: requests.Response, request: _Request, have: int, expected: Optional[int]) -> int:
     """Write the content of `response`; returns the new length, too large if the server sent too much."""
+    most = request.max_bytes if expected is None else expected
     bar = tqdm(
         desc=request.part.stem,
-        total=request.size,
+        total=expected,
         initial=have,
         unit="B",
         unit_scale=True,
@@ -189,7 +317,7 @@ def _receive(response: requests.Response, request: _Request, have: int) -> int:
     with bar, request.part.open("ab" if have else "wb") as file:
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
             have += len(chunk)
-            if have > request.size:
+            if have > most:
                 break
             file.write(chunk)
             bar.update(len(chunk))
@@ -223,13 +351,3 @@ def _pause(seconds: float) -> None:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _digest_problem(path: Path, sha256: str) -> Optional[str]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    if digest.hexdigest() == sha256.lower():
-        return None
-    return f"its SHA-256 is {digest.hexdigest()}, expected {sha256}"

@@ -11,10 +11,11 @@ import pytest
 from helpers.https_server import Server
 
 from mnssd.errors import DownloadError
-from mnssd.fetch.download import download_file
+from mnssd.fetch.download import Checksum, download_file
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+CHECKSUM = Checksum("sha256", SHA256)
 
 Get = Callable[..., Path]
 
@@ -24,7 +25,7 @@ def get(server: Server, cafile: str, tmp_path: Path) -> Get:
     server.files["/x.tar"] = CONTENT
 
     def get(*urls: str, **options: Any) -> Path:
-        options = {"sha256": SHA256, "size": len(CONTENT), "cafile": cafile, **options}
+        options = {"checksum": CHECKSUM, "size": len(CONTENT), "cafile": cafile, **options}
         download_file(urls or [f"{server.url}/x.tar"], tmp_path / "to" / "x.tar", **options)
         return tmp_path / "to" / "x.tar"
 

@@ -1,0 +1,265 @@
+"""Published weights by name: which file a name means, and the cache that holds the files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit
+
+from ..errors import DownloadError, OptionError, WeightsError
+from ..fetch.download import Checksum, digest_of, download_file, unpack_member
+from ..files import atomic_path
+from ..options import unknown_name
+from .catalog import CATALOG, PublishedWeights
+
+HOME = "MNSSD_HOME"
+"""Environment variable: folder of downloaded files."""
+
+GLUON_REPOSITORY = "MXNET_GLUON_REPO"
+"""Environment variable of MXNet and GluonCV: mirror of their model zoos."""
+
+NONE, IMAGENET = "none", "imagenet"
+"""Values of ``--weights`` that are neither names nor files: random weights, and the best published ones."""
+
+
+class WeightsFile(NamedTuple):
+    """Where to load weights from; `path` is None for random weights. `note` is a line for the user."""
+
+    path: Optional[str]
+    note: str = ""
+
+
+def cache_folder() -> Path:
+    """Folder of downloaded weights: in ``MNSSD_HOME``, else in the user's cache folder."""
+    home = os.environ.get(HOME)
+    if home:
+        return Path(home).expanduser() / "weights"
+    if sys.platform == "darwin":
+        caches = Path.home() / "Library" / "Caches"
+    else:  # XDG Base Directory Specification: relative paths are ignored
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        caches = given if given.is_absolute() else Path.home() / ".cache"
+    return caches / "mnssd" / "weights"
+
+
+def cached_path(entry: PublishedWeights) -> Path:
+    """Where the cache has a file, or will have it."""
+    return cache_folder() / entry.file
+
+
+def find_published(name: str) -> PublishedWeights:
+    """The entry of the catalog with a name; raises OptionError with similar names if there is none."""
+    for entry in CATALOG:
+        if entry.name == name:
+            return entry
+    raise OptionError(unknown_name("weights", name, [entry.name for entry in CATALOG]))
+
+
+def best_published(network: str, width: float, activation: str = "") -> Optional[PublishedWeights]:
+    """What ``imagenet`` means for a network; None if nothing is published for it.
+
+    An empty `activation` accepts those trained with any.
+    """
+    return next(
+        (e for e in CATALOG if _fits(e, network, width) and activation in ("", e.activation or activation)),
+        None,
+    )
+
+
+def _fits(entry: PublishedWeights, network: str, width: float) -> bool:
+    return entry.network == network and abs(entry.width - width) < 1e-6
+
+
+def find_weights(
+    weights: Optional[str],
+    network: str,
+    width: float,
+    activation: str = "",
+    *,
+    pruned: bool = False,
+    cafile: Optional[str] = None,
+) -> WeightsFile:
+    """The file that ``--weights`` means for a network; published ones are downloaded into the cache.
+
+    Parameters
+    ----------
+    weights : str, optional
+        ``none`` or None, ``imagenet``, a name in `catalog.CATALOG`, or the path of a file.
+    network, width, activation
+        The network to load them into.
+    pruned : bool
+        Whether it has other channel counts than published ones.
+    cafile
+        As for `download_file`.
+
+    Raises
+    ------
+    WeightsError
+        If it is neither a name nor a file, or the weights of a name are for another network.
+    DownloadError
+        If it has to be downloaded and cannot; the message names the ways out.
+    """
+    if weights in (None, "", NONE):
+        return WeightsFile(None)
+    assert weights is not None
+    if weights == IMAGENET:
+        best = None if pruned else best_published(network, width, activation)
+        if best is None:
+            return WeightsFile(None, _none_published(network, width, activation, pruned))
+        return WeightsFile(str(fetch_published(best, cafile=cafile)), _description(best, activation))
+    entry = next((entry for entry in CATALOG if entry.name == weights), None)
+    if entry is not None:
+        if not _fits(entry, network, width):
+            raise WeightsError(
+                f"weights {weights}: for {entry.network} at width {entry.width:g}, not for {network} at "
+                f"width {width:g}; change --network and --width, or use --weights {IMAGENET}"
+            )
+        return WeightsFile(str(fetch_published(entry, cafile=cafile)), _description(entry, activation))
+    if not Path(weights).is_file():
+        known = [IMAGENET, NONE, *(entry.name for entry in CATALOG)]
+        raise WeightsError(f"{weights}: no such weights file; {unknown_name('weights', weights, known)}")
+    return WeightsFile(weights)
+
+
+def _description(entry: PublishedWeights, activation: str) -> str:
+    text = f"weights {entry.name}, ImageNet top-1 {entry.top1:g}"
+    if activation in ("", entry.activation or activation):
+        return text
+    return f"{text}, trained with --activation {entry.activation}; the network has {activation}"
+
+
+def _none_published(network: str, width: float, activation: str, pruned: bool) -> str:
+    name = f"{network} at width {width:g}"
+    start = "training starts from random weights"
+    if pruned:
+        return f"no published weights fit a pruned {network}; {start}"
+    other = best_published(network, width)
+    if other is not None:
+        return (
+            f"no published weights for {name} with --activation {activation}; {start}. "
+            f"{other.name} needs --activation {other.activation}"
+        )
+    widths = ", ".join(f"{w:g}" for w in sorted({e.width for e in CATALOG if e.network == network}))
+    return f"no published weights for {name}; {start}" + (
+        f". Widths that have some: {widths}" if widths else ""
+    )
+
+
+def fetch_published(entry: PublishedWeights, *, cafile: Optional[str] = None, progress: bool = True) -> Path:
+    """Path of a published file in the cache, downloaded if it is missing.
+
+    Parameters
+    ----------
+    entry : PublishedWeights
+    cafile, progress
+        As for `download_file`; `progress` also announces the download.
+
+    Raises
+    ------
+    DownloadError
+        If the file cannot be downloaded, or the one in the cache is damaged.
+    """
+    path = cached_path(entry)
+    address = _address(entry)
+    is_missing = not path.exists()
+    if is_missing and progress:
+        host = urlsplit(address).hostname
+        print(
+            f"downloading weights {entry.name} ({megabytes(entry)}, {entry.license}) from {host} to {path}",
+            file=sys.stderr,
+        )
+    try:
+        download_file(
+            (address,), path, checksum=_checksum(entry), max_bytes=2 * entry.size + (1 << 20),
+            member=entry.file if _is_archive(entry) else "", cafile=cafile, progress=progress,
+        )  # fmt: skip
+    except DownloadError as error:
+        raise DownloadError(_ways_out(entry, address, error) if is_missing else str(error)) from error
+    return path
+
+
+def _ways_out(entry: PublishedWeights, address: str, error: DownloadError) -> str:
+    return (
+        f"weights {entry.name}: {error}. Without a network:\n"
+        f"  - download {address} elsewhere and run `mnssd weights add FILE` here,\n"
+        f"  - or copy {cache_folder()} from a machine that has it (or set {HOME}),\n"
+        f"  - or start from random weights with --weights {NONE}"
+    )
+
+
+def add_to_cache(path: Path) -> Tuple[PublishedWeights, Path]:
+    """Copy a file of published weights, recognized by its digest, into the cache.
+
+    Returns
+    -------
+    PublishedWeights
+        What it is.
+    Path
+        Its place in the cache.
+
+    Raises
+    ------
+    WeightsError
+        If it is missing, or none of the published files; the message says what is known.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        entry, member = _recognize(path)
+        target = cached_path(entry)
+        if target.exists() and _checksum(entry).problem(target) is None:
+            return entry, target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as temporary:
+            if member:
+                unpack_member(path, member, temporary)
+            else:
+                shutil.copyfile(path, temporary)
+    except OSError as error:
+        raise WeightsError(f"{error.filename or path}: {error.strerror or error}") from error
+    return entry, target
+
+
+def _recognize(path: Path) -> Tuple[PublishedWeights, str]:
+    """The entry whose file `path` is, or is an archive of: entry, and name in the archive."""
+    for entry in CATALOG:
+        if _checksum(entry).problem(path) is None:
+            return entry, ""
+    for entry in filter(_is_archive, CATALOG):
+        if _checksum(entry).problem(path, entry.file) is None:
+            return entry, entry.file
+    digest = digest_of(path, "sha256")
+    names = {entry.file: entry for entry in CATALOG}
+    names.update({Path(urlsplit(e.address).path).name: e for e in CATALOG if _is_archive(e)})
+    same = names.get(path.name)
+    known = "`mnssd weights` lists those that are known"
+    if same is not None:
+        known = f"its name is that of {same.name}, whose digest is {same.checksum}; download it again"
+    raise WeightsError(
+        f"{path}: none of the published files ({path.stat().st_size} bytes, sha256:{digest}); {known}. "
+        f"Other files are used by their paths: --weights {path}"
+    )
+
+
+def _checksum(entry: PublishedWeights) -> Checksum:
+    algorithm, digits = entry.checksum.split(":")
+    return Checksum(algorithm, digits)
+
+
+def _is_archive(entry: PublishedWeights) -> bool:
+    return entry.address.endswith(".zip")
+
+
+def _address(entry: PublishedWeights) -> str:
+    repository = os.environ.get(GLUON_REPOSITORY)
+    if repository and _is_archive(entry):
+        return f"{repository.rstrip('/')}/gluon/models/{entry.address.rpartition('/')[2]}"
+    return entry.address
+
+
+def megabytes(entry: PublishedWeights) -> str:
+    """Size as text."""
+    return f"{entry.size / 1e6:.0f} MB"
