@@ -1,4 +1,12 @@
-"""Atomic writing of files and folders: a path holds the complete new content or what it held before."""
+"""Atomic writing of files and folders, and names of files as text.
+
+After writing, a path holds the complete new content or what it held before.
+
+On Linux, the name of a file is bytes, usually but not always UTF-8. Python replaces each other byte by one of
+the characters U+DC80 to U+DCFF (``surrogateescape``), which UTF-8 cannot encode. Text files get the bytes
+themselves (`NAME_ERRORS`), JSON and YAML an escape such as ``\\udce9``, which their libraries write and read,
+XML and tables of words that of `escape_name`, and people see `printable`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +14,22 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Any, Iterator, Union
+from typing import IO, Any, Iterator, Match, Pattern, Union
+from urllib.parse import unquote
 
 from .errors import MnssdError
 
+NAME_ERRORS = "surrogateescape"
+"""How text files with names of files are encoded and decoded: ``errors`` of `open`."""
+
+# Line breaks, terminal controls, and marks that reverse the text after them.
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_MAX_NAME = 255  # bytes, on all usual file systems
 _TEMPORARY = ".unfinished"
 _FULL_DISK = 1 << 16
 """Free bytes below which a failed write is put down to a full disk."""
@@ -29,12 +45,14 @@ def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) 
     ----------
     path : str or Path
     mode : str
-        ``'w'`` for UTF-8 text, ``'wb'`` for bytes.
+        ``'w'`` for UTF-8 text, with names of files as `NAME_ERRORS`; ``'wb'`` for bytes.
     sync : bool
         Flush to the disk before renaming, so that the file also survives a power failure.
     """
-    encoding = None if "b" in mode else "utf-8"
-    with atomic_path(path, sync=sync) as temporary, open(temporary, mode, encoding=encoding) as file:
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", NAME_ERRORS)
+    with atomic_path(path, sync=sync) as temporary, open(
+        temporary, mode, encoding=encoding, errors=errors
+    ) as file:
         yield file
 
 
@@ -42,7 +60,8 @@ def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) 
 def atomic_path(path: Union[str, Path], *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder, for code that opens its files itself; see `atomic_write`."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+    ending = f".{os.getpid()}-{threading.get_ident()}{_TEMPORARY}"
+    temporary = path.with_name(fit_name(f".{path.name}", ending))
     try:
         yield temporary
         if sync:
@@ -78,7 +97,7 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
         raise MnssdError(f"{path}: cannot be written ({error.strerror}); earlier content is kept") from error
 
 
-def write_text(path: Union[str, Path], text: str, errors: str = "strict") -> None:
+def write_text(path: Union[str, Path], text: str, errors: str = NAME_ERRORS) -> None:
     """Write a UTF-8 text file atomically; see `write_bytes`. `errors` is that of `str.encode`."""
     write_bytes(path, text.encode("utf-8", errors))
 
@@ -102,7 +121,9 @@ def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name}.", path.parent))
+    room = " " * 8 + _TEMPORARY  # of mkdtemp's random characters and the ending
+    prefix = fit_name(f".{path.name}.", room)[: -len(room)]
+    scratch = Path(tempfile.mkdtemp(_TEMPORARY, prefix, path.parent))
     try:
         new = scratch / path.name
         new.mkdir()
@@ -134,3 +155,55 @@ def write_error_reason(error: Exception, folder: Path) -> str:
     if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_DISK:
         return os.strerror(errno.ENOSPC)
     return (str(error).strip().splitlines() or [repr(error)])[-1]
+
+
+def encodable(text: str) -> str:
+    """Text that UTF-8 can encode: another byte of the name of a file becomes an escape, ``\\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable(name: str) -> str:
+    """A name on one line of a terminal: as `encodable`, with escapes for control characters, too."""
+    return encodable(_CONTROL.sub(lambda found: ascii(found[0])[1:-1], name))
+
+
+def escape_name(name: str, unwanted: Pattern[str]) -> str:
+    """A name in a format that cannot hold the `unwanted` characters, without change if it has none.
+
+    Their bytes, and ``%`` itself, are percent-encoded as in web addresses; `unescape_name` reads it.
+    """
+
+    def encode(found: Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", NAME_ERRORS))
+
+    if not unwanted.search(name):
+        return name
+    return re.sub(f"%|{unwanted.pattern}", encode, name)
+
+
+def unescape_name(name: str) -> str:
+    """A name whose bytes may be percent-encoded, also those that are not UTF-8."""
+    return unquote(name, errors=NAME_ERRORS)
+
+
+def fit_name(stem: str, ending: str) -> str:
+    """`stem` and `ending` as a file name, with as much of the stem as file systems allow."""
+    while len(os.fsencode(stem + ending)) > _MAX_NAME:
+        stem = stem[:-1]
+    return stem + ending
+
+
+@contextlib.contextmanager
+def utf8_path(path: Union[str, Path]) -> Iterator[str]:
+    """Yield a path in UTF-8, which is all that MXNet, ONNX Runtime and OpenCV's videos take.
+
+    If `path` has other bytes, it is a temporary symbolic link, through which a new file is created, too.
+    """
+    text = str(path)
+    if encodable(text) == text:
+        yield text
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = os.path.join(folder, f"file{encodable(os.path.splitext(text)[1])}")
+        os.symlink(os.path.abspath(text), link)
+        yield link

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import ImageError
 from ..export.formats import engine_names
+from ..files import printable
 from ..options import add_options, from_mapping, given, option, require
 
 
@@ -55,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
-        print(f"{path}: {', '.join(f'{p.name} {p.probability:.2f}' for p in predictions)}", flush=True)
+        print(
+            f"{printable(path)}: {', '.join(f'{p.name} {p.probability:.2f}' for p in predictions)}",
+            flush=True,
+        )
         entries = [{"class": p.name, "probability": round(p.probability, 6)} for p in predictions]
         images.append({"image": path, "predictions": entries})
     if options.json:

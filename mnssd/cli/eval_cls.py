@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..files import write_json
+from ..files import printable, write_json
 from ..options import add_options, from_mapping, given
 from ..tasks.evaluate import EvalClassOptions, evaluate_classifier_run
 
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     result = evaluate_classifier_run(args.run, options)
     print(f"{args.run}\n\n{format_classification(result)}")
     for path, reason in result.skipped[:3]:
-        print(f"skipped: {path}: {reason}")
+        print(f"skipped: {printable(path)}: {reason}")
     if len(result.skipped) > 3:
         print(f"skipped: {len(result.skipped)} images in all")
     if options.json:

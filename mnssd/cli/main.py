@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -50,6 +51,7 @@ COMMANDS: Dict[str, Command] = {
     "check-data": Command("check_data", "find errors in a dataset", "data"),
     "convert-data": Command("convert_data", "convert a dataset to another format", "data"),
     "shapes": Command("shapes", "render the built-in dataset", "data"),
+    "weights": Command("weights", "list, download and cache published ImageNet weights", "data"),
     "summary": Command("summary", "parameters and multiply-adds of each layer of a network", "measure"),
     "compare": Command("compare", "compare networks: cost, speed and published accuracy", "measure"),
     "bench": Command("bench", "measure speed and memory on this machine", "measure"),
@@ -137,6 +139,7 @@ def _plugin_paths(arguments: Sequence[str]) -> Iterator[str]:
 
 def _guarded(command: Callable[[List[str]], int], argv: Optional[Sequence[str]]) -> int:
     """Run `command`; every error becomes an exit status and at most one message on stderr."""
+    _escape_unencodable_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
@@ -182,6 +185,13 @@ def _first_line(error: BaseException) -> str:
     """First line of an error's text, or the last if MXNet's C++ traceback precedes the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
+
+def _escape_unencodable_output() -> None:
+    """Print what the terminal cannot show, such as other bytes of file names, as an escape: ``\\udce9``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_unwritable_output() -> None:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Tuple
+from unicodedata import normalize
 
 import numpy as np
 
 from ..errors import OptionError
-from ..files import write_bytes
+from ..files import fit_name, write_bytes
 from .annotations.record_file import parse_record_image_path
 from .dataset import Dataset
 from .formats import Format, formats, writable_names
 from .image import read_bytes
 from .sample import Sample
 from .unfixed import UNFIXED_FILE, write_unfixed
+
+# Not possible in names, or in lines and cells: slashes, line breaks and other controls, outer spaces.
+_UNUSABLE = re.compile(r"[/\\\0-\x1f\x7f-\x9f\u2028\u2029]|^\s|\s$")
+_LONGEST_ENDING = ".json"  # of files named like images
 
 
 class ConversionResult(NamedTuple):
@@ -82,7 +88,7 @@ def convert(parts: Dict[str, Dataset], target: Path, output_format: Format, link
 
 def list_file_name(split: str) -> str:
     """Name of the converted list, for `split` as in ``--splits``."""
-    return split.replace("+", "-").replace(":", "-")
+    return _UNUSABLE.sub("_", split.replace("+", "-").replace(":", "-"))
 
 
 def as_annotated(dataset: Dataset) -> Dataset:
@@ -108,26 +114,32 @@ def _file_names(parts: Mapping[str, Dataset], folder_per_list: bool) -> Dict[str
     """By list and image id: name of the image file, without folders.
 
     Different images get different names, in each list or over all lists; the later ones get a number. So do
-    images with other objects in another list.
+    images with other objects in another list. Slashes, line breaks and the like become ``_``.
     """
     files: Dict[str, Dict[str, str]] = {}
-    images: Dict[str, Tuple[object, ...]] = {}  # names without ending to the image and its objects
+    images: Dict[str, Tuple[object, ...]] = {}  # composed names without ending to the image and its objects
     for split, dataset in parts.items():
         images = {} if folder_per_list else images
         files[split] = {}
         for sample in dataset:
-            stem = sample.image_id.replace("/", "_")
+            stem, ending = _UNUSABLE.sub("_", sample.image_id), _ending(sample.image_path)
             objects = (sample.boxes.tobytes(), sample.labels.tobytes(), sample.difficult.tobytes())
             image = (os.path.realpath(sample.image_path), *objects)
-            numbered = (f"{stem}-{number}" for number in count(2))
-            name = next(n for n in chain([stem], numbered) if images.setdefault(n, image) == image)
-            files[split][sample.image_id] = name + _ending(sample.image_path)
+            names = (_fit(stem, f"-{number}" if number else "", ending) for number in chain([0], count(2)))
+            name = next(n for n in names if images.setdefault(normalize("NFC", n), image) == image)
+            files[split][sample.image_id] = name + ending
     return files
+
+
+def _fit(stem: str, number: str, ending: str) -> str:
+    """Name without ending, short enough also for that of an annotation."""
+    longest = max(ending, _LONGEST_ENDING, key=len)
+    return fit_name(stem, number + longest)[: -len(longest)]
 
 
 def _ending(path: str) -> str:
     if parse_record_image_path(path) is None:
-        return os.path.splitext(path)[1]
+        return _UNUSABLE.sub("_", os.path.splitext(path)[1])
     # An image in a record file has no name. Readers go by its bytes, so any other ending than PNG's will do.
     return ".png" if read_bytes(path, 16).startswith(b"\x89PNG") else ".jpg"
 

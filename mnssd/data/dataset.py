@@ -10,6 +10,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Uni
 import numpy as np
 
 from ..errors import DataError
+from ..files import NAME_ERRORS
 from ..options import listed
 from .findings import Finding
 from .sample import Sample
@@ -88,12 +89,26 @@ class Dataset(SampleSequence[Sample]):
         return replace(self, name=f"{self.name}, first {len(chosen)}", samples=chosen)
 
     def with_classes(self, classes: Tuple[str, ...]) -> Dataset:
-        """The dataset with labels that index `classes`, which include its own."""
+        """The dataset with labels that index `classes`; objects of other classes are left out."""
         if classes == self.classes:
             return self
-        labels = np.array([classes.index(name) for name in self.classes], np.int32)
-        samples = [replace(sample, labels=labels[sample.labels]) for sample in self.samples]
+        index = {name: label for label, name in enumerate(classes)}
+        labels = np.array([index.get(name, -1) for name in self.classes], np.int32)
+        samples = []
+        for sample in self.samples:
+            new = labels[sample.labels]
+            kept = new >= 0
+            boxes, difficult = sample.boxes[kept], sample.difficult[kept]
+            samples.append(replace(sample, boxes=boxes, labels=new[kept], difficult=difficult))
         return replace(self, classes=classes, samples=samples)
+
+    def content(self, sample: Sample) -> Dict[str, bytes]:
+        """The objects of a sample by class name, as bytes; the same for every order of the classes."""
+        return {
+            self.classes[label]: sample.boxes[rows].tobytes() + sample.difficult[rows].tobytes()
+            for label in np.unique(sample.labels)
+            for rows in [sample.labels == label]
+        }
 
     def hold_out(self, fraction: float) -> Tuple[Dataset, Dataset]:
         """Split into the remaining images and about `fraction` of the images, held out for validation.
@@ -105,7 +120,7 @@ class Dataset(SampleSequence[Sample]):
             raise DataError(
                 f"{self.name}: holding out {fraction:g} of {len(self)} images leaves an empty part"
             )
-        order = sorted(self.samples, key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
+        order = sorted(self.samples, key=lambda sample: _digest(sample.image_id))
         held_ids = {sample.image_id for sample in order[:count]}
         rest = [sample for sample in self.samples if sample.image_id not in held_ids]
         held = [sample for sample in self.samples if sample.image_id in held_ids]
@@ -113,6 +128,10 @@ class Dataset(SampleSequence[Sample]):
             replace(self, name=f"{self.name} without {count} held out", samples=rest),
             replace(self, name=f"{count} held out of {self.name}", samples=held),
         )
+
+
+def _digest(image_id: str) -> bytes:
+    return hashlib.sha256(image_id.encode("utf-8", NAME_ERRORS)).digest()
 
 
 def read_together(

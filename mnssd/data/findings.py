@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from typing import Any, Dict, Iterable, List, NamedTuple
 
+from ..files import printable
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
 """Severest first. An error means that objects would not be learned, or that results would be wrong."""
@@ -117,7 +119,7 @@ class Finding(NamedTuple):
         """One line for the user: the file (name or full path), the place in it, and the details."""
         file = self.file if full_path else os.path.basename(self.file) or self.file
         place = f"{file}, {self.where}" if self.where else file
-        return f"{place}: {self.text}" if self.text else place
+        return printable(f"{place}: {self.text}" if self.text else place)
 
     def as_dict(self) -> Dict[str, Any]:
         """The finding as JSON data."""

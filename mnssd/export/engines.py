@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..data.image import to_network_input
 from ..errors import ExportError
+from ..files import utf8_path
 from ..runtime import processor
 
 EXACT_SUMS = "session.x64quantprecision"
@@ -91,8 +93,11 @@ class OnnxEngine(Engine):
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
         _require_exact_sums(options)
         try:
-            source = model if isinstance(model, bytes) else str(model)
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            with contextlib.ExitStack() as stack:
+                source = model if isinstance(model, bytes) else stack.enter_context(utf8_path(model))
+                self._session = onnxruntime.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # its exceptions have no common base class
             reason = (str(error).strip().splitlines() or [repr(error)])[0]
             raise ExportError(f"{name}: ONNX Runtime cannot load it ({reason})") from error

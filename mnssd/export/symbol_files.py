@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
-from ..files import write_error_reason
+from ..files import utf8_path, write_error_reason
 from ..graph.fast import runs_in_onednn
 from ..graph.inference import fuse
 from ..weights import read_params
@@ -33,8 +34,9 @@ def save_symbol(graph: SymbolAndArrays, paths: Sequence[Path], pixels: bool) -> 
     """
     symbol, parameters = _take_pixels(graph) if pixels else graph
     try:
-        symbol.save(str(paths[0]))
-        mx.nd.save(str(paths[1]), {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+        with utf8_path(paths[0]) as symbol_path, utf8_path(paths[1]) as params_path:
+            symbol.save(symbol_path)
+            mx.nd.save(params_path, {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
     except mx.MXNetError as error:
         folder = paths[1].parent
         reason = write_error_reason(error, folder)
@@ -106,11 +108,12 @@ def load_plain(
 def _import(paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, pixels: bool) -> Any:
     """`SymbolBlock.imports` with checks first, and with packed parameters unpacked; see `load_symbol`."""
     input_name = PIXELS_NAME if pixels else INPUT_NAME
-    symbol_path, params_path = map(str, paths)
     check_symbol(paths[0], partial(backbone_operators, sidecar))
-    read_params(params_path)  # checks every length: MXNet's reader may crash the process
+    read_params(str(paths[1]))  # checks every length: MXNet's reader may crash the process
     try:
-        with warnings.catch_warnings():
+        with contextlib.ExitStack() as stack:
+            symbol_path, params_path = (stack.enter_context(utf8_path(path)) for path in paths)
+            stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="Cannot decide type")
             stored = mx.nd.load(params_path)
             if not is_packed(stored):
@@ -122,7 +125,7 @@ def _import(paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, pixels:
             return block
     except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
         raise ExportError(
-            f"{symbol_path}: MXNet cannot load it ({last_line(error)}); export it again"
+            f"{paths[0]}: MXNet cannot load it ({last_line(error)}); export it again"
         ) from error
 
 

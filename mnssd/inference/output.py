@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import MnssdError
-from ..files import atomic_write
+from ..files import atomic_write, fit_name
 from .results import coco_box
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -128,10 +128,10 @@ class OutputPaths:
         stem, own = os.path.splitext(os.path.basename(image))
         if not ending:
             ending = own if own.lower() in WRITABLE else f"{own}.png"
-        path, number = self._folder / (stem + ending), 1
+        path, number = self._folder / fit_name(stem, ending), 1
         while self._is_taken(os.path.realpath(path)):
             number += 1
-            path = self._folder / f"{stem}-{number}{ending}"
+            path = self._folder / fit_name(stem, f"-{number}{ending}")
         self._taken.add(os.path.realpath(path))
         return path
 

@@ -11,6 +11,7 @@ from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
 from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
+from ..files import encodable
 from ..metrics import METRICS
 from ..options import NAMES, listed, option, require
 from ..train.options import DetectionOptions
@@ -272,4 +273,4 @@ def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool
 
 
 def _print_note(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(encodable(line), file=sys.stderr)

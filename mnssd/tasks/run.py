@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
 from ..errors import MnssdError, OptionError
+from ..files import encodable
 from ..runtime import settings
 from ..train.options import ClassificationTraining, DetectionTraining, LoopOptions, Training
 from ..train.recipes import read_recipe
@@ -77,10 +79,11 @@ def train(options: Training) -> Path:
     loop = options.loop
     run = RunFolder(Path(loop.resume or loop.output))
     resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
-    task = make_task(options)
+    task = make_task(options, run if resumes else None)
     context = _join(loop)
 
     from ..train.loop import fit
+    from ..train.run_start import RunStart
 
     try:
         if not context.is_main:
@@ -93,11 +96,15 @@ def train(options: Training) -> Path:
         if not resumes:
             run.best.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
             run.write_config(RunConfig(task.spec, options))
+        else:
+            _update_data_root(run, options)
+        if not (resumes and run.start.exists()):
+            RunStart.of(task, run).write()
         _print_introduction(task, loop, run, context)
         progress = fit(task, loop, run, resumes, context)
         if progress.best_score is not None:
             print(f"best {task.score_name} {progress.best_score:.4f}")
-        print(f"weights: {run.best}\nlog: {run.log}")
+        print(encodable(f"weights: {run.best}\nlog: {run.log}"))
     except BaseException:
         context.abort()
         raise
@@ -106,19 +113,25 @@ def train(options: Training) -> Path:
     return run.path
 
 
-def make_task(options: Training) -> Task:
-    """Build the network, load its weights and prepare it for `train.loop.fit`."""
+def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
+    """Build the network, load its weights and prepare it for `train.loop.fit`.
+
+    `resumed` is the run folder if there is a checkpoint to resume from; see `tasks.base.BaseTask`.
+    """
     (width, height), loop = options.data.size, options.loop
     # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
     settings.tune_for_small_steps(loop.batch_size * options.data.width * width * height)
     settings.release_freed_memory()
+    from ..train.run_start import RunStart
+
+    start = RunStart.read(resumed) if resumed else None
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
-        return DetectionTask(options)
+        return DetectionTask(options, start)
     from .classification import ClassificationTask
 
-    return ClassificationTask(options)
+    return ClassificationTask(options, start)
 
 
 def _run_to_resume(values: Dict[str, Any]) -> Optional[RunFolder]:
@@ -155,6 +168,14 @@ def _resume(kind: Type[T], values: Mapping[str, Any], run: RunFolder) -> T:
     return options.replace(resume=str(run.path))  # it ended before its first checkpoint, so it starts again
 
 
+def _update_data_root(run: RunFolder, options: Training) -> None:
+    """Store where the dataset is now, for evaluation, report and export."""
+    config = run.read_config()
+    stored, root = config.options, options.data.data_root
+    if stored.data.data_root != root:
+        run.write_config(replace(config, options=stored.replace(data_root=root)))
+
+
 def _changes(stored: Training, options: Training) -> Iterator[Tuple[str, str, str]]:
     """Name, old and new value of the options that a resumed run cannot change."""
     new = options.values()
@@ -182,10 +203,10 @@ def _join(loop: LoopOptions) -> Context:
 
 def _print_introduction(task: Task, loop: LoopOptions, run: RunFolder, context: Context) -> None:
     threads = settings.describe()["settings"]["OMP_NUM_THREADS"]
-    print(f"run {run.path}", *task.introduction(), sep="\n")
+    print(encodable("\n".join((f"run {run.path}", *task.introduction()))))
     print(f"threads: {threads} for computing, {task.workers} for loading images; device {task.ctx}")
     if context.world_size > 1:
         images = loop.batch_size // context.world_size
         print(f"{context.world_size} processes, {images} images per step each")
     for note in task.notes:
-        print(f"note: {note}")
+        print(encodable(f"note: {note}"))

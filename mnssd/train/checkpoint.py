@@ -19,7 +19,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ..errors import MnssdError
-from ..files import atomic_path, write_bytes, write_error_reason
+from ..files import atomic_path, encodable, utf8_path, write_bytes, write_error_reason
 from ..runtime.settings import wait_all
 from .ema import ModelEMA
 from .optimizer import optimizer_arrays, restore_optimizer
@@ -71,7 +71,8 @@ def save_weights(path: Path, block: Any) -> None:
     try:
         with atomic_path(path) as temporary:
             try:
-                block.save_parameters(str(temporary))
+                with utf8_path(temporary) as path_for_mxnet:
+                    block.save_parameters(path_for_mxnet)
             except mx.MXNetError as error:  # the disk is checked before the temporary file is deleted
                 raise OSError(0, write_error_reason(error, path.parent)) from error
     except OSError as error:
@@ -93,7 +94,7 @@ def load_checkpoint(run: RunFolder, block: Any, trainer: Any, average: ModelEMA)
             raise
         path = run.previous
         arrays, progress = read_checkpoint(path)
-        print(f"warning: {error}. Resuming from the checkpoint before it, {path}")
+        print(encodable(f"warning: {error}. Resuming from the checkpoint before it, {path}"))
     parameters, weights = _parameters(block), _with_prefix("weights/", arrays)
     misfits = sorted(weights.keys() ^ parameters.keys()) or [
         name for name, p in parameters.items() if 0 not in p.shape and p.shape != weights[name].shape

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping
 from tqdm import tqdm
 
 from ..data.loader import Batch
-from ..files import write_text
+from ..files import encodable, write_text
 from ..runtime import processor
 from .step import StepResult
 from .task import ValidationResult
@@ -53,7 +53,7 @@ class TrainingLogger:
         if not self._enabled or not text:
             return
         self._bar.clear()
-        print(text, flush=True)
+        print(encodable(text), flush=True)
         self._bar.refresh()
 
     def start_epoch(self, epoch: int, partial: Mapping[str, Any]) -> None:

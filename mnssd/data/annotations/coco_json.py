@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 from urllib.parse import urlsplit
 
 from ...errors import DataError
+from ...files import NAME_ERRORS
 from ...options import Size
 from ..findings import Findings
 from .annotation import AnnotationError, BoxError, BoxObject, parse_size
@@ -56,7 +57,7 @@ class CocoImage(NamedTuple):
 def load(path: Path) -> Dict[str, Any]:
     """Content of a file; raises DataError, with what was found instead, if it is not in COCO's format."""
     try:
-        with open_text(path, "JSON") as file:
+        with open_text(path, "JSON", errors=NAME_ERRORS) as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import DataError
+from ...files import NAME_ERRORS
 from ...options import Size
 from .annotation import BoxError
 from .table_layouts import (
@@ -164,7 +165,7 @@ def _sample(path: Path, separator: str) -> List[List[str]]:
 def _lines(path: Path, separator: str) -> Iterator[Tuple[int, List[str]]]:
     """Lines that are not blank, with their numbers, split into stripped cells."""
     try:
-        with open_text(path, "a table") as file:
+        with open_text(path, "a table", errors=NAME_ERRORS) as file:
             reader = csv.reader(file, delimiter=separator, skipinitialspace=separator != "\t")
             is_first = True
             for words in reader:

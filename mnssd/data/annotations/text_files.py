@@ -22,13 +22,15 @@ MAX_ANNOTATION_BYTES = 16 << 20
 """Size limit of a file with the annotation of one image; VOC's largest has 15 kB."""
 
 
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\ufffe\uffff\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
-def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[str]]:
+def open_text(path: Path, content: str, limit: int = MAX_BYTES, errors: str = "strict") -> Iterator[IO[str]]:
     """Open a text file for reading; `content` says what it should contain, for messages.
 
+    `errors` is that of `open`; files that name other files are read with `NAME_ERRORS`.
     Raises DataError, also inside the ``with`` block, if the file is larger than `limit` bytes, unreadable or
     not text.
     """
@@ -38,7 +40,9 @@ def open_text(path: Path, content: str, limit: int = MAX_BYTES) -> Iterator[IO[s
             raise DataError(f"{path}: larger than {limit >> 20} MiB, too large for {content}{hint}")
         with open(path, "rb") as file:
             start = file.read(4)
-        with open(path, encoding=encoding_of(start), newline="") as text:
+        encoding = encoding_of(start)
+        errors = errors if encoding.startswith("utf-8") else "strict"
+        with open(path, encoding=encoding, errors=errors, newline="") as text:
             yield text
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -54,9 +58,11 @@ def encoding_of(start: bytes) -> str:
     return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8-sig"
 
 
-def read_lines(path: Path, content: str, limit: int = MAX_BYTES) -> List[Tuple[int, str]]:
-    """Lines that are not blank, stripped, with their numbers; raises DataError as `open_text` does."""
-    with open_text(path, content, limit) as file:
+def read_lines(
+    path: Path, content: str, limit: int = MAX_BYTES, errors: str = "strict"
+) -> List[Tuple[int, str]]:
+    """Lines that are not blank, stripped, with their numbers; arguments and errors as of `open_text`."""
+    with open_text(path, content, limit, errors) as file:
         return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
 
 
@@ -64,8 +70,11 @@ def class_name(value: object) -> str:
     """A class name on one line: line breaks and repeated spaces become one space.
 
     Characters without width are removed and accents composed (NFC), so that names that look alike are equal.
+    Raises DataError if the encoding of the name is unknown: it is the name of a class, not of a file.
     """
     visible = _INVISIBLE.sub("", str(value))
+    if _SURROGATES.search(visible):
+        raise DataError(f"the class name {visible!r} is not in UTF-8; save its file as UTF-8")
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
 

@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from ...files import escape_name
 from ...options import Size
 from ..findings import Finding
 from .annotation import AnnotationError, BoxError, BoxObject, parse_size
@@ -25,6 +26,9 @@ PathLike = Union[str, Path]
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
+# Characters that XML cannot hold, or that readers drop; also all controls, and bytes that are not UTF-8.
+_NOT_IN_XML = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]|^\s|\s$")
+
 _PART = re.compile(rb"<part>.*?</part>", re.DOTALL)
 _OBJECT = re.compile(rb"<object\b(.*?)</object>", re.DOTALL)
 _NAME = re.compile(rb"<name>(.*?)</name>", re.DOTALL)
@@ -34,7 +38,7 @@ class VocAnnotation(NamedTuple):
     """Content of one annotation file.
 
     The boxes of `objects` are not clipped, but xmax > xmin and ymax > ymin; `invalid` has the other objects.
-    `files` are the names of the image in ``<filename>`` and ``<path>``.
+    `files` are the names of the image in ``<filename>`` and ``<path>``; they may be percent-encoded.
     """
 
     size: Optional[Size]  # None if it is missing or cannot be right
@@ -117,7 +121,8 @@ def annotation_text(
     Parameters
     ----------
     image_file, folder : str
-        Name of the image file, without folder, and of the dataset's folder.
+        Name of the image file, without folder, and of the dataset's folder. What XML cannot hold is
+        percent-encoded; see `files.escape_name`.
     size : tuple of int
         ``(width, height)`` in pixels.
     names : sequence of str
@@ -133,8 +138,8 @@ def annotation_text(
         raise ValueError(f"{len(names)} names, {len(boxes)} boxes and {len(flags)} difficult flags")
     lines = [
         "<annotation>",
-        f"\t<folder>{escape(folder)}</folder>",
-        f"\t<filename>{escape(image_file)}</filename>",
+        f"\t<folder>{_escape_file(folder)}</folder>",
+        f"\t<filename>{_escape_file(image_file)}</filename>",
         f"\t<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>",
         "\t<segmented>0</segmented>",
     ]
@@ -150,6 +155,10 @@ def annotation_text(
             "\t</object>",
         ]
     return "\n".join(lines) + "\n</annotation>\n"
+
+
+def _escape_file(name: str) -> str:
+    return escape(escape_name(name, _NOT_IN_XML))
 
 
 def _add_invalid(annotation: VocAnnotation, error: BoxError, file: XmlFile, number: int) -> None:

@@ -71,7 +71,7 @@ def _with_slashes(text: str) -> str:
     r"""YAML with slashes in quoted Windows paths, where backslashes would be escapes: ``"C:\new\train"``."""
 
     def slashes(found: re.Match[str]) -> str:
-        return found[0].replace("\\\\", "/").replace("\\", "/")
+        return re.sub(r"\\\\|\\(?!uDC[89A-F][0-9A-F])", "/", found[0])  # not escapes of bytes
 
     text = re.sub(r'(?m)^(?!\s*["\']?names\b)[\w"\'-]+\s*:\s*"[^"\n]*"', slashes, text)
     return re.sub(r'"(?:[A-Za-z]:|\.{1,2})\\[^"\n]*"', slashes, text)

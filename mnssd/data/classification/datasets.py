@@ -11,6 +11,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ...errors import DataError, OptionError
+from ...files import printable
 from ...options import Size, unknown_name
 from ..annotations.record_file import HEADER, iter_records
 from ..annotations.text_files import read_classes
@@ -95,7 +96,7 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
         images = [image for image in images if _is_val(image.image_id) == (role == "val")]
         if role == "train":
             notes.append(f"no train and val folders: {VAL_FRACTION:.0%} of images held out for validation")
-    return ClassificationDataset(f"{root.name} {role}", tuple(map(_printable, classes)), images, notes)
+    return ClassificationDataset(f"{root.name} {role}", tuple(map(printable, classes)), images, notes)
 
 
 def _split_folder(root: Path, role: str) -> Optional[Path]:
@@ -137,13 +138,8 @@ def _is_val(image_id: str) -> bool:
 
 
 def _skipped(what: str, names: Sequence[str]) -> List[str]:
-    shown = ", ".join(map(_printable, names[:3])) + (", ..." if len(names) > 3 else "")
+    shown = ", ".join(map(printable, names[:3])) + (", ..." if len(names) > 3 else "")
     return [f"{what}, skipped: {len(names)} ({shown})"] if names else []
-
-
-def _printable(name: str) -> str:
-    """Escape bytes of a file name that are not text."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # ---- crops of the shapes dataset ----

@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
 import numpy as np
 
 from ...errors import DataError, ImageError
-from ...files import atomic_write
+from ...files import NAME_ERRORS, atomic_write, utf8_path
 from ...options import Size
 from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
 from ..annotations.image_names import find_image
@@ -164,7 +164,7 @@ def _record_entries(path: Path) -> Iterator[_Entry]:
 
 
 def _list_entries(path: Path) -> Iterator[_Entry]:
-    with open_text(path, "a list of images and labels") as file:
+    with open_text(path, "a list of images and labels", errors=NAME_ERRORS) as file:
         for index, line in enumerate(file, 1):
             words = line.rstrip("\r\n").split("\t")
             if not line.strip():
@@ -225,16 +225,17 @@ def _write_records(dataset: Dataset, folder: Path, split: str, files: Mapping[st
 
     lines: List[str] = []
     stem = re.sub(r"[^\w.-]", "_", split)
-    writer: Any = recordio.MXIndexedRecordIO(str(folder / f"{stem}.idx"), str(folder / f"{stem}.rec"), "w")
-    try:
-        for number, sample in enumerate(dataset):
-            label = _label(sample)
-            content = read_bytes(sample.image_path)
-            writer.write_idx(number, recordio.pack(recordio.IRHeader(0, label, number, 0), content))
-            numbers = "\t".join(f"{value:.9g}" for value in label)
-            lines.append(f"{number}\t{numbers}\t{files[sample.image_id]}\n")
-    finally:
-        writer.close()
+    with utf8_path(folder / f"{stem}.rec") as path:
+        writer: Any = recordio.MXIndexedRecordIO(str(folder / f"{stem}.idx"), path, "w")
+        try:
+            for number, sample in enumerate(dataset):
+                label = _label(sample)
+                content = read_bytes(sample.image_path)
+                writer.write_idx(number, recordio.pack(recordio.IRHeader(0, label, number, 0), content))
+                numbers = "\t".join(f"{value:.9g}" for value in label)
+                lines.append(f"{number}\t{numbers}\t{files[sample.image_id]}\n")
+        finally:
+            writer.close()
     with atomic_write(folder / f"{stem}.lst") as file:
         file.writelines(lines)
 

@@ -347,11 +347,10 @@ class _ListReader:
             own = folder.find_image(key, self._role)
             own = "" if own != key and own in folder.annotations else own  # it belongs to another annotation
         for name in annotation.files:
-            named = ""
-            with contextlib.suppress(AnnotationError):
-                named = folder.find_image(name, self._role)
-            if not named or named == own:
+            keys = folder.find_named(name, self._role)
+            if not keys or own in keys:
                 continue
+            named = keys[0]
             has_annotation = named in folder.annotations
             if not own and not has_annotation:
                 return named

@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 import yaml
 
 from ...errors import DataError, ImageError
-from ...files import atomic_write, write_text
+from ...files import NAME_ERRORS, atomic_write, write_text
 from ...options import Size
 from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
 from ..annotations.paths import ImageFinder, images_below, is_inside, referenced_files, unique_ids
@@ -163,7 +163,11 @@ def _image_paths(root: Path, layout: Layout, split: str, result: AnnotationList)
     for place in layout.lists[split]:
         finder = ImageFinder(root, [root, *layout.bases, place.parent], split)
         is_folder = place.is_dir()
-        names = enumerate(files_below(place)) if is_folder else read_lines(place, "a list of images")
+        names = (
+            enumerate(files_below(place))
+            if is_folder
+            else read_lines(place, "a list of images", errors=NAME_ERRORS)
+        )
         for number, name in names:
             file, where = (name, "") if is_folder else (str(place), f"line {number}")
             try:
