@@ -42,6 +42,7 @@ setup(
         # `make setup` installs the headless one; elsewhere, environment.check_opencv prints the command.
         "opencv-python<4.12",
         "defusedxml",
+        "fonttools",
         "Jinja2",
         "matplotlib",
         "Pillow",
@@ -52,6 +53,9 @@ setup(
         "tqdm",
     ],
     extras_require={
+        # Noto fonts in all scripts, 23 MB, under the SIL Open Font License 1.1, for class names on images and
+        # plots. These two packages hold nothing else, and work with Python 3.8 to 3.11.
+        "fonts": ["manimgx-fonts", "manimgx-fonts-cjk"],
         # MXNet exports opset 13; ONNX Runtime's quantizer needs onnx 1.16 and ml-dtypes.
         "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
         "tensorboard": ["tensorboardX"],

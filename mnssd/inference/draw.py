@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.sample import Detections
 from ..options import Size
+from .text import text_mask
 
 Color = Tuple[int, int, int]
 
@@ -55,7 +56,7 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
     detections : Detections
         Boxes in pixels of `image`. Detections with higher scores are drawn over others.
     classes : sequence of str
-        Names. OpenCV's fonts draw characters outside ASCII as ``?``.
+        Names, in any script; see `text`.
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
@@ -97,7 +98,7 @@ def _corners(box: np.ndarray, width: int, height: int) -> Corners:
 
 def _text_scale(text: str, desired: float, width: int, height: int) -> float:
     """OpenCV's font scale for text `desired` pixels high, or as high as fits; 0 if that is illegible."""
-    (full_width, full_height), _ = cv2.getTextSize(text, FONT, 1.0, 1)
+    full_width, full_height, _ = _text_size(text, 1.0, 1)
     # The margins are a third of the text height.
     text_height = min(desired, (width - 2) / (full_width / full_height + 2 / 3), (height - 2) / 2)
     return text_height / full_height if text_height >= MIN_TEXT else 0.0
@@ -111,7 +112,7 @@ def _place(
     The first of these places that is in the image and free of other labels; else the first in the image.
     """
     (left, top), (right, bottom) = corners
-    (text_width, text_height), descent = cv2.getTextSize(text, FONT, scale, _stroke(scale))
+    text_width, text_height, descent = _text_size(text, scale, _stroke(scale))
     margin = max(1, text_height // 3)
     width, height = text_width + 2 * margin, text_height + max(descent, margin) + margin
     half = line // 2  # the line is centered on the edge of the box
@@ -133,10 +134,33 @@ def _draw_label(canvas: np.ndarray, label: _Label) -> None:
     cv2.rectangle(canvas, (left, top), (left + label.width - 1, top + label.height - 1), color, cv2.FILLED)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140  # luma of ITU-R BT.601
     stroke = _stroke(label.scale)
-    (_, text_height), _ = cv2.getTextSize(label.text, FONT, label.scale, stroke)
+    _, text_height, _ = _text_size(label.text, label.scale, stroke)
     ink = (0, 0, 0) if bright else (255, 255, 255)
-    start = (left + margin, top + margin + text_height)
-    cv2.putText(canvas, label.text, start, FONT, label.scale, ink, stroke, cv2.LINE_AA)
+    x, baseline = left + margin, top + margin + text_height
+    if label.text.isascii():
+        cv2.putText(canvas, label.text, (x, baseline), FONT, label.scale, ink, stroke, cv2.LINE_AA)
+        return
+    mask = text_mask(label.text, _cap_height(label.scale, stroke))
+    y = baseline - mask.ascent
+    place = canvas[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]]
+    share = mask.pixels[: place.shape[0], : place.shape[1], None] / np.float32(255)
+    place[:] = np.rint(place * (1 - share) + np.array(ink, np.float32) * share)
+
+
+def _text_size(text: str, scale: float, stroke: int) -> Tuple[int, int, int]:
+    """Width, height above the baseline and height below it, in pixels."""
+    if text.isascii():
+        (width, height), descent = cv2.getTextSize(text, FONT, scale, stroke)
+        return width, height, descent
+    cap_height = _cap_height(scale, stroke)
+    mask = text_mask(text, cap_height)
+    below = mask.pixels.shape[0] - mask.ascent
+    return mask.pixels.shape[1], max(cap_height, mask.ascent), below
+
+
+def _cap_height(scale: float, stroke: int) -> int:
+    """Height of capital letters, the same for all scripts."""
+    return int(cv2.getTextSize("A", FONT, scale, stroke)[0][1])
 
 
 def _stroke(scale: float) -> int:
