@@ -1,6 +1,6 @@
 """Options as dataclasses: argument parsers, checks and stored values are derived from their fields.
 
-Standard library only, so that ``--help`` and argument errors are quick.
+Imports only the standard library, so that ``--help`` and argument errors are quick.
 """
 
 from __future__ import annotations
@@ -186,6 +186,50 @@ def _convert(field: Any, value: Any) -> Any:
     if choices and result not in choices:
         raise ValueError(f"{field.name}: {unknown_name('value', str(result), map(str, choices))}")
     return result
+
+
+def parse_yaml(text: str, as_text: Sequence[str]) -> Any:
+    """Content of a YAML file, in which the values of the keys `as_text` are text as written.
+
+    YAML takes class names such as ``no``, ``010`` and ``2020-01-01`` for False, 8 and a date. A single null
+    remains None. Raises yaml.YAMLError, ValueError or RecursionError if the text is not YAML.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader("")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return None
+        _mark_as_text(root, as_text)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _mark_as_text(root: Any, keys: Sequence[str]) -> None:
+    """Make text of the scalars below the `keys` in a tree of YAML nodes."""
+    null, text = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
+    seen, waiting = set(), [(root, False)]
+    while waiting:
+        node, inside = waiting.pop()
+        if (id(node), inside) in seen:  # an alias
+            continue
+        seen.add((id(node), inside))
+        if isinstance(node.value, str):
+            node.tag = text if inside else node.tag
+            continue
+        for entry in node.value:
+            key, value = entry if isinstance(entry, tuple) else (None, entry)
+            starts = not inside and key is not None and isinstance(key.value, str) and key.value in keys
+            if not (starts and value.tag == null):
+                waiting.append((value, inside or starts))
+
+
+def text_options(*kinds: Type[Any]) -> List[str]:
+    """Names of the fields of the dataclasses `kinds` whose values are text or lists of names."""
+    fields = (field for kind in kinds for field in dataclasses.fields(kind))
+    return [f.name for f in fields if _value_type(f) in (TEXT, NAMES) and not isinstance(f.default, bool)]
 
 
 def require(options: Any, rule: str, is_valid: Callable[[Any], bool], *names: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tu
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
 from .nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
-from .options import format_size, unknown_name
+from .options import format_size, parse_yaml, unknown_name
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +151,7 @@ def get_model(
     name: str,
     classes: Union[int, Sequence[str], None] = None,
     pretrained_backbone: Optional[str] = None,
+    weights: Optional[str] = None,
     **kwargs: Any,
 ) -> Any:
     """Make a network by name: an `nn.SSD`, or the Gluon block of a classifier.
@@ -163,8 +164,12 @@ def get_model(
         Class names of a detector (default: the 20 of Pascal VOC); names or number of a classifier's (default:
         1000).
     pretrained_backbone : str, optional
-        File to load the backbone from, see `weights.load_backbone`; the network is then initialized. The log
-        tells which arrays were used, as a warning if some of the backbone's are missing.
+        Another name for `weights`.
+    weights : str, optional
+        What to start from; the network is then initialized. ``'imagenet'``, the best published weights for
+        the network (random ones, with a warning, if there are none); a name that `mnssd weights` lists;
+        ``'none'`` for random weights; or a file, see `weights.load_backbone`. The log tells which arrays were
+        used, as a warning if some of the backbone's are missing.
     **kwargs
         Options of the backbone: ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
 
@@ -173,12 +178,18 @@ def get_model(
     OptionError
         For an unknown name (similar ones are listed) or option.
     WeightsError
-        If `pretrained_backbone` cannot be used.
+        If the weights cannot be used.
+    DownloadError
+        If they have to be downloaded and cannot.
     """
     head, size, network, width = parse_name(name)
     for option in kwargs:
         if option not in backbones[network].options:
             raise OptionError(f"{name}: {unknown_name('option', option, backbones[network].options)}")
+    if weights is not None and pretrained_backbone is not None:
+        raise OptionError(f"{name}: weights and pretrained_backbone are the same; give one of them")
+    start = weights if weights is not None else pretrained_backbone
+    path = _find_weights(start, network, width, kwargs.get("activation", ACTIVATIONS[0]))
     if head:
         if classes is None:
             from .data.formats.voc import VOC_CLASSES
@@ -190,15 +201,26 @@ def get_model(
     else:
         count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
         net = build_backbone(network, width, count, **kwargs)
-    if pretrained_backbone:
+    if start is not None:
         initialize(net)
+    if path is not None:
         from .weights import load_backbone
 
-        report = load_backbone(net.heads if head else net, pretrained_backbone)
+        report = load_backbone(net.heads if head else net, path)
         partly = any("features." in name for name in report.missing + report.mismatched)
         for line in report.lines():
             _log.log(logging.WARNING if partly else logging.INFO, line)
     return net
+
+
+def _find_weights(weights: Optional[str], network: str, width: float, activation: str) -> Optional[str]:
+    """Path of the weights that a name means, downloaded if necessary; None for random ones."""
+    from .weights.published import choose_weights, weights_path
+
+    choice = choose_weights(weights, network, width, activation)
+    if choice.note:
+        _log.log(logging.INFO if choice.weights else logging.WARNING, choice.note)
+    return weights_path(choice.weights) if choice.weights else None
 
 
 def canonical_name(name: str, width: Optional[float] = None, size: Optional[Tuple[int, int]] = None) -> str:
@@ -304,7 +326,7 @@ def read_spec(path: str, kind: Type[S]) -> S:
 
     try:
         with open(path, encoding="utf-8") as file:
-            return kind.from_dict(yaml.safe_load(file)[kind.section])
+            return kind.from_dict(parse_yaml(file.read(), ("classes",))[kind.section])
     except OSError as error:
         raise WeightsError(
             f"{path}: {error.strerror}; keep a parameter file beside the {CONFIG_FILE} of its run"

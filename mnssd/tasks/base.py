@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, List, Optional, Sequence, TypeVar, Union
+from typing import Any, Generic, List, Optional, Sequence, Tuple, TypeVar, Union, cast
 
 import mxnet as mx
 import numpy as np
@@ -16,8 +16,9 @@ from ..runtime import settings
 from ..train.batchnorm import recalibrate_batchnorm
 from ..train.freezing import all_among, freeze
 from ..train.options import Training
+from ..train.run_start import RunStart
 from ..weights import load_backbone
-from ..weights.load import require_weights
+from ..weights.read import require_weights
 from ..zoo import ClassifierSpec, DetectorSpec
 
 OptionsT = TypeVar("OptionsT", bound=Training)
@@ -29,7 +30,8 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     """Common part of the two tasks; `train.task.Task` describes the attributes.
 
     The constructor builds datasets and network, loads weights, and prepares the network: it freezes
-    parameters, re-estimates BatchNorm statistics, initializes the last layers and rewrites the graph.
+    parameters, re-estimates BatchNorm statistics, initializes the last layers and rewrites the graph. `start`
+    is what a resumed run started with: its classes, images and network are used, and no weights are read.
     """
 
     name: str
@@ -43,14 +45,20 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
 
     notes: List[str]
 
-    def __init__(self, options: OptionsT) -> None:
+    def __init__(self, options: OptionsT, start: Optional[RunStart] = None) -> None:
         loop = options.loop
         settings.seed_everything(loop.seed)
         self.options, self.ctx = options, settings.pick_context(loop.ctx)
-        if options.data.weights:
+        loaded = start.pretrained if start else None
+        if options.data.weights and loaded is None:
             require_weights(options.data.weights)
+        self.train_set, self.val_set = self._open_datasets()
+        self.notes = []
+        if start:
+            self.train_set, self.val_set, self.notes = start.restore(self.train_set, self.val_set)
+        self.spec = cast(SpecT, start.spec) if start else self._new_spec()
         self._build()
-        self.pretrained = self._load_weights()
+        self.pretrained = self._load_weights() if loaded is None else self._parameters(loaded)
         self._infer_shapes()
         self.is_pretrained = all_among(self.last_layers, self.pretrained)
         if loop.freeze:
@@ -65,8 +73,21 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
         self._forward.hybridize(static_alloc=True, static_shape=True)
 
     @abstractmethod
+    def _open_datasets(self) -> Tuple[DataT, Optional[DataT]]:
+        """The datasets to train and to validate on; the second is None if nothing is validated."""
+
+    @abstractmethod
+    def _new_spec(self) -> SpecT:
+        """The structure of the network that the options describe."""
+
+    @abstractmethod
     def _build(self) -> None:
-        """Open the datasets and build a network with random weights."""
+        """Build a network with random weights."""
+
+    def _parameters(self, names: Sequence[str]) -> Sequence[Any]:
+        """Parameters by name; their values come from a checkpoint."""
+        parameters = self.block._collect_params_with_prefix()
+        return [parameters[name] for name in names if name in parameters]
 
     def _load_weights(self) -> Sequence[Any]:
         """Load the weights that the options name, if any; returns the loaded parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -29,25 +29,31 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
 
     score_name = "top-1"
 
-    def _build(self) -> None:
+    def _open_datasets(self) -> Tuple[ClassificationDataset, Optional[ClassificationDataset]]:
         data = self.options.data
-        self.train_set = open_classification_dataset(data.dataset, data.data_root, "train", data.download)
-        if self.options.loop.val_interval:
-            self.val_set = open_classification_dataset(data.dataset, data.data_root, "val")
-            if self.val_set.classes != self.train_set.classes:
-                raise DataError(
-                    f"{self.val_set.name}: its classes differ from those of {self.train_set.name}"
-                )
-        self.spec = zoo.ClassifierSpec(
+        train_set = open_classification_dataset(data.dataset, data.data_root, "train", data.download)
+        if not self.options.loop.val_interval:
+            return train_set, None
+        val_set = open_classification_dataset(data.dataset, data.data_root, "val")
+        if val_set.classes != train_set.classes:
+            raise DataError(f"{val_set.name}: its classes differ from those of {train_set.name}")
+        return train_set, val_set
+
+    def _new_spec(self) -> zoo.ClassifierSpec:
+        data = self.options.data
+        return zoo.ClassifierSpec(
             self.train_set.classes, data.network, data.width, data.size, data.shortcut, data.activation,
             zoo.read_channels(data.structure, zoo.ClassifierSpec), val_crop=self.options.augment.val_crop,
         )  # fmt: skip
+
+    def _build(self) -> None:
+        data = self.options.data
         self.net = self.block = zoo.build_classifier(self.spec)
         zoo.initialize(self.net, self.ctx)
         self._infer_shapes()  # draws all weights, so that they do not depend on which --weights replaces
         self.last_layers = [self.net.output]
         self.name = f"{data.network}-{data.dataset}"
-        self.notes = [*self.train_set.notes, *_imbalance(self.train_set, data.class_weights)]
+        self.notes += [*self.train_set.notes, *_imbalance(self.train_set, data.class_weights)]
 
     def _set_up(self) -> None:
         self._transform = ClassificationTransform(self.spec.size, self.options.augment)

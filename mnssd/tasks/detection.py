@@ -67,21 +67,26 @@ def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Opt
 class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
     """Detection, for the training loop; see `train.task.Task`."""
 
-    def _build(self) -> None:
+    def _open_datasets(self) -> Tuple[Dataset, Optional[Dataset]]:
         data, epochs = self.options.data, self.options.loop.epochs
         if data.early_epochs >= epochs:
             raise OptionError(
                 f"--early-epochs {data.early_epochs}: expected fewer than --epochs {epochs}, so that some "
                 "remain at --size"
             )
-        self.train_set, self.val_set = _open_datasets(data, validate=bool(self.options.loop.val_interval))
-        self.spec = detector_spec(data, self.train_set.classes)
+        return _open_datasets(data, validate=bool(self.options.loop.val_interval))
+
+    def _new_spec(self) -> zoo.DetectorSpec:
+        return detector_spec(self.options.data, self.train_set.classes)
+
+    def _build(self) -> None:
+        data = self.options.data
         self.net = zoo.build_detector(self.spec)
         zoo.initialize(self.net, self.ctx)
         self.block, self.last_layers = self.net.heads, self.net.heads.last_convolutions()
         self.name, self.score_name = f"{data.head}-{data.network}-{data.dataset}", f"{data.metric} mAP"
         val_notes = self.val_set.notes if self.val_set is not None else []
-        self.notes = list(dict.fromkeys([*self.train_set.notes, *val_notes]))
+        self.notes += dict.fromkeys([*self.train_set.notes, *val_notes])
         self._zero_validations = 0
 
     def _set_up(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
-from ..errors import MnssdError, OptionError
+from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
 from ..runtime import settings
 from ..train.options import ClassificationTraining, DetectionTraining, LoopOptions, Training
@@ -79,7 +79,10 @@ def train(options: Training) -> Path:
     loop = options.loop
     run = RunFolder(Path(loop.resume or loop.output))
     resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
+    options, note = name_weights(options)
     task = make_task(options, run if resumes else None)
+    if note and not resumes:
+        task.notes.insert(0, note)
     context = _join(loop)
 
     from ..train.loop import fit
@@ -113,6 +116,20 @@ def train(options: Training) -> Path:
     return run.path
 
 
+def name_weights(options: Training) -> Tuple[Training, str]:
+    """Options in which the name of a file replaces ``imagenet``, and a line for the user.
+
+    Raises WeightsError if the weights are for another network.
+    """
+    from ..weights.published import choose_weights
+
+    data = options.data
+    weights, note = choose_weights(
+        data.weights, data.network, data.width, data.activation, pruned=bool(data.structure)
+    )
+    return options.replace(weights=weights), note
+
+
 def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
     """Build the network, load its weights and prepare it for `train.loop.fit`.
 
@@ -125,6 +142,8 @@ def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
     from ..train.run_start import RunStart
 
     start = RunStart.read(resumed) if resumed else None
+    if options.data.weights and (start is None or start.pretrained is None):
+        options = _find_weights(options)
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
@@ -132,6 +151,21 @@ def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
     from .classification import ClassificationTask
 
     return ClassificationTask(options, start)
+
+
+def _find_weights(options: Training) -> Training:
+    """Options with the path of the weights, which are downloaded if they are missing.
+
+    This comes before the dataset is read or rendered, but a mistyped folder of the dataset is noticed first.
+    """
+    from ..weights.published import weights_path
+
+    data = options.data
+    appears = data.dataset == "shapes" or data.download  # it is rendered or downloaded
+    if data.data_root and not appears and not os.path.exists(data.data_root):
+        raise DataError(f"{data.data_root}: no such folder; check --data-root")
+    assert data.weights
+    return options.replace(weights=weights_path(data.weights))
 
 
 def _run_to_resume(values: Dict[str, Any]) -> Optional[RunFolder]:
@@ -151,7 +185,7 @@ def _resume(kind: Type[T], values: Mapping[str, Any], run: RunFolder) -> T:
     if task != kind.task:
         raise OptionError(f"{run.path}: expected a run for {kind.task}, got one for {task}")
     stored: Any = run.read_config().options
-    options = stored.replace(**values)
+    options: Any = name_weights(stored.replace(**values))[0]
     name, old, new = next(_changes(stored, options), ("", "", ""))
     if name:
         raise OptionError(

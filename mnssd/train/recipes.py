@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Type
 import yaml
 
 from ..errors import OptionError
-from ..options import unknown_name
+from ..options import parse_yaml, text_options, unknown_name
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 ENDING = ".yaml"
@@ -43,11 +43,11 @@ def read_recipe(name: str, kind: Type[Any]) -> Dict[str, Any]:
         if path.suffix not in (".yaml", ".yml"):
             raise OptionError(f"{unknown_name('recipe', name, recipe_names())}; or give a YAML file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"), text_options(*kind.groups))
     except OSError as error:
         names = ", ".join(recipe_names())
         raise OptionError(f"{path}: {error.strerror}; expected a YAML file or one of {names}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # all of them are possible
         raise OptionError(f"{path}: not YAML ({error})") from error
     is_mapping = isinstance(content, dict) and set(content) == {"task", "options"}
     if not is_mapping or not isinstance(content["options"], dict):

@@ -13,6 +13,7 @@ import yaml
 from .. import __version__
 from ..errors import MnssdError, OptionError
 from ..files import is_temporary, write_text
+from ..options import parse_yaml
 from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
 from .options import TRAININGS, Training
 
@@ -42,6 +43,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config, self.log = path / CONFIG_FILE, path / "log.csv"
+        self.start = path / "start.json"
         self.best, self.last, self.previous = path / BEST_FILE, path / "last.ckpt", path / "previous.ckpt"
         self.tensorboard = path / "tensorboard"
         self._lock: Optional[int] = None
@@ -153,10 +155,10 @@ class RunFolder:
 
     def _read_config(self) -> Dict[str, Any]:
         try:
-            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            content = parse_yaml(self.config.read_text(encoding="utf-8"), ("classes",))
         except OSError as error:
             raise MnssdError(f"{self.path}: not a run ({self.config}: {error.strerror})") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # safe_load raises all of them
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # all of them are possible
             raise MnssdError(f"{self.config}: damaged ({error}); restore it or start a new run") from error
         is_config = isinstance(content, dict) and isinstance(content.get("options"), dict)
         if not is_config or str(content.get("task")) not in TRAININGS:

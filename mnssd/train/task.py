@@ -42,6 +42,8 @@ class Task(Objective, Protocol):
     ctx: Any  # MXNet context of the network
     spec: Any  # structure of `net`, a `DetectorSpec` or `ClassifierSpec`
     net: Any  # Gluon network that is validated and exported
+    train_set: Any  # dataset, see `data.dataset.Dataset`
+    val_set: Any  # dataset, or None if nothing is validated
     block: Any  # the part of `net` that is trained and saved, initialized, all shapes known
     last_layers: Sequence[Any]  # prediction layers of `block`, to which ``predictor_lr`` applies
     pretrained: Sequence[Any]  # parameters loaded from weights, to which ``pretrained_lr`` applies

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Callable, List, Optional, Tuple
+import contextlib
+import os
+from dataclasses import dataclass, field, replace
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -70,6 +72,28 @@ class ClassificationDataset(SampleSequence[LabeledImage]):
     samples: List[LabeledImage]
     notes: List[str] = field(default_factory=list)
     read: Read = read_labeled_image
+
+    def with_classes(self, classes: Tuple[str, ...]) -> ClassificationDataset:
+        """The dataset with labels that index `classes`; images of other classes are left out."""
+        if classes == self.classes:
+            return self
+        index = {name: label for label, name in enumerate(classes)}
+        samples = [
+            replace(image, label=index[self.classes[image.label]])
+            for image in self.samples
+            if self.classes[image.label] in index
+        ]
+        return replace(self, classes=classes, samples=samples)
+
+    def content(self, image: LabeledImage) -> Dict[str, bytes]:
+        """The class of an image, and as bytes what tells it from other images of the class."""
+        name, size = self.classes[image.label], 0
+        if image.byte_range is None and image.box is None:
+            with contextlib.suppress(OSError):  # reported when its turn comes
+                size = os.stat(image.file).st_size
+        folder = name + os.sep
+        image_id = image.image_id[len(folder) :] if image.image_id.startswith(folder) else image.image_id
+        return {name: repr((image_id, size, image.box, image.byte_range)).encode()}
 
     def counts(self) -> np.ndarray:
         """``(C,)`` int number of images per class."""
