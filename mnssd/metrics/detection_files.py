@@ -1,7 +1,8 @@
 """Detection files of the Pascal VOC devkit: one text file per class, ``comp4_det_SPLIT_CLASS.txt``.
 
 Each line is ``image_id score xmin ymin xmax ymax`` with pixels counted from 1. Numbers are written with full
-precision: evaluating the files gives exactly the result of evaluating the detections.
+precision: evaluating the files gives exactly the result of evaluating the detections. White space in an image
+id is percent-encoded, ``a%20b``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 
 from ..data.sample import Detections
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import NAME_ERRORS, atomic_write, escape_name, unescape_name
+
+_NOT_IN_WORDS = re.compile(r"\s|%[0-9A-Fa-f]{2}")
 
 _COMPETITIONS = ("comp4", "comp3")  # trained on any data, and on VOC data only; comp4 is written
 
@@ -51,8 +54,7 @@ class DetectionWriter:
     Raises
     ------
     DataError
-        If the split or a class cannot be part of a file name, or an image id has white space, which the
-        format cannot hold.
+        If the split or a class cannot be part of a file name, or an image id is empty.
     """
 
     def __init__(self, folder: Union[str, Path], split: str, classes: Sequence[str]) -> None:
@@ -67,15 +69,14 @@ class DetectionWriter:
 
     def add(self, image_id: str, detections: Detections) -> None:
         """Add the detections of one image, in any order."""
-        if not image_id or image_id.split() != [image_id]:
-            raise DataError(
-                f"image id {image_id!r}: detection files cannot hold white space; rename the image"
-            )
+        if not image_id:
+            raise DataError("an image id is empty, which detection files cannot hold; rename the image")
+        word = escape_name(image_id, _NOT_IN_WORDS)
         scores = np.asarray(detections.scores, np.float64).tolist()
         boxes = (np.asarray(detections.boxes, np.float64) + 1).tolist()
         for label, score, box in zip(np.asarray(detections.labels).tolist(), scores, boxes):
             numbers = " ".join(map(repr, (score, *box)))
-            self._lines[label].append(f"{image_id} {numbers}\n")
+            self._lines[label].append(f"{word} {numbers}\n")
 
     def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
         if kind is None:
@@ -155,9 +156,9 @@ def _no_files(folder: Path, split: str, classes: Sequence[str]) -> str:
 def _lines(path: Path, split_ids: Collection[str]) -> Iterator[Tuple[str, List[float]]]:
     """Image id and five numbers of each line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file ({error})") from error
+        text = path.read_text(encoding="utf-8-sig", errors=NAME_ERRORS)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
         if not fields:
@@ -166,13 +167,14 @@ def _lines(path: Path, split_ids: Collection[str]) -> Iterator[Tuple[str, List[f
             raise DataError(
                 f"{path}:{number}: {len(fields)} fields, expected 6: image_id score xmin ymin xmax ymax"
             )
-        if fields[0] not in split_ids:
+        image_id = next((name for name in (unescape_name(fields[0]), fields[0]) if name in split_ids), None)
+        if image_id is None:
             example = f", such as {min(split_ids)!r}" if split_ids else ""
             raise DataError(
                 f"{path}:{number}: image {fields[0]!r} is not one of the {len(split_ids)} images of the "
                 f"dataset{example}"
             )
-        yield fields[0], [_number(field, path, number) for field in fields[1:]]
+        yield image_id, [_number(field, path, number) for field in fields[1:]]
 
 
 def _number(text: str, path: Path, line: int) -> float:

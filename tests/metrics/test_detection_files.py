@@ -199,12 +199,26 @@ def test_folder_without_the_split_lists_expected_and_present_names(tmp_path):
         read_detections(tmp_path / "nowhere", "val", CLASSES, ["img"])
 
 
-@pytest.mark.parametrize("image_id", ["my image", "tab\there", "", " x"])
-def test_image_id_with_white_space_is_refused(tmp_path, image_id):
-    with pytest.raises(DataError, match=re.escape(repr(image_id))), DetectionWriter(
-        tmp_path, "val", CLASSES
-    ) as writer:
-        writer.add(image_id, make_detections(((0, 0, 1, 1), 0, 0.5)))
+IDS = ["my image", "my%20image", "my%2520image", "100%", "tab\there", " x", "a\nb", "\u2028", "caf\udce9"]
+
+
+def test_any_image_id_is_one_word_in_the_files_and_is_read_back(tmp_path):
+    write_detections(tmp_path, **{image_id: make_detections(((0, 0, 1, 1), 0, 0.5)) for image_id in IDS})
+    assert read_detections(tmp_path, "val", CLASSES, IDS).image_ids == IDS
+    content = (tmp_path / "comp4_det_val_cat.txt").read_bytes()
+    words = [line.split()[0] for line in content.splitlines()]
+    assert words[:4] == [b"my%20image", b"my%2520image", b"my%252520image", b"100%"]
+    assert words[-1] == b"caf\xe9"
+
+
+def test_ids_of_other_programs_are_read_as_they_are(tmp_path):
+    write_file(tmp_path, "a%20b 0.5 1 1 2 2\n")
+    assert read_detections(tmp_path, "val", ["cat"], ["a%20b"]).image_ids == ["a%20b"]
+
+
+def test_empty_image_id_is_refused(tmp_path):
+    with pytest.raises(DataError), DetectionWriter(tmp_path, "val", CLASSES) as writer:
+        writer.add("", make_detections(((0, 0, 1, 1), 0, 0.5)))
     assert list(tmp_path.iterdir()) == []
 
 

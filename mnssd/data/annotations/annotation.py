@@ -15,6 +15,7 @@ import numpy as np
 
 from ...boxes import clip
 from ...errors import DataError, ImageError
+from ...files import encodable
 from ...options import Size, listed, unknown_name
 from ..dataset import Dataset, NoClassesError
 from ..findings import Findings, summary
@@ -160,8 +161,8 @@ class AnnotationList:
     ) -> Dataset:
         """Samples labeled with the requested classes.
 
-        Raises DataError if there are no classes, or one is requested twice, has no name, or is not in the
-        dataset.
+        Raises DataError if there are no classes, or one is requested twice, has no name, is not in UTF-8, or
+        is not in the dataset.
 
         Parameters
         ----------
@@ -184,6 +185,9 @@ class AnnotationList:
             )
         if len(set(chosen)) < len(chosen) or not all(chosen):
             raise DataError(f"{place}: class names must be unique and not empty: {listed(chosen)}")
+        for class_name in chosen:
+            if encodable(class_name) != class_name:  # names of files may be any bytes, those of classes not
+                raise DataError(f"{place}: the class {class_name!r} is not in UTF-8; save the file as UTF-8")
         counts = Counter(class_name for annotation in self.annotations for class_name in annotation.names)
         absent = [class_name for class_name in chosen if class_name not in counts]
         if not allow_absent:

@@ -23,7 +23,6 @@ MAX_ANNOTATION_BYTES = 16 << 20
 
 
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\ufffe\uffff\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -70,11 +69,8 @@ def class_name(value: object) -> str:
     """A class name on one line: line breaks and repeated spaces become one space.
 
     Characters without width are removed and accents composed (NFC), so that names that look alike are equal.
-    Raises DataError if the encoding of the name is unknown: it is the name of a class, not of a file.
     """
     visible = _INVISIBLE.sub("", str(value))
-    if _SURROGATES.search(visible):
-        raise DataError(f"the class name {visible!r} is not in UTF-8; save its file as UTF-8")
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
