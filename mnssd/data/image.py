@@ -1,7 +1,7 @@
 """Reading of image files, and conversion of pixels to network input.
 
-OpenCV decodes the files, and Pillow those that OpenCV does not read. What OpenCV ignores silently is handled
-here: truncation, extreme sizes, the EXIF orientation.
+OpenCV decodes JPEG, PNG and WebP; Pillow decodes the kinds of which OpenCV decodes some layouts wrongly (see
+`image_layouts`). What OpenCV ignores silently is handled here: truncation, extreme sizes, EXIF orientation.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Any, Sequence, Union
 
 import cv2
 import numpy as np
@@ -24,10 +24,13 @@ from .image_header import (
     PNG_START,
     jpeg_ends,
     open_with_pillow,
+    png_orientation,
     read_header,
     refuse,
     refuse_damaged,
+    refuse_kind,
 )
+from .image_layouts import TIFF_STARTS, is_white_zero
 
 PathLike = Union[str, Path]
 
@@ -42,11 +45,6 @@ MAX_FILE_BYTES = 1 << 30
 
 _HEADER_BYTES = 1 << 16
 
-# Kinds that OpenCV does not read, or (PPM) of which it ignores the maximum.
-_BY_PILLOW = frozenset({"GIF", "PPM"})
-# Kinds that OpenCV reads completely: what it refuses is damaged.
-_BY_OPENCV = frozenset({"JPEG", "PNG", "WEBP"})
-
 _REDUCED_COLOR = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -59,9 +57,9 @@ REDUCTIONS = tuple(_REDUCED_COLOR)
 def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
     """Read an image file as ``(height, width, 3)`` RGB uint8, whatever its name ends in.
 
-    JPEG, PNG, BMP, WebP, TIFF, JPEG 2000, GIF, PNM (PBM, PGM, PPM), and what else OpenCV or Pillow decodes;
-    of animations the first frame. The EXIF orientation is applied. 16-bit images keep their upper 8 bits;
-    gray and palette images become RGB; transparency is dropped.
+    The kinds are listed in docs/inputs.md; of animations and of several pages, the first is read. The EXIF
+    orientation is applied. 16-bit images keep their upper 8 bits; gray, palette and CMYK images become RGB;
+    transparency is dropped.
 
     Parameters
     ----------
@@ -74,8 +72,8 @@ def read_image(path: PathLike, reduction: int = 1) -> np.ndarray:
     Raises
     ------
     ImageError
-        If the file is missing, empty, not an image, larger than `MAX_PIXELS`, or truncated. A JPEG without an
-        end marker counts as truncated.
+        If the file is missing, empty, not an image, of a kind that is not read, larger than `MAX_PIXELS`, or
+        truncated. A JPEG without an end marker counts as truncated.
     """
     return decode_image(read_bytes(path), str(path), reduction)
 
@@ -92,11 +90,10 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
         refuse(name, "truncated or damaged JPEG: the end marker is missing")
     if data.startswith(PNG_START) and PNG_END not in data:
         refuse(name, "truncated PNG: the last chunk is missing")
-    image = None if header.kind in _BY_PILLOW else _decode_with_opencv(data, reduction if is_jpeg else 1)
-    if image is None:
-        if header.kind in _BY_OPENCV:
-            refuse(name, "cannot be decoded: damaged or truncated")
+    if header.by_pillow:
         image = _decode_with_pillow(data, name)
+    else:
+        image = _decode_with_opencv(data, name, reduction if is_jpeg else 1)
     reduced = reduced_size((header.width, header.height), reduction)
     if not is_jpeg and reduction > 1:
         below, right = reduced[1] * reduction - image.shape[0], reduced[0] * reduction - image.shape[1]
@@ -107,43 +104,57 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
     return apply_orientation(image, header.orientation)
 
 
-def _decode_with_opencv(data: bytes, reduction: int) -> Optional[np.ndarray]:
-    """RGB pixels without the EXIF orientation, except of TIFF; None if OpenCV cannot decode them."""
+def _decode_with_opencv(data: bytes, name: str, reduction: int) -> np.ndarray:
+    """RGB pixels before the EXIF orientation is applied; raises ImageError."""
     flags = _REDUCED_COLOR[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
-        return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        image = None
+    if image is None:
+        refuse(name, "cannot be decoded: damaged or truncated")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
-    """The same pixels, from Pillow; raises ImageError."""
+    """The same pixels, from Pillow; the orientation of TIFF files is applied. Raises ImageError."""
     with open_with_pillow(data, name) as image:
         is_wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
         if image.mode in ("I", "F") and not is_wide:
-            refuse(name, "has gray levels of 32 bits, of an unknown range; convert it to 8 or 16 bits")
+            refuse_kind(name, "gray levels of 32 bits, of an unknown range,")
         ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing GluonCV sets it, and missing rows become black
         try:
             image.load()
             turn = image.getexif().get(EXIF_ORIENTATION, 1) if image.format == "TIFF" else 1
             if is_wide:
-                pixels = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
-                pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+                gray = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
+                is_inverted = image.format == "TIFF" and is_white_zero(image.tag_v2)
+                pixels = cv2.cvtColor(255 - gray if is_inverted else gray, cv2.COLOR_GRAY2RGB)
             else:
-                pixels = np.array(image.convert("RGB"))
+                pixels = np.array(_without_premultiplied(image).convert("RGB"))
         except Exception as error:  # Pillow's readers raise many types for damaged files
             refuse_damaged(name, error)
     return apply_orientation(pixels, turn)
 
 
+def _without_premultiplied(image: Any) -> Any:
+    """The Pillow image with gray levels that are not multiplied by alpha, as Pillow does for colors."""
+    return image.convert("LA") if image.mode == "La" else image
+
+
 def image_size(path: PathLike) -> Size:
     """``(width, height)`` of the image that `read_image` returns, from the header; pixels are not checked."""
     data = read_bytes(path, _HEADER_BYTES)
+    if data.startswith(TIFF_STARTS):  # the header is often at the end
+        return read_header(read_bytes(path), str(path)).size
     try:
-        return read_header(data, str(path)).size
+        header = read_header(data, str(path))
     except ImageError:  # segments before the size, such as a color profile, can be longer
         return read_header(read_bytes(path), str(path)).size
+    if header.kind == "PNG" and header.orientation == 1 and len(data) == _HEADER_BYTES:
+        end = read_bytes(path, _HEADER_BYTES, from_end=True)
+        header = header._replace(orientation=png_orientation(end))
+    return header.size
 
 
 def choose_reduction(size: Size, target: Size) -> int:
@@ -199,12 +210,12 @@ _NORMALIZED = (
 ).astype(np.float32)
 
 
-def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The first `limit` bytes of an image file, or of an image in a record file (see `record_file`)."""
+def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES, from_end: bool = False) -> bytes:
+    """The first or last `limit` bytes of an image file, or of an image in a record file (`record_file`)."""
     in_record = parse_record_image_path(str(path))
     if in_record:
         file_name, start, length = in_record
-        return read_part(file_name, start, min(length, limit))
+        return read_part(file_name, start + max(0, length - limit) * from_end, min(length, limit))
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a folder, or a pipe that would block
@@ -212,6 +223,7 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
         if not 0 < status.st_size <= MAX_FILE_BYTES:
             refuse(str(path), "empty" if status.st_size == 0 else f"too large ({status.st_size} bytes)")
         with open(path, "rb") as file:
+            file.seek(max(0, status.st_size - limit) * from_end)
             return file.read(limit)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")

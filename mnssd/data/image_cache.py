@@ -23,7 +23,7 @@ from ..options import Size
 from .image import choose_reduction, read_image, reduced_size
 from .sample import Sample
 
-_FORMAT = 1
+_FORMAT = 2
 """Increased when `read_image` changes, which invalidates older entries."""
 
 _MAGIC = b"mnssdRGB"

@@ -17,7 +17,8 @@ IMAGE_ENDINGS = (
 """Endings of image files that `read_image` reads, in order of preference."""
 
 UNREADABLE_ENDINGS = (
-    ".heic", ".heif", ".hif", ".jxl", ".jxr", ".wdp", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".exr", ".hdr",
+    ".heic", ".heif", ".hif", ".jxl", ".jxr", ".wdp", ".jls", ".dds", ".svg", ".svgz", ".psd", ".psb",
+    ".xcf", ".exr", ".hdr",
     ".pam", ".pfm", ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf",
     ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".x3f", ".dcm", ".dicom", ".nii", ".ecw", ".djvu",
 )  # fmt: skip
@@ -50,12 +51,16 @@ _IMAGE_START = re.compile(
     re.DOTALL,
 )
 _UNREADABLE_STARTS = (
+    ("Xcode's PNG (CgBI)", re.compile(rb"\x89PNG\r\n\x1a\n....CgBI", re.DOTALL)),
     ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
     ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
     ("PSD", re.compile(rb"8BPS")),
     ("OpenEXR", re.compile(rb"\x76\x2f\x31\x01")),
-    ("Radiance HDR", re.compile(rb"#\?RADIANCE")),
+    ("Radiance HDR", re.compile(rb"#\?(RADIANCE|RGBE)")),
     ("PAM", re.compile(rb"P7\n")),
+    ("PFM", re.compile(rb"P[Ff]\s")),
+    ("JPEG XR", re.compile(rb"II\xbc[\0\x01]")),
+    ("DDS", re.compile(rb"DDS \x7c\0\0\0")),
     ("SVG", re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", re.DOTALL)),
 )
 _START_BYTES = 256
