@@ -200,7 +200,7 @@ class _Measurements:
             self._whole, self._heads = export.engine, export_heads.engine
             self._classes, self._size = export.sidecar["classes"], export.size
         self._dataset = open_dataset(
-            options.dataset, options.data_root, options.splits, self._classes, "val", allow_absent=True
+            options.dataset, options.data_root, options.splits, self._classes, "eval", allow_absent=True
         )
 
     def time(self) -> Times:

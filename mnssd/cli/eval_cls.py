@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = from_mapping(EvalClassOptions, given(args, EvalClassOptions))
     result = evaluate_classifier_run(args.run, options)
-    print(f"{args.run}\n\n{format_classification(result)}")
+    print(f"{result.dataset}, {args.run}\n\n{format_classification(result)}")
     for path, reason in result.skipped[:3]:
         print(f"skipped: {printable(path)}: {reason}")
     if len(result.skipped) > 3:

@@ -52,7 +52,7 @@ def open_dataset(
         Classes to read, in the order of the labels; objects of other classes are ignored with a note.
         Defaults to all classes of the dataset (for the VOC devkit, its 20).
     role : str
-        ``'train'`` or ``'val'``; selects the default `splits`.
+        ``'train'``, ``'val'`` or ``'eval'``; selects the default `splits`.
     download : bool
         Download the official archives if they are missing.
     allow_absent : bool
@@ -69,7 +69,7 @@ def open_dataset(
     """
     root = Path(root or default_root(name))
     dataset_format, evidence = _find_format(name, root)
-    splits = splits or dataset_format.default_splits(root, role)
+    splits = splits or _default_splits(dataset_format, root, role)
     if download:
         dataset_format.download(root, splits, progress)
     dataset = dataset_format.read(root, splits, classes, allow_absent=allow_absent)
@@ -245,9 +245,20 @@ def _kinds_of_files(folder: Path) -> str:
 
 
 def default_splits(name: str, role: str, root: Optional[Union[str, Path]] = None) -> str:
-    """Lists used for ``'train'`` or ``'val'`` if the user names none."""
+    """Lists used if the user names none.
+
+    `role` is ``'train'``, ``'val'``, or ``'eval'``: the lists for validation, but not only the held-out tenth
+    of a list without others.
+    """
     place = Path(root or default_root(name))
-    return find_format(name, place).default_splits(place, role)
+    return _default_splits(find_format(name, place), place, role)
+
+
+def _default_splits(dataset_format: Format, root: Path, role: str) -> str:
+    if role != "eval":
+        return dataset_format.default_splits(root, role)
+    splits = dataset_format.default_splits(root, "val").split("+")
+    return "+".join(split[: -len(":val")] if split.endswith(":val") else split for split in splits)
 
 
 def lists_to_read(dataset_format: Format, root: Path) -> List[str]:

@@ -32,12 +32,15 @@ class ClassificationResult:
         Images whose class is among the five highest scores.
     skipped : list of (str, str)
         Path and reason of images that could not be read; they are not counted.
+    dataset : str
+        Name of the dataset.
     """
 
     classes: Tuple[str, ...]
     confusion: np.ndarray
     in_top5: int
     skipped: List[Tuple[str, str]]
+    dataset: str = ""
 
     @property
     def images(self) -> int:
@@ -71,6 +74,7 @@ class ClassificationResult:
     def as_dict(self) -> Dict[str, Any]:
         """Plain values, for JSON."""
         return {
+            "dataset": self.dataset,
             "images": self.images,
             "top1": self.top1 if self.images else None,
             "top5": self.top5 if self.images else None,
@@ -132,7 +136,7 @@ def evaluate_classifier(
     if not confusion.any():
         reason = f"no image can be read; the first: {skipped[0][1]}" if skipped else "no image to evaluate on"
         raise DataError(f"{dataset.name}: {reason}")
-    return ClassificationResult(dataset.classes, confusion, in_top5, skipped)
+    return ClassificationResult(dataset.classes, confusion, in_top5, skipped, dataset.name)
 
 
 def _read_images(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
@@ -17,6 +17,7 @@ from ..options import NAMES, listed, option, require
 from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
+    from ..data.classification.labeled_image import ClassificationDataset
     from ..data.dataset import Dataset
     from ..metrics.classification import ClassificationResult
     from ..metrics.coco import COCOMetric, COCOResult
@@ -67,7 +68,7 @@ class EvalOptions:
     @property
     def split_names(self) -> str:
         """The image lists that are evaluated on."""
-        return self.splits or default_splits(self.dataset, "val", self.data_root)
+        return self.splits or default_splits(self.dataset, "eval", self.data_root)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ class EvalClassOptions:
     dataset: Optional[str] = option(
         None, "dataset to evaluate on (default: the run's own dataset)", choices=tuple(CLASSIFICATION_ROOTS)
     )
-    data_root: Optional[str] = option(None, "folder of the dataset", metavar="DIR")
+    data_root: Optional[str] = option(
+        None, "folder of the dataset, all of which is evaluated on if it has no folder val", metavar="DIR"
+    )
+    hold_out: bool = option(
+        False, "with --data-root: of a folder without val, only the images that training holds out"
+    )
     batch_size: int = option(32, "images per batch; does not change the result")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     json: Optional[str] = option(
@@ -116,7 +122,8 @@ class DetectionEvaluation:
 def options_of_run(run: str, values: Mapping[str, Any]) -> Dict[str, Any]:
     """Complete the values of `EvalOptions` so that a run is evaluated on the dataset it was validated on.
 
-    `values`, which the user chose, have precedence. `run` is a run folder, or a parameter file in one.
+    `values`, which the user chose, have precedence: of another folder, all images are used unless they tell
+    otherwise. `run` is a run folder, or a parameter file in one.
     """
     from ..train.run_folder import RunFolder
 
@@ -126,10 +133,15 @@ def options_of_run(run: str, values: Mapping[str, Any]) -> Dict[str, Any]:
         return dict(values)
     if not isinstance(stored, DetectionOptions) or values.get("dataset", stored.dataset) != stored.dataset:
         return dict(values)
-    stored = replace(stored, data_root=values.get("data_root", stored.data_root))
     own: Dict[str, Any] = {"dataset": stored.dataset, "data_root": stored.data_root}
-    if "splits" not in values:
-        own["splits"], own["hold_out"] = stored.validation_lists()
+    if "splits" in values:
+        return {**own, **values}
+    root = values.get("data_root")
+    if root is not None:
+        stored = replace(stored, data_root=root, hold_out=values.get("hold_out", 0.0))
+    own["splits"], own["hold_out"] = stored.validation_lists()
+    if root is not None and not stored.hold_out:
+        own["splits"] = stored.val_splits or default_splits(stored.dataset, "eval", root)
     return {**own, **values}
 
 
@@ -156,6 +168,7 @@ def evaluate_detector(run: str, options: EvalOptions) -> DetectionEvaluation:
     net = zoo.load_detector(run, ctx)
     net.set_test_flip(options.flip)
     dataset = _open(options, list(net.classes), allow_absent=True)
+    _note_training_images(run, dataset)
     net.hybridize()
     workers = options.workers if options.workers >= 0 else settings.image_workers()
     with contextlib.ExitStack() as stack:
@@ -209,14 +222,17 @@ def evaluate_detection_files(options: EvalOptions) -> DetectionEvaluation:
 
 
 def evaluate_classifier_run(run: str, options: EvalClassOptions) -> ClassificationResult:
-    """Evaluate a trained classifier, given as for `evaluate_detector`, on the validation part of a dataset.
+    """Evaluate a trained classifier, given as for `evaluate_detector`.
+
+    The dataset is that of the run, of which its validation images are used, or the one in the options, which
+    is used whole if it is not divided. Classes are matched by name.
 
     Raises
     ------
     WeightsError
         If the run or its weights cannot be read.
     DataError
-        If the dataset cannot be read, or has other classes than the classifier.
+        If the dataset cannot be read, or has no image of the classifier's classes.
     """
     from tqdm import tqdm
 
@@ -230,17 +246,50 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> Classificati
     net, spec = zoo.load_classifier(run, ctx)
     stored = RunFolder.containing(run).read_config().options.data
     kind = options.dataset or stored.dataset
-    root = options.data_root or (stored.data_root if kind == stored.dataset else None)
-    dataset = open_classification_dataset(kind, root, "val")
-    if dataset.classes != spec.classes:
-        raise DataError(
-            f"{dataset.name} has the classes {listed(dataset.classes)}, but {run} was trained on "
-            f"{listed(spec.classes)}"
-        )
+    is_own = options.data_root is None and kind == stored.dataset
+    root = stored.data_root if is_own else options.data_root
+    role = "val" if is_own or options.hold_out else "eval"
+    dataset = _with_classes_of(run, open_classification_dataset(kind, root, role), spec.classes)
+    _note_training_images(run, dataset)
     with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as bar:
         return evaluate_classifier(
             net, dataset, spec.size, spec.val_crop, options.batch_size, ctx=ctx, watch=lambda *_: bar.update()
         )
+
+
+def _with_classes_of(
+    run: str, dataset: ClassificationDataset, classes: Tuple[str, ...]
+) -> ClassificationDataset:
+    """The images of the run's classes, matched by name; prints which classes one of them lacks."""
+    counts = {name: count for name, count in zip(dataset.classes, dataset.counts()) if count}
+    others = [f"{name} {count}" for name, count in counts.items() if name not in classes]
+    missing = [name for name in classes if name not in counts]
+    if len(missing) == len(classes):
+        raise DataError(
+            f"{dataset.name} has the classes {listed(counts)}, but {run} was trained on {listed(classes)}"
+        )
+    notes = [*dataset.notes]
+    if others:
+        notes.append(f"images of classes that {run} does not have, not used: {listed(others)}")
+    if missing:
+        notes.append(f"classes without images in {dataset.name}: {listed(missing)}")
+    for line in notes:
+        _print_note(f"note: {line}")
+    return dataset.with_classes(classes)
+
+
+def _note_training_images(run: str, dataset: Union[Dataset, ClassificationDataset]) -> None:
+    """Print how many of the images the run was trained on."""
+    from ..train.run_folder import RunFolder
+    from ..train.run_start import RunStart
+
+    with contextlib.suppress(MnssdError):  # of a damaged file, which resuming reports
+        count = RunStart.read(RunFolder.containing(run)).count_training_images(dataset)
+        if count:
+            _print_note(
+                f"note: {run} was trained on {count} of these {len(dataset)} images; without --data-root and "
+                "--splits, its validation images are used"
+            )
 
 
 def _voc_metric(options: EvalOptions) -> str:
@@ -257,7 +306,7 @@ def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]
 
 def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False) -> Dataset:
     dataset = open_dataset(
-        options.dataset, options.data_root, options.splits, classes, "val",
+        options.dataset, options.data_root, options.splits, classes, "eval",
         download=options.download, allow_absent=allow_absent, progress=True,
     )  # fmt: skip
     if options.hold_out:

@@ -74,6 +74,12 @@ class RunStart:
         content = {"pretrained": self.pretrained, "data": asdict(self.data)}
         write_text(self.run.start, json.dumps(content, indent=0) + "\n")
 
+    def count_training_images(self, dataset: Union[Dataset, ClassificationDataset]) -> int:
+        """How many images of a dataset the run was trained on, by their names and labels."""
+        trained = self.data.lists.get("train", {}) if self.data else {}
+        images = DataRecord.of({"eval": dataset}).lists["eval"] if trained else {}
+        return sum(trained.get(image_id) == digest for image_id, digest in images.items())
+
     def restore(self, train_set: DataT, val_set: Optional[DataT]) -> Tuple[DataT, Optional[DataT], List[str]]:
         """The datasets with the images of the start in their order and the classes of the network, and notes.
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -45,7 +45,8 @@ def open_classification_dataset(
     root : str, optional
         Folder of the dataset. Defaults to that in `CLASSIFICATION_ROOTS`.
     role : str
-        ``'train'`` or ``'val'``.
+        ``'train'``, ``'val'``, or ``'eval'``: all images of the part for validation, or of the whole dataset
+        if it is not divided.
     download : bool
         Download the official archive of ``cifar10`` if its files are missing. Others raise OptionError.
 
@@ -71,6 +72,8 @@ def open_classification_dataset(
 
 
 def _open_folder(root: Path, role: str) -> ClassificationDataset:
+    if role == "eval":
+        return _open_undivided(root)
     train, split = _split_folder(root, "train"), _split_folder(root, role)
     by_class = _class_folders(train or root)
     classes = tuple(name for name, files in by_class.items() if files)
@@ -87,16 +90,31 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
         notes += _skipped(f"classes in {split.name} without training images", unknown)
     notes += _unreadable_notes(split or train or root)
     base = split or root
-    images = [
-        LabeledImage(str(path.relative_to(base)), str(path), label, str(path))
-        for label, name in enumerate(classes)
-        for path in by_class.get(name, [])
-    ]
+    images = _labeled_images(base, {name: by_class.get(name, []) for name in classes})
     if not split:
         images = [image for image in images if _is_val(image.image_id) == (role == "val")]
         if role == "train":
             notes.append(f"no train and val folders: {VAL_FRACTION:.0%} of images held out for validation")
     return ClassificationDataset(f"{root.name} {role}", tuple(map(printable, classes)), images, notes)
+
+
+def _open_undivided(root: Path) -> ClassificationDataset:
+    """All images of the folder for validation, else of that for training, else of the folder itself."""
+    base = _split_folder(root, "val") or _split_folder(root, "train") or root
+    by_class = {name: files for name, files in _class_folders(base).items() if files}
+    if not by_class:
+        raise DataError(f"{base}: no class folders with images; expected one folder per class")
+    name = root.name if base == root else f"{root.name} {base.name}"
+    images = _labeled_images(base, by_class)
+    return ClassificationDataset(name, tuple(map(printable, by_class)), images, _unreadable_notes(base))
+
+
+def _labeled_images(base: Path, by_class: Mapping[str, Sequence[Path]]) -> List[LabeledImage]:
+    return [
+        LabeledImage(str(path.relative_to(base)), str(path), label, str(path))
+        for label, paths in enumerate(by_class.values())
+        for path in paths
+    ]
 
 
 def _split_folder(root: Path, role: str) -> Optional[Path]:
@@ -166,10 +184,13 @@ def _open_shapes(root: Path, role: str) -> ClassificationDataset:
 
 def _open_recordio(root: Path, role: str) -> ClassificationDataset:
     folder = root.parent if root.suffix == ".rec" else root
-    names = FOLDERS[role]
-    path = next((folder / f"{name}.rec" for name in names if (folder / f"{name}.rec").exists()), None)
+    names = FOLDERS[role] if role != "eval" else FOLDERS["val"] + FOLDERS["train"]
+    files = [folder / f"{name}.rec" for name in names]
+    if role == "eval" and folder != root:
+        files = [root]
+    path = next(filter(Path.exists, files), None)
     if path is None:
-        expected = " or ".join(f"{name}.rec" for name in names)
+        expected = " or ".join(file.name for file in files)
         raise DataError(f"{folder}: expected {expected}; check --data-root")
     images, skipped = [], 0
     for number, (start, length, whole) in enumerate(iter_records(path)):
@@ -219,7 +240,7 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
 
 def _open_cifar10(root: Path, role: str) -> ClassificationDataset:
     folder = root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
-    names = CIFAR10_FILES[-1:] if role == "val" else CIFAR10_FILES[:-1]
+    names = CIFAR10_FILES[:-1] if role == "train" else CIFAR10_FILES[-1:]
     images = []
     for name in names:
         path = folder / name
