@@ -30,7 +30,7 @@ NAME_ERRORS = "surrogateescape"
 # Line breaks, terminal controls, and marks that reverse the text after them.
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _MAX_NAME = 255  # bytes, on all usual file systems
-_TEMPORARY = ".unfinished"
+_TEMPORARY, _OLD = ".unfinished", ".old"
 _FULL_DISK = 1 << 16
 """Free bytes below which a failed write is put down to a full disk."""
 
@@ -50,6 +50,10 @@ def atomic_write(path: Union[str, Path], mode: str = "w", *, sync: bool = True) 
         Flush to the disk before renaming, so that the file also survives a power failure.
     """
     encoding, errors = (None, None) if "b" in mode else ("utf-8", NAME_ERRORS)
+    if _is_device(Path(path)):
+        with open(path, mode, encoding=encoding, errors=errors) as file:
+            yield file
+        return
     with atomic_path(path, sync=sync) as temporary, open(
         temporary, mode, encoding=encoding, errors=errors
     ) as file:
@@ -71,6 +75,37 @@ def atomic_path(path: Union[str, Path], *, sync: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_writable(path: Union[str, Path]) -> None:
+    """Raise MnssdError if a file cannot be written; call it before the work whose result it will hold.
+
+    A missing folder is created, the file is not.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise MnssdError(f"{path}: is a folder; give the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not _is_device(path):
+            check_folder(path.parent)
+    except OSError as error:
+        raise MnssdError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
+
+
+def check_folder(folder: Union[str, Path]) -> None:
+    """Create a folder unless it exists; raises OSError if it is a file or nothing can be written to it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a device, a pipe or a socket, such as ``/dev/stdout``: written to, never replaced."""
+    is_link_to_stream = path.is_symlink() and path.parent == Path("/dev")
+    return path.exists() and (is_link_to_stream or not (path.is_file() or path.is_dir()))
 
 
 def replace_file(source: Path, path: Path) -> None:
@@ -112,6 +147,22 @@ def write_json(path: Union[str, Path], value: Any) -> None:
     write_text(path, text)
 
 
+def write_yaml(path: Union[str, Path], value: Any) -> None:
+    """Write a YAML file atomically, with mappings in their order; see `write_bytes`.
+
+    Text with characters that are not printable gets double quotes: without them PyYAML reads back line breaks
+    of Unicode, such as U+0085, as spaces.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def represent_text(self, text: str) -> Any:
+            return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
+
+    Dumper.add_representer(str, Dumper.represent_text)
+    write_text(path, yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True))
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[Path]:
     """Yield a new empty folder of the same name that becomes `path` when the ``with`` block succeeds.
@@ -121,7 +172,7 @@ def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = " " * 8 + _TEMPORARY  # of mkdtemp's random characters and the ending
+    room = " " * 8 + _TEMPORARY + _OLD  # of mkdtemp's random characters and the endings
     prefix = fit_name(f".{path.name}.", room)[: -len(room)]
     scratch = Path(tempfile.mkdtemp(_TEMPORARY, prefix, path.parent))
     try:
@@ -129,7 +180,7 @@ def atomic_folder(path: Union[str, Path], *, replace: bool = False) -> Iterator[
         new.mkdir()
         yield new
         if replace and path.exists():
-            old = path.with_name(f"{scratch.name}.old")  # not inside `scratch`, which is deleted
+            old = path.with_name(scratch.name + _OLD)  # not inside `scratch`, which is deleted
             path.rename(old)
             try:
                 new.rename(path)

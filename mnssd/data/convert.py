@@ -23,8 +23,8 @@ from .image import read_bytes
 from .sample import Sample
 from .unfixed import UNFIXED_FILE, write_unfixed
 
-# Not possible in names, or in lines and cells: slashes, line breaks and other controls, outer spaces. The marks
-# of UTF-16 at the start of a list would be taken for its encoding.
+# Not possible in names, lines or cells: slashes, line breaks and other controls, outer spaces. The marks of
+# UTF-16 at the start of a list would be taken for its encoding.
 _UNUSABLE = re.compile(
     r"[/\\\0-\x1f\x7f-\x9f\u2028\u2029]|^\s|\s$|^\ufeff|^\udcff(?=\udcfe)|^\udcfe(?=\udcff)"
 )

@@ -21,7 +21,7 @@ from ..data.sample import Detections
 from ..errors import DataError
 from ..files import NAME_ERRORS, atomic_write, escape_name, unescape_name
 
-_NOT_IN_WORDS = re.compile(r"\s|%[0-9A-Fa-f]{2}")
+_NOT_IN_WORDS = re.compile(r"\s|\ufeff|%[0-9A-Fa-f]{2}")
 
 _COMPETITIONS = ("comp4", "comp3")  # trained on any data, and on VOC data only; comp4 is written
 

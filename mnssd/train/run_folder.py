@@ -12,7 +12,7 @@ import yaml
 
 from .. import __version__
 from ..errors import MnssdError, OptionError
-from ..files import is_temporary, write_text
+from ..files import is_temporary, write_yaml
 from ..options import parse_yaml
 from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
 from .options import TRAININGS, Training
@@ -136,7 +136,7 @@ class RunFolder:
             config.spec.section: config.spec.as_dict(),
             "options": options,
         }
-        write_text(self.config, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_yaml(self.config, content)
 
     def read_task(self) -> str:
         """The task of the run, ``'detection'`` or ``'classification'``; raises as `read_config`."""

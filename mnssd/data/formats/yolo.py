@@ -14,10 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import yaml
-
 from ...errors import DataError, ImageError
-from ...files import NAME_ERRORS, atomic_write, write_text
+from ...files import NAME_ERRORS, atomic_write, write_yaml
 from ...options import Size
 from ..annotations.annotation import AnnotationError, AnnotationList, BoxError, BoxObject
 from ..annotations.paths import ImageFinder, images_below, is_inside, referenced_files, unique_ids
@@ -110,7 +108,7 @@ class YoloFormat(Format):
         names = dict(enumerate(next(iter(parts.values())).classes))
         keys = {split: f"list_{split}" if split.lower() in OTHER_KEYS else split for split in parts}
         description = {**{keys[split]: f"images/{split}" for split in parts}, "names": names}
-        write_text(folder / DESCRIPTIONS[0], yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+        write_yaml(folder / DESCRIPTIONS[0], description)
         return difficult_notes(parts, "lose this flag, which YOLO does not have")
 
     def check(self, dataset: Dataset) -> Iterator[Finding]:

@@ -1,0 +1,45 @@
+"""Names of files that are hard to write down, and datasets of images with such names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Sequence, Set
+
+import cv2
+import numpy as np
+
+from mnssd.data.dataset import Dataset
+from mnssd.data.sample import Sample
+
+NAMES = [
+    b"caf\xe9", b"\xff\xfe", b"\xed\xb3\xa9", "é".encode(), "e\u0301".encode(), b"a\nb", b"a\rb", b"a\tb",
+    b'q"q', b"q'q", b"-dash", b" lead", b"trail ", b"two  spaces", b"100%", b"%41", b"caf%E9", b"x#y", b"#z",
+    b"a&b", b"<b>", "\U0001f600".encode(), "r\u202etl".encode(), b"b" * 251, b"\\", b"a\\b", b"\xc2\x85n",
+    "\u2028u".encode(), b"\x1b[31m", b"\x7f", b"a;b", b"a,b", b"[a]", b"*", b"a 1", b"train", b"a.jpg",
+]  # fmt: skip
+"""Names without ending. With ``.jpg`` the longest has 255 bytes."""
+
+SIZE = (16, 12)
+
+
+def write_image(path: Path, number: int) -> Path:
+    """A small PNG that is gray of the level `number`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", np.full((*SIZE[::-1], 3), number, np.uint8))[1].tobytes())
+    return path
+
+
+def make_dataset(folder: Path, stems: Sequence[str]) -> Dataset:
+    """Images with these names; the box of each image differs, so that a mix-up is noticed."""
+    samples = []
+    for number, stem in enumerate(stems):
+        path = write_image(folder / f"{stem}.png", number)
+        box = np.array([[1 + number % 8, 1 + number // 8, 14, 10]], np.float64)
+        samples.append(Sample(stem, str(path), box, np.array([0]), np.array([False]), SIZE))
+    return Dataset("names", ("cat",), samples)
+
+
+def image_names(dataset: Dataset) -> Set[str]:
+    """Names of the image files of a dataset."""
+    return {os.path.basename(sample.image_path) for sample in dataset}
