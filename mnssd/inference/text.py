@@ -17,7 +17,7 @@ import re
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Any, FrozenSet, List, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def text_mask(text: str, cap_height: int) -> TextMask:
     from PIL import Image, ImageDraw, features
 
     size = max(1, round(cap_height / _CAP_HEIGHT))
-    shaping = {"direction": "ltr"} if features.check("raqm") else {}
+    shaping: Dict[str, Any] = {"direction": "ltr"} if features.check("raqm") else {}
     if not shaping and needs_shaping(text):
         _note("text in Arabic and Indic scripts needs the library FriBiDi: apt-get install libfribidi0")
     runs = [(_load(run.font, size, _face_suffix(run.text)), run.text) for run in _runs(text)]

@@ -41,12 +41,15 @@ def draw_plots(data: ReportData, folder: Path) -> List[Plot]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from .canvas import AnyScriptCanvas
+
     plots: List[Plot] = []
     with matplotlib.rc_context(
         {
             "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
             "grid.color": "#e3e6ea", "axes.axisbelow": True, "svg.fonttype": "path", "figure.dpi": 100,
-            "svg.hashsalt": "mnssd",
+            "svg.hashsalt": "mnssd", "font.family": "DejaVu Sans",
+            "text.parse_math": False,  # class names may have dollars
         }
     ):  # fmt: skip
         for draw in (
@@ -57,6 +60,7 @@ def draw_plots(data: ReportData, folder: Path) -> List[Plot]:
             if drawn is None:
                 continue
             figure, name, title, text = drawn
+            AnyScriptCanvas(figure)
             figure.tight_layout()
             figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
             svg = io.BytesIO()
@@ -166,8 +170,9 @@ def _precision_recall(data: ReportData, pyplot: Any) -> Figure:
         axes.plot(result.curves[name].recall, result.curves[name].precision, color="#b8bec6", linewidth=0.7)
     for number, name in enumerate(name for name in result.curves if name in named):
         curve, color = result.curves[name], _COLORS[number % len(_COLORS)]
+        label = f" {name}" if name.startswith("_") else name  # legends leave out labels that begin with _
         axes.plot(
-            curve.recall, curve.precision, _LINE_STYLES[number // len(_COLORS)], color=color, label=name
+            curve.recall, curve.precision, _LINE_STYLES[number // len(_COLORS)], color=color, label=label
         )
         if name in data.points:
             point = data.points[name]
