@@ -9,16 +9,25 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from ..errors import WeightsError
+from .content import PARAMS_MAGIC, OtherContent, describe_file, widen_bfloat16
 
-# include/mxnet/ndarray.h and src/ndarray/ndarray.cc of MXNet 1.9.1, NDArray::Save and NDArray::Load.
-LIST_MAGIC = 0x112
+# include/mxnet/ndarray.h and src/ndarray/ndarray.cc of MXNet 1.9.1, NDArray::Save, Load and LegacyLoad; types
+# of 3rdparty/mshadow/mshadow/base.h.
 ARRAY_MAGIC = {0xF993FAC9, 0xF993FACA}
-DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?"}
+ARRAY_MAGIC_1_0 = 0xF993FAC8  # before MXNet 1.0: no storage type
+MOST_DIMENSIONS = 32  # before that, an array begins with their number, not with a magic number
+BFLOAT16 = 12
+DTYPES = {
+    0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?", 8: "<i2", 9: "<u2",
+    10: "<u4", 11: "<u8", BFLOAT16: "<u2",
+}  # fmt: skip
 DENSE = 0
 
 
 def read_params(path: str) -> Dict[str, np.ndarray]:
-    """Read an MXNet 1.x ``.params`` file of dense arrays; prefixes ``arg:`` and ``aux:`` are removed.
+    """Read an MXNet ``.params`` file of dense arrays; prefixes ``arg:`` and ``aux:`` are removed.
+
+    Types are those of the file; bfloat16, which NumPy lacks, becomes float32.
 
     Raises
     ------
@@ -30,10 +39,14 @@ def read_params(path: str) -> Dict[str, np.ndarray]:
             data = file.read()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a .params file") from error
+    if data[:8] != PARAMS_MAGIC:
+        raise WeightsError(f"{path}: {describe_file(path, data)}")
     try:
         return _parse(memoryview(data))
+    except OtherContent as error:
+        raise WeightsError(f"{path}: {error}") from error
     except (struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError) as error:
-        problem = f"not an MXNet .params file, or damaged ({error}); use another copy"
+        problem = f"an incomplete or damaged MXNet .params file ({error}); use another copy"
         raise WeightsError(f"{path}: {problem}") from error
 
 
@@ -57,13 +70,13 @@ class _Cursor:
 
 def _parse(data: memoryview) -> Dict[str, np.ndarray]:
     cursor = _Cursor(data)
-    magic, _, count = cursor.take("QQQ")
-    if magic != LIST_MAGIC:
-        raise ValueError("wrong magic number")
+    _, _, count = cursor.take("QQQ")
     if count > len(data):
         raise ValueError(f"{count} arrays in {len(data)} bytes")
     arrays = [_parse_array(cursor) for _ in range(count)]
     (names_count,) = cursor.take("Q")
+    if count and not names_count:
+        raise OtherContent(f"{count} arrays and 0 names; save a dictionary of arrays")
     if names_count != count:
         raise ValueError(f"{count} arrays but {names_count} names")
     names = []
@@ -80,15 +93,18 @@ def _parse(data: memoryview) -> Dict[str, np.ndarray]:
 
 def _parse_array(cursor: _Cursor) -> np.ndarray:
     (magic,) = cursor.take("I")
-    if magic not in ARRAY_MAGIC:
-        raise ValueError(f"unknown array version {hex(magic)}")
-    (storage,) = cursor.take("i")
-    if storage != DENSE:
-        raise ValueError("sparse array")
-    (dimensions,) = cursor.take("i")
-    if not 0 < dimensions <= 32:
+    if magic in ARRAY_MAGIC:
+        (storage,) = cursor.take("i")
+        if storage != DENSE:
+            raise OtherContent("sparse array; only dense weights can be loaded")
+    if magic in ARRAY_MAGIC or magic == ARRAY_MAGIC_1_0:
+        (dimensions,) = cursor.take("i")
+        extent_type = "q"
+    else:
+        dimensions, extent_type = magic, "I"
+    if not 0 < dimensions <= MOST_DIMENSIONS:
         raise ValueError(f"array of {dimensions} dimensions")
-    shape = cursor.take(f"{dimensions}q")
+    shape = cursor.take(f"{dimensions}{extent_type}")
     if any(extent < 0 for extent in shape):
         raise ValueError(f"array of shape {shape}")
     cursor.take("ii")  # device type and number
@@ -96,4 +112,5 @@ def _parse_array(cursor: _Cursor) -> np.ndarray:
     if kind not in DTYPES:
         raise ValueError(f"unknown array type {kind}")
     dtype = np.dtype(DTYPES[kind])
-    return np.frombuffer(cursor.bytes(dtype.itemsize * prod(shape)), dtype).reshape(shape).copy()
+    values = np.frombuffer(cursor.bytes(dtype.itemsize * prod(shape)), dtype).reshape(shape)
+    return widen_bfloat16(values) if kind == BFLOAT16 else values.copy()
