@@ -118,7 +118,10 @@ def train_detector(
     model : str, optional
         Name of the network, such as ``'ssdlite_320_mobilenet_v1_0.5'``; see `list_models`.
     weights : str or Path, optional
-        Weights to start from: MXNet's ``.params``, or ``.pth`` or ``.safetensors`` of torchvision or timm.
+        Weights to start from: ``'imagenet'``, the best published ones for the network, which are downloaded
+        once; a name that ``mnssd weights`` lists; a file, MXNet's ``.params``, or ``.pth`` or
+        ``.safetensors`` of torchvision or timm; or ``'none'``, random weights. Defaults to ``'imagenet'``;
+        for ``'shapes'`` to ``'none'``.
     epochs : int, optional
         Passes over the training images.
     **options
@@ -131,10 +134,12 @@ def train_detector(
         If an option is unknown or invalid.
     DataError, WeightsError
         If the dataset or the weights cannot be used.
+    DownloadError
+        If the weights have to be downloaded and cannot.
 
     Examples
     --------
-    >>> run = mnssd.train_detector(data="photos", weights="mobilenet_v2.params", epochs=20)  # doctest: +SKIP
+    >>> run = mnssd.train_detector(data="photos", epochs=20)  # doctest: +SKIP
     """
     return _train("detection", data, model, options, weights=weights, epochs=epochs)
 

@@ -180,16 +180,12 @@ def _is_present(destination: Path, checksum: Checksum) -> bool:
 @contextlib.contextmanager
 def _only_process(destination: Path) -> Iterator[None]:
     """Hold a lock file beside `destination`, deleted at the end; wait if another process holds it."""
-    if fcntl is None:
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            path = destination.with_name(f".{destination.name}.lock")
+            stack.callback(os.close, _lock(path))
+            stack.callback(path.unlink, missing_ok=True)
         yield
-        return
-    path = destination.with_name(f".{destination.name}.lock")
-    descriptor = _lock(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:

@@ -19,6 +19,8 @@ from ..options import Size, option, require
 T = TypeVar("T", bound="_Training")
 
 _SHORTCUT = "shortcuts of mobilenet_v2; projection adds some where channels differ"
+_START = "initial weights: imagenet, none, a name listed by `mnssd weights`, or a file of weights"
+_WEIGHTS = o.ValueType(lambda text: None if text == "none" else text)
 _STRUCTURE = "run folder whose channel counts are used, such as one written by `mnssd prune`"
 
 
@@ -111,9 +113,7 @@ class DetectionOptions:
     )
     early_epochs: int = option(0, "epochs at --early-size")
     head: str = option("ssd", "heads and extra layers: plain, or depthwise separable", choices=HEADS)
-    weights: Optional[str] = option(
-        None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
-    )
+    weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     match_iou: float = option(0.5, "IoU threshold for a positive anchor")
     cls_loss: str = option(
@@ -169,9 +169,7 @@ class ClassificationOptions:
     size: Size = option((224, 224), "network input; usual are 224, 192, 160, 128 and 96", type=o.SIZE)
     shortcut: str = option("identity", _SHORTCUT, choices=SHORTCUTS)
     activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
-    weights: Optional[str] = option(
-        None, "initial weights: .params, or .pth or .safetensors of torchvision or timm", metavar="FILE"
-    )
+    weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     class_weights: bool = option(False, "give more weight to classes with few images")
     linear_probe: bool = option(True, "with --weights of other classes: fit the last layer first")
@@ -250,13 +248,13 @@ class DetectionTraining(_Training):
     task = "detection"
     groups = (DetectionOptions, AugmentOptions, LoopOptions)
     defaults: ClassVar[o.Overrides] = {
-        "": {"val_interval": 5},
+        "": {"val_interval": 5, "weights": "imagenet"},
         # Trains in minutes without pretrained weights: benchmarks/SHAPES.md.
         "shapes": {
-            "size": (128, 128), "width": 0.5, "epochs": 40, "lr": 0.4, "predictor_lr": 0.015, "warmup": 2.0,
-            "val_interval": 10, "color_probability": 0.7, "hue": 90.0, "expand_probability": 0.3,
-            "expand_ratio": 1.4, "crop_overlaps": (), "crop_scale": 0.6, "crop_aspect": 1.33,
-            "crop_trials": 10,
+            "weights": None, "size": (128, 128), "width": 0.5, "epochs": 40, "lr": 0.4,
+            "predictor_lr": 0.015, "warmup": 2.0, "val_interval": 10, "color_probability": 0.7, "hue": 90.0,
+            "expand_probability": 0.3, "expand_ratio": 1.4, "crop_overlaps": (), "crop_scale": 0.6,
+            "crop_aspect": 1.33, "crop_trials": 10,
         },
     }  # fmt: skip
 
@@ -279,11 +277,11 @@ class ClassificationTraining(_Training):
         # For the user's own images, with or without ImageNet weights: benchmarks/CLASSIFICATION.md.
         "": {
             "epochs": 20, "batch_size": 32, "predictor_lr": 0.1, "pretrained_lr": 0.1, "val_interval": 2,
-            "label_smoothing": 0.1, "operations": 2,
+            "label_smoothing": 0.1, "operations": 2, "weights": "imagenet",
         },
         # Top-1 .978 in three minutes on two cores (one run, one seed).
         "shapes": {
-            "size": (64, 64), "width": 0.35, "batch_size": 64, "epochs": 12, "lr": 0.2,
+            "weights": None, "size": (64, 64), "width": 0.35, "batch_size": 64, "epochs": 12, "lr": 0.2,
             "predictor_lr": 0.03, "pretrained_lr": 1.0, "val_interval": 1, "label_smoothing": 0.0,
             "operations": 1, "crop_area": 0.6,
         },

@@ -14,6 +14,7 @@ from ..fetch.download import Checksum, digest_of, download_file, unpack_member
 from ..files import atomic_path
 from ..options import unknown_name
 from .catalog import CATALOG, PublishedWeights
+from .content import describe_missing
 
 HOME = "MNSSD_HOME"
 """Environment variable: folder of downloaded files."""
@@ -25,10 +26,10 @@ NONE, IMAGENET = "none", "imagenet"
 """Values of ``--weights`` that are neither names nor files: random weights, and the best published ones."""
 
 
-class WeightsFile(NamedTuple):
-    """Where to load weights from; `path` is None for random weights. `note` is a line for the user."""
+class Choice(NamedTuple):
+    """Initial weights: a name in `CATALOG`, a path, or None for random ones; and a line for the user."""
 
-    path: Optional[str]
+    weights: Optional[str]
     note: str = ""
 
 
@@ -73,55 +74,62 @@ def _fits(entry: PublishedWeights, network: str, width: float) -> bool:
     return entry.network == network and abs(entry.width - width) < 1e-6
 
 
-def find_weights(
-    weights: Optional[str],
-    network: str,
-    width: float,
-    activation: str = "",
-    *,
-    pruned: bool = False,
-    cafile: Optional[str] = None,
-) -> WeightsFile:
-    """The file that ``--weights`` means for a network; published ones are downloaded into the cache.
+def choose_weights(
+    weights: Optional[str], network: str, width: float, activation: str = "", *, pruned: bool = False
+) -> Choice:
+    """What ``--weights`` means for a network, before anything is downloaded.
 
     Parameters
     ----------
     weights : str, optional
-        ``none`` or None, ``imagenet``, a name in `catalog.CATALOG`, or the path of a file.
+        ``none`` or None, ``imagenet``, a name in `CATALOG`, or the path of a file.
     network, width, activation
         The network to load them into.
     pruned : bool
         Whether it has other channel counts than published ones.
-    cafile
-        As for `download_file`.
 
     Raises
     ------
     WeightsError
-        If it is neither a name nor a file, or the weights of a name are for another network.
-    DownloadError
-        If it has to be downloaded and cannot; the message names the ways out.
+        If the weights of a name are for another network.
     """
     if weights in (None, "", NONE):
-        return WeightsFile(None)
-    assert weights is not None
+        return Choice(None)
     if weights == IMAGENET:
         best = None if pruned else best_published(network, width, activation)
         if best is None:
-            return WeightsFile(None, _none_published(network, width, activation, pruned))
-        return WeightsFile(str(fetch_published(best, cafile=cafile)), _description(best, activation))
+            return Choice(None, _none_published(network, width, activation, pruned))
+        return Choice(best.name, _description(best, activation))
     entry = next((entry for entry in CATALOG if entry.name == weights), None)
-    if entry is not None:
-        if not _fits(entry, network, width):
-            raise WeightsError(
-                f"weights {weights}: for {entry.network} at width {entry.width:g}, not for {network} at "
-                f"width {width:g}; change --network and --width, or use --weights {IMAGENET}"
-            )
-        return WeightsFile(str(fetch_published(entry, cafile=cafile)), _description(entry, activation))
-    if not Path(weights).is_file():
-        known = [IMAGENET, NONE, *(entry.name for entry in CATALOG)]
-        raise WeightsError(f"{weights}: no such weights file; {unknown_name('weights', weights, known)}")
-    return WeightsFile(weights)
+    if entry is None:
+        return Choice(weights)
+    if not _fits(entry, network, width):
+        raise WeightsError(
+            f"weights {weights}: for {entry.network} at width {entry.width:g}, not for {network} at "
+            f"width {width:g}; change --network and --width, or use --weights {IMAGENET}"
+        )
+    return Choice(weights, _description(entry, activation))
+
+
+def weights_path(weights: str, *, progress: bool = True) -> str:
+    """Path of the file that a name or a path means; published files are downloaded into the cache.
+
+    Raises
+    ------
+    WeightsError
+        If `weights` is neither a name in `CATALOG` nor a file.
+    DownloadError
+        As `fetch_published`.
+    """
+    for entry in CATALOG:
+        if entry.name == weights:
+            return str(fetch_published(entry, progress=progress))
+    problem = describe_missing(weights)
+    if problem is None:
+        return weights
+    known = [IMAGENET, NONE, *(entry.name for entry in CATALOG)]
+    near = "" if os.path.exists(weights) else f"; {unknown_name('name', weights, known)}"
+    raise WeightsError(f"{weights}: {problem}{near}")
 
 
 def _description(entry: PublishedWeights, activation: str) -> str:
@@ -132,8 +140,7 @@ def _description(entry: PublishedWeights, activation: str) -> str:
 
 
 def _none_published(network: str, width: float, activation: str, pruned: bool) -> str:
-    name = f"{network} at width {width:g}"
-    start = "training starts from random weights"
+    name, start = f"{network} at width {width:g}", "it starts from random weights"
     if pruned:
         return f"no published weights fit a pruned {network}; {start}"
     other = best_published(network, width)
@@ -186,7 +193,7 @@ def _ways_out(entry: PublishedWeights, address: str, error: DownloadError) -> st
         f"weights {entry.name}: {error}. Without a network:\n"
         f"  - download {address} elsewhere and run `mnssd weights add FILE` here,\n"
         f"  - or copy {cache_folder()} from a machine that has it (or set {HOME}),\n"
-        f"  - or start from random weights with --weights {NONE}"
+        f"  - or start from random weights with --weights {NONE} (in Python weights='{NONE}')"
     )
 
 

@@ -17,6 +17,7 @@ from mnssd.cli.main import main
 from mnssd.errors import MnssdError, OptionError, WeightsError
 
 OPTIONS = {key: value for key, value in TINY.items() if key not in ("dataset", "width", "size", "epochs")}
+OPTIONS["weights"] = "none"
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,7 @@ def test_class_names_are_escaped(shapes: str, tmp_path: Path) -> None:
 
 def test_train_ssd_writes_a_report(shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--workers=0", "--val-interval=1"]
+    small.append("--weights=none")
     run = tmp_path / "run"
     assert main(["train-ssd", "--data-root", shapes, "--output", str(run), *small]) == 0
     assert str(run / "report" / "index.html") in capsys.readouterr().out

@@ -52,7 +52,7 @@ def test_classification_run_cannot_be_resumed_as_detection(shapes: str, tmp_path
         train_detector({"resume": str(run)})
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_resumed_run_equals_an_uninterrupted_one(
     ema: float, shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +99,14 @@ def test_unreadable_files_of_an_image_folder_are_skipped(
             for i in range(count):
                 write_image(folder / f"{i}.png", make_image(i + 50 * (label == "left"), 40, 40))
             (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff and nothing more")
-    options = {**TINY, "dataset": "folder", "data_root": str(root), "batch_size": 8, "val_interval": 1}
+    options = {
+        **TINY,
+        "dataset": "folder",
+        "data_root": str(root),
+        "batch_size": 8,
+        "val_interval": 1,
+        "weights": "none",
+    }
     run = train_classifier({**options, "output": str(tmp_path / "run")})
     assert "bad.jpg" in capsys.readouterr().out
     assert read_log(run)[-1]["val_skipped"] == "2"

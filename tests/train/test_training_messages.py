@@ -15,6 +15,7 @@ from mnssd.tasks.run import train_detector
 
 OPTIONS: Dict[str, Any] = {
     "width": 0.25, "size": (96, 96), "epochs": 1, "batch_size": 8, "val_interval": 1, "workers": 0,
+    "weights": "none",
 }  # fmt: skip
 
 
