@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 from helpers.devkit import CLASSES, make_devkit
@@ -15,6 +15,14 @@ from mnssd.data.open import open_dataset
 from mnssd.runtime import processor
 
 AVX512 = processor.channel_block() == 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of published weights of its own, without any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNSSD_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +105,12 @@ def tiny_export(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Export ``pets`` of `tiny_detector` in all formats; copy it before changing its files."""
+    from helpers.once import made_once
+
     from mnssd.export.options import ExportOptions
     from mnssd.export.write import export_network
 
-    folder = tmp_path_factory.mktemp("exports") / "deep" / "pets"
-    export_network(*tiny_detector, folder, image_files, "pets", ExportOptions("all"))
-    return folder
+    def write(folder: Path) -> None:
+        export_network(*tiny_detector, folder / "pets", image_files, "pets", ExportOptions("all"))
+
+    return made_once(tmp_path_factory, "exports", write) / "pets"
