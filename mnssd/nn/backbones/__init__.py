@@ -6,7 +6,7 @@ Importing this package, and listing the names, imports neither MXNet nor NumPy.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from ...registry import Registry
 
@@ -38,20 +38,46 @@ class Conversion:
         ``weight`` and ``bias`` of a BatchNorm become ``gamma`` and ``beta``.
     adapt : callable, optional
         Changes the renamed arrays where the networks differ in structure; returns them.
-    pixel_mean, pixel_std : float, optional
+    pixel_mean, pixel_std : float or three floats, optional
         Pixels in 0..1 were normalized by these in training; ImageNet's mean and standard deviation if None.
         `features.0` must then be the first convolution and `features.1` its BatchNorm.
     note : str
         For the user, as in ``'use --activation relu6'``.
+    options : mapping of str to str
+        Options of the backbone that the weights need, such as ``{"activation": "relu6"}``.
+    gluon_prefix : callable, optional
+        Prefix of the network among the arrays of a file with the names of Gluon's `collect_params`, in which
+        an underscore precedes the parameter: ``PREFIXconv0_weight``. `layer_name` gets names without it;
+        names that do not begin with it are unknown.
     """
 
     source: str
     matches: Callable[[Mapping[str, Any]], bool]
     layer_name: Callable[[str], Optional[str]]
     adapt: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
-    pixel_mean: Optional[float] = None
-    pixel_std: Optional[float] = None
+    pixel_mean: Union[float, Sequence[float], None] = None
+    pixel_std: Union[float, Sequence[float], None] = None
     note: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    gluon_prefix: Optional[Callable[[Mapping[str, Any]], Optional[str]]] = None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Width of a network, and the arguments of `Backbone.build` by which it differs from the usual one."""
+
+    width: float
+    variant: Dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [
+            name.replace("_", " ") + ("" if value is True else f" {value}")
+            for name, value in self.variant.items()
+        ]
+        return f"x{self.width:g}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+Recognize = Callable[[Mapping[str, Tuple[int, ...]], Optional[float], Optional[int]], Optional[Structure]]
 
 
 @dataclass(frozen=True)
@@ -61,12 +87,13 @@ class Backbone:
     Attributes
     ----------
     build : callable
-        ``build(width, classes, **options)`` returns an uninitialized Gluon `HybridBlock` that maps
+        ``build(width, classes, **options, **variant)`` returns an uninitialized Gluon `HybridBlock` that maps
         ``(N, 3, H, W)`` images to ``(N, classes)`` logits. Its child `features` is a `HybridSequential`, and
         its child `output` holds the one layer whose weights depend on the classes. It raises ValueError if
         the network cannot be built.
     taps : tuple of Tap
-        The two feature maps that SSD reads, larger one first.
+        The two feature maps that SSD reads, larger one first. If they depend on the variant, the block has an
+        attribute `taps` of its own.
     options : mapping of str to tuple of str
         Options that `build` takes (``'shortcut'``, ``'activation'``) and their values.
     widths : tuple of float
@@ -77,6 +104,13 @@ class Backbone:
         Name of the default pretrained weights; empty if there are none.
     conversions : tuple of Conversion
         Checkpoints of other libraries that can be loaded.
+    variants : mapping of str to value
+        Further arguments of `build` and their defaults, for imported networks that differ from the usual one
+        (``'divisor'``, ``'output_bias'``). Values are numbers or True or False.
+    recognize : callable, optional
+        ``recognize(shapes, width, classes)`` returns the `Structure` of the network whose converted arrays
+        have these shapes, or None if it is not such a network. `width` is tried first if it is not None.
+        `classes` is that of the network to load them into; None for a detector, which ends at its taps.
     """
 
     name: str
@@ -87,6 +121,8 @@ class Backbone:
     published: Mapping[Tuple[float, int], float] = field(default_factory=dict)
     weights: str = ""
     conversions: Tuple[Conversion, ...] = ()
+    variants: Mapping[str, Any] = field(default_factory=dict)
+    recognize: Optional[Recognize] = None
 
 
 backbones: Registry[Backbone] = Registry("network", "mnssd.nn.backbones")

@@ -25,7 +25,7 @@ EPSILON = 1e-5
 
 
 def _is_torchvision(arrays: Mapping[str, Any]) -> bool:
-    return any(re.match(r"features\.\d+\.conv\.", name) for name in arrays)
+    return {"features.1.conv.0.0.weight", "features.2.conv.1.0.weight"} <= arrays.keys()
 
 
 def _torchvision_layer(layer: str) -> Optional[str]:
@@ -45,6 +45,47 @@ def _torchvision_layer(layer: str) -> Optional[str]:
             "3": PROJECT + 1,
         }  # fmt: skip
     return _bottleneck(block - 1, indices.get(inner)) if block < 18 else None
+
+
+def _is_tonylins(arrays: Mapping[str, Any]) -> bool:
+    return {"features.1.conv.0.weight", "features.2.conv.6.weight"} <= arrays.keys()
+
+
+def _has_first_expansion(arrays: Mapping[str, Any]) -> bool:
+    return _is_tonylins(arrays) and "features.1.conv.6.weight" in arrays
+
+
+def _tonylins_layer(layer: str, first_index: int = DEPTHWISE) -> Optional[str]:
+    """`first_index` is that of the first layer of the first bottleneck."""
+    if layer in ("classifier", "classifier.1"):
+        return "output.0"
+    match = re.fullmatch(r"(?:features\.(\d+)|conv)\.(?:conv\.)?([\d.]+)", layer)
+    if match is None:
+        return None
+    block, inner = int(match[1] or 18), match[2]
+    if block in (0, 18):  # 18 is `conv` in d-li14's
+        start = 0 if block == 0 else LAST_CONV
+        return {"0": f"features.{start}", "1": f"features.{start + 1}"}.get(inner)
+    index = int(inner) + (first_index if block == 1 else 0) if inner.isdigit() else LAST_CONV
+    return _bottleneck(block - 1, index) if block < 18 and index <= PROJECT + 1 else None
+
+
+def _is_lufficc(arrays: Mapping[str, Any]) -> bool:
+    return "backbone.features.1.conv.0.0.weight" in arrays and any("box_head." in name for name in arrays)
+
+
+def _lufficc_layer(layer: str) -> Optional[str]:
+    prefix, _, name = layer.partition(".")
+    return _torchvision_layer(name) if prefix == "backbone" else None
+
+
+def _is_qfgaohao(arrays: Mapping[str, Any]) -> bool:
+    return {"base_net.1.conv.0.weight", "base_net.2.conv.6.weight"} <= arrays.keys()
+
+
+def _qfgaohao_layer(layer: str) -> Optional[str]:
+    prefix, _, name = layer.partition(".")
+    return _tonylins_layer(f"features.{name}") if prefix == "base_net" else None
 
 
 def _is_timm(arrays: Mapping[str, Any]) -> bool:
@@ -72,6 +113,28 @@ def _timm_layer(layer: str) -> Optional[str]:
     return _bottleneck(number, indices.get(match[3]))
 
 
+def _gluon_prefix(arrays: Mapping[str, Any]) -> Optional[str]:
+    """Prefix of the network's names, as in ``mobilenetv20_features_conv0_weight``."""
+    last = "features_batchnorm0_gamma"
+    return next((name[: -len(last)] for name in arrays if name.endswith(last)), None)
+
+
+def _is_gluon_export(arrays: Mapping[str, Any]) -> bool:
+    prefix = _gluon_prefix(arrays)
+    return prefix is not None and f"{prefix}features_linearbottleneck1_conv0_weight" in arrays
+
+
+def _gluon_export_layer(layer: str) -> Optional[str]:
+    match = re.fullmatch(r"features_(?:linearbottleneck(\d+)_)?(conv|batchnorm)(\d+)", layer)
+    if match is None:
+        return "output.0" if layer == "output_pred" else None
+    block, kind, number = match.groups()
+    offset = 1 if kind == "batchnorm" else 0
+    if block:
+        return _bottleneck(int(block), 3 * int(number) + offset)
+    return {"0": f"features.{offset}", "1": f"features.{LAST_CONV + offset}"}.get(number)
+
+
 def _is_gluon_without_expansion(arrays: Mapping[str, Any]) -> bool:
     first = arrays.get(f"features.{FIRST_BLOCK}.out.0.weight")
     return first is not None and first.shape[1:] == (1, 3, 3)
@@ -96,7 +159,7 @@ def _adapt(arrays: Dict[str, Any]) -> Dict[str, Any]:
         arrays["output.0.weight"] = classifier[:, :, None, None]
     first = f"features.{FIRST_BLOCK}.out"
     depthwise = arrays.get(f"{first}.{DEPTHWISE}.weight")
-    if depthwise is None:
+    if depthwise is None or f"{first}.{EXPAND}.weight" in arrays:
         return arrays
     channels = depthwise.shape[0]
     ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
@@ -110,9 +173,46 @@ def _adapt(arrays: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
+DETECTOR_NOTE = "extra layers and heads of the detector are not loaded"
+
 CONVERSIONS = (
     Conversion("torchvision MobileNetV2", _is_torchvision, _torchvision_layer, _adapt),
+    # tonylins/pytorch-mobilenet-v2: MobileNetV2.py, first with an expansion in the first bottleneck, later
+    # without; d-li14/mobilenetv2.pytorch has the same names.
+    Conversion(
+        "tonylins' MobileNetV2",
+        _has_first_expansion,
+        lambda layer: _tonylins_layer(layer, EXPAND),
+        _adapt,
+    ),
+    Conversion("tonylins' MobileNetV2", _is_tonylins, _tonylins_layer, _adapt),
+    # lufficc/SSD: ssd/config/defaults.py, PIXEL_MEAN; pixels are not scaled.
+    Conversion(
+        "lufficc's SSD with MobileNetV2",
+        _is_lufficc,
+        _lufficc_layer,
+        _adapt,
+        pixel_mean=(123 / 255, 117 / 255, 104 / 255),
+        pixel_std=1 / 255,
+        note=DETECTOR_NOTE,
+    ),
+    # qfgaohao/pytorch-ssd: vision/ssd/config/mobilenetv1_ssd_config.py, image_mean and image_std.
+    Conversion(
+        "qfgaohao's SSD with MobileNetV2",
+        _is_qfgaohao,
+        _qfgaohao_layer,
+        _adapt,
+        pixel_mean=127 / 255,
+        pixel_std=128 / 255,
+        note=DETECTOR_NOTE,
+    ),
     # timm/models/efficientnet.py: mobilenetv2_*, not the tf_ ones, which pad on one side only.
     Conversion("timm MobileNetV2", _is_timm, _timm_layer, _adapt),
+    Conversion(
+        "Gluon MobileNetV2, names of collect_params",
+        _is_gluon_export,
+        _gluon_export_layer,
+        gluon_prefix=_gluon_prefix,
+    ),
     Conversion("Gluon MobileNetV2 without expansion", _is_gluon_without_expansion, _gluon_layer, _adapt),
 )
