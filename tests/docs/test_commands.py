@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
-from helpers.user_folder import TINY, TINY_CLASSIFIER, as_arguments, make_user_folder
+from helpers.user_folder import TINY, TINY_CLASSIFIER, WEIGHTS, as_arguments, make_user_folder, publish
 
 import mnssd
 from mnssd.cli.main import COMMANDS, main
@@ -39,6 +39,8 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "make ": "tests/test_setup.py",
     "python3.11 -m venv": "tests/test_setup.py",
     "--download": "tests/fetch/test_official_archives.py",
+    "mnssd weights fetch": "tests/fetch/test_published_weights.py",
+    "mnssd weights add": "tests/fetch/test_published_weights.py",
     "mnssd bench": "tests/bench/test_bench.py",
     "mnssd compare": "tests/bench/test_tradeoff.py",
     "mnssd launch": "tests/distributed/test_distributed.py",
@@ -78,10 +80,12 @@ CASES: List[Tuple[str, str]] = [
 
 
 @pytest.fixture(scope="module")
-def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("user")
     make_user_folder(folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        publish(folder / WEIGHTS, patch)
+        yield folder
 
 
 def test_commands_are_found_in_the_pages() -> None:
