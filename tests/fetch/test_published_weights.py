@@ -27,9 +27,10 @@ from mnssd.weights.published import (
     best_published,
     cache_folder,
     cached_path,
+    choose_weights,
     fetch_published,
     find_published,
-    find_weights,
+    weights_path,
 )
 
 TORCH, ZOO = np.random.default_rng(0).bytes(300_001), np.random.default_rng(1).bytes(200_003)
@@ -69,6 +70,13 @@ def entries(
     return torch, zoo
 
 
+def path_of(weights: str, width: float) -> str:
+    """Path of the weights for a MobileNetV2."""
+    chosen = choose_weights(weights, "mobilenet_v2", width).weights
+    assert chosen is not None
+    return weights_path(chosen)
+
+
 def names(folder: Path) -> List[str]:
     return sorted(path.name for path in folder.glob("*")) + sorted(path.name for path in folder.glob(".*"))
 
@@ -82,7 +90,7 @@ def test_names_are_downloaded_once(
         ("gluoncv/mobilenetv2_0.25", 0.25, "z.params", ZOO),
         ("imagenet", 0.25, "z.params", ZOO),
     ):
-        path = find_weights(weights, "mobilenet_v2", width).path
+        path = path_of(weights, width)
         assert path == str(home / file)
         assert Path(path).read_bytes() == content
     assert [path for path, _ in server.requests] == ["/w.pth", "/gluon/models/z.zip"]
@@ -157,7 +165,7 @@ def test_without_network_the_ways_out_are_named(
 ) -> None:
     monkeypatch.setattr(published, "CATALOG", (replace(entries[0], address="https://localhost:1/w.pth"),))
     with pytest.raises(DownloadError) as raised:
-        find_weights("imagenet", "mobilenet_v2", 1.0)
+        path_of("imagenet", 1.0)
     for way in ("torchvision/mobilenet_v2", "https://localhost:1/w.pth", "add FILE", "none", str(home)):
         assert way in str(raised.value)
     assert names(home) == []
@@ -259,7 +267,7 @@ def test_wrong_usage(arguments: List[str], entries: Any, capsys: pytest.CaptureF
 
 def test_real_file_is_recognized(shared: Path, home: Path) -> None:
     assert main(["weights", "add", str(shared / "weights" / "mobilenet_v2-b0353104.pth")]) == 0
-    path = find_weights("imagenet", "mobilenet_v2", 1.0).path
+    path = path_of("imagenet", 1.0)
     assert path == str(home / "mobilenet_v2-b0353104.pth")
     assert main(["weights", "add", str(shared / "weights" / "mobilenet_v2_1_0-imagenet.params")]) == 1
 
@@ -305,18 +313,19 @@ def test_meaning_of_imagenet(network_name: str, width: float, activation: str, n
 
 @pytest.mark.parametrize("pruned", [False, True])
 def test_random_weights_where_nothing_is_published(pruned: bool, home: Path) -> None:
-    found = find_weights("imagenet", "mobilenet_v2", 1.0 if pruned else 0.35, "relu", pruned=pruned)
-    assert found.path is None
-    assert "mobilenet_v2" in found.note
-    assert "\n" not in found.note
-    assert find_weights("none", "mobilenet_v2", 1.0) == find_weights(None, "mobilenet_v2", 1.0) == (None, "")
+    choice = choose_weights("imagenet", "mobilenet_v2", 1.0 if pruned else 0.35, "relu", pruned=pruned)
+    assert choice.weights is None
+    assert "mobilenet_v2" in choice.note
+    assert "\n" not in choice.note
+    for weights in ("none", None):
+        assert choose_weights(weights, "mobilenet_v2", 1.0) == (None, "")
 
 
 def test_paths_stay_paths(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x.params", "imagenet"):
         Path(name).touch()
-        assert find_weights(f"./{name}", "mobilenet_v2", 1.0) == (f"./{name}", "")
+        assert path_of(f"./{name}", 1.0) == f"./{name}"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +340,7 @@ def test_paths_stay_paths(tmp_path: Path, home: Path, monkeypatch: pytest.Monkey
 )
 def test_names_that_do_not_fit_are_refused(weights: str, width: float, named: str, home: Path) -> None:
     with pytest.raises(WeightsError, match=re.escape(named)) as raised:
-        find_weights(weights, "mobilenet_v2", width)
+        path_of(weights, width)
     assert weights in str(raised.value)
 
 
@@ -383,3 +392,9 @@ def test_digests_of_the_gluon_zoos(package: str) -> None:
 
 def test_cached_path(home: Path) -> None:
     assert cached_path(CATALOG[0]) == home / "mobilenet_v2-b0353104.pth"
+
+
+def test_activation_of_other_weights_is_told(home: Path) -> None:
+    assert "relu6" in choose_weights("imagenet", "mobilenet_v1", 1.25, "relu").note
+    assert choose_weights("imagenet", "mobilenet_v1", 1.25, "relu").weights is None
+    assert "relu6" in choose_weights("timm/mobilenetv1_100", "mobilenet_v1", 1.0, "relu").note

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
 import cv2
 import numpy as np
+import pytest
 
 from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.data.shapes.dataset import make_shapes
+from mnssd.fetch.download import digest_of
+from mnssd.weights import published
+from mnssd.weights.published import best_published
 
-TINY: Dict[str, Any] = {"size": 96, "epochs": 1, "batch_size": 4, "workers": 0}
+TINY: Dict[str, Any] = {"width": 0.25, "size": 96, "epochs": 1, "batch_size": 4, "workers": 0}
 """Training options that keep a run of the documentation short."""
 
 TINY_CLASSIFIER: Dict[str, Any] = {**TINY, "size": 64}
+
+
+WEIGHTS = "mobilenet_v2_1_0-imagenet.params"
+"""A file of weights for the networks of `TINY`."""
+
+
+def publish(path: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a file the published weights for the networks of `TINY`, and put it into the cache."""
+    entry = best_published("mobilenet_v2", TINY["width"])
+    assert entry is not None
+    mine = replace(entry, file=path.name, checksum=f"sha256:{digest_of(path, 'sha256')}")
+    patch.setattr(published, "CATALOG", (mine, *published.CATALOG))
+    published.add_to_cache(path)
 
 
 def as_arguments(options: Dict[str, Any]) -> List[str]:
@@ -37,7 +55,7 @@ def make_user_folder(folder: Path) -> None:
     for target in ("photo.jpg", "new/one.jpg"):
         shutil.copy(next((folder / "photos" / "JPEGImages").iterdir()), folder / target)
     _make_video(folder / "clip.mp4")
-    _make_weights(folder / "mobilenet_v2_1_0-imagenet.params")
+    _make_weights(folder / WEIGHTS)
     _train(folder)
 
 
@@ -80,7 +98,7 @@ def _make_video(path: Path) -> None:
 def _make_weights(path: Path) -> None:
     import mxnet as mx
 
-    net = zoo.build_backbone("mobilenet_v2")
+    net = zoo.build_backbone("mobilenet_v2", TINY["width"])
     zoo.initialize(net)
     net(mx.nd.zeros((1, 3, 64, 64)))
     net.save_parameters(str(path))
@@ -88,17 +106,18 @@ def _make_weights(path: Path) -> None:
 
 def _train(folder: Path) -> None:
     """The runs and exports that commands of the documentation start from."""
-    small = ["--width=0.25", *as_arguments(TINY), "--val-interval=1", "--no-report"]
-    for name, data in {"NAME": "photos", "photos": "photos", "trial": "photos", "cells": "BCCD"}.items():
+    small = [*as_arguments(TINY), "--weights=none", "--val-interval=1", "--no-report"]
+    for name, data in {"NAME": "photos", "cells": "BCCD"}.items():
         root = ["--data-root", str(folder / data)]
         assert main(["train-ssd", *root, *small, "--output", str(folder / "runs" / name)]) == 0
-    shutil.copytree(folder / "runs" / "NAME", folder / "runs" / "shapes")
+    for name in ("photos", "trial", "shapes"):
+        shutil.copytree(folder / "runs" / "NAME", folder / "runs" / name)
     for number, path in enumerate(sorted((folder / "photos" / "JPEGImages").iterdir())):
         target = folder / "photos" / ("train" if number % 3 else "val") / ("cat" if number % 2 else "dog")
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     data = ["--dataset", "folder", "--data-root", str(folder / "photos")]
-    small = ["--width=0.25", *as_arguments(TINY_CLASSIFIER)]
+    small = [*as_arguments(TINY_CLASSIFIER), "--weights=none"]
     assert main(["train-cls", *data, *small, "--output", str(folder / "runs" / "CLASSES")]) == 0
     for name in ("NAME", "cells", "CLASSES"):
         export = ["export", str(folder / "runs" / name), "--output", str(folder / "exports" / name)]
