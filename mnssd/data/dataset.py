@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import NAME_ERRORS
 from ..options import listed
-from .findings import Finding
+from .findings import Finding, summary
 from .sample import Sample
 
 S = TypeVar("S")
@@ -132,6 +132,27 @@ class Dataset(SampleSequence[Sample]):
 
 def _digest(image_id: str) -> bytes:
     return hashlib.sha256(image_id.encode("utf-8", NAME_ERRORS)).digest()
+
+
+def join(name: str, datasets: Sequence[Dataset]) -> Dataset:
+    """Datasets with the same classes as one; an image with the same objects in several of them is used once.
+
+    Raises DataError as `Dataset` if the objects differ.
+    """
+    samples: List[Sample] = []
+    repeated: List[Finding] = []
+    by_id: Dict[str, Sample] = {}
+    for dataset in datasets:
+        for sample in dataset:
+            first = by_id.setdefault(sample.image_id, sample)
+            is_repeated = first is not sample and first.image_path == sample.image_path
+            if is_repeated and dataset.content(first) == dataset.content(sample):
+                repeated.append(Finding("image-listed-twice", sample.image_path, "", ""))
+            else:
+                samples.append(sample)
+    notes = [*(note for dataset in datasets for note in dataset.notes), *summary(repeated)]
+    findings = [*(finding for dataset in datasets for finding in dataset.findings), *repeated]
+    return Dataset(name, datasets[0].classes, samples, notes, findings)
 
 
 def read_together(

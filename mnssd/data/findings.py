@@ -73,6 +73,7 @@ KINDS: Dict[str, Kind] = {
     "image-listed-twice": Kind(WARNING, "Images listed twice, used once"),
     "filename-differs": Kind(ERROR, "Annotations that name another image than the one with their own name"),
     "filename-stale": Kind(WARNING, "Annotations that name an image with an annotation of its own"),
+    "image-negative": Kind(NOTE, "Images that the list of a class marks with -1, which lack it, not used"),
     "image-unlisted": Kind(NOTE, "Images with annotations that are in no list, not used"),
     "image-unannotated": Kind(WARNING, "Images without annotations that are in no list, not used"),
     "annotation-without-image": Kind(WARNING, "Annotations without an image, not used"),

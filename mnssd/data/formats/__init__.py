@@ -7,7 +7,6 @@ that ``--help`` lists them at no cost.
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -99,7 +98,7 @@ class Format:
         self, root: Path, splits: str, classes: Optional[Sequence[str]] = None, *, allow_absent: bool = False
     ) -> Dataset:
         """Read lists joined by ``+``, each with an optional suffix of `PARTS`; otherwise as `read_list`."""
-        from ..dataset import Dataset, read_together
+        from ..dataset import join, read_together
 
         words = splits.split("+")
 
@@ -112,13 +111,7 @@ class Format:
             return dataset.hold_out(HELD_OUT)[PARTS.index(part)] if colon else dataset
 
         datasets = read_together([partial(read_part, word) for word in words], classes)
-        if len(datasets) == 1:
-            return datasets[0]
-        joined = Dataset(f"{root.name} {splits}", datasets[0].classes, list(chain(*datasets)))
-        for dataset in datasets:
-            joined.notes.extend(dataset.notes)
-            joined.findings.extend(dataset.findings)
-        return joined
+        return datasets[0] if len(datasets) == 1 else join(f"{root.name} {splits}", datasets)
 
     def place(self, root: Path, split: str) -> Any:
         """Where the list `split` is; raises DataError, with the lists that exist, if there is none."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Union
 
 from ...errors import DataError, OptionError
 from ...files import write_text
@@ -14,6 +14,7 @@ from ..annotations.annotation import AnnotationError, AnnotationList
 from ..annotations.paths import is_inside
 from ..annotations.roles import default_list, role_of
 from ..annotations.text_files import CLASSES_FILE, read_classes, write_classes
+from ..annotations.voc_devkit import missing_year, parse_splits, year_folders
 from ..annotations.voc_folder import LISTS, VocFolder, has_list_folder, list_file, other_xml
 from ..annotations.voc_xml import VocAnnotation, object_names, read_annotation, write_annotation
 from ..dataset import Dataset
@@ -140,11 +141,6 @@ def _has_xml_labels(root: Path) -> bool:
     )
 
 
-def year_folders(root: Path) -> List[Path]:
-    """Folders such as ``VOC2007`` in the devkit."""
-    return sorted(path for path in root.glob("VOC[12][0-9][0-9][0-9]") if path.is_dir())
-
-
 def _is_devkit(root: Path) -> bool:
     """Whether `root` is the folder VOCdevkit, or will be after a download."""
     return not is_single_folder(root) and (bool(year_folders(root)) or not VocFolder(root).annotations)
@@ -195,11 +191,11 @@ def read_voc(
     DataError
         If a folder, list or class is missing, a list is empty, or more than half of its images are unusable.
     """
-    root, years = Path(root), _parse_splits(splits)
+    root, years = Path(root), parse_splits(splits)
     folders = [root / f"VOC{year}" for year, _ in years]
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(_missing_year(root, folder.name))
+            raise DataError(missing_year(root, folder.name))
     result = AnnotationList()
     result.other_classes = _class_names(folders)
     if all(map(has_official_content, dict.fromkeys(folders))):
@@ -239,28 +235,6 @@ def read_voc_folder(
     return annotations.to_dataset(f"{folder.name} {split}", f"{folder}, list {split}", classes, allow_absent)
 
 
-def _parse_splits(splits: str) -> List[Tuple[str, str]]:
-    years = []
-    for part in splits.split("+"):
-        match = re.fullmatch(r"([0-9]{4})_([\w.-]+)", part.strip())
-        if match is None:
-            example = "2007_trainval+2012_trainval"
-            raise OptionError(f"splits {splits!r}: expected YEAR_LIST joined by '+', as in {example}")
-        years.append((match[1], match[2]))
-    return years
-
-
-def _missing_year(root: Path, year: str) -> str:
-    for folder in (root.parent, root / "VOCdevkit", root.parent / "VOCdevkit"):
-        if (folder / year).is_dir():
-            return f"{root}: no {year} here, but in {folder}; set --data-root to that folder"
-    problem = f"no {year} here" if root.is_dir() else "no such folder"
-    return (
-        f"{root}: {problem}; set --data-root to the folder VOCdevkit, which contains VOC2007 and VOC2012, or "
-        "add --download to download the official archives into it"
-    )
-
-
 def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> AnnotationList:
     """Annotations of one list of a folder, without those in `seen`, to which they are added.
 
@@ -278,7 +252,7 @@ def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> A
     reader = _ListReader(place, split, seen)
     total = reader.read_group(split) if path == folder else reader.read_lines(path)
     if not total:
-        raise DataError(f"{path}: empty list; select others with --splits")
+        raise DataError(f"{path}: no image in this list; select others with --splits")
     reader.result.check_skipped(str(path), total)
     reader.result.declared = read_classes(folder / CLASSES_FILE)
     reader.result.other_classes = _class_names([folder])
@@ -295,8 +269,12 @@ class _ListReader:
 
     def read_lines(self, path: Path) -> int:
         """Read the images of a list file; returns their number."""
-        entries = self._folder.entries(path)
-        for entry in entries:
+        total = 0
+        for entry in self._folder.entries(path):
+            if entry.is_negative:
+                self.result.findings.add("image-negative", str(path), entry.text, f"line {entry.line}")
+                continue
+            total += 1
             try:
                 if not entry.key:
                     raise AnnotationError(
@@ -307,7 +285,7 @@ class _ListReader:
                 self.result.skip(error, str(path), f"line {entry.line}")
             else:
                 self._read(key, entry.key)
-        return len(entries)
+        return total
 
     def read_group(self, split: str) -> int:
         """Read the annotations of a list without a file; returns their number."""
