@@ -110,7 +110,7 @@ def _notes(found: FoundTensors) -> List[str]:
 
 def _read_safetensors(data: bytes) -> Dict[str, np.ndarray]:
     arrays = {}
-    for name, tensor in deserialize(data):
+    for name, tensor in sorted(deserialize(data), key=lambda item: item[0]):  # else in a random order
         dtype = tensor["dtype"]
         if dtype not in SAFETENSORS_DTYPES:
             raise OtherContent(f"{name} has type {dtype}; give float32, float16 or bfloat16 weights")

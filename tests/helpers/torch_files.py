@@ -10,13 +10,15 @@ import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
 
 STORAGES = {
     "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "int8": "CharStorage",
     "float16": "HalfStorage",
     "int64": "LongStorage",
     "uint16": "BFloat16Storage",
@@ -36,6 +38,41 @@ def install_torch_names(monkeypatch: pytest.MonkeyPatch) -> None:
     utils._rebuild_tensor_v2 = _rebuild_tensor_v2  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", module)
     monkeypatch.setitem(sys.modules, "torch._utils", utils)
+    nn, vision = types.ModuleType("torch.nn"), types.ModuleType("torchvision")
+    nn.Module, vision.MobileNetV2 = Module, MobileNetV2  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.nn", nn)
+    monkeypatch.setitem(sys.modules, "torchvision", vision)
+
+
+class Module:
+    """Pickles as a module of PyTorch does: its attributes, of which three are dictionaries."""
+
+    __module__ = "torch.nn"
+
+    def __init__(self) -> None:
+        self.training = False
+        self._parameters: Dict[str, Any] = OrderedDict()
+        self._buffers: Dict[str, Any] = OrderedDict()
+        self._modules: Dict[str, Any] = OrderedDict()
+
+    def __setstate__(self, state: Any) -> None:
+        raise AssertionError("methods named in a file must not be called")
+
+
+class MobileNetV2(Module):
+    __module__ = "torchvision"
+
+
+def as_module(state_dict: Dict[str, Tensor]) -> Module:
+    """A module whose `state_dict` would be this one."""
+    root = MobileNetV2()
+    for name, tensor in state_dict.items():
+        module, *parts = root, *name.split(".")
+        for part in parts[:-1]:
+            module = module._modules.setdefault(part, Module())
+        kind = module._parameters if parts[-1] in ("weight", "bias") else module._buffers
+        kind[parts[-1]] = tensor
+    return root
 
 
 class Storage:
@@ -56,22 +93,28 @@ class Tensor:
         return rebuild, (*self.parts, False, OrderedDict())
 
 
-def tensors(arrays: Dict[str, np.ndarray]) -> OrderedDict[str, Tensor]:
+def tensors(arrays: Dict[str, np.ndarray], first_key: int = 0) -> OrderedDict[str, Tensor]:
+    """Tensors in storages of their own, whose keys are numbers from `first_key` on."""
     result: OrderedDict[str, Tensor] = OrderedDict()
-    for number, (name, array) in enumerate(arrays.items()):
+    for number, (name, array) in enumerate(arrays.items(), start=first_key):
         array = array.copy()  # contiguous
         strides = tuple(step // array.itemsize for step in array.strides)
         result[name] = Tensor(Storage(str(number), array), 0, array.shape, strides)
     return result
 
 
-def pickled(value: Any, legacy: bool = False) -> bytes:
+def pickled(
+    value: Any, legacy: bool = False, found: Optional[Dict[str, Storage]] = None, protocol: int = 2
+) -> bytes:
+    """The pickle; storages by key are added to `found`."""
     target = io.BytesIO()
-    pickler = pickle.Pickler(target, protocol=2)
+    pickler = pickle.Pickler(target, protocol=protocol)
 
     def persistent_id(item: Any) -> Any:
         if not isinstance(item, Storage):
             return None
+        if found is not None:
+            found[item.key] = item
         kind = getattr(sys.modules["torch"], STORAGES[str(item.values.dtype)])
         rest = (None,) if legacy else ()
         return ("storage", kind, item.key, "cpu", item.values.size, *rest)
@@ -82,11 +125,10 @@ def pickled(value: Any, legacy: bool = False) -> bytes:
 
 
 def storages_of(value: Any) -> List[Storage]:
-    if isinstance(value, Tensor):
-        return [value.parts[0]]
-    if not isinstance(value, dict):
-        return []
-    return list({s.key: s for item in value.values() for s in storages_of(item)}.values())
+    found: Dict[str, Storage] = {}
+    if not isinstance(value, bytes):
+        pickled(value, found=found)
+    return list(found.values())
 
 
 def write_zip(path: Path, value: Any, compression: int = zipfile.ZIP_STORED) -> str:
