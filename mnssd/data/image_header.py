@@ -109,7 +109,7 @@ def _jpeg_header(data: bytes, name: str) -> Optional[Header]:
             width = int.from_bytes(data[start + 5 : start + 7], "big")
         elif marker == _APP1 and data.startswith(b"Exif\0\0", start + 2) and not exif_seen:
             exif_seen = True
-            orientation = _orientation(data[start + 2 : position])
+            orientation = exif_orientation(data[start + 2 : position])
         elif marker == _START_OF_SCAN:
             return Header(width, height, orientation, position)
         elif marker == _END_OF_IMAGE:
@@ -168,7 +168,7 @@ def _other_header(data: bytes, name: str) -> Header:
                 return Header(tags[width], tags[height], 1, None, "TIFF", True)
             kind = str(image.format)
             orientation = (
-                png_orientation(data) if kind == "PNG" else _orientation(image.info.get("exif", b""))
+                png_orientation(data) if kind == "PNG" else exif_orientation(image.info.get("exif", b""))
             )
             return Header(image.width, image.height, orientation, None, kind, needs_pillow(kind, data))
         except Exception as error:
@@ -184,12 +184,12 @@ def png_orientation(data: bytes) -> int:
     while position >= 4:
         end = position + 4 + int.from_bytes(data[position - 4 : position], "big")
         if data[end : end + 4] == struct.pack(">I", zlib.crc32(data[position:end])):
-            return _orientation(data[position + 4 : end])
+            return exif_orientation(data[position + 4 : end])
         position = data.find(b"eXIf", position + 1)
     return 1
 
 
-def _orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
     """EXIF orientation, 1 to 8 (TIFF 6.0, tag 274); 1, upright, if missing.
 
     Not read by Pillow, which warns about damage anywhere in the EXIF block.

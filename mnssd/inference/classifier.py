@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Union, overload
+from typing import Iterable, List, NamedTuple, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
@@ -15,6 +15,7 @@ from ..export.load import load_export
 from ..graph.inference import inference_block
 from ..options import Size
 from ..runtime import settings
+from .images import ImageLike, in_batches, is_single
 
 BATCH = 32
 """Images per batch, if a sequence is given."""
@@ -50,21 +51,21 @@ class Classifier:
         return cls(MXNetEngine(block, context), spec.classes, spec.size, spec.val_crop)
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: Image, top: int = ...
+    def __call__(  # type: ignore[overload-overlap]  # a str is iterable, too
+        self, images: ImageLike, top: int = ...
     ) -> List[Prediction]: ...
 
     @overload
-    def __call__(self, images: Sequence[Image], top: int = ...) -> List[List[Prediction]]: ...
+    def __call__(self, images: Iterable[ImageLike], top: int = ...) -> List[List[Prediction]]: ...
 
     def __call__(
-        self, images: Union[Image, Sequence[Image]], top: int = 5
+        self, images: Union[ImageLike, Iterable[ImageLike]], top: int = 5
     ) -> Union[List[Prediction], List[List[Prediction]]]:
         """Classify one image or several.
 
         Parameters
         ----------
-        images : str, Path, bytes or numpy.ndarray, or a sequence of them
+        images : ImageLike, or several of them in a list, generator or the like
             As for `Detector`.
         top : int
             Most predictions per image.
@@ -80,10 +81,9 @@ class Classifier:
         >>> [(p.name, p.probability) for p in classifier("photo.jpg", top=2)]   # doctest: +SKIP
         [('daisy', 0.91), ('tulip', 0.06)]
         """
-        if isinstance(images, (str, Path, bytes, np.ndarray)):
-            return self._classify([images], top)[0]
-        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [predictions for batch in batches for predictions in self._classify(batch, top)]
+        batches = in_batches([images] if is_single(images) else images, BATCH)
+        predictions = [prediction for batch in batches for prediction in self._classify(batch, top)]
+        return predictions[0] if is_single(images) else predictions
 
     def _classify(self, images: Sequence[Image], top: int) -> List[List[Prediction]]:
         pixels = [read_for_classifier(image, self.size, self._central_part) for image in images]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Sequence, Union, overload
-
-import numpy as np
+from typing import Iterable, List, Optional, Sequence, Union, overload
 
 from .. import zoo
 from ..data.preprocess import Image, read_for_network, to_detections
@@ -16,6 +14,7 @@ from ..graph.inference import inference_block
 from ..options import Size, unknown_name
 from ..runtime import settings
 from . import DISPLAY_SCORE
+from .images import ImageLike, in_batches, is_single
 from .results import DetectionResult, select
 
 BATCH = 8
@@ -68,20 +67,20 @@ class Detector:
         return cls(MXNetEngine(inference_block(net, net.size, context), context), net.classes, net.size)
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: Image, score: float = ..., iou: Optional[float] = ..., max_detections: int = ...,
+    def __call__(  # type: ignore[overload-overlap]  # a str is iterable, too
+        self, images: ImageLike, score: float = ..., iou: Optional[float] = ..., max_detections: int = ...,
         classes: Optional[Sequence[str]] = ...,
     ) -> DetectionResult: ...  # fmt: skip
 
     @overload
     def __call__(
-        self, images: Sequence[Image], score: float = ..., iou: Optional[float] = ...,
+        self, images: Iterable[ImageLike], score: float = ..., iou: Optional[float] = ...,
         max_detections: int = ..., classes: Optional[Sequence[str]] = ...,
     ) -> List[DetectionResult]: ...  # fmt: skip
 
     def __call__(
         self,
-        images: Union[Image, Sequence[Image]],
+        images: Union[ImageLike, Iterable[ImageLike]],
         score: float = DISPLAY_SCORE,
         iou: Optional[float] = None,
         max_detections: int = -1,
@@ -91,8 +90,9 @@ class Detector:
 
         Parameters
         ----------
-        images : str, Path, bytes or numpy.ndarray, or a sequence of them
-            Image files, their content, or pixels as ``(height, width, 3)`` uint8 RGB.
+        images : ImageLike, or several of them in a list, generator or the like
+            A path, the content of an image file (bytes, or a file opened in binary mode), a PIL image, or
+            pixels as ``(height, width, 3)`` uint8 RGB, not OpenCV's BGR. See `inference.images.ImageLike`.
         score : float
             Lowest score of a detection.
         iou : float, optional
@@ -105,7 +105,7 @@ class Detector:
 
         Returns
         -------
-        DetectionResult, or a list of them for a sequence
+        DetectionResult, or a list of them for several images
             Boxes in pixels of the image, best score first.
 
         Raises
@@ -113,7 +113,7 @@ class Detector:
         OptionError
             If the detector does not have a class of `classes`.
         ImageError
-            If a file cannot be read, or an array is not an image.
+            If a file cannot be read, or an argument is not an image.
 
         Examples
         --------
@@ -122,16 +122,14 @@ class Detector:
         ...     print(detection.name, detection.score, detection.box)
         star 0.98 (103.2, 41.0, 161.7, 99.4)
         """
-        if isinstance(images, (str, Path, bytes, np.ndarray)):
-            return self([images], score, iou, max_detections, classes)[0]
         for name in classes or []:
             if name not in self.classes:
                 raise OptionError(unknown_name("class", name, self.classes))
-        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        batches = in_batches([images] if is_single(images) else images, BATCH)
         results = [result for batch in batches for result in self._detect(batch, score)]
-        if iou is None and max_detections < 0 and classes is None:
-            return results
-        return [select(result, classes, iou, max_detections) for result in results]
+        if iou is not None or max_detections >= 0 or classes is not None:
+            results = [select(result, classes, iou, max_detections) for result in results]
+        return results[0] if is_single(images) else results
 
     def _detect(self, images: Sequence[Image], score: float) -> List[DetectionResult]:
         inputs = [read_for_network(image, self.size) for image in images]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..boxes import iou as box_iou
 from ..data.annotations.voc_xml import annotation_text
 from ..data.sample import Detections
+from ..errors import ImageError
 from ..options import Size
+
+if TYPE_CHECKING:
+    from .images import ImageLike
 
 
 class Detection(NamedTuple):
@@ -99,11 +103,22 @@ class DetectionResult(Detections):
         """Pascal VOC annotation (XML) as a start for manual labeling: whole pixels, counted from 1."""
         return annotation_text(file_name, self.size, self.names, np.rint(self.boxes))
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the image, ``(height, width, 3)`` RGB uint8, with labeled boxes."""
-        from .draw import draw
+    def draw(self, image: ImageLike) -> np.ndarray:
+        """A copy of the image as ``(height, width, 3)`` RGB uint8, with labeled boxes.
 
-        return draw(image, self, self.classes)
+        Takes the image in the same forms as the detector. Raises ImageError if it has another size.
+        """
+        from .draw import draw
+        from .images import image_pixels
+
+        pixels = image_pixels(image)
+        size = (pixels.shape[1], pixels.shape[0])
+        if size != tuple(self.size):
+            raise ImageError(
+                f"cannot draw on an image of {size[0]}x{size[1]} pixels: the detections are of one of"
+                f" {self.size[0]}x{self.size[1]}"
+            )
+        return draw(pixels, self, self.classes)
 
 
 def coco_box(box: Sequence[float]) -> List[float]:

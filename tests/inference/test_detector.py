@@ -166,8 +166,8 @@ def test_unusual_images(detector: Detector, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pixels",
     [
-        np.zeros((5, 6), np.uint8),
-        np.zeros((5, 6, 4), np.uint8),
+        np.zeros((5, 6, 2), np.uint8),
+        np.zeros((3, 5, 6), np.uint8),
         np.zeros((5, 6, 3), np.float32),
         np.zeros((0, 6, 3), np.uint8),
         np.zeros((1, 5, 6, 3), np.uint8),
