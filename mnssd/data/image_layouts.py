@@ -56,9 +56,7 @@ def needs_pillow(kind: str, data: bytes) -> bool:
     """Whether OpenCV does not read the kind, ignores a part of the layout, or decodes it wrongly."""
     if kind == "BMP":  # OpenCV ignores the masks of 32 bits, and does not scale 5 bits to 8
         return data[14:18] != struct.pack("<I", 12) and data[28:30] in (b"\x10\0", b"\x20\0")
-    if (
-        kind == "JPEG2000"
-    ):  # OpenCV decodes sYCC with other factors, and no gray codestreams; Pillow no 16-bit RGB
+    if kind == "JPEG2000":  # OpenCV reads no gray codestreams, and decodes sYCC with other factors
         return len(_components(data)) <= 2 * 3 or _color_space(data) == _SYCC
     if kind == "SUN":  # OpenCV inverts rasters of one bit, and does not read type 3
         return data[12:16] == struct.pack(">I", 1) or data[20:24] == struct.pack(">I", 3)
@@ -116,8 +114,9 @@ def _unreadable_samples(tags: Any) -> str:
     if photometric not in _TIFF_LAYOUTS:
         return f"TIFF with {_OTHER_COLORS.get(photometric, f'color space {photometric}')} colors"
     name, read_bits, counts = _TIFF_LAYOUTS[photometric]
-    is_pair = samples == 2 and depths != {8}
-    if len(depths) != 1 or not depths <= set(read_bits) or samples not in counts or is_pair:
+    if depths != {8} and len(counts) > 1:  # further samples than alpha, and alpha of gray levels
+        counts = counts[: 2 if photometric == 2 else 1]
+    if len(depths) != 1 or not depths <= set(read_bits) or samples not in counts:
         return f"{name} TIFF with {samples} samples of {bits} bits"
     return "TIFF with other inks than CMYK" if photometric == 5 and tags.get(_INK_SET, 1) != 1 else ""
 
