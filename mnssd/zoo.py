@@ -10,17 +10,15 @@ import fnmatch
 import logging
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
 from .nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from .nn.spec import ClassifierSpec, DetectorSpec, NetworkSpec, S
 from .options import format_size, parse_yaml, unknown_name
 
 _log = logging.getLogger(__name__)
-
-S = TypeVar("S", bound="NetworkSpec")
 
 SIZES = ("300", "320", "512")
 """Input sizes of detectors that `list_models` lists."""
@@ -32,64 +30,20 @@ WIDEST = 16.0
 """Largest width multiplier: a larger one comes from a damaged file, as it means more than 10^9 weights."""
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Structure of a network, stored with every run and export.
-
-    `section` is its key in ``config.yaml``, `network` a name in `nn.backbones`, `width` a multiplier, `size`
-    the input's ``(width, height)`` in pixels, `channels` the channel counts of pruned layers (`nn.resize`).
-    """
-
-    section: ClassVar[str]
-
-    classes: Tuple[str, ...]
-    network: str = "mobilenet_v2"
-    width: float = 1.0
-    size: Tuple[int, int] = (300, 300)
-    shortcut: str = SHORTCUTS[0]
-    activation: str = ACTIVATIONS[0]
-    channels: Dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> Dict[str, Any]:
-        """Plain lists, numbers and strings, for YAML and JSON."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
-        """The inverse of `as_dict`."""
-        return cls(**{**values, "classes": tuple(values["classes"]), "size": tuple(values["size"])})
-
-
-@dataclass(frozen=True)
-class DetectorSpec(NetworkSpec):
-    """Structure of a detector."""
-
-    section = "detector"
-    head: str = HEADS[0]
-
-
-@dataclass(frozen=True)
-class ClassifierSpec(NetworkSpec):
-    """Structure of a classifier; `val_crop` is the share of the image that validation crops."""
-
-    section = "classifier"
-    size: Tuple[int, int] = (224, 224)
-    val_crop: float = 1.0
-
-
 def build_backbone(
     network: str,
     width: float = 1.0,
     classes: int = 1000,
     shortcut: str = SHORTCUTS[0],
     activation: str = ACTIVATIONS[0],
+    variant: Optional[Mapping[str, Any]] = None,
 ) -> Any:
     """Uninitialized classifier of a registered backbone.
 
     Raises
     ------
     OptionError
-        For an unknown network, or an option that the network does not take.
+        For an unknown network, or an option or `variant` that the network does not take.
     """
     backbone = backbones[network]
     if not 0 < width <= WIDEST:
@@ -102,17 +56,34 @@ def build_backbone(
         choices = backbone.options.get(name, (defaults[name],))
         if value not in choices:
             raise OptionError(f"{name}: {network} takes {' or '.join(choices)}, got {value!r}")
+    _check_variant(network, variant or {})
+    chosen = {name: options[name] for name in backbone.options}
     try:
-        return backbone.build(width, classes, **{name: options[name] for name in backbone.options})
+        return backbone.build(width, classes, **chosen, **(variant or {}))
     except ValueError as error:
         raise OptionError(f"{network}: {error}") from error
+
+
+def _check_variant(network: str, variant: Mapping[str, Any]) -> None:
+    """Raise OptionError for an unknown name or a value of another type than the default."""
+    known = backbones[network].variants
+    if not isinstance(variant, Mapping):
+        raise OptionError(f"{network}: variant: expected names and values, got {variant!r}")
+    for name, value in variant.items():
+        if name not in known:
+            raise OptionError(f"{network}: {unknown_name('variant', str(name), known)}")
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise OptionError(f"{network}: {name}: expected a value like {known[name]!r}, got {value!r}")
 
 
 def build_classifier(spec: NetworkSpec) -> Any:
     """Uninitialized classifier from its structure; raises OptionError if there is no such classifier."""
     from .nn.resize import set_channels
 
-    net = build_backbone(spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation)
+    net = build_backbone(
+        spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation, spec.variant
+    )
     try:
         set_channels(net, spec.channels)
     except ValueError as error:
@@ -125,9 +96,10 @@ def build_detector(spec: DetectorSpec) -> Any:
     from . import nn
     from .nn.resize import set_channels
 
-    backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation)
+    backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation, spec.variant)
+    taps = getattr(backbone, "taps", backbones[spec.network].taps)
     try:
-        net = nn.SSD(backbone, spec.classes, spec.size, spec.head, backbones[spec.network].taps)
+        net = nn.SSD(backbone, spec.classes, spec.size, spec.head, taps)
         set_channels(net.heads, spec.channels)
     except ValueError as error:
         raise OptionError(str(error)) from error
@@ -168,10 +140,12 @@ def get_model(
     weights : str, optional
         What to start from; the network is then initialized. ``'imagenet'``, the best published weights for
         the network (random ones, with a warning, if there are none); a name that `mnssd weights` lists;
-        ``'none'`` for random weights; or a file, see `weights.load_backbone`. The log tells which arrays were
-        used, as a warning if some of the backbone's are missing.
+        ``'none'`` for random weights; or a file, see `weights.load_backbone`. The network then has the
+        options and the variant that the weights need. The log tells which arrays were used, as a warning if
+        some were not, other than a classifier's last layer for a detector.
     **kwargs
-        Options of the backbone: ``shortcut`` (mobilenet_v2) or ``activation`` (mobilenet_v1).
+        Options and variant of the backbone: for mobilenet_v2 ``shortcut``, ``divisor``, ``depth`` and
+        ``output_bias``; for mobilenet_v1 ``activation``, ``divisor`` and ``last_conv``.
 
     Raises
     ------
@@ -183,34 +157,53 @@ def get_model(
         If they have to be downloaded and cannot.
     """
     head, size, network, width = parse_name(name)
+    variants = backbones[network].variants
+    known = [*backbones[network].options, *variants]
     for option in kwargs:
-        if option not in backbones[network].options:
-            raise OptionError(f"{name}: {unknown_name('option', option, backbones[network].options)}")
+        if option not in known:
+            raise OptionError(f"{name}: {unknown_name('option', option, known)}")
     if weights is not None and pretrained_backbone is not None:
         raise OptionError(f"{name}: weights and pretrained_backbone are the same; give one of them")
     start = weights if weights is not None else pretrained_backbone
-    path = _find_weights(start, network, width, kwargs.get("activation", ACTIVATIONS[0]))
-    if head:
-        if classes is None:
-            from .data.formats.voc import VOC_CLASSES
+    path = _find_weights(start, network, width, kwargs.get("activation", ""))
+    count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
+    if path is not None:
+        from .weights.structure import needed_by
 
-            classes = VOC_CLASSES
-        if isinstance(classes, (int, str)):
-            raise OptionError(f"{name}: classes: expected a list of class names, got {classes!r}")
-        net = build_detector(DetectorSpec(tuple(classes), network, width, size, head=head, **kwargs))
+        kwargs = {**needed_by(path, network, width, None if head else count), **kwargs}
+    variant = {option: kwargs.pop(option) for option in variants if option in kwargs}
+    if head:
+        names = _detector_classes(name, classes)
+        net = build_detector(DetectorSpec(names, network, width, size, head=head, variant=variant, **kwargs))
     else:
-        count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
-        net = build_backbone(network, width, count, **kwargs)
+        net = build_backbone(network, width, count, variant=variant, **kwargs)
     if start is not None:
         initialize(net)
     if path is not None:
-        from .weights import load_backbone
-
-        report = load_backbone(net.heads if head else net, path)
-        partly = any("features." in name for name in report.missing + report.mismatched)
-        for line in report.lines():
-            _log.log(logging.WARNING if partly else logging.INFO, line)
+        _load(net.heads if head else net, path, bool(head))
     return net
+
+
+def _detector_classes(name: str, classes: Union[int, Sequence[str], None]) -> Tuple[str, ...]:
+    """Class names of a detector; by default those of Pascal VOC."""
+    if isinstance(classes, (int, str)):
+        raise OptionError(f"{name}: classes: expected a list of class names, got {classes!r}")
+    if classes is not None:
+        return tuple(classes)
+    from .data.formats.voc import VOC_CLASSES
+
+    return tuple(VOC_CLASSES)
+
+
+def _load(net: Any, path: str, is_detector: bool) -> None:
+    """Load weights and log which were used, as a warning if some were not that the network could need."""
+    from .weights import load_backbone
+
+    report = load_backbone(net, path)
+    unused = [name for name in report.unused if not (is_detector and name.startswith("output."))]
+    partly = report.missing or report.mismatched or report.left_out or unused
+    for line in report.lines():
+        _log.log(logging.WARNING if partly else logging.INFO, line)
 
 
 def _find_weights(weights: Optional[str], network: str, width: float, activation: str) -> Optional[str]:
@@ -333,6 +326,32 @@ def read_spec(path: str, kind: Type[S]) -> S:
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not the configuration of a {kind.section} run ({error!r})") from error
+
+
+def find_variant(
+    network: str,
+    width: float,
+    classes: Optional[int],
+    kind: Type[NetworkSpec],
+    run: Optional[str],
+    weights: Optional[str],
+) -> Dict[str, Any]:
+    """The variant of a backbone to train: that of `run`, else the one that the file `weights` needs.
+
+    `classes` is the number of classes of a classifier; None for a detector.
+
+    Raises
+    ------
+    WeightsError
+        If the run or the file cannot be read, or the file holds another network.
+    """
+    if run:
+        return read_spec(os.path.join(run, CONFIG_FILE), kind).variant
+    if not weights:
+        return {}
+    from .weights.structure import variant_for
+
+    return variant_for(weights, network, width, classes)
 
 
 def read_channels(run: Optional[str], kind: Type[NetworkSpec]) -> Dict[str, int]:

@@ -157,7 +157,7 @@ def _count_run(path: Path) -> Counted:
     spec = zoo.read_spec(config, zoo.ClassifierSpec)
     width, height = spec.size
     costs = count_block(zoo.build_classifier(spec), (1, 3, height, width))
-    return f"{path}, {spec.network} x{spec.width:g} at {width}x{height}", costs, []
+    return f"{path}, {spec.describe()}", costs, []
 
 
 def _count_detector(title: str, net: Any) -> Counted:

@@ -15,22 +15,33 @@ from .choices import ACTIVATIONS, SHORTCUTS
 RELEASE_WIDTHS = (0.35, 1.4)
 """Widths that only the authors' TensorFlow release has; channels are rounded to multiples of 8 as there."""
 
+LARGEST_DIVISOR = 64
+"""A larger divisor comes from a damaged file."""
 
-def scale_channels(channels: int, multiplier: float) -> int:
-    """Number of channels at a width multiplier; ValueError if none is left.
 
-    ``int(channels * multiplier)`` as in the Gluon zoo, so that its weights load. At `RELEASE_WIDTHS`, which
-    the zoo does not have, the nearest multiple of 8 that is at most 10 % smaller (``make_divisible`` in
-    TensorFlow's slim).
+def scale_channels(channels: int, multiplier: float, divisor: int = 0) -> int:
+    """Number of channels at a width multiplier.
+
+    With a `divisor` the nearest multiple of it that is at most 10 % smaller (``make_divisible`` in
+    TensorFlow's slim, torchvision and timm). By default, 0, it is 1 as in the Gluon zoo, so that its weights
+    load: ``int(channels * multiplier)``. At `RELEASE_WIDTHS`, which the zoo does not have, it is 8.
+
+    Raises
+    ------
+    ValueError
+        If no channel is left, or the divisor is not from 0 to `LARGEST_DIVISOR`.
     """
     scaled = channels * multiplier
     if int(scaled) < 1:
         problem = f"leaves none of {channels} channels; the smallest usual width is 0.25"
         raise ValueError(f"width {multiplier} {problem}")
-    if multiplier not in RELEASE_WIDTHS:
+    if not 0 <= divisor <= LARGEST_DIVISOR:
+        raise ValueError(f"divisor: expected 0 to {LARGEST_DIVISOR}, got {divisor}")
+    divisor = divisor or (8 if multiplier in RELEASE_WIDTHS else 1)
+    if divisor == 1:
         return int(scaled)
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
+    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * scaled else rounded
 
 
 class RELU6(HybridBlock):

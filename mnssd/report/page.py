@@ -47,7 +47,7 @@ def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
         "name": data.name,
         "version": __version__,
         "sections": [(title.lower(), title) for title in _SECTIONS],
-        "subtitle": f"{spec.head} on {spec.network} x{spec.width:g}, input {spec.size[0]}x{spec.size[1]}, "
+        "subtitle": f"{spec.head} on {spec.describe()}, "
         f"{len(spec.classes)} classes, evaluated on {data.val_name}",
         "facts": _facts(data),
         **{group: [plots[name] for name in names if name in plots] for group, names in _PLOTS.items()},

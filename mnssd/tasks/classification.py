@@ -40,10 +40,12 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
         return train_set, val_set
 
     def _new_spec(self) -> zoo.ClassifierSpec:
-        data = self.options.data
-        return zoo.ClassifierSpec(
-            self.train_set.classes, data.network, data.width, data.size, data.shortcut, data.activation,
-            zoo.read_channels(data.structure, zoo.ClassifierSpec), val_crop=self.options.augment.val_crop,
+        data, classes, kind = self.options.data, self.train_set.classes, zoo.ClassifierSpec
+        return kind(
+            classes, data.network, data.width, data.size, data.shortcut, data.activation,
+            zoo.read_channels(data.structure, kind),
+            zoo.find_variant(data.network, data.width, len(classes), kind, data.structure, data.weights),
+            self.options.augment.val_crop,
         )  # fmt: skip
 
     def _build(self) -> None:
@@ -112,7 +114,7 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
         return ValidationResult(self.score_name, columns["top1"], columns)
 
     def _network_summary(self) -> str:
-        return f"{self.spec.network} x{self.spec.width:g} at {self.spec.size[0]}x{self.spec.size[1]}"
+        return self.spec.describe()
 
 
 def soften(labels: np.ndarray, classes: int, smoothing: float) -> np.ndarray:

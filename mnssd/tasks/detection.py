@@ -40,10 +40,12 @@ SHOWN_IMAGES, SHOWN_SCORE = 4, 0.3
 
 def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
     """The structure of the detector that the options describe."""
-    channels = zoo.read_channels(data.structure, zoo.DetectorSpec)
-    return zoo.DetectorSpec(
-        classes, data.network, data.width, data.size, data.shortcut, data.activation, channels, data.head
-    )
+    kind = zoo.DetectorSpec
+    return kind(
+        classes, data.network, data.width, data.size, data.shortcut, data.activation,
+        zoo.read_channels(data.structure, kind),
+        zoo.find_variant(data.network, data.width, None, kind, data.structure, data.weights), data.head,
+    )  # fmt: skip
 
 
 def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Optional[Dataset]]:
@@ -177,5 +179,4 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         return draw(read_image(sample.image_path), detections.take(rows.tolist()), self.net.classes)
 
     def _network_summary(self) -> str:
-        spec = self.spec
-        return f"{spec.head} on {spec.network} x{spec.width:g} at {spec.size[0]}x{spec.size[1]}"
+        return f"{self.spec.head} on {self.spec.describe()}"

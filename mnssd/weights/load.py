@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, List, Mapping
 
 import numpy as np
 
 from ..errors import WeightsError
-from .conversion import convert
 from .params import read_params
-from .state_dict import read_state_dict
+from .structure import read_network_file, recognize
 
+LAST_LAYERS = ("output.", "class_predictors.", "box_predictors.")
+"""Beginnings of the names in the layers that end a classifier or a detector's heads."""
 
-def require_weights(path: str) -> None:
-    """Raise WeightsError if the file is missing, before a dataset is read or rendered in vain."""
-    if not Path(path).is_file():
-        raise WeightsError(f"{path}: no such weights file")
+PARAMETERS = ("weight", "bias", "gamma", "beta", "running_mean", "running_var")
+"""Last parts of the names of a layer's arrays."""
 
 
 @dataclass
@@ -34,6 +32,9 @@ class WeightsReport:
         Parameters that are not in the file; they keep their values.
     mismatched : list of str
         ``name (file SHAPE, network SHAPE)`` of parameters with another shape; they keep their values.
+    left_out : list of str
+        Parameters of the last layers that are in the file, but get another input than there, because layers
+        before them were not loaded; they keep their values.
     notes : list of str
         What the conversion of the file changed.
     """
@@ -44,6 +45,7 @@ class WeightsReport:
     unused: List[str] = field(default_factory=list)
     missing: List[str] = field(default_factory=list)
     mismatched: List[str] = field(default_factory=list)
+    left_out: List[str] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
 
     def lines(self) -> List[str]:
@@ -53,6 +55,7 @@ class WeightsReport:
             ("in the file but not in the network", self.unused),
             ("in the network but not in the file", self.missing),
             ("with another shape", self.mismatched),
+            ("left out, because layers before them are not loaded", self.left_out),
         ):
             if names:
                 shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -84,9 +87,9 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
         if name not in arrays:
             report.missing.append(name)
             continue
-        value, shape = arrays[name], parameter.shape
-        if shape is not None and not _shapes_match(shape, value.shape):
-            report.mismatched.append(f"{name} (file {value.shape}, network {shape})")
+        value = arrays[name]
+        if not _fits(parameter, value):
+            report.mismatched.append(f"{name} (file {value.shape}, network {parameter.shape})")
             continue
         parameter.shape = value.shape
         if parameter._data is None and not parameter._deferred_init:
@@ -98,9 +101,12 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
     return report
 
 
-def _shapes_match(shape: Tuple[int, ...], other: Tuple[int, ...]) -> bool:
-    """Whether a parameter of `shape`, with 0 and -1 for unknown dimensions, can have the shape `other`."""
-    return len(shape) == len(other) and all(a in (0, -1, b) for a, b in zip(shape, other))
+def _fits(parameter: Any, value: np.ndarray) -> bool:
+    """Whether an array has the shape of a parameter, in which 0 and -1 are unknown dimensions."""
+    shape = parameter.shape
+    if shape is None:
+        return True
+    return len(shape) == value.ndim and all(a in (0, -1, b) for a, b in zip(shape, value.shape))
 
 
 def infer_shapes(network: Any) -> None:
@@ -122,17 +128,6 @@ def infer_shapes(network: Any) -> None:
             parameters[name].shape = shape
 
 
-def read_weights(path: str) -> Dict[str, np.ndarray]:
-    """Read an MXNet parameter file or a PyTorch state dict, whichever its first bytes indicate."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-    except OSError:
-        start = b""  # `read_params` raises the error
-    is_torch = start[:2] in (b"PK", b"\x80\x02") or start[8:9] == b"{"  # safetensors: a length, then JSON
-    return read_state_dict(path) if is_torch else read_params(path)
-
-
 def load_strict(network: Any, path: str, ctx: Any = None) -> WeightsReport:
     """Load a ``.params`` file whose arrays match the parameters of `network` one to one.
 
@@ -149,8 +144,30 @@ def load_strict(network: Any, path: str, ctx: Any = None) -> WeightsReport:
     return report
 
 
+def _last_layers_to_leave_out(block: Any, arrays: Mapping[str, np.ndarray]) -> List[str]:
+    """Arrays of the last layers that fit, if they would get another input than in the file's network.
+
+    That is so if a layer before them is not loaded, or if a layer in the file has no place in the network.
+    """
+    parameters = block._collect_params_with_prefix()
+    fitting = {name for name, p in parameters.items() if name in arrays and _fits(p, arrays[name])}
+    not_loaded = [n for n in parameters if n not in fitting and not n.startswith(LAST_LAYERS)]
+    without_place = [
+        name
+        for name in arrays
+        if name not in parameters
+        and not name.startswith(LAST_LAYERS)
+        and name.rpartition(".")[2] in PARAMETERS
+    ]
+    if not not_loaded and not without_place:
+        return []
+    return [name for name in parameters if name in fitting and name.startswith(LAST_LAYERS)]
+
+
 def load_backbone(network: Any, path: str) -> WeightsReport:
     """Load a classifier's or a detector's weights as far as they match.
+
+    The last layers are left out if a layer before them is not loaded, see `WeightsReport.left_out`.
 
     Parameters
     ----------
@@ -166,18 +183,19 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
     WeightsError
         If fewer than half of the backbone's parameters match; those are loaded nevertheless.
     """
-    arrays = read_weights(path)
-    if all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
-        arrays = {f"features.{name}": value for name, value in arrays.items()}
-    arrays, notes = convert(arrays)
+    arrays, notes, _ = read_network_file(path)
     infer_shapes(network)
     backbone = getattr(network, "backbone", network)
     is_classifier = any(name.startswith("features.") for name in arrays)
-    report = assign(backbone if is_classifier else network, arrays, path)
-    report.notes = notes
+    target = backbone if is_classifier else network
+    left_out = _last_layers_to_leave_out(target, arrays)
+    report = assign(target, {name: v for name, v in arrays.items() if name not in left_out}, path)
+    report.missing = [name for name in report.missing if name not in left_out]
+    report.left_out, report.notes = left_out, notes
     expected = len(backbone.features._collect_params_with_prefix())
     if sum("features." in name for name in report.loaded) < expected / 2:
         names = f"arrays {', '.join(list(arrays)[:3])}, ..." if arrays else "no arrays"
-        message = f"{path}: weights of another network ({names}); check --network and --width"
+        held = recognize(arrays) or f"another network ({names})"
+        message = f"{path}: weights of {held}; check --network and --width"
         raise WeightsError("\n".join([message, *report.lines()[1:]]))
     return report

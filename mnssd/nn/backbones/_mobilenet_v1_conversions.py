@@ -10,6 +10,9 @@ from . import Conversion
 # Separable blocks of each stage in timm: stages begin where the network has a stride.
 TIMM_STAGES = (1, 2, 2, 6, 2)
 
+LAST_CONV = 3 + 6 * sum(TIMM_STAGES)
+"""Index in `features` of the convolution that timm's ``mobilenetv1_100h`` has before the pooling."""
+
 
 def _is_timm(arrays: Mapping[str, Any]) -> bool:
     # `conv_pwl`, a projection, is in MobileNetV2 only.
@@ -21,7 +24,10 @@ def _is_timm(arrays: Mapping[str, Any]) -> bool:
 def _timm_layer(layer: str) -> Optional[str]:
     match = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)", layer)
     if match is None:
-        return {"conv_stem": "features.0", "bn1": "features.1", "classifier": "output"}.get(layer)
+        return {
+            "conv_stem": "features.0", "bn1": "features.1", "conv_head": f"features.{LAST_CONV}",
+            "bn2": f"features.{LAST_CONV + 1}", "classifier": "output",
+        }.get(layer)  # fmt: skip
     stage, block = int(match[1]), int(match[2])
     index = {"conv_dw": 3, "bn1": 4, "conv_pw": 6, "bn2": 7}.get(match[3])
     if index is None or stage >= len(TIMM_STAGES) or block >= TIMM_STAGES[stage]:

@@ -7,14 +7,17 @@ returns its input.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Match, Optional
 
 import numpy as np
 
 from . import Conversion
 
-# Bottlenecks of each stage: table 2 of the paper.
-TIMM_STAGES = (1, 2, 3, 4, 3, 3, 1)
+STAGE_COUNT = 7
+"""Stages of bottlenecks: table 2 of the paper."""
+
+# A bottleneck of a stage, until the number of those before it is known.
+_STAGE_NAME = re.compile(r"^stages\.(\d)\.(\d+)\.")
 
 # Indices in `features`, and in `out` of a bottleneck, where each convolution is followed by its BatchNorm.
 FIRST_BLOCK, LAST_CONV = 3, 20
@@ -96,21 +99,42 @@ def _timm_layer(layer: str) -> Optional[str]:
     match = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)", layer)
     if match is None:
         return {
-            "conv_stem": "features.0", "bn1": "features.1", "conv_head": f"features.{LAST_CONV}",
-            "bn2": f"features.{LAST_CONV + 1}", "classifier": "output.0",
+            "conv_stem": "features.0", "bn1": "features.1", "conv_head": "last.0", "bn2": "last.1",
+            "classifier": "output.0",
         }.get(layer)  # fmt: skip
     stage, block = int(match[1]), int(match[2])
-    if stage >= len(TIMM_STAGES) or block >= TIMM_STAGES[stage]:
+    if stage >= STAGE_COUNT or (stage == 0 and block > 0):
         return None
-    number = sum(TIMM_STAGES[:stage]) + block
-    if number == 0:
+    if stage == 0:
         indices = {"conv_dw": DEPTHWISE, "bn1": DEPTHWISE + 1, "conv_pw": PROJECT, "bn2": PROJECT + 1}
     else:
         indices = {
             "conv_pw": EXPAND, "bn1": EXPAND + 1, "conv_dw": DEPTHWISE, "bn2": DEPTHWISE + 1,
             "conv_pwl": PROJECT, "bn3": PROJECT + 1,
         }  # fmt: skip
-    return _bottleneck(number, indices.get(match[3]))
+    index = indices.get(match[3])
+    return None if index is None else f"stages.{stage}.{block}.{index}"
+
+
+def _adapt_timm(arrays: Dict[str, Any]) -> Dict[str, Any]:
+    """Number the bottlenecks, of which deeper networks have more in each stage; then as `_adapt`."""
+    counts = [0] * STAGE_COUNT
+    for match in filter(None, map(_STAGE_NAME.match, arrays)):
+        stage, block = int(match[1]), int(match[2])
+        counts[stage] = max(counts[stage], block + 1)
+
+    def numbered(match: Match[str]) -> str:
+        return f"features.{FIRST_BLOCK + sum(counts[: int(match[1])]) + int(match[2])}.out."
+
+    numbers = {_STAGE_NAME.sub(numbered, name): value for name, value in arrays.items()}
+    return _adapt(_place_last(numbers))
+
+
+def _place_last(arrays: Dict[str, Any]) -> Dict[str, Any]:
+    """Put the last convolution and its BatchNorm, called ``last.0`` and ``last.1``, after the bottlenecks."""
+    blocks = [int(match[1]) for match in map(re.compile(r"features\.(\d+)\.out\.").match, arrays) if match]
+    end = max(blocks, default=LAST_CONV - 1) + 1
+    return {re.sub(r"^last\.(\d)", lambda m: f"features.{end + int(m[1])}", n): v for n, v in arrays.items()}
 
 
 def _gluon_prefix(arrays: Mapping[str, Any]) -> Optional[str]:
@@ -132,7 +156,7 @@ def _gluon_export_layer(layer: str) -> Optional[str]:
     offset = 1 if kind == "batchnorm" else 0
     if block:
         return _bottleneck(int(block), 3 * int(number) + offset)
-    return {"0": f"features.{offset}", "1": f"features.{LAST_CONV + offset}"}.get(number)
+    return {"0": f"features.{offset}", "1": f"last.{offset}"}.get(number)
 
 
 def _is_gluon_without_expansion(arrays: Mapping[str, Any]) -> bool:
@@ -207,11 +231,12 @@ CONVERSIONS = (
         note=DETECTOR_NOTE,
     ),
     # timm/models/efficientnet.py: mobilenetv2_*, not the tf_ ones, which pad on one side only.
-    Conversion("timm MobileNetV2", _is_timm, _timm_layer, _adapt),
+    Conversion("timm MobileNetV2", _is_timm, _timm_layer, _adapt_timm),
     Conversion(
         "Gluon MobileNetV2, names of collect_params",
         _is_gluon_export,
         _gluon_export_layer,
+        _place_last,
         gluon_prefix=_gluon_prefix,
     ),
     Conversion("Gluon MobileNetV2 without expansion", _is_gluon_without_expansion, _gluon_layer, _adapt),

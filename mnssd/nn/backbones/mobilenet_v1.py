@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ..choices import ACTIVATIONS
 from ..layers import add_conv, add_separable, scale_channels
-from . import Backbone, Tap, backbones
-from ._mobilenet_v1_conversions import CONVERSIONS
+from . import Backbone, Structure, Tap, backbones
+from ._mobilenet_v1_conversions import CONVERSIONS, LAST_CONV
+from ._structures import Shapes, find_structure, output_channels
 
 # Table 1 of the paper: (output channels, stride) of each separable block.
 BLOCKS = (
@@ -24,7 +25,8 @@ class MobileNetV1(HybridBlock):
 
     Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet1_0`` and its siblings. The
     width `multiplier` is that of section 3.3 of the paper; the activation is ``'relu'`` as in the zoo, or
-    ``'relu6'`` as in TensorFlow's release.
+    ``'relu6'`` as in TensorFlow's release. `divisor` is that of `layers.scale_channels`; `last_conv` adds a
+    1x1 convolution before the pooling, as in timm's ``mobilenetv1_100h``.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
@@ -34,24 +36,48 @@ class MobileNetV1(HybridBlock):
     taps = (Tap("features.68", 16), Tap("features.80", 32))
 
     def __init__(
-        self, multiplier: float = 1.0, classes: int = 1000, activation: str = "relu", **kwargs: Any
+        self,
+        multiplier: float = 1.0,
+        classes: int = 1000,
+        activation: str = "relu",
+        divisor: int = 0,
+        last_conv: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        first, *blocks = layer_channels(multiplier, divisor)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             with self.features.name_scope():
-                channels = scale_channels(32, multiplier)
+                channels = first
                 add_conv(self.features, channels, kernel=3, stride=2, pad=1, act=activation)
-                for c, stride in BLOCKS:
-                    out_channels = scale_channels(c, multiplier)
+                for out_channels, (_, stride) in zip(blocks, BLOCKS):
                     add_separable(self.features, channels, out_channels, stride, act=activation)
                     channels = out_channels
+                if last_conv:
+                    add_conv(self.features, max(1024, channels), act=activation)
                 self.features.add(nn.GlobalAvgPool2D())
                 self.features.add(nn.Flatten())
             self.output = nn.Dense(classes)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
+
+
+def layer_channels(multiplier: float, divisor: int = 0) -> Tuple[int, ...]:
+    """Channels after the first convolution and after each separable block."""
+    return tuple(scale_channels(channels, multiplier, divisor) for channels in (32, *(c for c, _ in BLOCKS)))
+
+
+def recognize(shapes: Shapes, width: Optional[float], classes: Optional[int]) -> Optional[Structure]:
+    """See `Backbone.recognize`."""
+    channels = output_channels(shapes, ["features.0", *(f"features.{6 * i + 6}" for i in range(len(BLOCKS)))])
+    if len(shapes.get("features.3.weight", ())) != 4 or "features.6.weight" not in shapes:
+        return None
+    structure = find_structure(channels, layer_channels, width)
+    if structure and classes is not None and len(shapes.get(f"features.{LAST_CONV}.weight", ())) == 4:
+        structure.variant["last_conv"] = True
+    return structure
 
 
 # Authors' TensorFlow release: research/slim/nets/mobilenet_v1.md at github.com/tensorflow/models.
@@ -76,5 +102,7 @@ backbones.register(
         widths=(1.0, 0.75, 0.5, 0.25),
         published=PUBLISHED,
         conversions=CONVERSIONS,
+        variants={"divisor": 0, "last_conv": False},
+        recognize=recognize,
     ),
 )

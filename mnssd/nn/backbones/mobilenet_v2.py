@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from math import ceil
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ..choices import SHORTCUTS
 from ..layers import LinearBottleneck, add_conv, scale_channels
-from . import Backbone, Tap, backbones
-from ._mobilenet_v2_conversions import CONVERSIONS
+from . import Backbone, Structure, Tap, backbones
+from ._mobilenet_v2_conversions import CONVERSIONS, FIRST_BLOCK
+from ._structures import Shapes, find_structure, output_channels
 
 # Table 2 of the paper: (t, c, n, s). The Gluon zoo has its strides in the same blocks.
 STAGES = (
@@ -18,45 +21,133 @@ STAGES = (
     (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
 )  # fmt: skip
 
+TAPPED_STAGE = 5
+"""Index in `STAGES` of the last stage with a stride."""
+
+DEPTHS = (1.0, 1.2, 1.4)
+"""Depth multipliers of published networks: the paper's, timm's ``mobilenetv2_110d`` and ``_120d``."""
+
+DEEPEST = 4.0
+"""Largest depth multiplier: a larger one comes from a damaged file."""
+
+
+class Bottleneck(NamedTuple):
+    """Expansion factor, output channels and stride."""
+
+    t: int
+    channels: int
+    stride: int
+
+
+class Layout(NamedTuple):
+    """Channels of the first and the last convolution, and the bottlenecks between them."""
+
+    first: int
+    bottlenecks: Tuple[Bottleneck, ...]
+    last: int
+    tapped: int
+    """Index of the first bottleneck of the sixth stage (160 channels at width 1)."""
+
+
+def layout(multiplier: float, divisor: int = 0, depth: float = 1.0) -> Layout:
+    """The network at a width `multiplier`; `divisor` is that of `layers.scale_channels`.
+
+    `depth` multiplies the number of bottlenecks of all stages but the first and the last, rounded up. Unless
+    it is 1, the first and the last convolution have 32 and 1280 channels at every width (``fix_stem_head`` in
+    timm's ``mobilenetv2_110d`` and ``_120d``). Raises ValueError for impossible values.
+    """
+    if not 0 < depth <= DEEPEST:
+        raise ValueError(f"depth: expected a multiplier above 0, at most {DEEPEST:g}, got {depth}")
+
+    def scaled(channels: int) -> int:
+        return scale_channels(channels, multiplier, divisor)
+
+    first, last = scaled(32), scaled(1280) if multiplier > 1 else 1280
+    if depth != 1:
+        first, last = 32, 1280
+    bottlenecks: List[Bottleneck] = []
+    tapped = 0
+    for index, (t, c, n, s) in enumerate(STAGES):
+        if index == TAPPED_STAGE:
+            tapped = len(bottlenecks)
+        count = n if index in (0, len(STAGES) - 1) else ceil(n * depth)
+        bottlenecks += [Bottleneck(t, scaled(c), s if i == 0 else 1) for i in range(count)]
+    return Layout(first, tuple(bottlenecks), last, tapped)
+
+
+def taps_of(parts: Layout) -> Tuple[Tap, Tap]:
+    """The expansion in the first bottleneck of the sixth stage, and the last ReLU6.
+
+    The first one is before the stride ("layer 15" in section 6.2 of the paper).
+    """
+    first, last = FIRST_BLOCK + parts.tapped, FIRST_BLOCK + len(parts.bottlenecks) + 2
+    return Tap(f"features.{first}.out.2", 16), Tap(f"features.{last}", 32)
+
 
 class MobileNetV2(HybridBlock):
     """MobileNetV2: inverted residuals with linear bottlenecks.
 
     Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet_v2_1_0`` and its siblings. The
     last 1280 channels grow with the width `multiplier` above 1 but do not shrink below it (paper, section 5).
-    The shortcut is ``'identity'`` or ``'projection'``, see `LinearBottleneck`.
+    The shortcut is ``'identity'`` or ``'projection'``, see `LinearBottleneck`. `divisor` and `depth` are
+    those of `layout`. With `output_bias` the last layer has a bias, as in torchvision and timm.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
     """
 
-    # The expansion in the first 160-channel bottleneck, before its stride ("layer 15" in section 6.2 of the
-    # paper), and the last ReLU6.
-    taps = (Tap("features.16.out.2", 16), Tap("features.22", 32))
+    taps = taps_of(layout(1.0))
 
     def __init__(
-        self, multiplier: float = 1.0, classes: int = 1000, shortcut: str = "identity", **kwargs: Any
+        self,
+        multiplier: float = 1.0,
+        classes: int = 1000,
+        shortcut: str = "identity",
+        divisor: int = 0,
+        depth: float = 1.0,
+        output_bias: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        parts = layout(multiplier, divisor, depth)
+        self.taps = taps_of(parts)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="features_")
             with self.features.name_scope():
-                channels = scale_channels(32, multiplier)
+                channels = parts.first
                 add_conv(self.features, channels, kernel=3, stride=2, pad=1)
-                for t, c, n, s in STAGES:
-                    out_channels = scale_channels(c, multiplier)
-                    for i in range(n):
-                        stride = s if i == 0 else 1
-                        self.features.add(LinearBottleneck(channels, out_channels, t, stride, shortcut))
-                        channels = out_channels
-                add_conv(self.features, scale_channels(1280, multiplier) if multiplier > 1 else 1280)
+                for t, out_channels, stride in parts.bottlenecks:
+                    self.features.add(LinearBottleneck(channels, out_channels, t, stride, shortcut))
+                    channels = out_channels
+                add_conv(self.features, parts.last)
                 self.features.add(nn.GlobalAvgPool2D())
             self.output = nn.HybridSequential(prefix="output_")
             with self.output.name_scope():
-                self.output.add(nn.Conv2D(classes, 1, use_bias=False, prefix="pred_"), nn.Flatten())
+                self.output.add(nn.Conv2D(classes, 1, use_bias=output_bias, prefix="pred_"), nn.Flatten())
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
+
+
+def layer_channels(multiplier: float, divisor: int = 0, depth: float = 1.0) -> Tuple[int, ...]:
+    """Output channels of the first convolution, of each bottleneck and of the last convolution."""
+    first, bottlenecks, last, _ = layout(multiplier, divisor, depth)
+    return (first, *(block.channels for block in bottlenecks), last)
+
+
+def recognize(shapes: Shapes, width: Optional[float], classes: Optional[int]) -> Optional[Structure]:
+    """See `Backbone.recognize`."""
+    blocks = [int(match[1]) for match in map(re.compile(r"features\.(\d+)\.out\.").match, shapes) if match]
+    if not blocks:
+        return None
+    end = max(blocks) + 1
+    layers = ["features.0", *(f"features.{i}.out.6" for i in range(FIRST_BLOCK, end)), f"features.{end}"]
+    depths = [{"depth": depth} if depth != 1 else {} for depth in DEPTHS]
+    structure = find_structure(output_channels(shapes, layers), layer_channels, width, depths)
+    # Without weights for these classes the bias would be a random network's.
+    if structure and shapes.get("output.0.bias") == (classes,) == shapes.get("output.0.weight", ())[:1]:
+        structure.variant["output_bias"] = True
+    return structure
 
 
 # Authors' TensorFlow release: research/slim/nets/mobilenet/README.md at github.com/tensorflow/models. It
@@ -83,5 +174,7 @@ backbones.register(
         widths=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4),
         published=PUBLISHED,
         conversions=CONVERSIONS,
+        variants={"divisor": 0, "depth": 1.0, "output_bias": False},
+        recognize=recognize,
     ),
 )

@@ -1,0 +1,66 @@
+"""Structures of networks, as stored with runs and exports. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Dict, Tuple, Type, TypeVar
+
+from .backbones import Structure
+from .choices import ACTIVATIONS, HEADS, SHORTCUTS
+
+S = TypeVar("S", bound="NetworkSpec")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Structure of a network, stored with every run and export.
+
+    `section` is its key in ``config.yaml``, `network` a name in `nn.backbones`, `width` a multiplier, `size`
+    the input's ``(width, height)`` in pixels, `channels` the channel counts of pruned layers (`nn.resize`),
+    `variant` how an imported network differs from the usual one (`Backbone.variants`).
+    """
+
+    section: ClassVar[str]
+
+    classes: Tuple[str, ...]
+    network: str = "mobilenet_v2"
+    width: float = 1.0
+    size: Tuple[int, int] = (300, 300)
+    shortcut: str = SHORTCUTS[0]
+    activation: str = ACTIVATIONS[0]
+    channels: Dict[str, int] = field(default_factory=dict)
+    variant: Dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain lists, numbers and strings, for YAML and JSON; without `variant` if it is empty."""
+        values = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
+        if not self.variant:
+            del values["variant"]
+        return values
+
+    def describe(self) -> str:
+        """Backbone, width, variant and input size, such as ``mobilenet_v2 x0.5 (divisor 8) at 224x224``."""
+        width, height = self.size
+        return f"{self.network} {Structure(self.width, self.variant)} at {width}x{height}"
+
+    @classmethod
+    def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
+        """The inverse of `as_dict`."""
+        return cls(**{**values, "classes": tuple(values["classes"]), "size": tuple(values["size"])})
+
+
+@dataclass(frozen=True)
+class DetectorSpec(NetworkSpec):
+    """Structure of a detector."""
+
+    section = "detector"
+    head: str = HEADS[0]
+
+
+@dataclass(frozen=True)
+class ClassifierSpec(NetworkSpec):
+    """Structure of a classifier; `val_crop` is the share of the image that validation crops."""
+
+    section = "classifier"
+    size: Tuple[int, int] = (224, 224)
+    val_crop: float = 1.0
