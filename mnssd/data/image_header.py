@@ -74,7 +74,12 @@ def refuse(name: str, problem: str) -> NoReturn:
 
 def refuse_kind(name: str, kind: str) -> NoReturn:
     """Raise the ImageError of an image file that is sound, but of a kind that `read_image` does not read."""
-    raise ImageError(f"{name}: {kind} cannot be read; convert it to JPEG, or to PNG with 8 bits")
+    tool = (
+        " (heif-convert a.heic a.jpg, on macOS sips -s format jpeg a.heic --out a.jpg)"
+        if kind == "HEIC"
+        else ""
+    )
+    raise ImageError(f"{name}: {kind} cannot be read; convert it to JPEG, or to PNG with 8 bits{tool}")
 
 
 def read_header(data: bytes, name: str) -> Header:
