@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import glob
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
-from ..files import printable
+from ..files import check_folder, check_writable, printable
 from ..inference import DISPLAY_SCORE
 from ..options import FLOAT, NAMES, add_options, from_mapping, given, option, require
 from .main import EXIT_INTERRUPTED
@@ -34,9 +37,9 @@ from .main import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.output import JsonLines, OutputPaths
+    from ..inference.output import JsonLines
     from ..inference.results import DetectionResult
-    from ..inference.video import Frame, VideoWriter
+    from ..inference.video import Frame
 
 INTERMIXED = True
 
@@ -92,41 +95,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in one image after the other; returns 1 if some could not be read, else 0."""
+    """Detect in one image after the other; returns 1 if some could not be read or written, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
     detector_path, inputs = _resolve_arguments(args.detector, args.images)
     if options.show:
         _check_display()
+    _check_outputs(options)
     from ..runtime import settings
 
     settings.use_synchronous_engine()
     # These import MXNet, which reads its settings on import.
     from ..inference.detector import Detector
-    from ..inference.output import JsonLines, write_coco, write_json
+    from ..inference.output import JsonLines
 
     detector = Detector.load(detector_path, options.ctx, options.engine)
     with contextlib.ExitStack() as stack:
-        path = options.jsonl or os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "lines")
-        lines = JsonLines(path, options.resume)
+        folder = "" if options.jsonl else tempfile.mkdtemp(prefix="mnssd-detect-")
+        lines = JsonLines(options.jsonl or os.path.join(folder, "detections.jsonl"), options.resume)
         stack.callback(lines.close)
         detection = _DetectionRun(detector, options, inputs, lines)
         stack.callback(detection.close)
-        status = detection.run()
-        for write, target in ((write_json, options.json), (write_coco, options.coco)):
-            if target:
-                write(target, path, detector.classes)
-    return status
+        try:
+            return detection.run()
+        finally:  # after an error, too: of the images before it
+            _write_files(options, lines.path, detector.classes)
+            if folder:
+                shutil.rmtree(folder)
+
+
+def _write_files(options: DetectOptions, lines: str, classes: Sequence[str]) -> None:
+    """Write --json and --coco; the error of one that cannot be written tells where the detections are."""
+    from ..inference.output import write_coco, write_json
+
+    problems = []
+    for write, target in ((write_json, options.json), (write_coco, options.coco)):
+        if target:
+            try:
+                write(target, lines, classes)
+            except OSError as error:
+                problems.append(f"{target}: cannot be written ({error.strerror}); earlier content is kept")
+    if problems:
+        raise MnssdError(f"{'; '.join(problems)}. To write again, add: --jsonl {lines} --resume")
+
+
+def _check_outputs(options: DetectOptions) -> None:
+    """Raise MnssdError, before any work, if an output cannot be written or would replace an image."""
+    from ..data.image_files import is_image_file
+    from ..inference.video import is_video_file
+
+    paths: Dict[str, str] = {}
+    for name in ("json", "coco", "jsonl"):
+        path = getattr(options, name)
+        if not path:
+            continue
+        if os.path.exists(path) and (is_image_file(path) or is_video_file(path)):
+            raise OptionError(f"--{name} {path}: is an image or video; choose another file")
+        check_writable(path)
+        other = paths.setdefault(os.path.realpath(path), name)
+        if other != name:
+            raise OptionError(f"--{other} and --{name} are the same file, {path}; choose two")
+    for name in ("output", "voc"):
+        folder = getattr(options, name)
+        if folder and os.path.exists(folder) and not os.path.isdir(folder):
+            raise MnssdError(f"{folder}: is a file, but --{name} takes a folder")
+        if folder:
+            try:
+                check_folder(folder)
+            except OSError as error:
+                raise MnssdError(f"{folder}: cannot be written to ({error.strerror})") from error
 
 
 def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, List[str]]:
     """Detector and inputs; if the first argument is an image, the detector is the built-in one."""
     from ..export.sidecar import find_sidecars
+    from ..inference.inputs import match_pattern
+    from ..inference.video import is_address, is_camera
     from ..zoo import CONFIG_FILE
 
     if first is None:
         raise OptionError("no images given: mnssd detect EXPORT_OR_RUN IMAGE ...")
     path = Path(first)
-    is_image = (path.is_file() and path.suffix != ".params") or first.startswith("camera:") or "*" in first
+    is_image = is_address(first) or is_camera(first) or (path.is_file() and path.suffix != ".params")
+    is_image = is_image or bool(not path.exists() and glob.has_magic(first) and match_pattern(first))
     is_detector = (path / CONFIG_FILE).exists() or find_sidecars(path)
     if is_image or (path.is_dir() and not images and not is_detector):
         print(
@@ -148,19 +198,17 @@ class _DetectionRun:
     def __init__(self, detector: Any, options: DetectOptions, inputs: List[str], lines: JsonLines) -> None:
         from tqdm import tqdm
 
-        from ..inference.output import OutputPaths
+        from ..inference.annotations import AnnotationWriter
+        from ..inference.drawings import DrawingWriter
 
         self._detector, self._options, self._inputs, self._lines = detector, options, inputs, lines
-        self._drawings = OutputPaths(options.output, inputs, "--output") if options.output else None
-        self._annotations = OutputPaths(options.voc, inputs, "--voc") if options.voc else None
-        self._video: Optional[VideoWriter] = None
+        self._drawings = DrawingWriter(options.output) if options.output else None
+        self._annotations = AnnotationWriter(options.voc, inputs) if options.voc else None
         self._bar = tqdm(unit="image", disable=None, leave=False)
-        self._count = self._failed = 0
+        self._count = self._failed = self._unwritten = 0
 
     def close(self) -> None:
         self._bar.close()
-        if self._video:
-            self._video.close()
 
     def run(self) -> int:
         """Process all inputs; returns the exit status."""
@@ -168,7 +216,7 @@ class _DetectionRun:
 
         start, status = time.monotonic(), 0
         try:
-            for number, frame in enumerate(iter_frames(self._inputs)):
+            for number, frame in enumerate(iter_frames(self._inputs, self._note)):
                 if number < self._lines.count:
                     self._skip(frame, number)
                 elif not self._process(frame):
@@ -177,14 +225,32 @@ class _DetectionRun:
             status = EXIT_INTERRUPTED
             hint = f"; continue with: --jsonl {self._lines.path} --resume" if self._options.jsonl else ""
             print(f"interrupted{hint}", file=sys.stderr)
-        rate = self._count / max(time.monotonic() - start, 1e-9)
-        skipped = f"; {self._lines.count} were done before" if self._lines.count else ""
-        images = f"{self._count} image{'' if self._count == 1 else 's'}"
-        self._print(f"{images}, {rate:.1f} images per second{skipped}")
+        finally:
+            if self._drawings:
+                self._attempt(self._drawings.close)
+        return self._summarize(status, time.monotonic() - start)
+
+    def _summarize(self, status: int, seconds: float) -> int:
+        """Print what was done; returns the exit status."""
+        done, kept = self._lines.count, self._annotations.kept if self._annotations else 0
+        skipped = f"; {done} were done before" if done else ""
+        self._print(
+            f"{_images(self._count)}, {self._count / max(seconds, 1e-9):.1f} images per second{skipped}"
+        )
+        if kept:
+            self._note(
+                f"{_images(kept)} with annotations that were changed since, or are by another tool; kept"
+            )
+        problems = []
         if self._failed:
-            images = f"{self._failed} of {self._count + self._failed} images"
-            print(f"error: {images} could not be read", file=sys.stderr)
-        return status or int(self._failed > 0)
+            problems.append(f"{self._failed} of {_images(self._count + self._failed)} could not be read")
+        if self._unwritten:
+            problems.append(f"{self._unwritten} output files could not be written")
+        if not self._count + self._failed + done and not status:
+            problems.append("no image to detect in")
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return status or int(bool(problems))
 
     def _skip(self, frame: Frame, number: int) -> None:
         """Skip a frame that an earlier call has processed, but reserve the file names that it took."""
@@ -196,10 +262,8 @@ class _DetectionRun:
             )
         if isinstance(frame.image, ImageError) or number in self._lines.failed:
             return
-        if self._drawings and not frame.number:
-            self._drawings.choose(*_drawing_name(frame))
-        if self._annotations and frame.number is None:
-            self._annotations.choose(frame.name, ".xml")
+        if self._drawings:
+            self._drawings.reserve(frame)
 
     def _process(self, frame: Frame) -> bool:
         """Detect and write the outputs; returns False if the user has ended the display."""
@@ -226,42 +290,42 @@ class _DetectionRun:
         return not (options.show and drawn is not None and _show(drawn))
 
     def _write(self, frame: Frame, result: DetectionResult, drawn: Optional[np.ndarray]) -> None:
-        line = (
-            f"{printable(frame.name)}{'' if frame.number is None else f' frame {frame.number}'}: {result!r}"
-        )
-        if self._drawings and drawn is not None:
-            target = self._write_drawing(self._drawings, frame, drawn)
+        number = "" if frame.number is None else f" frame {frame.number}"
+        line = f"{printable(frame.name)}{number}: {result!r}"
+        drawings, annotations = self._drawings, self._annotations
+        if drawings and drawn is not None:
+            self._attempt(lambda: drawings.finish_before(frame))
+            target = self._attempt(lambda: drawings.write(frame, drawn))
             line += f" -> {printable(str(target))}" if target else ""
-        if self._annotations and frame.number is None:
-            annotation = self._annotations.choose(frame.name, ".xml")
-            annotation.write_text(result.to_voc(os.path.basename(frame.name)), encoding="utf-8")
-        self._print(line)
+        if annotations and frame.number is None:
+            self._attempt(lambda: annotations.write(frame.name, result))
         self._lines.add({**frame.as_dict(), **result.to_dict()})
+        self._print(line)
 
-    def _write_drawing(self, paths: OutputPaths, frame: Frame, drawn: np.ndarray) -> Optional[Path]:
-        """Write an image or the frame of a video; returns the path of a new file."""
-        from ..inference.output import write_image
-        from ..inference.video import VideoWriter
+    def _attempt(self, write: Callable[[], Optional[Path]]) -> Optional[Path]:
+        """Write one output file; a failure is reported and counted, unless no further file can be written."""
+        try:
+            return write()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            problem = f"{error.filename}: cannot be written ({error.strerror})"
+        except MnssdError as failure:
+            problem = str(failure)
+        print(f"error: {problem}", file=sys.stderr)
+        self._unwritten += 1
+        return None
 
-        if frame.number is None:
-            return write_image(paths.choose(*_drawing_name(frame)), drawn)
-        path = None
-        if frame.number == 0 or self._video is None:
-            if self._video:
-                self._video.close()
-            path = paths.choose(*_drawing_name(frame))
-            self._video = VideoWriter(path, (drawn.shape[1], drawn.shape[0]), frame.fps)
-        self._video.add(drawn)
-        return path
+    def _note(self, text: str) -> None:
+        self._bar.write(f"note: {text}", file=sys.stderr)
 
     def _print(self, line: str) -> None:
         self._bar.write(line, file=sys.stdout)
         sys.stdout.flush()
 
 
-def _drawing_name(frame: Frame) -> Tuple[str, str]:
-    """Name and ending of the drawing; an empty ending keeps that of the name."""
-    return (frame.name, "") if frame.number is None else (frame.name.replace(":", ""), ".mp4")
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _check_display() -> None:

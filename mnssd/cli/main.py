@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
-import os
 import sys
 import traceback
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
@@ -21,6 +19,7 @@ from ..errors import MnssdError, OptionError
 from ..options import unknown_name
 from ..runtime import environment
 from ..runtime.plugins import add_plugin
+from .streams import drop, guarded_streams, keep_going_without_reader
 
 EXIT_USAGE = 2  # as argparse
 EXIT_INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
@@ -57,6 +56,14 @@ COMMANDS: Dict[str, Command] = {
     "bench": Command("bench", "measure speed and memory on this machine", "measure"),
     "info": Command("info", "versions, processor, threads, installed engines; for bug reports", "measure"),
 }
+
+
+PRINTING = frozenset(
+    {"eval", "eval-cls", "detect", "classify", "check-data", "summary", "compare", "bench", "info"}
+)
+"""Commands that only print, unless one of `FILE_OPTIONS` is given: they end when nobody reads it."""
+
+FILE_OPTIONS = ("output", "json", "jsonl", "coco", "voc", "fix", "save_detections")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -106,7 +113,10 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
     parser = _new_parser(prog or f"mnssd {name}", module.__doc__ or "")
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
-    return int(module.run(parse(arguments)) or 0)
+    args = parse(arguments)
+    if name not in PRINTING or any(isinstance(vars(args).get(option), str) for option in FILE_OPTIONS):
+        keep_going_without_reader()
+    return int(module.run(args) or 0)
 
 
 def _new_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -138,17 +148,20 @@ def _plugin_paths(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _guarded(command: Callable[[List[str]], int], argv: Optional[Sequence[str]]) -> int:
-    """Run `command`; every error becomes an exit status and at most one message on stderr."""
-    _escape_unencodable_output()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run `command` with streams whose readers may go away; returns its exit status."""
+    with guarded_streams():
+        return _status(command, list(sys.argv[1:] if argv is None else argv))
+
+
+def _status(command: Callable[[List[str]], int], arguments: List[str]) -> int:
+    """Exit status of `command`; every error becomes one and at most one message on stderr."""
     debug = "--debug" in arguments
     try:
         try:
             status = command(arguments)
         except SystemExit as stop:  # argparse, after help, version or its own error message
             status = stop.code if isinstance(stop.code, int) else EXIT_USAGE
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
         return status
     except KeyboardInterrupt:
         _print_error("interrupted", debug)
@@ -187,19 +200,12 @@ def _first_line(error: BaseException) -> str:
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def _escape_unencodable_output() -> None:
-    """Print what the terminal cannot show, such as other bytes of file names, as an escape: ``\\udce9``."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _discard_unwritable_output() -> None:
     """Empty stdout's buffer into nothing if it cannot be written, or the interpreter reports it at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,14 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, Set
-
-import cv2
-import numpy as np
+from typing import IO, Any, Collection, Dict, Iterator, Mapping, Optional, Sequence, Set
 
 from ..errors import MnssdError
-from ..files import atomic_write, fit_name
+from ..files import atomic_write
 from .results import coco_box
 
-WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings of images that OpenCV writes; drawings of others are written as .png."""
+_ANNOTATION_FOLDERS = ("annotations", "labels", "coco", "json")
+"""Folders beside those of the images, in lower case."""
 
 
 class JsonLines:
@@ -47,6 +44,8 @@ class JsonLines:
         self.last: Optional[Dict[str, Any]] = None
         self.failed: Set[int] = set()
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise MnssdError(f"{path}: not a regular file, which could be continued; choose a file")
         exists = os.path.exists(path) and os.path.getsize(path) > 0
         if exists and not resume:
             raise MnssdError(f"{path}: exists already; continue it with --resume, or remove it")
@@ -101,74 +100,58 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
                 yield entry
 
 
-class OutputPaths:
-    """Names for output files: those of the inputs, numbered where they would replace an output or an input.
-
-    Parameters
-    ----------
-    folder : str
-        Created if it is missing.
-    inputs : sequence of str
-        Input files and folders; existing files among them and below them are never chosen.
-    option : str
-        Option that names the folder, for messages.
-    """
-
-    def __init__(self, folder: str, inputs: Sequence[str], option: str) -> None:
-        self._folder = Path(folder)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise MnssdError(f"{folder}: is a file, but {option} takes a folder") from error
-        self._inputs = [os.path.realpath(path) for path in inputs]
-        self._taken: Set[str] = set()
-
-    def choose(self, image: str, ending: str) -> Path:
-        """A path that was not chosen before; an empty `ending` keeps that of `image` if it is writable."""
-        stem, own = os.path.splitext(os.path.basename(image))
-        if not ending:
-            ending = own if own.lower() in WRITABLE else f"{own}.png"
-        path, number = self._folder / fit_name(stem, ending), 1
-        while self._is_taken(os.path.realpath(path)):
-            number += 1
-            path = self._folder / fit_name(stem, f"-{number}{ending}")
-        self._taken.add(os.path.realpath(path))
-        return path
-
-    def _is_taken(self, path: str) -> bool:
-        if path in self._taken:
-            return True
-        is_input = (path == entry or path.startswith(entry + os.sep) for entry in self._inputs)
-        return any(is_input) and os.path.exists(path)
-
-
-def write_image(path: Path, image: np.ndarray) -> Path:
-    """Write ``(height, width, 3)`` RGB uint8 in the format of the path's ending; returns the path."""
-    success, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not success:
-        height, width = image.shape[:2]
-        raise MnssdError(f"{path}: OpenCV cannot write an image of {width}x{height} in this format")
-    path.write_bytes(content.tobytes())
-    return path
-
-
 def write_json(path: str, lines: str, classes: Sequence[str]) -> None:
     """Write one JSON file, ``{"classes": [...], "images": [...]}``, from a file by `JsonLines`."""
     _write_lists(path, "classes", list(classes), {"images": read_lines(lines)})
 
 
 def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
-    """Write a COCO dataset whose annotations are the detections with their scores."""
+    """Write a COCO dataset whose annotations are the detections with their scores.
+
+    File names are relative to the folder of `path` if all images are below it; else to the folder around it
+    if it only holds annotations, and to the folder around all images.
+    """
     categories = [{"id": index, "name": name} for index, name in enumerate(classes, 1)]
-    images = (_coco_image(image_id, entry) for image_id, entry in enumerate(read_lines(lines), 1))
+    root = _image_root(path, {os.path.dirname(entry["image"]) for entry in _files(lines)})
+    images = (_coco_image(image_id, entry, root) for image_id, entry in enumerate(read_lines(lines), 1))
     annotations = _coco_annotations(lines, classes)
     _write_lists(path, "categories", categories, {"images": images, "annotations": annotations})
 
 
-def _coco_image(image_id: int, entry: Dict[str, Any]) -> Dict[str, Any]:
+def _files(lines: str) -> Iterator[Dict[str, Any]]:
+    """The entries of files, without those of cameras and streams."""
+    return (entry for entry in read_lines(lines) if os.path.lexists(entry["image"]))
+
+
+def _image_root(path: str, folders: Collection[str]) -> str:
+    """Folder that the file names in the COCO file `path` are relative to."""
+    own = os.path.dirname(os.path.abspath(path))
+    parent, name = os.path.split(own)
+    real = [_real_folder(folder, own) for folder in folders]
+    for root in (own, parent) if name.lower() in _ANNOTATION_FOLDERS else (own,):
+        if all(_is_below(folder, root) for folder in real):
+            return root
+    return os.path.commonpath(real)
+
+
+def _real_folder(folder: str, root: str) -> str:
+    """Absolute path of a folder; if it is outside of `root`, without symbolic links."""
+    path = os.path.abspath(folder)
+    return path if _is_below(path, root) else os.path.realpath(folder)
+
+
+def _is_below(path: str, root: str) -> bool:
+    return os.path.commonpath([path, root]) == root
+
+
+def _coco_image(image_id: int, entry: Dict[str, Any], root: str) -> Dict[str, Any]:
+    name = entry["image"]
+    if os.path.lexists(name):
+        folder = _real_folder(os.path.dirname(name), root)
+        name = os.path.relpath(os.path.join(folder, os.path.basename(name)), root).replace(os.sep, "/")
     frame = {"frame": entry["frame"]} if "frame" in entry else {}
     size = {"width": entry["width"], "height": entry["height"]}
-    return {"id": image_id, "file_name": entry["image"], **frame, **size}
+    return {"id": image_id, "file_name": name, **frame, **size}
 
 
 def _coco_annotations(lines: str, classes: Sequence[str]) -> Iterator[Dict[str, Any]]:

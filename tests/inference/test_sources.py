@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.detectors import make_image
+from helpers.detectors import make_image, write_image
 
-from mnssd.errors import ImageError, MnssdError, OptionError
+from mnssd.errors import ImageError, MnssdError
 from mnssd.inference.sources import iter_frames
 from mnssd.inference.video import CAMERA, VideoWriter
 
@@ -31,20 +31,30 @@ def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> Non
 
 
 def test_inputs_are_expanded_one_by_one(workspace: Path) -> None:
-    stream = iter_frames([str(workspace / "photos"), str(workspace / "absent-*.jpg")])
+    (workspace / "later").mkdir()
+    stream = iter_frames([str(workspace / "photos"), str(workspace / "later")])
     for _ in range(4):
         next(stream)
-    with pytest.raises(OptionError, match=r"absent-\*\.jpg"):
-        next(stream)
+    write_image(workspace / "later" / "a.jpg", make_image(1))
+    assert [frame.name for frame in stream] == [str(workspace / "later" / "a.jpg")]
 
 
-def test_missing_inputs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=str(tmp_path)):
-        list(iter_frames([str(tmp_path)]))
-    with pytest.raises(OptionError, match="camera:front"):
-        list(iter_frames([CAMERA + "front"]))
-    with pytest.raises(OptionError, match="camera:87"):
-        list(iter_frames([CAMERA + "87"]))
+def test_an_input_without_images_is_named_and_the_rest_goes_on(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.foo").write_bytes(b"\0\1")
+    bad = ["empty", "absent-*.jpg", "empty/**", "*.foo", "absent.jpg"]
+    entries = [*(str(tmp_path / name) for name in bad), CAMERA + "front", CAMERA + "87"]
+    good = str(workspace / "photos" / "image0.jpg")
+    for entry in entries:
+        first, last = iter_frames([entry, good])
+        assert first.name == entry
+        if entry != str(tmp_path / "absent.jpg"):  # told by the decoder
+            assert entry in str(first.image)
+            assert isinstance(first.image, ImageError)
+        assert last == (good, good, None, 0.0)
+
+
+def test_broken_videos_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     for name in ("broken.mp4", "absent.mp4"):
         (video,) = iter_frames([str(tmp_path / name)])

@@ -50,11 +50,15 @@ _COLUMNS = re.compile(r"(.*?\S)(\s+-?\d+)+")
 
 
 class Entry(NamedTuple):
-    """A line of a list: the key of an image or annotation, empty if there is neither."""
+    """A line of a list: the key of an image or annotation, empty if there is neither.
+
+    `is_negative` is whether the list of a class says that the image lacks it, with -1 instead of 1 or 0.
+    """
 
     line: int
     text: str
     key: str
+    is_negative: bool = False
 
 
 class VocFolder:
@@ -91,17 +95,40 @@ class VocFolder:
 
     @cached_property
     def images(self) -> Dict[str, str]:
-        """Paths of images by key; of several the one in the usual folder, and with the preferred ending."""
+        """Paths of images by key.
+
+        Of several with one key, those have their whole names as keys that have annotations of these names,
+        such as ``x.png.xml``. Of the others, the one that the annotation names is used, else the one in the
+        usual folder and with the preferred ending.
+        """
         annotated = {str(path.parent) for path in self.annotations.values()}
-        found: Dict[str, Tuple[Tuple[int, int], str]] = {}
+        found: Dict[str, List[Tuple[Tuple[int, int], str]]] = {}
         for path in self._files(image_files_below):
             folder = os.path.dirname(path)
             below = folder[len(str(self.root)) :].split(os.sep)
             if folder not in annotated and any(map(_NO_PHOTOS.fullmatch, below)):
                 continue
-            key, entry = self._key(path), (_preference(path, str(self.root)), path)
-            found[key] = min(found.get(key, entry), entry)
-        return {key: path for key, (_, path) in found.items()}
+            found.setdefault(self._key(path), []).append((_preference(path, str(self.root)), path))
+        images: Dict[str, str] = {}
+        for key, entries in found.items():
+            paths = [path for _, path in sorted(entries)]
+            if len(paths) > 1:
+                whole = {key + os.path.splitext(path)[1]: path for path in reversed(paths)}
+                whole = {name: path for name, path in whole.items() if name in self.annotations}
+                images.update(whole)
+                paths = self._named_first(key, [path for path in paths if path not in whole.values()])
+            if paths:
+                images[key] = paths[0]
+        return images
+
+    def _named_first(self, key: str, paths: List[str]) -> List[str]:
+        """The images that the annotation of this key names, then the others."""
+        names: Tuple[str, ...] = ()
+        if key in self.annotations and len(paths) > 1:
+            with contextlib.suppress(AnnotationError):
+                names = read_annotation(self.annotations[key]).files
+        known = {text for name in names for text in (name, unescape_name(name))}
+        return sorted(paths, key=lambda path: os.path.basename(path) not in known)
 
     def _files(self, below: Callable[[Path], Iterator[str]]) -> Iterator[str]:
         """Files of the folder, also where its own folders, such as JPEGImages, are symbolic links."""
@@ -221,7 +248,9 @@ class VocFolder:
         for number, line in read_lines(path, "image ids", errors=NAME_ERRORS):
             key = self._key_of_line(line, role)
             if key or not line.startswith("#"):
-                entries.append(Entry(number, line, key))
+                match = _COLUMNS.fullmatch(line)
+                is_negative = match is not None and line[match.end(1) :].strip() == "-1"
+                entries.append(Entry(number, line, key, is_negative and not re.search(r"\s-1$", key)))
         return entries
 
     def _key_of_line(self, line: str, role: str) -> str:
