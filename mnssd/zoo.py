@@ -157,11 +157,7 @@ def get_model(
         If they have to be downloaded and cannot.
     """
     head, size, network, width = parse_name(name)
-    variants = backbones[network].variants
-    known = [*backbones[network].options, *variants]
-    for option in kwargs:
-        if option not in known:
-            raise OptionError(f"{name}: {unknown_name('option', option, known)}")
+    _check_options(name, network, kwargs)
     if weights is not None and pretrained_backbone is not None:
         raise OptionError(f"{name}: weights and pretrained_backbone are the same; give one of them")
     start = weights if weights is not None else pretrained_backbone
@@ -171,7 +167,7 @@ def get_model(
         from .weights.structure import needed_by
 
         kwargs = {**needed_by(path, network, width, None if head else count), **kwargs}
-    variant = {option: kwargs.pop(option) for option in variants if option in kwargs}
+    variant = {option: kwargs.pop(option) for option in backbones[network].variants if option in kwargs}
     if head:
         names = _detector_classes(name, classes)
         net = build_detector(DetectorSpec(names, network, width, size, head=head, variant=variant, **kwargs))
@@ -182,6 +178,14 @@ def get_model(
     if path is not None:
         _load(net.heads if head else net, path, bool(head))
     return net
+
+
+def _check_options(name: str, network: str, options: Mapping[str, Any]) -> None:
+    """Raise OptionError for a name that is neither an option nor a variant of the backbone."""
+    known = [*backbones[network].options, *backbones[network].variants]
+    for option in options:
+        if option not in known:
+            raise OptionError(f"{name}: {unknown_name('option', option, known)}")
 
 
 def _detector_classes(name: str, classes: Union[int, Sequence[str], None]) -> Tuple[str, ...]:
