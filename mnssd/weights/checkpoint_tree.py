@@ -26,7 +26,7 @@ _UNREAD_KINDS = {
 }  # fmt: skip
 
 MOST_DEPTH = 8
-MOST_MODULES = 100_000
+MOST_MODULES = 20_000
 
 
 class FoundTensors(NamedTuple):

@@ -298,6 +298,24 @@ def test_all_files_of_gluon(network_class: Any, tmp_path: Path) -> None:
         assert_same_network(net, str(tmp_path / name))
 
 
+@pytest.mark.parametrize("prefix", ["module.model.", "base_net."])
+def test_names_of_v1(prefix: str, tmp_path: Path) -> None:
+    """marvis' classifier, and the backbone of qfgaohao's detector, whose pixels are normalized otherwise."""
+    net = filled(MobileNetV1(0.25, classes=10))
+    layers = ["0.0", "0.1", *(f"{block}.{inner}" for block in range(1, 14) for inner in (0, 1, 3, 4))]
+    is_classifier = prefix.startswith("module")
+    arrays = named(net, [*(prefix + layer for layer in layers), "module.fc"], skip_expansion=False)
+    if not is_classifier:
+        arrays = {name: value for name, value in arrays.items() if name.startswith(prefix)}
+        arrays["extras.0.0.weight"] = np.ones((4, 4, 1, 1), np.float32)
+    converted, _ = convert(read_weights(write_legacy(tmp_path / "x.pth", tensors(arrays))).arrays)
+    changed = set() if is_classifier else {"features.0.weight", "features.1.running_mean"}
+    for name, value in values(net).items():
+        if is_classifier or not name.startswith("output."):
+            assert np.array_equal(converted[name], value) == (name not in changed), name
+    assert ("extras.0.0.weight" in converted) != is_classifier
+
+
 def test_names_of_a_detector_of_gluon(tmp_path: Path) -> None:
     """The heads count their convolutions in names like the backbone's."""
     net = SSD(MobileNetV1(0.25, 1), ["a"], (96, 96))

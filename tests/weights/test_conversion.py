@@ -9,7 +9,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 from helpers.checkpoint_names import (
-    filled, make_first_expansion_an_identity, named, timm_v1_names, timm_v2_names, torchvision_names,
+    filled,
+    make_first_expansion_an_identity,
+    named,
+    timm_v1_names,
+    timm_v2_names,
+    torchvision_names,
 )  # fmt: skip
 from helpers.networks import values
 from helpers.torch_files import tensors, write_legacy, write_zip

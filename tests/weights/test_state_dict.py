@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
-from helpers.torch_files import Storage, Tensor, tensors, write_legacy, write_zip
+from helpers.torch_files import Storage, Tensor, as_module, tensors, write_legacy, write_zip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -136,7 +137,13 @@ def test_damaged_file_is_read_or_refused(data: st.DataObject, tmp_path: Path) ->
     if kind == "safetensors":
         save_file(arrays_of(), str(path))
     else:
-        (write_zip if kind == "zip" else write_legacy)(path, tensors(arrays_of()))
+        network = tensors(arrays_of())
+        contents = [
+            network,
+            as_module(network),
+            {"args": Namespace(lr=0.1), "loss": np.float64(1), "model": network},
+        ]
+        (write_zip if kind == "zip" else write_legacy)(path, data.draw(st.sampled_from(contents)))
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
