@@ -80,7 +80,7 @@ def test_preferred_image_ending(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a\nb\n", "a  1\nb -1\n", "\n a \n\n\tb\t0", "a\r\nb\r\n", "\ufeffa\nb", "a\nb\na\n"]
+    "text", ["a\nb\n", "a  1\nb  0\n", "\n a \n\n\tb\t0", "a\r\nb\r\n", "\ufeffa\nb", "a\nb\na\n"]
 )
 def test_image_list_layouts(text: str, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"a": annotation_xml(CAT), "b": annotation_xml()})
