@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Sequence, Union
 
 import cv2
 import numpy as np
@@ -131,15 +131,10 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
                 is_inverted = image.format == "TIFF" and is_white_zero(image.tag_v2)
                 pixels = cv2.cvtColor(255 - gray if is_inverted else gray, cv2.COLOR_GRAY2RGB)
             else:
-                pixels = np.array(_without_premultiplied(image).convert("RGB"))
+                pixels = np.array(image.convert("RGB"))
         except Exception as error:  # Pillow's readers raise many types for damaged files
             refuse_damaged(name, error)
     return apply_orientation(pixels, turn)
-
-
-def _without_premultiplied(image: Any) -> Any:
-    """The Pillow image with gray levels that are not multiplied by alpha, as Pillow does for colors."""
-    return image.convert("LA") if image.mode == "La" else image
 
 
 def image_size(path: PathLike) -> Size:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import numpy as np
+import PIL
 import pytest
 from helpers import image_kinds as kinds
 from helpers.image_cases import READ, REFUSED
@@ -29,6 +30,7 @@ from PIL import Image
 from mnssd.data.image import decode_image, image_size, read_image
 from mnssd.errors import ImageError
 
+OLD_PILLOW = int(PIL.__version__.split(".")[0]) < 11
 _ENDINGS = {"TGA": ".tga", "PCX": ".pcx"}  # kinds that first bytes do not tell
 
 
@@ -38,6 +40,8 @@ def pairs(rows: Dict[str, Dict[str, object]]) -> List[Tuple[str, str]]:
 
 @pytest.mark.parametrize(("row", "case"), pairs(READ))
 def test_pixels(row: str, case: str, tmp_path: Path) -> None:
+    if OLD_PILLOW and case == "unspecified, planes":
+        pytest.skip("refused with Pillow 10")
     if row == "AVIF" and not Image.registered_extensions().get(".avif"):
         pytest.skip("Pillow without AVIF")
     data, expected, tolerance = READ[row][case]()
@@ -116,7 +120,7 @@ def test_tiff_of_any_layout(data: st.DataObject) -> None:
         big=order == "<" and draw(st.booleans()),
         compression=compression,
         predictor=draw(st.sampled_from([1, 2])) if compression == DEFLATE and bits >= 8 else 1,
-        extra=[draw(st.sampled_from([0, UNASSOCIATED])), 0][:alpha],
+        extra=[UNASSOCIATED if OLD_PILLOW else draw(st.sampled_from([0, UNASSOCIATED])), 0][:alpha],
     )  # fmt: skip
     expected = levels(samples[:, :, :3], bits)
     expected = expected if photometric == RGB else as_rgb(expected)

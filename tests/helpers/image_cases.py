@@ -37,7 +37,7 @@ from helpers.tiff_cases import (
     WIDE_ALPHA,
     WIDE_LEVELS,
 )
-from helpers.tiff_files import CMYK, LAB, RGB, UNASSOCIATED, WHITE_IS_ZERO, as_rgb, tiff
+from helpers.tiff_files import ASSOCIATED, CMYK, LAB, RGB, UNASSOCIATED, WHITE_IS_ZERO, as_rgb, tiff
 from helpers.tiff_files import GRAY as TIFF_GRAY
 
 # ---- JPEG
@@ -257,6 +257,7 @@ REFUSED: Dict[str, Dict[str, Callable[[], bytes]]] = {
         "gray and alpha, 16 bits": lambda: tiff(
             np.dstack([WIDE_LEVELS, WIDE_ALPHA]), 16, extra=[UNASSOCIATED]
         ),
+        "gray multiplied by alpha": lambda: tiff(np.dstack([GRAY, ALPHA]), 8, extra=[ASSOCIATED]),
         "white is zero, 16 bits, big-endian": lambda: tiff(WIDE_LEVELS, 16, WHITE_IS_ZERO, order=">"),
     },
     "TIFF, other colors": {

@@ -23,7 +23,6 @@ from helpers.tiff_files import (
     levels,
     tiff,
 )  # fmt: skip
-from helpers.tiff_files import GRAY as TIFF_GRAY
 from helpers.tiff_files import PALETTE as TIFF_PALETTE
 
 LEVELS = GRAY[:, :, None]
@@ -56,18 +55,12 @@ def palette_tiff(bits: int) -> Case:
     )  # fmt: skip
 
 
-def associated_tiff(bits: int, gray: bool = False, **options: Any) -> Case:
-    """Colors multiplied by alpha; only where alpha is large are they known after the division."""
-    colors = LEVELS if gray else COLORS
+def associated_tiff(bits: int, **options: Any) -> Case:
+    """Colors multiplied by alpha, which is large, so that the division gives them back."""
     alpha = 255 - (ALPHA // 4)
-    premultiplied = (colors.astype(int) * alpha[:, :, None] // 255).astype(np.uint16)
+    premultiplied = COLORS.astype(int) * alpha[:, :, None] // 255
     samples = np.dstack([premultiplied, alpha]).astype(np.uint16) * (257 if bits == 16 else 1)
-    photometric = TIFF_GRAY if gray else RGB
-    return lambda: (
-        tiff(samples, bits, photometric, extra=[ASSOCIATED], **options),
-        as_rgb(colors) if gray else colors,
-        3,
-    )
+    return lambda: (tiff(samples, bits, RGB, extra=[ASSOCIATED], **options), COLORS, 3)
 
 
 def turned_tiff(orientation: int, bits: int) -> Case:
@@ -152,5 +145,4 @@ TIFF_ALPHA: Dict[str, Case] = {
     "associated, 8 bits": associated_tiff(8),
     "associated, 16 bits": associated_tiff(16, tile=(16, 16)),
     "associated, planes": associated_tiff(8, planar=True),
-    "associated, gray": associated_tiff(8, gray=True),
 }  # fmt: skip
