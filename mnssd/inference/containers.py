@@ -33,7 +33,7 @@ _ROLLS: Dict[Tuple[bool, int], int] = {
     (True, 0): 2, (True, 270): 7, (True, 180): 4, (True, 90): 5,
 }  # fmt: skip
 """EXIF orientation of Matroska's projection: whether the yaw is 180 degrees, and the roll, counter-clockwise
-(RFC 9559, section 5.1.4.1.28.41)."""
+(RFC 9559, ProjectionPoseYaw and ProjectionPoseRoll)."""
 
 
 class Container(NamedTuple):

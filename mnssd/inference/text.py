@@ -24,7 +24,9 @@ import numpy as np
 FONT_PACKAGES = ("manimgx_fonts", "manimgx_fonts_cjk")
 """Of the extra ``fonts``: the variable Noto fonts, under the SIL Open Font License 1.1."""
 
-_CAP_HEIGHT = 0.73  # of the size of a font: DejaVu Sans .729, Noto Sans .714, Noto Sans CJK .733
+CAP_HEIGHT = 0.73
+"""Of the size of a font: DejaVu Sans .729, Noto Sans .714, Noto Sans CJK .733."""
+
 _WEIGHT = 500  # of variable fonts, as those of CJK begin at 100, which is too thin on images
 
 _VARIANTS = re.compile(
@@ -53,7 +55,7 @@ def text_mask(text: str, cap_height: int) -> TextMask:
     """Draw text whose capital letters are `cap_height` pixels high; not to be modified."""
     from PIL import Image, ImageDraw, features
 
-    size = max(1, round(cap_height / _CAP_HEIGHT))
+    size = max(1, round(cap_height / CAP_HEIGHT))
     shaping: Dict[str, Any] = {"direction": "ltr"} if features.check("raqm") else {}
     if not shaping and needs_shaping(text):
         _note("text in Arabic and Indic scripts needs the library FriBiDi: apt-get install libfribidi0")

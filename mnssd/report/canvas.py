@@ -16,9 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.backends.backend_mixed import MixedModeRenderer
 from matplotlib.backends.backend_svg import RendererSVG
 
-from ..inference.text import TextMask, is_in_default_font, needs_shaping, text_mask
+from ..inference.text import CAP_HEIGHT, TextMask, is_in_default_font, needs_shaping, text_mask
 
-_CAP_HEIGHT = 0.73  # of the font size, as DejaVu Sans has it
 _POINTS_PER_INCH = 72
 _SVG_DPI = 288  # of text that is an image in an SVG file
 
@@ -30,7 +29,7 @@ class _AnyScript:
 
     def _mask(self, text: str, prop: Any) -> TextMask:
         size = self.points_to_pixels(prop.get_size_in_points())  # type: ignore[attr-defined]
-        return text_mask(text, max(1, round(size * self.scale * _CAP_HEIGHT)))
+        return text_mask(text, max(1, round(size * self.scale * CAP_HEIGHT)))
 
     def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> Tuple[float, float, float]:
         """Size of text in units of the renderer."""
