@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
-from ..errors import MnssdError, OptionError
-from ..options import add_options, from_mapping, given, option, require
+from ..errors import DataError, MnssdError, OptionError
+from ..options import add_options, from_mapping, given, listed, option, require
 
 if TYPE_CHECKING:
     from ..train.run_folder import RunConfig
@@ -154,4 +154,9 @@ def _load_for_training(source: Path, config: RunConfig, options: PruneOptions) -
     else:
         changes["linear_probe"] = False
     task = make_task(config.options.replace(**changes))
+    if task.spec.classes != config.spec.classes:
+        raise DataError(
+            f"{task.train_set.name} has the classes {listed(task.spec.classes)}, but {source} was trained on "
+            f"{listed(config.spec.classes)}, in this order; restore the dataset"
+        )
     return task.block, task.ctx, config.spec.size, gradients(task, GRADIENT_BATCHES)

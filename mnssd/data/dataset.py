@@ -104,11 +104,11 @@ class Dataset(SampleSequence[Sample]):
 
     def content(self, sample: Sample) -> Dict[str, bytes]:
         """The objects of a sample by class name, as bytes; the same for every order of the classes."""
-        return {
-            self.classes[label]: sample.boxes[rows].tobytes() + sample.difficult[rows].tobytes()
-            for label in np.unique(sample.labels)
-            for rows in [sample.labels == label]
-        }
+        content: Dict[str, bytes] = {}
+        for box, label, difficult in zip(sample.boxes, sample.labels.tolist(), sample.difficult.tolist()):
+            name = self.classes[label]
+            content[name] = content.get(name, b"") + box.tobytes() + bytes([difficult])
+        return content
 
     def hold_out(self, fraction: float) -> Tuple[Dataset, Dataset]:
         """Split into the remaining images and about `fraction` of the images, held out for validation.

@@ -13,6 +13,7 @@ import yaml
 from .. import __version__
 from ..errors import MnssdError, OptionError
 from ..files import is_temporary, write_yaml
+from ..nn.backbones import backbones
 from ..options import parse_yaml
 from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
 from .options import TRAININGS, Training
@@ -149,6 +150,11 @@ class RunFolder:
         """
         content = self._read_config()
         task, source = content["task"], str(self.config)
+        network = str(content["options"].get("network", DetectorSpec.network))
+        if network not in backbones:
+            raise MnssdError(
+                f"{source}: the network {network!r} is not built in; load its file with --plugin FILE"
+            )
         options = TRAININGS[task].resolve(content["options"], source)
         kind: Any = DetectorSpec if task == "detection" else ClassifierSpec
         return RunConfig(read_spec(source, kind), options, str(content.get("mnssd", "")))

@@ -240,3 +240,21 @@ def test_renamed_folder_of_a_classifier_is_named(tmp_path: Path) -> None:
         start.restore(folder("cat", "ant").with_classes(("ant", "cat")), None)
     with pytest.raises(DataError, match="cat.*zebra"):
         start.restore(folder("zebra", "cat"), None)
+
+
+def test_network_of_a_plugin_that_is_not_loaded_is_named(run: Path, capsys: pytest.CaptureFixture) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("network: mobilenet_v2", "network: mynet"))
+    assert main(["train-ssd", "--resume", str(run)]) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in (str(run / "config.yaml"), "mynet", "--plugin"))
+
+
+def test_pruning_refuses_classes_in_another_order(
+    run: Path, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = data / "classes.txt"
+    path.write_text("\n".join(reversed(lines(path))))
+    assert main(["prune", str(run), "--data-root", str(data)]) == 1
+    assert "triangle, star" in capsys.readouterr().err
+    assert not run.with_name("run-pruned-start").exists()
