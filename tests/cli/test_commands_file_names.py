@@ -108,7 +108,7 @@ def test_conversion_there_and_back(name: str, voc: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def pictures(voc: Path, tmp_path: Path) -> Path:
+def image_folder(voc: Path, tmp_path: Path) -> Path:
     """A folder of images with all of the names."""
     image = voc / "JPEGImages" / f"{LISTED[0]}.jpg"
     folder = tmp_path / "photos d'\udce9t\udce9"
@@ -118,29 +118,29 @@ def pictures(voc: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_detection_in_every_format(pictures: Path, tmp_path: Path) -> None:
+def test_detection_in_every_format(image_folder: Path, tmp_path: Path) -> None:
     export = shutil.copytree(BUILTIN_DETECTOR, tmp_path / "export\udce9")
-    drawn, found, coco = tmp_path / "dessin\udce9", tmp_path / "\udce9.json", pictures / "labels.json"
-    outputs = ["--output", drawn, "--json", found, "--coco", coco, "--voc", pictures]
-    status, lines = run_strictly("ascii", "detect", export, pictures, *outputs)
+    drawn, found, coco = tmp_path / "dessin\udce9", tmp_path / "\udce9.json", image_folder / "labels.json"
+    outputs = ["--output", drawn, "--json", found, "--coco", coco, "--voc", image_folder]
+    status, lines = run_strictly("ascii", "detect", export, image_folder, *outputs)
     assert (status, len(lines)) == (0, len(STEMS) + 1)
     names = {f"{stem}.jpg" for stem in STEMS}
     images = [entry["image"] for entry in json.loads(found.read_bytes())["images"]]
     assert {os.path.basename(image) for image in images} == names
     assert all(map(os.path.isfile, images))
     assert {path.name for path in drawn.iterdir()} == names
-    assert image_names(open_dataset("coco", pictures, "labels")) == names
+    assert image_names(open_dataset("coco", image_folder, "labels")) == names
     coco.unlink()
-    annotations = open_dataset("voc", pictures, "all")
+    annotations = open_dataset("voc", image_folder, "all")
     assert image_names(annotations) == names
     assert not [f for f in annotations.findings if f.code.startswith("filename")]
 
 
 def test_options_end_before_names_with_a_dash(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, names = tmp_path / "found.json", ["-dash.jpg", "[a].jpg", "*.jpg"]
-    monkeypatch.chdir(pictures)
+    monkeypatch.chdir(image_folder)
     assert main(["detect", "--json", str(found), str(BUILTIN_DETECTOR), "--", *names]) == 0
     assert [entry["image"] for entry in json.loads(found.read_bytes())["images"]] == names
 
@@ -155,9 +155,9 @@ def test_onnx_models_are_loaded_from_any_path(tmp_path: Path) -> None:
     assert result.tolist() == [-1]
 
 
-def test_classes_named_by_folders_are_text(pictures: Path, tmp_path: Path) -> None:
+def test_classes_named_by_folders_are_text(image_folder: Path, tmp_path: Path) -> None:
     for name in ("caf\udce9", "thé", "a\nb"):
-        shutil.copytree(pictures, tmp_path / "classes" / name)
+        shutil.copytree(image_folder, tmp_path / "classes" / name)
     train_part, val_part = (
         open_classification_dataset("folder", str(tmp_path / "classes"), role) for role in ("train", "val")
     )
