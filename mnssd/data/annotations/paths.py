@@ -7,6 +7,7 @@ import fnmatch
 import os
 import re
 import unicodedata
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
@@ -227,11 +228,16 @@ def image_stem(name: str) -> str:
 
 
 def unique_ids(names: Sequence[str]) -> Dict[str, str]:
-    """File names to image ids: without folder and ending if the ids are then unique, else without ending."""
+    """File names to image ids: without folder and ending if the ids are then unique, else without ending.
+
+    Names that differ in their ending only are the ids themselves.
+    """
     stems = {name: image_stem(name) for name in names}
     if len(set(stems.values())) == len(stems):
         return stems
-    return {name: os.path.splitext(name.replace("\\", "/"))[0] for name in names}
+    paths = {name: os.path.splitext(name.replace("\\", "/"))[0] for name in names}
+    counts = Counter(paths.values())
+    return {name: path if counts[path] == 1 else name.replace("\\", "/") for name, path in paths.items()}
 
 
 def images_below(root: Path) -> Set[str]:
