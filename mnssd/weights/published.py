@@ -53,10 +53,14 @@ def cached_path(entry: PublishedWeights) -> Path:
 
 def find_published(name: str) -> PublishedWeights:
     """The entry of the catalog with a name; raises OptionError with similar names if there is none."""
-    for entry in CATALOG:
-        if entry.name == name:
-            return entry
-    raise OptionError(unknown_name("weights", name, [entry.name for entry in CATALOG]))
+    entry = _named(name)
+    if entry is None:
+        raise OptionError(unknown_name("weights", name, [entry.name for entry in CATALOG]))
+    return entry
+
+
+def _named(name: str) -> Optional[PublishedWeights]:
+    return next((entry for entry in CATALOG if entry.name == name), None)
 
 
 def best_published(network: str, width: float, activation: str = "") -> Optional[PublishedWeights]:
@@ -100,7 +104,7 @@ def choose_weights(
         if best is None:
             return Choice(None, _none_published(network, width, activation, pruned))
         return Choice(best.name, _description(best, activation))
-    entry = next((entry for entry in CATALOG if entry.name == weights), None)
+    entry = _named(weights)
     if entry is None:
         return Choice(weights)
     if not _fits(entry, network, width):
@@ -111,7 +115,7 @@ def choose_weights(
     return Choice(weights, _description(entry, activation))
 
 
-def weights_path(weights: str, *, progress: bool = True) -> str:
+def weights_path(weights: str) -> str:
     """Path of the file that a name or a path means; published files are downloaded into the cache.
 
     Raises
@@ -121,9 +125,9 @@ def weights_path(weights: str, *, progress: bool = True) -> str:
     DownloadError
         As `fetch_published`.
     """
-    for entry in CATALOG:
-        if entry.name == weights:
-            return str(fetch_published(entry, progress=progress))
+    entry = _named(weights)
+    if entry is not None:
+        return str(fetch_published(entry))
     problem = describe_missing(weights)
     if problem is None:
         return weights
@@ -155,14 +159,8 @@ def _none_published(network: str, width: float, activation: str, pruned: bool) -
     )
 
 
-def fetch_published(entry: PublishedWeights, *, cafile: Optional[str] = None, progress: bool = True) -> Path:
-    """Path of a published file in the cache, downloaded if it is missing.
-
-    Parameters
-    ----------
-    entry : PublishedWeights
-    cafile, progress
-        As for `download_file`; `progress` also announces the download.
+def fetch_published(entry: PublishedWeights) -> Path:
+    """Path of a published file in the cache, downloaded if it is missing, after a line on stderr.
 
     Raises
     ------
@@ -172,7 +170,7 @@ def fetch_published(entry: PublishedWeights, *, cafile: Optional[str] = None, pr
     path = cached_path(entry)
     address = _address(entry)
     is_missing = not path.exists()
-    if is_missing and progress:
+    if is_missing:
         host = urlsplit(address).hostname
         print(
             f"downloading weights {entry.name} ({megabytes(entry)}, {entry.license}) from {host} to {path}",
@@ -181,7 +179,7 @@ def fetch_published(entry: PublishedWeights, *, cafile: Optional[str] = None, pr
     try:
         download_file(
             (address,), path, checksum=_checksum(entry), max_bytes=2 * entry.size + (1 << 20),
-            member=entry.file if _is_archive(entry) else "", cafile=cafile, progress=progress,
+            member=entry.file if _is_archive(entry) else "",
         )  # fmt: skip
     except DownloadError as error:
         raise DownloadError(_ways_out(entry, address, error) if is_missing else str(error)) from error

@@ -196,10 +196,7 @@ def test_processes_at_once_download_once(entries: Any, server: Server, home: Pat
     home.mkdir(parents=True)
     (home / ".w.pth.lock").touch()  # of a killed process
     paths: List[Path] = []
-    threads = [
-        threading.Thread(target=lambda: paths.append(fetch_published(entries[0], progress=False)))
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: paths.append(fetch_published(entries[0]))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
