@@ -20,13 +20,20 @@ MOST_PARTS = 6
 # A part of the prefix of averaged weights.
 _AVERAGED = re.compile(r"(^|[._])ema(?=[._])")
 
+# A late layer of MobileNetV1, and one of MobileNetV2, in this package and the Gluon zoo.
+_LAYERS_HERE = ("features.78.weight", "features.10.out.0.weight")
+
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
 def is_known(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether the names are those of a network here, or of a checkpoint that can be converted."""
-    names_here = "features.0.weight" in arrays and "features.1.gamma" in arrays
-    return names_here or any(c.matches(arrays) for backbone in backbones for c in backbone.conversions)
+    begins_as_here = {
+        "features.0.weight",
+        "features.1.gamma",
+    } <= arrays.keys()  # so do blocks of other networks
+    is_here = begins_as_here and any(name in arrays for name in _LAYERS_HERE)
+    return is_here or any(c.matches(arrays) for backbone in backbones for c in backbone.conversions)
 
 
 def select_network(arrays: Mapping[str, np.ndarray]) -> Tuple[Dict[str, np.ndarray], List[str]]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import gzip
-import json
 import re
-import tarfile
 import zipfile
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Callable, Dict
 
 import mxnet as mx
 import numpy as np
 import pytest
+from helpers.checkpoint_files import (
+    Arrays,
+    cast,
+    few_arrays,
+    prefixed,
+    training_state,
+    write_params,
+    write_safetensors,
+)  # fmt: skip
 from helpers.checkpoint_names import filled, make_first_expansion_an_identity, named, torchvision_names
 from helpers.networks import values
-from helpers.torch_files import Module, as_module, pickled, tensors, write_legacy, write_zip
-from safetensors.numpy import save_file
+from helpers.torch_files import as_module, pickled, tensors, write_legacy, write_zip
 
-from mnssd.errors import WeightsError
 from mnssd.nn import SSD, MobileNetV1, MobileNetV2
 from mnssd.runtime.settings import wait_all
 from mnssd.weights import load_backbone, read_weights
@@ -29,64 +32,11 @@ from mnssd.weights.conversion import convert
 
 pytestmark = pytest.mark.usefixtures("torch_names")
 
-Arrays = Dict[str, np.ndarray]
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 PREFIXES = (
     "", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "net.",
     "model.backbone.", "module.model.encoder.",
 )  # fmt: skip
-
-
-def few_arrays(seed: int = 0) -> Arrays:
-    """Some of torchvision's arrays, in a few bytes; values that bfloat16 can hold."""
-    shapes = {
-        "features.0.0.weight": (4, 3, 3, 3), "features.0.1.weight": (4,), "features.0.1.running_mean": (4,),
-        "features.1.conv.0.0.weight": (4, 1, 3, 3), "features.2.conv.1.0.weight": (6, 1, 3, 3),
-        "classifier.1.weight": (5, 6), "classifier.1.bias": (5,),
-    }  # fmt: skip
-    rng = np.random.default_rng(seed)
-    arrays = {name: rng.integers(-9, 9, shape).astype(np.float32) / 8 for name, shape in shapes.items()}
-    return {**arrays, "features.0.1.num_batches_tracked": np.array(7, np.int64)}
-
-
-def cast(arrays: Arrays, dtype: str) -> Arrays:
-    """In another type; bfloat16 as its bits, as the writers below expect them."""
-
-    def one(value: np.ndarray) -> np.ndarray:
-        if value.dtype.kind != "f":
-            return value
-        return (value.view("<u4") >> 16).astype("<u2") if dtype == "bfloat16" else value.astype(dtype)
-
-    return {name: one(np.ascontiguousarray(value)) for name, value in arrays.items()}
-
-
-def prefixed(arrays: Arrays, prefix: str) -> Arrays:
-    return {prefix + name: value for name, value in arrays.items()}
-
-
-def write_safetensors(path: Path, arrays: Arrays, header_length: int = 0) -> str:
-    """By hand: the library's writer has no bfloat16 of NumPy, and pads headers as it likes."""
-    types = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i8": "I64", "<u2": "BF16"}
-    header: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, value in arrays.items():
-        start, end = end, end + value.nbytes
-        header[name] = {"dtype": types[value.dtype.str], "shape": value.shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode().ljust(header_length)
-    data = b"".join(value.tobytes() for value in arrays.values())
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return str(path)
-
-
-def write_params(path: Path, arrays: Arrays) -> str:
-    def one(value: np.ndarray) -> Any:
-        if value.dtype != np.uint16:
-            return mx.nd.array(value, dtype=value.dtype)
-        wide = mx.nd.array((value.astype("<u4") << 16).view("<f4"))
-        return mx.nd.amp_cast(wide, dtype=np.dtype([("bfloat16", np.uint16)]))
-
-    mx.nd.save(str(path), {name: one(value) for name, value in arrays.items()})
-    return str(path)
 
 
 def write_tensors(write: Callable[[Path, Any], str]) -> Callable[[Path, Arrays], str]:
@@ -116,19 +66,6 @@ def test_all_containers_types_and_prefixes(
     arrays = few_arrays()
     for prefix in PREFIXES:
         assert_same(write(tmp_path / "x.bin", prefixed(cast(arrays, dtype), prefix)), arrays)
-
-
-def training_state() -> Dict[str, Any]:
-    """What training scripts save beside the network, optimizer states among it."""
-    momentum = tensors({"momentum_buffer": np.ones(7, np.float32)}, first_key=900)
-    return {
-        "epoch": 3,
-        "args": argparse.Namespace(model="mobilenet_v2", lr=0.1, output=Path("runs")),
-        "optimizer": {"state": {0: {"step": 5, **momentum}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
-        "lr_scheduler": {"milestones": defaultdict(int, {3: 1}), "last": np.float64(0.5)},
-        "history": [np.float32(1), np.arange(3.0), {1, 2}],
-        "when": datetime.date(2020, 1, 2),
-    }
 
 
 def wrapped(right: Any, wrong: Any) -> Dict[str, Any]:
@@ -381,118 +318,3 @@ def test_backbone_of_a_detector(
     )
     scale = np.abs(second).max()
     np.testing.assert_allclose(first[:, :, 1:, 1:], second[:, :, 1:, 1:], rtol=1e-3, atol=1e-5 * scale)
-
-
-# ---- refusals ----------------------------------------------------------------------------------------------
-
-
-def other_files(folder: Path) -> Dict[str, bytes]:
-    """Sound files of other kinds, and what the message must name."""
-    plain = tensors(few_arrays())
-    contents = {
-        "optimizer.pth": training_state()["optimizer"],
-        "no_network.pth": {"epoch": 3, "args": argparse.Namespace(lr=1)},
-        "list.pth": list(plain.values()),
-        "numpy.pth": few_arrays(),
-        "number.pth": 3,
-        "two.pth": {"generator": plain, "discriminator": tensors(few_arrays(1), first_key=50)},
-        "int8.pth": tensors({"features.0.0.weight": np.ones((4, 3, 3, 3), np.int8)}),
-    }
-    for name, content in contents.items():
-        write_zip(folder / name, content)
-        write_legacy(folder / f"old_{name}", content)
-    for name, member in (
-        ("script.pt", "script/code/__torch__.py"),
-        ("exported.pt2", "e/models/model.json"),
-        ("model.keras", "model.weights.h5"),
-        ("arrays.npz", "a.npy"),
-        ("other.zip", "b.txt"),
-    ):
-        with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr(member, "x")
-    with tarfile.open(folder / "x.tar", "w") as archive:
-        archive.add(folder / "list.pth", "list.pth")
-    for name, data in {
-        "weights.h5": b"\x89HDF\r\n\x1a\n" + bytes(99), "empty.pth": b"", "x.pth.gz": gzip.compress(b"x"),
-        "page.pth": b"\n<!DOCTYPE html>", "pointer.pth": b"version https://git-lfs.github.com/spec/v1\n",
-        "model.ckpt.index": bytes(99), "model.ckpt.data-00000-of-00001": bytes(99),
-        "net.onnx": b"\x08\x07", "net.pb": b"\n", "net.tflite": b"\x1c\0\0\0TFL3",
-        "net.json": b'{"nodes": []}', "checkpoint": b"model_checkpoint_path: x",
-        "last.ckpt": b"mnssd checkpoint 1\n" + bytes(99), "x.pkl": b"\x80\x03}.",
-    }.items():  # fmt: skip
-        (folder / name).write_bytes(data)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_other_files_are_refused_by_kind(tmp_path: Path) -> None:
-    """Each is named, no two kinds with the same words, and none is called damaged."""
-    messages = {}
-    for name in other_files(tmp_path):
-        with pytest.raises(WeightsError, match=re.escape(str(tmp_path / name))) as caught:
-            read_weights(str(tmp_path / name))
-        messages[name] = str(caught.value).replace(str(tmp_path / name), "")
-        assert "damaged" not in messages[name], name
-    assert len({m for name, m in messages.items() if not name.startswith("old_")}) >= len(messages) / 2
-    for name in [name for name in messages if name.startswith("old_")]:
-        assert messages[name] == messages[name[len("old_") :]]
-
-
-def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best.params").write_bytes(b"")
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
-    (tmp_path / "model.ckpt.index").write_bytes(b"")
-    for name, way_out in (("run", "best.params"), ("saved", ""), ("model.ckpt", ""), ("absent", "")):
-        with pytest.raises(WeightsError, match=f"{re.escape(str(tmp_path / name))}.*{way_out}"):
-            read_weights(str(tmp_path / name))
-
-
-def test_incomplete_files_are_refused(tmp_path: Path) -> None:
-    paths = [
-        write_zip(tmp_path / "a.pth", tensors(few_arrays())),
-        write_legacy(tmp_path / "b.pth", tensors(few_arrays())),
-        write_safetensors(tmp_path / "c.safetensors", few_arrays()),
-        write_params(tmp_path / "d.params", few_arrays()),
-    ]
-    for path in paths:
-        whole = Path(path).read_bytes()
-        for length in (10, 100, len(whole) // 2, len(whole) - 1):
-            Path(path).write_bytes(whole[:length])
-            with pytest.raises(WeightsError, match=re.escape(path)):
-                read_weights(path)
-
-
-def test_deep_and_shared_structures_end(tmp_path: Path) -> None:
-    """Small files whose content refers to itself many times over."""
-    shared: Any = {}
-    for _ in range(40):
-        shared = {"a": shared, "b": shared, "c": shared}
-    module = Module()
-    for _ in range(40):
-        parent = Module()
-        parent._modules.update(a=module, b=module)
-        module = parent
-    loop: Dict[str, Any] = {}
-    loop["model"] = loop
-    for content in (shared, module, loop, {"model": module, "x": shared}):
-        with pytest.raises(WeightsError, match=r"deep\.pth"):
-            read_weights(write_zip(tmp_path / "deep.pth", content))
-
-
-def test_views_of_one_storage_are_limited(tmp_path: Path) -> None:
-    """Thousands of views would take far more memory than the file has bytes."""
-    tensor = tensors({"w": np.ones(100_000, np.float32)})["w"]
-    tied = {f"layer{i}.weight": tensor for i in range(3)}
-    assert len(read_weights(write_zip(tmp_path / "tied.pth", tied)).arrays) == 3
-    many = {f"layer{i}.weight": tensor for i in range(3000)}
-    with pytest.raises(WeightsError, match=r"many\.pth"):
-        read_weights(write_zip(tmp_path / "many.pth", many))
-
-
-def test_other_arrays_of_a_file_are_noted(tmp_path: Path) -> None:
-    arrays = {**prefixed(few_arrays(), "model."), "criterion.weight": np.ones(3, np.float32)}
-    save_file(arrays, str(tmp_path / "x.safetensors"))
-    weights = read_weights(str(tmp_path / "x.safetensors"))
-    assert "criterion.weight" not in weights.arrays
-    assert "criterion.weight" in weights.notes[0]
