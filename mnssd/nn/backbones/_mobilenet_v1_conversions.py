@@ -85,7 +85,7 @@ def _gluon_export_layer(layer: str) -> Optional[str]:
     if match is None:
         return "output" if layer == "dense0" else None
     kind, number = match[1], int(match[2])
-    return f"features.{3 * number + (kind == 'batchnorm')}" if number < _CONVOLUTIONS else None
+    return f"features.{3 * number + (kind == 'batchnorm')}" if number <= _CONVOLUTIONS else None
 
 
 CONVERSIONS = (
@@ -99,7 +99,7 @@ CONVERSIONS = (
         note="use --activation relu6",
         options={"activation": "relu6"},
     ),
-    # marvis/pytorch-mobilenet: main.py.
+    # marvis/pytorch-mobilenet; qfgaohao/pytorch-ssd, vision/nn/mobilenet.py, has the same names.
     Conversion("marvis' MobileNetV1", _is_marvis, _marvis_layer),
     # qfgaohao/pytorch-ssd: vision/ssd/config/mobilenetv1_ssd_config.py, image_mean and image_std.
     Conversion(
