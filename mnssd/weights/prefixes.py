@@ -28,10 +28,8 @@ _COUNTERS = ("num_batches_tracked", "n_averaged")
 
 def is_known(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether the names are those of a network here, or of a checkpoint that can be converted."""
-    begins_as_here = {
-        "features.0.weight",
-        "features.1.gamma",
-    } <= arrays.keys()  # so do blocks of other networks
+    # Blocks of other networks begin in the same way.
+    begins_as_here = {"features.0.weight", "features.1.gamma"} <= arrays.keys()
     is_here = begins_as_here and any(name in arrays for name in _LAYERS_HERE)
     return is_here or any(c.matches(arrays) for backbone in backbones for c in backbone.conversions)
 
