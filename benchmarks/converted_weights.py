@@ -5,8 +5,7 @@
     .venv/bin/python benchmarks/converted_weights.py check FOLDER
 
 `write` makes networks with random weights and statistics and keeps them with their answers to random images;
-`check` loads them here and prints the largest difference. The classifier's bias, which the Gluon zoo's
-MobileNetV2 does not have, is taken off the answers.
+`check` loads them here and prints the largest difference.
 """
 
 from __future__ import annotations
@@ -19,11 +18,19 @@ import numpy as np
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+TIMM = {
+    "mobilenetv2_035": "mobilenet_v2_0.35", "mobilenetv2_050": "mobilenet_v2_0.5",
+    "mobilenetv2_075": "mobilenet_v2_0.75", "mobilenetv2_100": "mobilenet_v2",
+    "mobilenetv2_110d": "mobilenet_v2_1.1", "mobilenetv2_120d": "mobilenet_v2_1.2",
+    "mobilenetv2_140": "mobilenet_v2_1.4", "mobilenetv1_100": "mobilenet_v1",
+    "mobilenetv1_100h": "mobilenet_v1", "mobilenetv1_125": "mobilenet_v1_1.25",
+}  # fmt: skip
+"""Networks of timm, and their names here."""
+
 CASES = (
     ("torchvision.pth", "torchvision", "mobilenet_v2"),
     ("torchvision-old.pth", "torchvision", "mobilenet_v2"),
-    ("timm-v2.safetensors", "timm-v2", "mobilenet_v2"),
-    ("timm-v1.safetensors", "timm-v1", "mobilenet_v1"),
+    *((f"{name}.safetensors", name, ours) for name, ours in TIMM.items()),
 )
 
 
@@ -46,27 +53,27 @@ def write(folder: Path) -> None:
                 layer.running_var.uniform_(0.5, 1.5)
                 layer.weight.data.uniform_(0.5, 1.5)
                 layer.bias.data.normal_(0, 0.2)
+            elif isinstance(layer, torch.nn.Linear):
+                layer.bias.data.normal_(0, 0.3)
         return net.eval()
 
     with torch.no_grad():
         net = random_statistics(torchvision.models.mobilenet_v2())
-        np.save(folder / "torchvision.npy", (net(x) - net.classifier[1].bias).numpy())
+        np.save(folder / "torchvision.npy", net(x).numpy())
         torch.save(net.state_dict(), folder / "torchvision.pth")
         torch.save(net.state_dict(), folder / "torchvision-old.pth", _use_new_zipfile_serialization=False)
-        net = random_statistics(timm.create_model("mobilenetv2_100"))
-        np.save(folder / "timm-v2.npy", (net(x) - net.classifier.bias).numpy())
-        save_file(net.state_dict(), folder / "timm-v2.safetensors")
-        net = random_statistics(timm.create_model("mobilenetv1_100"))
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        np.save(folder / "timm-v1.npy", net((x * std + mean - 0.5) / 0.5).numpy())
-        save_file(net.state_dict(), folder / "timm-v1.safetensors")
+        for name in TIMM:
+            net = random_statistics(timm.create_model(name))
+            normalized = (x * std + mean - 0.5) / 0.5 if name.startswith("mobilenetv1") else x
+            np.save(folder / f"{name}.npy", net(normalized).numpy())
+            save_file(net.state_dict(), folder / f"{name}.safetensors")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}")
 
 
 def check(folder: Path) -> None:
     """Load them here and compare."""
     from mnssd import zoo  # before MXNet: it chooses the threads
-    from mnssd.weights import load_backbone
 
     # isort: split
     import mxnet as mx
@@ -74,9 +81,7 @@ def check(folder: Path) -> None:
     x = mx.nd.array(np.load(folder / "images.npy"))
     print("| file | largest difference | largest logit |\n|---|---|---|")
     for file, answers, network in CASES:
-        net = zoo.build_backbone(network, activation="relu6" if network == "mobilenet_v1" else "relu")
-        zoo.initialize(net)
-        load_backbone(net, str(folder / file))
+        net = zoo.get_model(network, weights=str(folder / file))
         expected = np.load(folder / f"{answers}.npy")
         print(f"| {file} | {np.abs(net(x).asnumpy() - expected).max():.1e} | {np.abs(expected).max():.2f} |")
 
