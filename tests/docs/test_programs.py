@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from helpers.detectors import CLASSES, SIZE, make_image, make_net, write_image, write_images, write_run
+from helpers.detectors import CLASSES, SIZE, make_image, write_image, write_images, write_run
 
 from mnssd.export.options import ExportOptions
 from mnssd.export.write import export_network
@@ -26,18 +26,21 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 
 
 @pytest.fixture(scope="module")
-def exports(images: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run and exports of its network, one folder each."""
+def exports(
+    tiny_detector: Tuple[Any, Any],
+    tiny_export: Path,
+    images: List[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A run and exports of its network, one folder each; ``pets`` has all formats."""
     folder = tmp_path_factory.mktemp("exports")
-    net, spec = make_net()
+    (folder / "pets").symlink_to(tiny_export)
     for name, options in (
-        ("plain", ExportOptions(("symbol", "onnx"))),
         ("pixels", ExportOptions(("onnx",), pixels=True)),
         ("raw", ExportOptions(("onnx",), raw_heads=True)),
-        ("small", ExportOptions(("int8",))),
     ):
-        export_network(net, spec, folder / name, images, name, options)
-    write_run(folder / "run", net, spec)
+        export_network(*tiny_detector, folder / name, images, name, options)
+    write_run(folder / "run", *tiny_detector)
     return folder
 
 
@@ -47,13 +50,11 @@ def code_of(page: str, language: str = "python") -> List[str]:
     return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
 
 
-def check_output(
-    command: Sequence[str], exports: Path, photo: str, names: Sequence[str], by: str = "run"
-) -> None:
-    """Compare the detections that a program prints with those of the run or the export `by`."""
+def check_output(command: Sequence[str], detector: Detector, photo: str, names: Sequence[str]) -> None:
+    """Compare the detections that a program prints with those of `detector`."""
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = [line.split() for line in printed.splitlines()]
-    detections = Detector.load(exports / by)(photo, score=0.5)
+    detections = detector(photo, score=0.5)
     expected = [(str(names[CLASSES.index(name)]), score, box) for name, score, box in detections]
     assert len(lines) == len(expected) > 3
     edges = [side - 1 for side in detections.size] * 2
@@ -72,18 +73,21 @@ def check_output(
 
 
 @pytest.mark.parametrize(
-    ("page", "number", "export"),
+    ("page", "number", "export", "engine"),
     [
-        ("onnx.md", 0, "plain"), ("onnx.md", 0, "pixels"), ("onnx.md", 1, "raw"),
-        ("mxnet.md", 0, "plain"), ("mxnet.md", 1, "plain"), ("mxnet.md", 2, "small"),
+        ("onnx.md", 0, "pets", ""), ("onnx.md", 0, "pixels", ""), ("onnx.md", 1, "raw", ""),
+        ("mxnet.md", 0, "pets", ""), ("mxnet.md", 1, "pets", ""), ("mxnet.md", 2, "pets", "mxnet-int8"),
     ],
 )  # fmt: skip
-def test_python_program(page: str, number: int, export: str, exports: Path, images: List[str]) -> None:
+def test_python_program(
+    page: str, number: int, export: str, engine: str, exports: Path, images: List[str]
+) -> None:
     program = code_of(page)[number]
     assert "mnssd" not in program
     description = str(exports / export / f"{export}.json")
     command = [sys.executable, "-c", program, description, images[0]]
-    check_output(command, exports, images[0], CLASSES, "small" if export == "small" else "run")
+    detector = Detector.load(exports / export, engine=engine) if engine else Detector.load(exports / "run")
+    check_output(command, detector, images[0], CLASSES)
 
 
 def test_all_python_programs_are_run() -> None:
@@ -101,11 +105,13 @@ def test_cpp_program(exports: Path, images: List[str], tmp_path: Path) -> None:
         "-o", str(tmp_path / "detect"),
     ]  # fmt: skip
     subprocess.run(build, check=True)
-    start, size = str(exports / "plain" / "plain"), [str(side) for side in SIZE]
+    start, size = str(exports / "pets" / "pets"), [str(side) for side in SIZE]
     # At the input size, because OpenCV rounds differently when it interpolates; then at another size.
     exact = write_image(tmp_path / "exact.ppm", make_image(4, *SIZE))
     command = [str(tmp_path / "detect"), start, *size]
-    check_output([*command, exact], exports, exact, [str(i) for i in range(len(CLASSES))])
+    check_output(
+        [*command, exact], Detector.load(exports / "run"), exact, list(map(str, range(len(CLASSES))))
+    )
     wide = cv2.resize(make_image(4, *SIZE), (2 * SIZE[0], SIZE[1]), interpolation=cv2.INTER_NEAREST)
     boxes = []
     for photo in (exact, write_image(tmp_path / "wide.ppm", wide)):

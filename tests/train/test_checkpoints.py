@@ -23,7 +23,7 @@ EVERY_STEP = 1e-9
 """Minutes between checkpoints."""
 
 
-@pytest.mark.parametrize("step", [STEPS - 1, STEPS])
+@pytest.mark.parametrize("step", [STEPS - 1, pytest.param(STEPS, marks=pytest.mark.slow)])
 def test_run_resumed_within_an_epoch_equals_an_uninterrupted_one(
     shapes: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -72,7 +72,9 @@ def test_damaged_checkpoints_are_refused_by_name(tiny_run: Path, tmp_path: Path)
             train_detector({"resume": str(run)})
 
 
-@pytest.mark.parametrize("left", [["config.yaml", "best.params"], [".x.9.unfinished"]])
+@pytest.mark.parametrize(
+    "left", [["config.yaml", "best.params"], pytest.param([".x.9.unfinished"], marks=pytest.mark.slow)]
+)
 def test_run_that_ended_before_its_first_checkpoint_starts_again(
     shapes: str, tiny_run: Path, tmp_path: Path, left: List[str]
 ) -> None:
