@@ -60,7 +60,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ExportOptions(("symbol", "int8", "onnx"))
     export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
-    options = {"width": 0.25, "size": (96, 96), "batch_size": 8, "epochs": 1, "val_interval": 0}
+    options = {
+        "width": 0.25, "size": (96, 96), "batch_size": 8, "epochs": 1, "val_interval": 0, "weights": "none",
+    }  # fmt: skip
     train_detector({**options, "data_root": str(folder / "shapes"), "output": str(folder / "trained")})
     write_run(folder / "run", net, spec)
     shutil.copy(folder / "trained" / "last.ckpt", folder / "run" / "last.ckpt")
