@@ -1,4 +1,4 @@
-"""Average precision of the Pascal VOC devkit (``VOCevaldet.m``, ``VOCap.m``).
+"""Average precision of the Pascal VOC devkit (``VOCevaldet.m``).
 
 The rules, for each class:
 
@@ -17,7 +17,8 @@ The rules, for each class:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -27,19 +28,14 @@ from ..data.sample import Detections, Sample
 from ..errors import DataError, OptionError
 from ..options import unknown_name
 from . import VOC_METRICS
+from .average_precision import average_precision
+from .bootstrap import Interval, Matches, mean_over_classes, percentile_interval, resample_ap
 
 # (detection, object) pairs compared at once: limits the memory for one class to about 60 MB.
 _PAIRS_AT_ONCE = 1_000_000
 
 # Larger coordinates are not pixels of an image, and their areas would overflow.
 _MAX_COORDINATE = 1e9
-
-RECALL_POINTS = np.arange(11) * 0.1
-"""The devkit's ``0:0.1:1`` in floating point. Points 3, 6 and 7 are one bit above 0.3, 0.6 and 0.7, so a
-recall of 6 / 10 does not reach them. Common ports of the metric use the same values (``numpy.arange(0, 1.1,
-0.1)``), and so do published results: case 1 of tests/metrics/test_voc_metric_parity.py has a recall of
-exactly 9 / 15. MATLAB has 0.6 and 0.7 exactly; for such recalls its AP can be higher by up to 1 / 11 for each
-of the two points."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,10 @@ class VOCResult:
         Per class, objects that are not difficult, and detections.
     curves : dict of str to Curve
         For the classes with positives.
+    image_ids : tuple of str
+        The evaluated images.
+    matches : dict of str to Matches
+        For the classes with positives; images are indices into `image_ids`.
     """
 
     metric: str
@@ -86,13 +86,32 @@ class VOCResult:
     positives: Dict[str, int]
     detections: Dict[str, int]
     curves: Dict[str, Curve]
+    image_ids: Tuple[str, ...] = field(repr=False)
+    matches: Dict[str, Matches] = field(repr=False)
+
+    @cached_property
+    def resampled_ap(self) -> np.ndarray:
+        """AP of each class in each resample of the images: ``(RESAMPLES, C)``, see `metrics.bootstrap`."""
+        return resample_ap([self.matches.get(name) for name in self.classes], self.metric, self.image_ids)
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_ap` over the images."""
+        return percentile_interval(mean_over_classes(self.resampled_ap))
+
+    @property
+    def interval_per_class(self) -> Dict[str, Interval]:
+        """95 % bootstrap interval of each AP; NaN for a class without positives."""
+        return {name: percentile_interval(aps) for name, aps in zip(self.classes, self.resampled_ap.T)}
 
     def as_dict(self) -> Dict[str, Any]:
         """Plain values for JSON, with NaN as None; without the curves."""
         return {
             "metric": self.metric,
             "mAP": none_if_nan(self.mean_ap),
+            "interval": self.interval.as_list(),
             "ap_per_class": {name: none_if_nan(ap) for name, ap in self.ap_per_class.items()},
+            "interval_per_class": {name: ends.as_list() for name, ends in self.interval_per_class.items()},
             "images": self.images,
             "iou_threshold": self.iou_threshold,
             "classes": list(self.classes),
@@ -182,15 +201,22 @@ class VOCMetric:
         objects, detections = self._objects[0], self._detections[0]
         aps: Dict[str, float] = {}
         curves: Dict[str, Curve] = {}
+        matches: Dict[str, Matches] = {}
         positives: Dict[str, int] = {}
         for label, name in enumerate(self.classes):
             of_class = objects.of_label(label)
-            positives[name] = int(np.count_nonzero(of_class.values == 0))
+            images = of_class.images[of_class.values == 0]
+            positives[name] = len(images)
             aps[name] = math.nan
             if positives[name]:
-                curve = _curve(detections.of_label(label), of_class, positives[name], self.iou_threshold)
-                area = _average_11_points if self.metric == "voc07" else _area_under_envelope
-                curves[name], aps[name] = curve, area(curve.recall, curve.precision)
+                found = detections.of_label(label)
+                found = found.take(np.argsort(-found.values, kind="stable"))
+                is_true, is_ignored = _match(found, of_class, self.iou_threshold)
+                curve = _curve(found.values, is_true, is_ignored, positives[name])
+                curves[name] = curve
+                aps[name] = float(average_precision(curve.recall, curve.precision, self.metric))
+                per_image = np.bincount(images, minlength=len(self._index_of_image))
+                matches[name] = Matches(found.images[~is_ignored], is_true[~is_ignored], per_image)
         counts = np.bincount(detections.labels, minlength=len(self.classes))
         with_positives = [aps[name] for name in curves]
         return VOCResult(
@@ -203,6 +229,8 @@ class VOCMetric:
             positives=positives,
             detections={name: int(count) for name, count in zip(self.classes, counts)},
             curves=curves,
+            image_ids=tuple(self._index_of_image),
+            matches=matches,
         )
 
 
@@ -236,9 +264,8 @@ def _concatenate(parts: List[_Rows]) -> _Rows:
     return _Rows(*map(np.concatenate, zip(empty, *parts)))
 
 
-def _curve(detections: _Rows, objects: _Rows, positives: int, iou_threshold: float) -> Curve:
-    """Precision-recall curve of the detections and objects of one class."""
-    detections = detections.take(np.argsort(-detections.values, kind="stable"))
+def _match(detections: _Rows, objects: _Rows, iou_threshold: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Which detections of one class, best score first, are true positives, and which are ignored."""
     best_object, best_iou = _best_objects(detections, objects)
     matched = best_iou >= iou_threshold
     difficult = np.zeros(len(matched), bool)
@@ -248,11 +275,16 @@ def _curve(detections: _Rows, objects: _Rows, positives: int, iou_threshold: flo
     _, first = np.unique(best_object[candidates], return_index=True)
     is_true = np.zeros(len(matched), bool)
     is_true[candidates[first]] = True
+    return is_true, difficult
+
+
+def _curve(scores: np.ndarray, is_true: np.ndarray, is_ignored: np.ndarray, positives: int) -> Curve:
+    """Precision-recall curve of the detections of one class, best score first."""
     true = np.cumsum(is_true)
-    false = np.cumsum(~is_true & ~difficult)
+    false = np.cumsum(~is_true & ~is_ignored)
     # 0 / 0 while all detections are ignored; MATLAB's NaN there never is the maximum.
     precision = true / np.maximum(true + false, 1)
-    return Curve(recall=true / positives, precision=precision, scores=detections.values)
+    return Curve(recall=true / positives, precision=precision, scores=scores)
 
 
 def _best_objects(detections: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.ndarray]:
@@ -280,23 +312,6 @@ def _best_objects(detections: _Rows, objects: _Rows) -> Tuple[np.ndarray, np.nda
         best[rows] = pair_object[np.minimum.reduceat(np.where(is_best, np.arange(total), total), begin)]
         done = upto
     return best, best_iou
-
-
-def _average_11_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    """VOC 2007: mean over the recalls 0, 0.1, ..., 1 of the maximum precision at that recall or higher."""
-    beyond = np.searchsorted(recall, RECALL_POINTS, side="left")
-    highest = np.append(_envelope(precision), 0.0)
-    return float(np.mean(highest[beyond]))
-
-
-def _area_under_envelope(recall: np.ndarray, precision: np.ndarray) -> float:
-    """VOC 2010 to 2012: area under the monotone envelope of the precision."""
-    steps = np.diff(recall, prepend=0.0)
-    return float(np.sum(steps * _envelope(precision)))
-
-
-def _envelope(precision: np.ndarray) -> np.ndarray:
-    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def distinct_names(classes: Sequence[str]) -> Tuple[str, ...]:
