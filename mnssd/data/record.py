@@ -48,7 +48,7 @@ class DataRecord:
         """The recorded images in the recorded order, with labels that index `classes`, and notes.
 
         Images that were added are left out. Raises DataError, which names what differs, if images are
-        missing, or their labels have other classes or are most of them others.
+        missing, classes were renamed, added or removed, or most labels have changed.
         """
         by_id = {role: {sample.image_id: sample for sample in data} for role, data in datasets.items()}
         found: Dict[str, Any] = {}

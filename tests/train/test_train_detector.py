@@ -21,7 +21,7 @@ from mnssd.train.run_folder import RunFolder
 
 
 def test_run_folder_has_all_files_and_a_log_row_per_epoch(tiny_run: Path) -> None:
-    files = {"config.yaml", "log.csv", "best.params", "last.ckpt", "previous.ckpt"}
+    files = {"config.yaml", "start.json", "log.csv", "best.params", "last.ckpt", "previous.ckpt"}
     assert {path.name for path in tiny_run.iterdir()} == files
     rows = read_log(tiny_run)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
