@@ -36,7 +36,7 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:.4f} to {self.high:.4f}"
+        return "-" if math.isnan(self.low) else f"{self.low:.4f} to {self.high:.4f}"
 
     def as_list(self) -> Optional[List[float]]:
         """Both ends for JSON, which has no NaN: None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
@@ -17,6 +17,7 @@ from ..data.prefetch import prefetch
 from ..errors import DataError, ImageError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..options import Size
+from .bootstrap import Interval, percentile_interval, resample_accuracy
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class ClassificationResult:
         Images whose class is among the five highest scores.
     skipped : list of (str, str)
         Path and reason of images that could not be read; they are not counted.
+    correct : dict of str to bool
+        Per image id, whether the class with the highest score is the image's.
     dataset : str
         Name of the dataset.
     """
@@ -40,6 +43,7 @@ class ClassificationResult:
     confusion: np.ndarray
     in_top5: int
     skipped: List[Tuple[str, str]]
+    correct: Dict[str, bool] = field(repr=False)
     dataset: str = ""
 
     @property
@@ -51,6 +55,11 @@ class ClassificationResult:
     def top1(self) -> float:
         """Top-1 accuracy, 0 to 1; NaN without images."""
         return float(np.trace(self.confusion) / self.images) if self.images else float("nan")
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `top1` over the images."""
+        return percentile_interval(resample_accuracy(self.correct))
 
     @property
     def top5(self) -> float:
@@ -77,6 +86,7 @@ class ClassificationResult:
             "dataset": self.dataset,
             "images": self.images,
             "top1": self.top1 if self.images else None,
+            "interval": self.interval.as_list(),
             "top5": self.top5 if self.images else None,
             "classes": list(self.classes),
             "recall": self.recall,
@@ -117,6 +127,7 @@ def evaluate_classifier(
     ctx = ctx or mx.cpu()
     confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
     skipped: List[Tuple[str, str]] = []
+    correct: Dict[str, bool] = {}
     in_top5 = 0
     readable = _read_images(dataset, size, crop, workers, 2 * batch_size, skipped)
     block = inference_block(net, size, ctx)
@@ -127,6 +138,7 @@ def evaluate_classifier(
                 for (image, _), logits in zip(batch, block(x).asnumpy()):
                     order = np.argsort(-logits, kind="stable")
                     confusion[image.label, order[0]] += 1
+                    correct[image.image_id] = bool(order[0] == image.label)
                     in_top5 += image.label in order[:5]
                     if watch:
                         watch(image, logits)
@@ -136,7 +148,7 @@ def evaluate_classifier(
     if not confusion.any():
         reason = f"no image can be read; the first: {skipped[0][1]}" if skipped else "no image to evaluate on"
         raise DataError(f"{dataset.name}: {reason}")
-    return ClassificationResult(dataset.classes, confusion, in_top5, skipped, dataset.name)
+    return ClassificationResult(dataset.classes, confusion, in_top5, skipped, correct, dataset.name)
 
 
 def _read_images(

@@ -31,6 +31,7 @@ def format_voc(result: VOCResult) -> str:
         "",
         f"mAP ({result.metric.upper()}, IoU {result.iou_threshold:g}): {_number(result.mean_ap)}   "
         f"{result.images} images, {len(result.classes)} classes{excluded}",
+        f"95 % interval of mAP over the images: {result.interval}",
     ])  # fmt: skip
 
 
@@ -57,6 +58,7 @@ def format_classification(result: ClassificationResult) -> str:
     if confused:
         lines += ["", "most confused: " + ", ".join(confused)]
     lines += ["", f"top-1 {result.top1:.4f}   top-5 {result.top5:.4f}   {result.images} images"]
+    lines += [f"95 % interval of top-1 over the images: {result.interval}"]
     return "\n".join(lines)
 
 

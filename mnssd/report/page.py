@@ -10,6 +10,7 @@ import jinja2
 
 from .. import __version__
 from ..files import write_text
+from ..metrics.bootstrap import Interval
 from .collect import ReportData
 from .images import draw_errors
 from .plots import Plot, draw_plots, log_values
@@ -65,20 +66,23 @@ def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
     }
 
 
-def _facts(data: ReportData) -> List[Tuple[str, str]]:
+def _facts(data: ReportData) -> List[Tuple[str, str, str]]:
+    """Name, value, and a note or nothing."""
     seconds = sum(log_values(data.log, "seconds")[1])
     speeds = log_values(data.log, "images_per_second")[1]
-    facts = [
-        ("mAP (VOC12)", _metric(data.results["voc12"].mean_ap)),
-        ("mAP (VOC07)", _metric(data.results["voc07"].mean_ap)),
-        ("AP (COCO)", _metric(data.coco.metrics["AP"])),
-        ("recall (any class)", _metric(data.coco.metrics["recall_any_class"])),
-        ("epochs", str(sum(row.get("loss", "") != "" for row in data.log))),
+    facts = []
+    for name in ("voc12", "voc07"):
+        result = data.results[name]
+        facts.append((f"mAP ({name.upper()})", _metric(result.mean_ap), _interval(result.interval)))
+    facts += [
+        ("AP (COCO)", _metric(data.coco.metrics["AP"]), ""),
+        ("recall (any class)", _metric(data.coco.metrics["recall_any_class"]), ""),
+        ("epochs", str(sum(row.get("loss", "") != "" for row in data.log)), ""),
     ]
     if seconds:
-        facts.append(("training time", _duration(seconds)))
+        facts.append(("training time", _duration(seconds), ""))
     if speeds:
-        facts.append(("images/s", f"{sum(speeds) / len(speeds):.1f}"))
+        facts.append(("images/s", f"{sum(speeds) / len(speeds):.1f}", ""))
     return facts
 
 
@@ -92,24 +96,27 @@ def _log_table(log: Sequence[Dict[str, str]]) -> Dict[str, Any]:
 
 def _class_table(data: ReportData) -> Dict[str, Any]:
     voc12, voc07 = data.results["voc12"], data.results["voc07"]
+    intervals = voc12.interval_per_class
     rows = []
     for name in voc12.classes:
         point = data.points.get(name)
         best = ["-"] * 4
         if point:
             best = [*map(_metric, (point.f1, point.precision, point.recall)), f"{point.score:.2f}"]
-        aps = [voc12.ap_per_class[name], voc07.ap_per_class[name], data.coco.ap_per_class[name]]
+        aps = [voc07.ap_per_class[name], data.coco.ap_per_class[name]]
+        voc12_ap = [_metric(voc12.ap_per_class[name]), _interval(intervals[name])]
         counts = [str(data.train["objects_per_class"][name]), str(voc12.positives[name])]
-        rows.append([name, *counts, *map(_metric, aps), *best])
+        rows.append([name, *counts, *voc12_ap, *map(_metric, aps), *best])
     return {
         "class_head": [
-            "class", "train objects", "val objects", "AP (VOC12)", "AP (VOC07)", "AP (COCO)",
-            "best F1", "precision", "recall", "score",
+            "class", "train objects", "val objects", "AP (VOC12)", "95 % interval",
+            "AP (VOC07)", "AP (COCO)", "best F1", "precision", "recall", "score",
         ],
         "class_rows": rows,
         "class_sum": [
             "mean, total", str(data.train["objects"]), str(sum(voc12.positives.values())),
-            _metric(voc12.mean_ap), _metric(voc07.mean_ap), _metric(data.coco.metrics["AP"]), "", "", "", "",
+            _metric(voc12.mean_ap), _interval(voc12.interval), _metric(voc07.mean_ap),
+            _metric(data.coco.metrics["AP"]), "", "", "", "",
         ],
     }  # fmt: skip
 
@@ -141,6 +148,10 @@ def _dataset_table(data: ReportData) -> Dict[str, Any]:
 
 def _metric(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(interval: Interval) -> str:
+    return "-" if math.isnan(interval.low) else f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _duration(seconds: float) -> str:

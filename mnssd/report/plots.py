@@ -144,18 +144,27 @@ def _ap_per_class(data: ReportData, pyplot: Any) -> Figure:
     names = [name for name in result.classes if not math.isnan(result.ap_per_class[name])]
     names.sort(key=lambda name: result.ap_per_class[name])
     values = [result.ap_per_class[name] for name in names]
+    intervals = result.interval_per_class
+    lows, highs = ([end(intervals[name]) for name in names] for end in (min, max))
     figure, axes = pyplot.subplots(figsize=(6.4, 1.2 + 0.34 * len(names)))
     axes.barh(names, values, color=_COLORS[0])
-    for row, value in enumerate(values):
-        inside = value > 0.9
+    for color, width in (("white", 4), ("black", 1.5)):
+        axes.hlines(range(len(names)), lows, highs, color=color, linewidth=width)
+    for row, (value, low, high) in enumerate(zip(values, lows, highs)):
+        left, right = min(value, low), max(value, high)
+        inside = right > 0.88 and left > 0.14
         axes.text(
-            value - 0.01 if inside else value + 0.01, row, f"{value:.3f}", va="center",
+            left - 0.02 if inside else right + 0.02, row, f"{value:.3f}", va="center",
             ha="right" if inside else "left", color="white" if inside else "black",
         )  # fmt: skip
-    axes.set(xlim=(0, 1), xlabel="average precision (VOC12, IoU 0.5)")
+    axes.set(xlim=(0, 1), xlabel="average precision (VOC12, IoU 0.5), 95 % interval")
     axes.grid(axis="y", visible=False)
-    best_first = ", ".join(f"{name} {value:.3f}" for name, value in zip(names[::-1], values[::-1]))
-    return figure, "ap", "AP per class", f"Average precision: {best_first}."
+    rows = [
+        f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
+        for name, value, low, high in zip(names, values, lows, highs)
+    ]
+    best_first = ", ".join(rows[::-1])
+    return figure, "ap", "AP per class", f"Average precision and 95 % interval: {best_first}."
 
 
 def _precision_recall(data: ReportData, pyplot: Any) -> Figure:

@@ -17,8 +17,9 @@ from mnssd.metrics.classification import ClassificationResult, evaluate_classifi
 from mnssd.metrics.table import format_classification
 
 RESULT = ClassificationResult(
-    ("a", "b", "c"), np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 8, [("x.jpg", "damaged")]
-)
+    ("a", "b", "c"), np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 8, [("x.jpg", "damaged")],
+    {f"{number}": number != 3 for number in range(8)},
+)  # fmt: skip
 
 
 def test_accuracy_recall_and_precision() -> None:
@@ -31,9 +32,15 @@ def test_result_as_json() -> None:
     report = json.loads(json.dumps(RESULT.as_dict(), allow_nan=False))
     assert report["recall"] == {"a": 0.75, "b": 1.0, "c": None}
     assert report["skipped"] == [{"image": "x.jpg", "reason": "damaged"}]
-    empty = ClassificationResult(("a", "b"), np.zeros((2, 2), int), 0, [])
+    empty = ClassificationResult(("a", "b"), np.zeros((2, 2), int), 0, [], {})
     assert math.isnan(empty.top1)
-    assert empty.as_dict()["top1"] is None
+    assert (empty.as_dict()["top1"], empty.as_dict()["interval"]) == (None, None)
+
+
+def test_interval_is_that_of_a_share_of_the_images() -> None:
+    low, high = RESULT.interval  # of 8 images 7 are correct: in resamples of 8, 5 to 8 are in 95 %
+    assert (low, high) == (5 / 8, 1)
+    assert RESULT.as_dict()["interval"] == [low, high]
 
 
 def test_table_has_classes_confusions_and_accuracy() -> None:
@@ -43,8 +50,8 @@ def test_table_has_classes_confusions_and_accuracy() -> None:
         ["b", "4", "1.000", "0.800"],
         ["c", "0", "-", "-"],
     ]
-    assert "a as b (1)" in lines[-3]
-    assert lines[-1].split() == ["top-1", "0.8750", "top-5", "1.0000", "8", "images"]
+    assert "a as b (1)" in lines[-4]
+    assert lines[-2].split() == ["top-1", "0.8750", "top-5", "1.0000", "8", "images"]
 
 
 def dataset_of(levels: List[int]) -> ClassificationDataset:
@@ -80,6 +87,7 @@ def test_evaluation_counts_each_image_once(net: nn.HybridBlock, workers: int, ba
         watch=lambda image, logits: seen.append(image.image_id),
     )  # fmt: skip
     assert result.confusion.tolist() == [[2, 0], [2, 2]]
+    assert [result.correct[name] for name in seen] == [True, True, True, False, False, True]
     assert [path for path, _ in result.skipped] == ["2.png", "6.png"]
     assert [name.split()[0] for name in seen] == ["0", "1", "3", "4", "5", "7"]
 

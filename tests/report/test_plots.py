@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mnssd.inference.text import TextMask
+from mnssd.metrics.bootstrap import Interval
 from mnssd.options import Size
 from mnssd.report import plots
 from mnssd.report.canvas import _rotate
@@ -29,7 +30,8 @@ def report_data(names: List[str]) -> Any:
     curve = SimpleNamespace(recall=np.array([0.1, 0.5]), precision=np.array([1.0, 0.5]))
     counts = {name: row for row, name in enumerate(names)}
     result = SimpleNamespace(
-        classes=names, ap_per_class=dict.fromkeys(names, 0.5), curves=dict.fromkeys(names, curve),
+        classes=names, ap_per_class=dict.fromkeys(names, 0.5),
+        interval_per_class=dict.fromkeys(names, Interval(0.4, 0.6)), curves=dict.fromkeys(names, curve),
         positives=counts,
     )  # fmt: skip
     confusion = np.ones((len(names) + 1, len(names) + 1), int)

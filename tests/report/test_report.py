@@ -126,6 +126,7 @@ def test_page_has_the_results_of_the_evaluation(run: Path, tmp_path: Path) -> No
     mean_ap = json.loads(result.read_text())["mAP"]
     text = Page(run / "report" / "index.html").text
     assert f"mAP (VOC12) {mean_ap:.3f}" in text
+    assert all(text.count(f"{end:.3f}") >= 2 for end in json.loads(result.read_text())["interval"])
     assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
