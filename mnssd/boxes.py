@@ -73,6 +73,12 @@ def encode(boxes: np.ndarray, anchors: np.ndarray, stds: Sequence[float] = STDS)
     return (np.hstack([shift, growth]) / np.asarray(stds, np.float32)).astype(np.float32)
 
 
+def decode(offsets: np.ndarray, anchors: np.ndarray, stds: Sequence[float] = STDS) -> np.ndarray:
+    """Continuous corners ``(N, 4)`` of SSD offsets; the inverse of `encode`."""
+    shift, growth = np.split(offsets * np.asarray(stds, np.float32), 2, axis=1)
+    return corners(np.hstack([anchors[:, :2] + shift * anchors[:, 2:], np.exp(growth) * anchors[:, 2:]]))
+
+
 def corners(anchors: np.ndarray) -> np.ndarray:
     """``(N, 4)`` continuous corners of anchors given as center x, center y, width, height."""
     center, size = anchors[:, :2], anchors[:, 2:]

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import ImageError
 from ..export.formats import engine_names
-from ..files import printable
+from ..files import printable, write_json
 from ..options import add_options, from_mapping, given, option, require
 
 
@@ -45,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
     settings.use_synchronous_engine()
     # This imports MXNet, which reads its settings on import.
-    from ..files import write_json
     from ..inference.classifier import Classifier
 
     classifier = Classifier.load(args.classifier, options.ctx, options.engine)

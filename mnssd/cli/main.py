@@ -16,6 +16,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 from .. import __version__
 from ..errors import MnssdError, OptionError
+from ..files import check_writable
 from ..options import unknown_name
 from ..runtime import environment
 from ..runtime.plugins import add_plugin
@@ -116,6 +117,8 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
     args = parse(arguments)
     if name not in PRINTING or any(isinstance(vars(args).get(option), str) for option in FILE_OPTIONS):
         keep_going_without_reader()
+    if isinstance(getattr(args, "json", None), str):  # of some commands it is a flag
+        check_writable(args.json)  # not only when the results are there
     return int(module.run(args) or 0)
 
 

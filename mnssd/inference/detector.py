@@ -14,6 +14,7 @@ from ..graph.inference import inference_block
 from ..options import Size, unknown_name
 from ..runtime import settings
 from . import DISPLAY_SCORE
+from .dense import DenseDetector, dense_export, dense_network
 from .images import ImageLike, in_batches, is_single
 from .results import DetectionResult, select
 
@@ -34,8 +35,11 @@ class Detector:
         ``(width, height)`` of the network's input in pixels. Images of any size may be given.
     """
 
-    def __init__(self, engine: Engine, classes: Sequence[str], size: Size) -> None:
-        self.classes, self.size, self._engine = tuple(classes), size, engine
+    def __init__(
+        self, engine: Engine, classes: Sequence[str], size: Size, dense: Optional[DenseDetector] = None
+    ) -> None:
+        """`dense` finds what `engine` does not return; without it there are at most 200 detections."""
+        self.classes, self.size, self._engine, self._dense = tuple(classes), size, engine, dense
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
@@ -62,9 +66,11 @@ class Detector:
         context = settings.pick_context(ctx)
         export = load_export(Path(path), "detection", context, engine)
         if export:
-            return cls(export.engine, export.sidecar["classes"], export.size)
+            dense = dense_export(Path(path), export.sidecar, context, engine)
+            return cls(export.engine, export.sidecar["classes"], export.size, dense)
         net = zoo.load_detector(str(path), context)
-        return cls(MXNetEngine(inference_block(net, net.size, context), context), net.classes, net.size)
+        block = MXNetEngine(inference_block(net, net.size, context), context)
+        return cls(block, net.classes, net.size, dense_network(net, context))
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is iterable, too
@@ -99,7 +105,9 @@ class Detector:
             IoU threshold of a further non-maximum suppression within each class. Only values below the
             network's own threshold (0.45 by default) have an effect.
         max_detections : int
-            Most detections per image; negative for all.
+            Most detections per image; negative for all. Where an image may have more than the network
+            returns (the SSD paper's 200 from its 400 best boxes), all of its boxes are decoded, which takes
+            longer.
         classes : sequence of str, optional
             Names of the classes to detect. Defaults to all.
 
@@ -126,16 +134,19 @@ class Detector:
             if name not in self.classes:
                 raise OptionError(unknown_name("class", name, self.classes))
         batches = in_batches([images] if is_single(images) else images, BATCH)
-        results = [result for batch in batches for result in self._detect(batch, score)]
+        wanted = max_detections if iou is None and classes is None else -1
+        results = [result for batch in batches for result in self._detect(batch, score, wanted)]
         if iou is not None or max_detections >= 0 or classes is not None:
             results = [select(result, classes, iou, max_detections) for result in results]
         return results[0] if is_single(images) else results
 
-    def _detect(self, images: Sequence[Image], score: float) -> List[DetectionResult]:
+    def _detect(self, images: Sequence[Image], score: float, wanted: int) -> List[DetectionResult]:
         inputs = [read_for_network(image, self.size) for image in images]
         outputs = self._engine([pixels for pixels, _ in inputs])
         results = []
-        for (_, size), ids, scores, boxes in zip(inputs, *outputs):
+        for (pixels, size), ids, scores, boxes in zip(inputs, *outputs):
+            if self._dense and self._dense.may_find_more(scores, score, wanted):
+                ids, scores, boxes = self._dense(pixels, (ids, scores, boxes), score)
             detections = to_detections(ids, scores, boxes, self.size, size, score)
             results.append(DetectionResult(**vars(detections), classes=self.classes, size=size))
         return results

@@ -101,7 +101,7 @@ class DetectionResult(Detections):
 
     def to_voc(self, file_name: str) -> str:
         """Pascal VOC annotation (XML) as a start for manual labeling: whole pixels, counted from 1."""
-        return annotation_text(file_name, self.size, self.names, np.rint(self.boxes))
+        return annotation_text(file_name, self.size, self.names, _whole_pixels(self.boxes, self.size))
 
     def draw(self, image: ImageLike) -> np.ndarray:
         """A copy of the image as ``(height, width, 3)`` RGB uint8, with labeled boxes.
@@ -119,6 +119,16 @@ class DetectionResult(Detections):
                 f" {self.size[0]}x{self.size[1]}"
             )
         return draw(pixels, self, self.classes)
+
+
+def _whole_pixels(boxes: np.ndarray, size: Size) -> np.ndarray:
+    """Rounded boxes, at least two pixels wide and high: VOC's readers drop others as without area."""
+    rounded = np.rint(boxes)
+    for axis in range(2):
+        start, end = rounded[:, axis], rounded[:, axis + 2]  # views
+        end[:] = np.where(end > start, end, np.minimum(start + 1, size[axis] - 1))
+        start[:] = np.where(end > start, start, np.maximum(end - 1, 0))
+    return rounded
 
 
 def coco_box(box: Sequence[float]) -> List[float]:

@@ -103,11 +103,14 @@ class SSD(HybridBlock):
 
         Of two boxes of one class with an IoU above `nms_thresh` the lower-scoring is dropped. `nms_topk` is
         the number of boxes per image that enter NMS, best first; -1 for all. At most `post_nms` detections
-        are returned per image. Raises ValueError if a value is out of range.
+        are returned per image; -1 for all. Raises ValueError if a value is out of range.
         """
+        if post_nms == -1:
+            post_nms = len(self.classes) * len(self.anchors)
         if not 0 < nms_thresh <= 1 or post_nms < 1:
             raise ValueError(
-                f"expected nms_thresh in (0, 1] and post_nms of at least 1, got {nms_thresh} and {post_nms}"
+                "expected nms_thresh in (0, 1], and post_nms of at least 1 or -1, got"
+                f" {nms_thresh} and {post_nms}"
             )
         self._clear_cached_op()
         self.nms_thresh, self.nms_topk, self.post_nms = nms_thresh, nms_topk, post_nms

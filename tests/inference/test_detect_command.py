@@ -64,9 +64,9 @@ def test_all_formats_have_the_same_detections(workspace: Path, detector: Detecto
         assert [{k: row[k] for k in expected[0]} for row in rows] == expected
         annotation = read_annotation(voc / names[number - 1])
         assert annotation.size == result.size
-        if not annotation.invalid:  # boxes of one pixel cannot be read back
-            assert [entry.name for entry in annotation.objects] == result.names
-            np.testing.assert_allclose([entry.box for entry in annotation.objects], result.boxes, atol=0.51)
+        assert not annotation.invalid
+        assert [entry.name for entry in annotation.objects] == result.names
+        np.testing.assert_allclose([entry.box for entry in annotation.objects], result.boxes, atol=1.01)
     assert [a["id"] for a in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
 
 

@@ -128,7 +128,7 @@ def test_files_of_unknown_kinds_are_counted_in_one_line(
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_drawings_carry_a_mark(ending: str, tmp_path: Path) -> None:
     image = make_image(1, 640, 480)
-    (tmp_path / "x.jpg").write_bytes(b"of somebody else")
+    (tmp_path / "x.jpg").write_bytes(b"of another program")
     path = DrawingWriter(str(tmp_path)).write(Frame(f"x{ending}", f"x{ending}"), image)
     assert path is not None
     assert is_drawing(str(path))

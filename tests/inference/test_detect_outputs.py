@@ -170,6 +170,16 @@ def test_files_that_cannot_be_written_are_refused_before_any_work(
     assert (tmp_path / "readonly.json").read_text() == (tmp_path / "clip.avi").read_text() == "kept"
 
 
+def test_json_of_every_command_is_checked_before_any_work(tmp_path: Path, capsys: Any) -> None:
+    target = str(tmp_path / "folder")
+    os.mkdir(target)
+    for command in (["check-data", "x"], ["classify", "x", "y.jpg"], ["compare"], ["bench", "infer"]):
+        assert main([*command, "--json", target]) == 1
+        captured = capsys.readouterr()
+        assert target in captured.err
+        assert captured.out == ""
+
+
 @pytest.mark.parametrize("option", ["--output", "--voc"])
 def test_folders_that_cannot_be_written_are_refused_before_any_work(
     option: str, workspace: Path, tmp_path: Path, capsys: Any

@@ -68,7 +68,7 @@ def test_boxes_are_in_pixels_of_the_image(detector: Detector) -> None:
     net, _ = make_net()
     image = make_image(7, 256, 48)  # twice as wide and half as high as the network's input
     ids, scores, boxes = network_outputs(net, to_network_input([resize_for_network(image, SIZE)]))
-    result = detector(image, score=FLOOR)
+    result = detector(image, score=FLOOR, max_detections=200)
     rows = scores[0, :, 0] >= FLOOR
     expected = Detections(
         np.clip(boxes[0][rows] * [2, 0.5, 2, 0.5], 0, [255, 47, 255, 47]), ids[0][rows, 0], scores[0][rows, 0]

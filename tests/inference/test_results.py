@@ -50,6 +50,11 @@ def test_a_result_converts_to_other_formats() -> None:
     assert result.to_dict()["detections"][0] == {"class": "dog", "score": 0.75, "box": [3, 2, 7, 9]}
     assert "<name>dog</name>" in result.to_voc("x.jpg")
     assert "<xmin>4</xmin><ymin>3</ymin><xmax>8</xmax><ymax>10</ymax>" in result.to_voc("x.jpg")
+    thin = np.array([[3.2, 2, 3.4, 9], [18.9, 8.8, 19, 9], [0, 0, 0.2, 0.1]], np.float32)
+    written = DetectionResult(thin, np.zeros(3, int), np.ones(3), ("cat",), (20, 10)).to_voc("x.jpg")
+    for corners in ((4, 3, 5, 10), (19, 9, 20, 10), (1, 1, 2, 2)):
+        xmin, ymin, xmax, ymax = corners
+        assert f"<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>" in written
     image = np.zeros((10, 20, 3), np.uint8)
     assert result.draw(image).any()
     assert not image.any()
