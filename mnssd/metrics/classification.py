@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
@@ -125,26 +126,45 @@ def evaluate_classifier(
         Called with each image and its logits ``(C,)``.
     """
     ctx = ctx or mx.cpu()
+    logits = partial(_logits, inference_block(net, size, ctx), ctx)
+    try:
+        return evaluate_scores(logits, dataset, size, crop, batch_size, workers, watch)
+    finally:
+        del logits
+        free_dropped_blocks()
+
+
+def _logits(block: Any, ctx: mx.Context, images: List[np.ndarray]) -> np.ndarray:
+    return block(mx.nd.array(to_network_input(images), ctx=ctx)).asnumpy()  # type: ignore[no-any-return]
+
+
+def evaluate_scores(
+    scores: Callable[[List[np.ndarray]], np.ndarray],
+    dataset: ClassificationDataset,
+    size: Size,
+    crop: float = 1.0,
+    batch_size: int = 32,
+    workers: int = 2,
+    watch: Optional[Callable[[LabeledImage, np.ndarray], object]] = None,
+) -> ClassificationResult:
+    """Evaluate a function; as `evaluate_classifier`.
+
+    `scores` takes a batch of images ``(height, width, 3)`` RGB uint8 of `size` and returns ``(B, C)``.
+    """
     confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
     skipped: List[Tuple[str, str]] = []
     correct: Dict[str, bool] = {}
     in_top5 = 0
     readable = _read_images(dataset, size, crop, workers, 2 * batch_size, skipped)
-    block = inference_block(net, size, ctx)
-    try:
-        with contextlib.closing(readable) as images:
-            for batch in iter(lambda: list(islice(images, batch_size)), []):
-                x = mx.nd.array(to_network_input([pixels for _, pixels in batch]), ctx=ctx)
-                for (image, _), logits in zip(batch, block(x).asnumpy()):
-                    order = np.argsort(-logits, kind="stable")
-                    confusion[image.label, order[0]] += 1
-                    correct[image.image_id] = bool(order[0] == image.label)
-                    in_top5 += image.label in order[:5]
-                    if watch:
-                        watch(image, logits)
-    finally:
-        del block
-        free_dropped_blocks()
+    with contextlib.closing(readable) as images:
+        for batch in iter(lambda: list(islice(images, batch_size)), []):
+            for (image, _), row in zip(batch, scores([pixels for _, pixels in batch])):
+                order = np.argsort(-row, kind="stable")
+                confusion[image.label, order[0]] += 1
+                correct[image.image_id] = bool(order[0] == image.label)
+                in_top5 += image.label in order[:5]
+                if watch:
+                    watch(image, row)
     if not confusion.any():
         reason = f"no image can be read; the first: {skipped[0][1]}" if skipped else "no image to evaluate on"
         raise DataError(f"{dataset.name}: {reason}")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from .bootstrap import RESAMPLES
 from .coco import COCOResult
 from .voc import VOCResult
 
 if TYPE_CHECKING:
     from .classification import ClassificationResult
+    from .comparison import Comparison, Estimate
 
 CONFUSIONS = 5
 """Confusions shown, the most frequent ones."""
@@ -60,6 +62,34 @@ def format_classification(result: ClassificationResult) -> str:
     lines += ["", f"top-1 {result.top1:.4f}   top-5 {result.top5:.4f}   {result.images} images"]
     lines += [f"95 % interval of top-1 over the images: {result.interval}"]
     return "\n".join(lines)
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """AP of A and B per class with the difference, the scores with their intervals, and which is better."""
+    lines = [f"A: {comparison.name_a}", f"B: {comparison.name_b}", ""]
+    if comparison.per_class:
+        width = max(len("class"), *map(len, comparison.per_class))
+        lines += [f"{'class':{width}}        A        B    B - A  95 % interval"]
+        for name, (a, b, difference) in comparison.per_class.items():
+            lines += [f"{name:{width}}  {_number(a.value):>7}  {_number(b.value):>7}  {_signed(difference)}"]
+        lines += [""]
+    score = comparison.score
+    lines += [f"{comparison.metric}, {comparison.images} images of {comparison.dataset}"]
+    lines += [f"{name}: {_number(e.value)}  {e.interval}" for name, e in (("A", score.a), ("B", score.b))]
+    verdicts = {None: "no difference", "a": "A is better", "b": "B is better"}
+    return "\n".join([
+        *lines,
+        f"B - A: {_signed(score.difference).strip()}",
+        f"B is better in {comparison.share_b_better:.1%} of {RESAMPLES} resamples of the images, "
+        f"A in {comparison.share_a_better:.1%}",
+        f"Beyond chance: {verdicts[comparison.better]}",
+    ])  # fmt: skip
+
+
+def _signed(difference: Estimate) -> str:
+    """A difference and the interval of it, with signs."""
+    value, (low, high) = difference
+    return "      -" if math.isnan(value) else f"{value:+.4f}  {low:+.4f} to {high:+.4f}"
 
 
 def _number(value: Optional[float], digits: int = 4) -> str:

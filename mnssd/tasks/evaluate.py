@@ -167,7 +167,7 @@ def evaluate_detector(run: str, options: EvalOptions) -> DetectionEvaluation:
     ctx = settings.pick_context(options.ctx)
     net = zoo.load_detector(run, ctx)
     net.set_test_flip(options.flip)
-    dataset = _open(options, list(net.classes), allow_absent=True)
+    dataset = open_for_evaluation(options, list(net.classes), allow_absent=True)
     _note_training_images(run, dataset)
     net.hybridize()
     workers = options.workers if options.workers >= 0 else settings.image_workers()
@@ -202,7 +202,7 @@ def evaluate_detection_files(options: EvalOptions) -> DetectionEvaluation:
 
     if not options.detections:
         raise OptionError("detections: missing; name a folder of detection files")
-    dataset = _open(options, options.classes)
+    dataset = open_for_evaluation(options, options.classes)
     image_ids = {sample.image_id for sample in dataset}
     table = read_detections(options.detections, options.split_names, dataset.classes, image_ids)
     for line in table.notes:
@@ -240,16 +240,12 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> Classificati
     from ..data.classification.datasets import open_classification_dataset
     from ..metrics.classification import evaluate_classifier
     from ..runtime import settings
-    from ..train.run_folder import RunFolder
 
     ctx = settings.pick_context(options.ctx)
     net, spec = zoo.load_classifier(run, ctx)
-    stored = RunFolder.containing(run).read_config().options.data
-    kind = options.dataset or stored.dataset
-    is_own = options.data_root is None and kind == stored.dataset
-    root = stored.data_root if is_own else options.data_root
-    role = "val" if is_own or options.hold_out else "eval"
-    dataset = _with_classes_of(run, open_classification_dataset(kind, root, role), spec.classes)
+    dataset = with_classes_of(
+        run, open_classification_dataset(*data_of_classifier(run, options)), spec.classes
+    )
     _note_training_images(run, dataset)
     with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as bar:
         return evaluate_classifier(
@@ -257,10 +253,21 @@ def evaluate_classifier_run(run: str, options: EvalClassOptions) -> Classificati
         )
 
 
-def _with_classes_of(
+def data_of_classifier(run: str, options: EvalClassOptions) -> Tuple[str, Optional[str], str]:
+    """Name, folder and role, for `open_classification_dataset`, of the images a run is evaluated on."""
+    from ..train.run_folder import RunFolder
+
+    stored = RunFolder.containing(run).read_config().options.data
+    kind = options.dataset or stored.dataset
+    is_own = options.data_root is None and kind == stored.dataset
+    root = stored.data_root if is_own else options.data_root
+    return kind, root, "val" if is_own or options.hold_out else "eval"
+
+
+def with_classes_of(
     run: str, dataset: ClassificationDataset, classes: Tuple[str, ...]
 ) -> ClassificationDataset:
-    """The images of the run's classes, matched by name; prints which classes one of them lacks."""
+    """The images of a run's `classes`, matched by name; prints which classes one of them lacks."""
     counts = {name: count for name, count in zip(dataset.classes, dataset.counts()) if count}
     others = [f"{name} {count}" for name, count in counts.items() if name not in classes]
     missing = [name for name in classes if name not in counts]
@@ -304,7 +311,10 @@ def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]
     return COCOMetric(dataset.classes)
 
 
-def _open(options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False) -> Dataset:
+def open_for_evaluation(
+    options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False
+) -> Dataset:
+    """The dataset to evaluate on, with its notes printed; raises DataError if it has no object to find."""
     dataset = open_dataset(
         options.dataset, options.data_root, options.splits, classes, "eval",
         download=options.download, allow_absent=allow_absent, progress=True,
