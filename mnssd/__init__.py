@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Any, List
 from .runtime import environment, settings
 
 if TYPE_CHECKING:
-    from .api import Run, evaluate, export, get_model, list_models, train_classifier, train_detector
+    from .api import (
+        Run,
+        compare_runs,
+        evaluate,
+        export,
+        get_model,
+        list_models,
+        train_classifier,
+        train_detector,
+    )
     from .inference.classifier import Classifier
     from .inference.detector import Detector
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Classifier", "Detector", "Run", "evaluate", "export", "get_model", "list_models", "train_classifier",
-    "train_detector",
+    "Classifier", "Detector", "Run", "compare_runs", "evaluate", "export", "get_model", "list_models",
+    "train_classifier", "train_detector",
 ]  # fmt: skip
 
 environment.check_environment()

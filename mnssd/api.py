@@ -16,6 +16,7 @@ from .data.classification import CLASSIFICATION_ROOTS
 from .data.formats import dataset_names
 from .errors import OptionError
 from .options import from_mapping
+from .tasks import compare_runs as comparing
 from .tasks import evaluate as evaluation
 from .tasks import export as exporting
 from .train.run_folder import RunFolder
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .inference.classifier import Classifier
     from .inference.detector import Detector
     from .metrics.classification import ClassificationResult
+    from .metrics.comparison import Comparison
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -126,7 +128,7 @@ def train_detector(
         Passes over the training images.
     **options
         Options of ``mnssd train-ssd``, such as ``lr=0.001``, ``batch_size=8``, ``output='runs/cats'``,
-        ``recipe='custom'``, ``resume='runs/cats'``.
+        ``recipe='fast'``, ``resume='runs/cats'``.
 
     Raises
     ------
@@ -195,6 +197,38 @@ def evaluate(
         values = evaluation.options_of_run(path, values)
         return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
     return evaluation.evaluate_classifier_run(path, from_mapping(evaluation.EvalClassOptions, values))
+
+
+def compare_runs(
+    a: Union[Run, PathLike], b: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
+) -> Comparison:
+    """Compare two trained networks on the same images: is B better than A beyond chance?
+
+    The result has the mAP or top-1 of both and their difference, each with a 95 % bootstrap interval over the
+    images, the share of resamples in which each is better, and ``better``: ``'a'``, ``'b'`` or None.
+
+    Parameters
+    ----------
+    a, b : Run, str or Path
+        Each a run, its folder, a parameter file in it, an export, or a folder of detection files.
+    data : str or Path, optional
+        Folder of a dataset, or the name of a format. Defaults to the data that the runs were validated on.
+    **options
+        Options of ``mnssd compare-runs``, such as ``metric='voc12'``.
+
+    Raises
+    ------
+    OptionError
+        If the classes of the two differ, or the data that they were validated on and `data` is not given.
+
+    Examples
+    --------
+    >>> mnssd.compare_runs("runs/one", "runs/two").score.difference.interval  # doctest: +SKIP
+    Interval(low=-0.012, high=0.031)
+    """
+    paths = _path_of(a), _path_of(b)
+    data_options = _data_options(data, comparing.task_of(paths[0])) if data is not None else {}
+    return comparing.compare_runs(*paths, _with_text_paths({**data_options, **options}))
 
 
 def export(

@@ -195,14 +195,17 @@ def evaluate_detector(run: str, options: EvalOptions) -> DetectionEvaluation:
     return DetectionEvaluation(dataset, voc, coco.result() if coco else None)
 
 
-def evaluate_detection_files(options: EvalOptions) -> DetectionEvaluation:
-    """Evaluate the detection files in the folder ``options.detections``, as `evaluate_detector`."""
+def evaluate_detection_files(options: EvalOptions, allow_absent: bool = False) -> DetectionEvaluation:
+    """Evaluate the detection files in the folder ``options.detections``, as `evaluate_detector`.
+
+    `allow_absent` accepts classes that no annotation has.
+    """
     from ..metrics.detection_files import read_detections
     from ..metrics.voc import VOCMetric
 
     if not options.detections:
         raise OptionError("detections: missing; name a folder of detection files")
-    dataset = open_for_evaluation(options, options.classes)
+    dataset = open_for_evaluation(options, options.classes, allow_absent)
     image_ids = {sample.image_id for sample in dataset}
     table = read_detections(options.detections, options.split_names, dataset.classes, image_ids)
     for line in table.notes:
