@@ -44,6 +44,9 @@ COMMANDS: Dict[str, Command] = {
     "prune": Command("prune", "remove channels of a trained network and train the rest further", "train"),
     "eval": Command("eval", "evaluate a detector with the metrics of Pascal VOC or COCO", "evaluate"),
     "eval-cls": Command("eval_cls", "evaluate a classifier", "evaluate"),
+    "compare-runs": Command(
+        "compare_runs", "say whether one run is better than another beyond chance", "evaluate"
+    ),
     "report": Command("report", "write an HTML report about a run of a detector", "evaluate"),
     "export": Command("export", "export a trained detector or classifier to files", "export and use"),
     "detect": Command("detect", "detect objects in images and videos", "export and use"),
@@ -59,9 +62,10 @@ COMMANDS: Dict[str, Command] = {
 }
 
 
-PRINTING = frozenset(
-    {"eval", "eval-cls", "detect", "classify", "check-data", "summary", "compare", "bench", "info"}
-)
+PRINTING = frozenset({
+    "eval", "eval-cls", "compare-runs", "detect", "classify", "check-data", "summary", "compare", "bench",
+    "info",
+})  # fmt: skip
 """Commands that only print, unless one of `FILE_OPTIONS` is given: they end when nobody reads it."""
 
 FILE_OPTIONS = ("output", "json", "jsonl", "coco", "voc", "fix", "save_detections")
