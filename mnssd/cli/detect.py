@@ -186,7 +186,8 @@ def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, Li
         )
         return str(BUILTIN_DETECTOR), [first, *images]
     if not images and not path.exists():
-        raise OptionError(f"{first}: no such file or folder")
+        kind = "file that matches this pattern" if glob.has_magic(first) else "file or folder"
+        raise OptionError(f"{first}: no such {kind}")
     if not images:
         raise OptionError(f"no images given: mnssd detect {first} IMAGE ...")
     return first, images
@@ -243,7 +244,7 @@ class _DetectionRun:
             )
         problems = []
         if self._failed:
-            problems.append(f"{self._failed} of {_images(self._count + self._failed)} could not be read")
+            problems.append(f"{self._failed} of {self._count + self._failed} images could not be read")
         if self._unwritten:
             problems.append(f"{self._unwritten} output files could not be written")
         if not self._count + self._failed + done and not status:

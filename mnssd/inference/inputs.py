@@ -54,15 +54,15 @@ def expand(entries: Sequence[str], note: Callable[[str], object]) -> Iterator[In
         for item in inputs:
             is_empty = False
             yield item
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.items() if count)
         if is_empty and not left_out[_DRAWING]:
             problem = f"{entry}: no image or video" + (f"; left out: {reasons}" if reasons else "")
             yield Input(entry, ImageError(problem))
         elif reasons:
-            note(f"{entry}: left out {reasons}")
+            note(f"{entry}: left out: {reasons}")
 
 
-_DRAWING, _UNKNOWN, _LINK = "drawn by mnssd detect", "of an unknown kind", "linked folders"
+_DRAWING, _UNKNOWN, _LINK = "drawings by mnssd detect", "files of an unknown kind", "links to folders"
 
 
 def _in_folder(folder: str, left_out: Dict[str, int]) -> Iterator[Input]:

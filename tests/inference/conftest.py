@@ -28,3 +28,9 @@ def workspace(tiny_detector: Tuple[Any, Any], tmp_path_factory: pytest.TempPathF
 def detector(workspace: Path) -> Detector:
     """The detector of the run."""
     return Detector.load(workspace / "run")
+
+
+@pytest.fixture
+def loaded_once(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mnssd detect` takes the detector of the session, as loading takes most of its time."""
+    monkeypatch.setattr(Detector, "load", lambda *_: detector)

@@ -70,6 +70,7 @@ def test_all_formats_have_the_same_detections(workspace: Path, detector: Detecto
     assert [a["id"] for a in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_videos_are_processed_frame_by_frame(
     workspace: Path, detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -89,6 +90,7 @@ def test_videos_are_processed_frame_by_frame(
     assert "clip.avi frame 2: " in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_unreadable_inputs_are_skipped_and_named(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -108,6 +110,7 @@ def test_unreadable_inputs_are_skipped_and_named(
     assert "2 of 4" in err
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_outputs_never_replace_each_other_or_an_input(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +134,7 @@ def test_outputs_never_replace_each_other_or_an_input(
 # ---- resume ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("cut", [0, 1, 30])
 def test_resume_continues_after_the_last_complete_line(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture, cut: int
@@ -154,6 +158,7 @@ def test_resume_continues_after_the_last_complete_line(
     assert "6 images" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_resume_keeps_the_names_of_outputs(workspace: Path, tmp_path: Path) -> None:
     """A second video or image of one name does not replace the first, even if one could not be read."""
     for folder in ("a", "b"):
@@ -177,6 +182,7 @@ def test_resume_keeps_the_names_of_outputs(workspace: Path, tmp_path: Path) -> N
     assert [path.relative_to(cut) for path in cut.rglob("*.xml")] == [Path("voc", "b", "x.xml")]
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_other_files_are_not_overwritten(workspace: Path, tmp_path: Path, capsys: Any) -> None:
     path, photo = tmp_path / "lines.jsonl", workspace / "photos" / "image0.jpg"
     path.write_text("my notes\n")

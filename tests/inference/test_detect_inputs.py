@@ -15,11 +15,12 @@ from helpers.unreadable import deny
 
 from mnssd.cli.main import run_command
 from mnssd.errors import ImageError
-from mnssd.inference.detector import Detector
 from mnssd.inference.drawings import DrawingWriter, is_drawing
 from mnssd.inference.inputs import match_pattern
 from mnssd.inference.sources import iter_frames
 from mnssd.inference.video import Frame
+
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".JPG")
 
@@ -36,12 +37,6 @@ def names(folder: Path, *patterns: str) -> List[str]:
     """Names of the frames of inputs, relative to a folder."""
     frames = iter_frames([str(folder / pattern) for pattern in patterns])
     return [os.path.relpath(frame.name, folder) for frame in frames]
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command takes the detector of the session, as loading takes most of its time."""
-    monkeypatch.setattr(Detector, "load", lambda *_: detector)
 
 
 def detect(workspace: Path, *arguments: Any) -> int:

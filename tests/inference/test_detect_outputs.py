@@ -19,13 +19,9 @@ from mnssd.data.open import open_dataset
 from mnssd.inference import output
 from mnssd.inference.detector import Detector
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 SCORE = 0.9
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command takes the detector of the session, as loading takes most of its time."""
-    monkeypatch.setattr(Detector, "load", lambda *_: detector)
 
 
 def detect(workspace: Path, *arguments: Any) -> int:
