@@ -20,14 +20,14 @@ from mnssd.cli.main import COMMANDS
 
 PUBLIC: Dict[str, Sequence[str]] = {
     "Python API": (
-        "mnssd.train_detector", "mnssd.train_classifier", "mnssd.evaluate", "mnssd.export", "mnssd.Run",
-        "mnssd.Detector", "mnssd.Classifier", "mnssd.get_model", "mnssd.list_models",
+        "mnssd.train_detector", "mnssd.train_classifier", "mnssd.evaluate", "mnssd.compare_runs",
+        "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.get_model", "mnssd.list_models",
     ),
     "Results": (
         "mnssd.inference.results.DetectionResult", "mnssd.inference.results.Detection",
         "mnssd.inference.classifier.Prediction", "mnssd.tasks.evaluate.DetectionEvaluation",
         "mnssd.metrics.voc.VOCResult", "mnssd.metrics.coco.COCOResult",
-        "mnssd.metrics.classification.ClassificationResult",
+        "mnssd.metrics.classification.ClassificationResult", "mnssd.metrics.comparison.Comparison",
     ),
     "Extension points": (
         "mnssd.registry.Registry", "mnssd.nn.backbones.Backbone", "mnssd.nn.backbones.Tap",

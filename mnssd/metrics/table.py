@@ -76,13 +76,13 @@ def format_comparison(comparison: Comparison) -> str:
     score = comparison.score
     lines += [f"{comparison.metric}, {comparison.images} images of {comparison.dataset}"]
     lines += [f"{name}: {_number(e.value)}  {e.interval}" for name, e in (("A", score.a), ("B", score.b))]
-    verdicts = {None: "no difference", "a": "A is better", "b": "B is better"}
+    conclusions = {None: "no difference", "a": "A is better", "b": "B is better"}
     return "\n".join([
         *lines,
         f"B - A: {_signed(score.difference).strip()}",
         f"B is better in {comparison.share_b_better:.1%} of {RESAMPLES} resamples of the images, "
         f"A in {comparison.share_a_better:.1%}",
-        f"Beyond chance: {verdicts[comparison.better]}",
+        f"Beyond chance: {conclusions[comparison.better]}",
     ])  # fmt: skip
 
 

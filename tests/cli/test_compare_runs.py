@@ -130,7 +130,7 @@ def classifiers(tmp_path: Path) -> Tuple[Path, Path]:
         for k in range(6):
             write_image(tmp_path / "photos" / name / f"{k}.png", make_image(10 * number + k, 40, 40))
     options = {"dataset": "folder", "data_root": str(tmp_path / "photos")}
-    one, two = (make_classifier(seed) for seed in (0, 1))
+    one, two = (make_classifier(network, size=(32, 32)) for network in ("mobilenet_v1", "mobilenet_v2"))
     return write_run(tmp_path / "one", *one, **options), write_run(tmp_path / "two", *two, **options)
 
 

@@ -272,6 +272,7 @@ def test_plugins_after_a_double_dash_belong_to_the_launched_command(install: Ins
         ["export", "nowhere", "--output", "out"],
         ["eval", "nowhere"],
         ["eval-cls", "nowhere"],
+        ["compare-runs", "nowhere", "nowhere"],
         ["report", "nowhere"],
         ["prune", "nowhere"],
         ["summary", "nowhere"],

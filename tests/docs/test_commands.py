@@ -42,7 +42,7 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "mnssd weights fetch": "tests/fetch/test_published_weights.py",
     "mnssd weights add": "tests/fetch/test_published_weights.py",
     "mnssd bench": "tests/bench/test_bench.py",
-    "mnssd compare": "tests/bench/test_tradeoff.py",
+    "mnssd compare --output": "tests/bench/test_tradeoff.py",
     "mnssd launch": "tests/distributed/test_distributed.py",
     "camera:0": "tests/inference/test_sources.py",
 }
