@@ -21,7 +21,8 @@ from mnssd.cli.main import COMMANDS
 PUBLIC: Dict[str, Sequence[str]] = {
     "Python API": (
         "mnssd.train_detector", "mnssd.train_classifier", "mnssd.evaluate", "mnssd.compare_runs",
-        "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.get_model", "mnssd.list_models",
+        "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.get_model",
+        "mnssd.list_models",
     ),
     "Results": (
         "mnssd.inference.results.DetectionResult", "mnssd.inference.results.Detection",
