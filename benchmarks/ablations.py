@@ -24,7 +24,8 @@ CLASSES = "cat,cow,dog,horse,person,sheep"
 
 BASE = [
     "--dataset", "voc", "--train-splits", "2012_train", "--classes", CLASSES, "--hold-out", "0.1",
-    "--metric", "voc12",
+    "--metric", "voc12", "--batch-size", "16", "--optimizer", "sgd", "--lr", "0.01", "--pretrained-lr", "1",
+    "--wd", "0.0005", "--match-iou", "0.5", "--expand-ratio", "4",
 ]  # fmt: skip
 
 SGD = ["--lr", "0.003", "--pretrained-lr", "0.33"]
@@ -34,7 +35,7 @@ START = [*ADAMW, "--lr", "0.0005", "--pretrained-lr", "0.2"]
 LITE = [*ADAMW, "--head", "ssdlite"]
 LITE_RATES = ["--lr", "0.004", "--pretrained-lr", "0.025"]
 WIDER = ["--match-iou", "0.4", "--expand-ratio", "2"]
-"""More anchors learn from each object, and fewer objects are made small: what the recipes of VOC have."""
+"""More anchors learn from each object, and fewer objects are made small: chosen from the data for VOC."""
 
 VARIANTS: Dict[str, List[str]] = {
     "base": START,

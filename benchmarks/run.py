@@ -199,7 +199,7 @@ class Bench:
         self._run(
             str(ROOT / "train_ssd.py"), "--dataset", "voc", "--data-root", str(self.voc),
             "--train-splits", SPLIT, "--val-splits", VAL, "--epochs", str(epochs),
-            "--batch-size", str(BATCH), "--lr", "0.001",
+            "--batch-size", str(BATCH), "--lr", "0.001", "--weights", "none",
             "--val-interval", "1", "--output", str(output),
         )  # fmt: skip
         with open(output / "log.csv", newline="") as file:

@@ -312,7 +312,7 @@ def _default_text(field: Any, overrides: Optional[Overrides]) -> str:
         shown = "" if default in (None, "", ()) else _shown(field, default)
     datasets: Dict[str, List[str]] = {}
     for dataset, values in overrides.items():
-        if values.get(field.name, default) != default:
+        if field.name in values and (values[field.name] != default or (dataset and field.metadata["shown"])):
             datasets.setdefault(_shown(field, values[field.name]), []).append(dataset)
     parts = [shown, *(f"{', '.join(names)} {value}" for value, names in datasets.items())]
     text = "; ".join(filter(None, parts))

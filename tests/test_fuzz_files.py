@@ -68,7 +68,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(folder / "trained" / "last.ckpt", folder / "run" / "last.ckpt")
     arrays = {f"layer{i}.weight": np.arange(12, dtype=np.float32).reshape(3, 4) for i in range(5)}
     save_file(arrays, str(folder / "weights.safetensors"))
-    shutil.copy(recipes.FOLDER / "custom.yaml", folder / "recipe.yaml")
+    shutil.copy(recipes.FOLDER / "fast.yaml", folder / "recipe.yaml")
     record = {"image": "a.jpg", "width": 5, "height": 5, "detections": []}
     (folder / "lines.jsonl").write_text("".join(json.dumps({**record, "n": i}) + "\n" for i in range(9)))
     return folder

@@ -48,13 +48,13 @@ def test_names_in_a_recipe(layout: str, tmp_path: Path) -> None:
     path.write_text(
         text + "  train_splits: 010\n  val_splits: ~\n  freeze: no\n  lr: 1.0e-2\n  download: no\n"
     )
-    options = read_recipe(str(path), DetectionTraining)
+    options = read_recipe(str(path), DetectionTraining).options
     assert options == {
         "classes": NAMES, "train_splits": "010", "val_splits": None, "freeze": "no", "lr": 0.01,
         "download": False,
     }  # fmt: skip
     path.write_text("task: detection\noptions: {classes: no}\n")
-    assert read_recipe(str(path), DetectionTraining) == {"classes": ["no"]}
+    assert read_recipe(str(path), DetectionTraining).options == {"classes": ["no"]}
 
 
 def test_names_in_the_configuration_of_a_run(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ class AugmentOptions:
     saturation: float = option(0.5, "largest change of saturation: the factor is 1 - this to 1 + this")
     hue: float = option(18.0, "largest change of hue, in OpenCV's units of 2 degrees")
     expand_probability: float = option(0.5, "probability of placing the image on a larger canvas")
-    expand_ratio: float = option(4.0, "largest side of that canvas, as a multiple of the image's")
+    expand_ratio: float = option(
+        4.0, "largest side of that canvas, as a multiple of the image's", shown="chosen from the data"
+    )
     crop_overlaps: Tuple[float, ...] = option(
         (0.1, 0.3, 0.5, 0.7, 0.9),
         "minimum IoU of a crop with some object: each crop draws one of these, no minimum, or no crop",

@@ -31,6 +31,7 @@ class RunConfig:
     spec: Union[DetectorSpec, ClassifierSpec]
     options: Training
     version: str = __version__  # of the mnssd that started the run
+    chosen: str = ""  # line about the options chosen from the data; empty if there are none
 
     @property
     def task(self) -> str:
@@ -135,6 +136,7 @@ class RunFolder:
             "mnssd": config.version,
             "task": config.task,
             config.spec.section: config.spec.as_dict(),
+            **({"chosen": config.chosen} if config.chosen else {}),
             "options": options,
         }
         write_yaml(self.config, content)
@@ -157,7 +159,8 @@ class RunFolder:
             )
         options = TRAININGS[task].resolve(content["options"], source)
         kind: Any = DetectorSpec if task == "detection" else ClassifierSpec
-        return RunConfig(read_spec(source, kind), options, str(content.get("mnssd", "")))
+        version, chosen = (str(content.get(key, "")) for key in ("mnssd", "chosen"))
+        return RunConfig(read_spec(source, kind), options, version, chosen)
 
     def _read_config(self) -> Dict[str, Any]:
         try:
