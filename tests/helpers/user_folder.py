@@ -110,7 +110,7 @@ def _train(folder: Path) -> None:
     for name, data in {"NAME": "photos", "cells": "BCCD"}.items():
         root = ["--data-root", str(folder / data)]
         assert main(["train-ssd", *root, *small, "--output", str(folder / "runs" / name)]) == 0
-    for name in ("photos", "trial", "shapes"):
+    for name in ("photos", "trial", "larger", "shapes"):
         shutil.copytree(folder / "runs" / "NAME", folder / "runs" / name)
     for number, path in enumerate(sorted((folder / "photos" / "JPEGImages").iterdir())):
         target = folder / "photos" / ("train" if number % 3 else "val") / ("cat" if number % 2 else "dog")
