@@ -13,6 +13,7 @@ from ..data.dataset import Dataset
 from ..data.loader import Arrays, Loader
 from ..graph.fast import fast_block
 from ..runtime import settings
+from ..train.automatic import Automatic, Choice, choose, facts_of
 from ..train.batchnorm import recalibrate_batchnorm
 from ..train.freezing import all_among, freeze
 from ..train.options import Training
@@ -32,6 +33,7 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     The constructor builds datasets and network, loads weights, and prepares the network: it freezes
     parameters, re-estimates BatchNorm statistics, initializes the last layers and rewrites the graph. `start`
     is what a resumed run started with: its classes, images and network are used, and no weights are read.
+    `automatic` is what the options leave to the data.
     """
 
     name: str
@@ -43,16 +45,24 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     val_set: Optional[DataT] = None
     """None if nothing is validated."""
 
+    choice: Optional[Choice] = None
+    """The options chosen from the data, which `options` contains; None if nothing was left to the data."""
+
     notes: List[str]
 
-    def __init__(self, options: OptionsT, start: Optional[RunStart] = None) -> None:
-        loop = options.loop
-        settings.seed_everything(loop.seed)
-        self.options, self.ctx = options, settings.pick_context(loop.ctx)
+    def __init__(
+        self, options: OptionsT, start: Optional[RunStart] = None, automatic: Optional[Automatic] = None
+    ) -> None:
+        settings.seed_everything(options.loop.seed)
+        self.options, self.ctx = options, settings.pick_context(options.loop.ctx)
         loaded = start.pretrained if start else None
         if options.data.weights and loaded is None:
             require_weights(options.data.weights)
         self.train_set, self.val_set = self._open_datasets()
+        if automatic:
+            self.choice = choose(facts_of(options, self.train_set), automatic.given, automatic.budget)
+            self.options = cast(OptionsT, options.replace(**self.choice.values))
+        loop = self.options.loop
         self.notes = []
         if start:
             self.train_set, self.val_set, self.notes = start.restore(self.train_set, self.val_set)
@@ -131,4 +141,5 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
             self._network_summary(),
             f"{len(classes)} classes: {names}",
             f"training on {self.train_set.name}: {len(self.train_set)} images{val}",
+            *([self.choice.text] if self.choice else []),
         ]

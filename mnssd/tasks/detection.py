@@ -70,12 +70,7 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
     """Detection, for the training loop; see `train.task.Task`."""
 
     def _open_datasets(self) -> Tuple[Dataset, Optional[Dataset]]:
-        data, epochs = self.options.data, self.options.loop.epochs
-        if data.early_epochs >= epochs:
-            raise OptionError(
-                f"--early-epochs {data.early_epochs}: expected fewer than --epochs {epochs}, so that some "
-                "remain at --size"
-            )
+        data = self.options.data
         return _open_datasets(data, validate=bool(self.options.loop.val_interval))
 
     def _new_spec(self) -> zoo.DetectorSpec:
@@ -92,7 +87,12 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         self._zero_validations = 0
 
     def _set_up(self) -> None:
-        data = self.options.data
+        data, epochs = self.options.data, self.options.loop.epochs
+        if data.early_epochs >= epochs:
+            raise OptionError(
+                f"--early-epochs {data.early_epochs}: expected fewer than --epochs {epochs}, so that some "
+                "remain at --size"
+            )
         read: Read = read_image
         if data.cache_images:
             cache = ImageCache(data.cache_images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
@@ -16,6 +16,7 @@ from ..train.run_folder import RunConfig, RunFolder
 
 if TYPE_CHECKING:
     from ..distributed.context import Context
+    from ..train.automatic import Automatic
     from ..train.task import Task
 
 T = TypeVar("T", DetectionTraining, ClassificationTraining)
@@ -34,23 +35,34 @@ def train_detector(given: Mapping[str, Any]) -> Path:
     ----------
     given : mapping
         Options by name, as Python values or as parsed from the command line; see `train.options`. Options
-        that are absent default to those of the resumed run, the recipe or the dataset, in this order.
+        that are absent default to those of the resumed run, the recipe or the dataset, in this order; for
+        datasets without defaults of their own, some are chosen from the data (`train.automatic`).
 
     Raises
     ------
     MnssdError
         For invalid options, data or weights; the message names them.
     """
-    return train(resolve(DetectionTraining, given))
+    return train(*resolve(DetectionTraining, given))
 
 
 def train_classifier(given: Mapping[str, Any]) -> Path:
     """Train a classifier; see `train_detector`."""
-    return train(resolve(ClassificationTraining, given))
+    return train(*resolve(ClassificationTraining, given))
 
 
-def resolve(kind: Type[T], given: Mapping[str, Any]) -> T:
+class Resolved(NamedTuple):
+    """Options of a run, and what is left to its data; None if nothing is."""
+
+    options: Any
+    automatic: Optional[Automatic]
+
+
+def resolve(kind: Type[T], given: Mapping[str, Any]) -> Resolved:
     """Resolve the options of a run; given options override those of the resumed run or of the recipe.
+
+    Nothing is chosen from the data for a resumed run, with a recipe without a budget, and for a dataset with
+    defaults of its own.
 
     Raises
     ------
@@ -62,14 +74,21 @@ def resolve(kind: Type[T], given: Mapping[str, Any]) -> T:
     values = kind.convert(given)
     run = _run_to_resume(values)
     if run is not None:
-        return _resume(kind, values, run)
+        return Resolved(_resume(kind, values, run), None)
+    budget: Optional[float] = 1.0
     if values.get("recipe"):
-        values = {**read_recipe(values["recipe"], kind), **values}
-    return kind.resolve(values)
+        recipe = read_recipe(values["recipe"], kind)
+        values, budget = {**recipe.options, **values}, recipe.budget
+    options = kind.resolve(values)
+    if budget is None or options.data.dataset in kind.defaults:
+        return Resolved(options, None)
+    from ..train.automatic import Automatic
+
+    return Resolved(options, Automatic(values, budget))
 
 
-def train(options: Training) -> Path:
-    """Train with resolved options; returns the run folder.
+def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
+    """Train with resolved options, of which some may be left to the data; returns the run folder.
 
     Raises
     ------
@@ -80,7 +99,10 @@ def train(options: Training) -> Path:
     run = RunFolder(Path(loop.resume or loop.output))
     resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
     options, note = name_weights(options)
-    task = make_task(options, run if resumes else None)
+    task = make_task(options, run if resumes else None, automatic)
+    if task.choice:
+        options = options.replace(**task.choice.values)
+        loop = options.loop
     if note and not resumes:
         task.notes.insert(0, note)
     context = _join(loop)
@@ -98,7 +120,7 @@ def train(options: Training) -> Path:
             raise MnssdError(f"{run.path}: another process has changed the run; resume it again")
         if not resumes:
             run.best.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
-            run.write_config(RunConfig(task.spec, options))
+            run.write_config(RunConfig(task.spec, options, chosen=_chosen(task, run)))
         else:
             _update_data_root(run, options)
         if not (resumes and run.start.exists()):
@@ -130,10 +152,20 @@ def name_weights(options: Training) -> Tuple[Training, str]:
     return options.replace(weights=weights), note
 
 
-def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
+def _chosen(task: Task, run: RunFolder) -> str:
+    """Line about the options chosen from the data: of the task, or of a run that starts again."""
+    if task.choice:
+        return task.choice.text
+    return run.read_config().chosen if run.config.exists() else ""
+
+
+def make_task(
+    options: Training, resumed: Optional[RunFolder] = None, automatic: Optional[Automatic] = None
+) -> Task:
     """Build the network, load its weights and prepare it for `train.loop.fit`.
 
-    `resumed` is the run folder if there is a checkpoint to resume from; see `tasks.base.BaseTask`.
+    `resumed` is the run folder if there is a checkpoint to resume from, `automatic` what the options leave to
+    the data; see `tasks.base.BaseTask`.
     """
     (width, height), loop = options.data.size, options.loop
     # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
@@ -147,10 +179,10 @@ def make_task(options: Training, resumed: Optional[RunFolder] = None) -> Task:
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
-        return DetectionTask(options, start)
+        return DetectionTask(options, start, automatic)
     from .classification import ClassificationTask
 
-    return ClassificationTask(options, start)
+    return ClassificationTask(options, start, automatic)
 
 
 def _find_weights(options: Training) -> Training:

@@ -21,6 +21,7 @@ T = TypeVar("T", bound="_Training")
 _SHORTCUT = "shortcuts of mobilenet_v2; projection adds some where channels differ"
 _START = "initial weights: imagenet, none, a name listed by `mnssd weights`, or a file of weights"
 _WEIGHTS = o.ValueType(lambda text: None if text == "none" else text)
+_FROM_DATA = "chosen from the data"
 _STRUCTURE = "run folder whose channel counts are used, such as one written by `mnssd prune`"
 
 
@@ -28,16 +29,22 @@ _STRUCTURE = "run folder whose channel counts are used, such as one written by `
 class LoopOptions:
     """Training."""
 
-    epochs: int = option(60, "passes over the training images")
-    batch_size: int = option(16, "images per step, over all processes")
-    lr: float = option(0.01, "peak learning rate for the given batch size")
+    epochs: int = option(60, "passes over the training images", shown=_FROM_DATA)
+    batch_size: int = option(16, "images per step, over all processes", shown=_FROM_DATA)
+    lr: float = option(0.01, "peak learning rate for the given batch size", shown=_FROM_DATA)
     predictor_lr: float = option(1.0, "factor of --lr for the layers that predict classes and boxes")
-    pretrained_lr: float = option(1.0, "factor of --lr (and of --predictor-lr) for weights from --weights")
-    optimizer: str = option("sgd", "optimizer; adamw needs a lower --lr", choices=("sgd", "adamw"))
+    pretrained_lr: float = option(
+        1.0, "factor of --lr (and of --predictor-lr) for weights from --weights", shown=_FROM_DATA
+    )
+    optimizer: str = option(
+        "sgd", "optimizer; adamw needs a lower --lr", choices=("sgd", "adamw"), shown=_FROM_DATA
+    )
     schedule: str = option("cosine", "learning rate decay; step is 1/10, twice", choices=("cosine", "step"))
     warmup: float = option(1.0, "epochs of linear warm-up of the learning rate")
     momentum: float = option(0.9, "momentum of SGD; beta1 of AdamW")
-    wd: float = option(5e-4, "weight decay; BatchNorm parameters and biases are not decayed")
+    wd: float = option(
+        5e-4, "weight decay; BatchNorm parameters and biases are not decayed", shown=_FROM_DATA
+    )
     clip_gradient: float = option(0.0, "maximum L2 norm of the gradient of all parameters; 0 for no limit")
     max_skipped_steps: int = option(10, "most consecutive steps skipped because their loss is not finite")
     ema: float = option(0.0, "decay per step of a moving average of the weights, which is saved; 0 for none")
@@ -47,7 +54,7 @@ class LoopOptions:
     freeze: str = option("", "freeze parameters whose names match this regex, including BatchNorm statistics")
     seed: int = option(0, "random seed")
     workers: int = option(-1, "threads that load images; -1 chooses for this machine")
-    val_interval: int = option(1, "epochs between validations; 0 for none")
+    val_interval: int = option(1, "epochs between validations; 0 for none", shown=_FROM_DATA)
     save_minutes: float = option(5.0, "minutes between checkpoints within an epoch; 0 for none")
     keep_every: int = option(0, "epochs between checkpoints that are kept as epoch-N.ckpt; 0 for none")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
@@ -115,7 +122,7 @@ class DetectionOptions:
     head: str = option("ssd", "heads and extra layers: plain, or depthwise separable", choices=HEADS)
     weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
-    match_iou: float = option(0.5, "IoU threshold for a positive anchor")
+    match_iou: float = option(0.5, "IoU threshold for a positive anchor", shown=_FROM_DATA)
     cls_loss: str = option(
         "ohem", "cross entropy with hard negative mining, or focal loss", choices=("ohem", "focal")
     )
@@ -199,6 +206,8 @@ class _Training:
     def resolve(cls: Type[T], given: Mapping[str, Any], source: str = "options") -> T:
         """Resolve options: given values, then defaults of the dataset, then general defaults.
 
+        For other datasets, `train.automatic` replaces some of the general defaults.
+
         Parameters
         ----------
         given : mapping
@@ -251,8 +260,9 @@ class DetectionTraining(_Training):
         "": {"val_interval": 5, "weights": "imagenet"},
         # Trains in minutes without pretrained weights: benchmarks/SHAPES.md.
         "shapes": {
-            "weights": None, "size": (128, 128), "width": 0.5, "epochs": 40, "lr": 0.4,
-            "predictor_lr": 0.015, "warmup": 2.0, "val_interval": 10, "color_probability": 0.7, "hue": 90.0,
+            "weights": None, "size": (128, 128), "width": 0.5, "epochs": 40, "batch_size": 16,
+            "optimizer": "sgd", "lr": 0.4, "pretrained_lr": 1.0, "predictor_lr": 0.015, "wd": 5e-4,
+            "match_iou": 0.5, "warmup": 2.0, "val_interval": 10, "color_probability": 0.7, "hue": 90.0,
             "expand_probability": 0.3, "expand_ratio": 1.4, "crop_overlaps": (), "crop_scale": 0.6,
             "crop_aspect": 1.33, "crop_trials": 10,
         },
@@ -281,13 +291,14 @@ class ClassificationTraining(_Training):
         },
         # Top-1 .978 in three minutes on two cores (one run, one seed).
         "shapes": {
-            "weights": None, "size": (64, 64), "width": 0.35, "batch_size": 64, "epochs": 12, "lr": 0.2,
-            "predictor_lr": 0.03, "pretrained_lr": 1.0, "val_interval": 1, "label_smoothing": 0.0,
-            "operations": 1, "crop_area": 0.6,
+            "weights": None, "size": (64, 64), "width": 0.35, "batch_size": 64, "epochs": 12,
+            "optimizer": "sgd", "lr": 0.2, "predictor_lr": 0.03, "pretrained_lr": 1.0, "wd": 5e-4,
+            "val_interval": 1, "label_smoothing": 0.0, "operations": 1, "crop_area": 0.6,
         },
         # Not tuned.
         "cifar10": {
-            "size": (64, 64), "epochs": 40, "batch_size": 64, "lr": 0.1, "pretrained_lr": 1.0,
+            "size": (64, 64), "epochs": 40, "batch_size": 64, "optimizer": "sgd", "lr": 0.1,
+            "pretrained_lr": 1.0, "wd": 5e-4,
             "val_interval": 1, "label_smoothing": 0.0, "operations": 1,
         },
     }  # fmt: skip

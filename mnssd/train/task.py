@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..data.loader import Batch, Loader
+from .automatic import Choice
 
 
 class ValidationResult(NamedTuple):
@@ -50,6 +51,7 @@ class Task(Objective, Protocol):
     is_pretrained: bool  # the last layers were loaded or fitted, so untrained predictions are meaningful
     batches: Loader
     workers: int  # threads that load images
+    choice: Optional[Choice]  # options chosen from the data, if any
     notes: List[str]  # messages for the user, printed before training
     score_name: str  # name of the validation score
 
