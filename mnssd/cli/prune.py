@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from ..tasks.run import train
 
     tuned = config.options.replace(
-        epochs=options.epochs, lr=options.lr or loop.lr * LR_SHARE[loop.optimizer], warmup=0.5,
+        epochs=options.epochs, minutes=0.0, lr=options.lr or loop.lr * LR_SHARE[loop.optimizer], warmup=0.5,
         val_interval=1, structure=str(start), weights=str(start / "best.params"), output=str(output),
         ctx=options.ctx,
         # The pruned network is normalized anew by its batches; its present outputs need not be preserved.

@@ -1,6 +1,7 @@
 """Training batches: shuffled, and prefetched with worker threads.
 
-A sample's randomness depends only on (seed, epoch, index), so that the number of threads changes no batch.
+A sample's randomness depends only on (seed, epoch, index), so that the number of threads changes no batch. In
+balanced sampling it depends on the position in the epoch, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 import time
 from functools import partial
 from itertools import islice
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
@@ -90,6 +91,9 @@ class Loader:
         Worker threads; 0 loads each batch when it is requested.
     warn : callable
         Called with a warning about a read that hangs.
+    repeats : numpy.ndarray, optional
+        ``(N,)`` relative frequency of each sample, at least 1, for balanced sampling; see `data.balance`. An
+        epoch is as long as without; frequent samples are then missing from some epochs.
 
     Attributes
     ----------
@@ -107,6 +111,7 @@ class Loader:
         seed: int,
         workers: int,
         warn: Callable[[str], None] = print,
+        repeats: Optional[np.ndarray] = None,
     ) -> None:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
@@ -114,6 +119,7 @@ class Loader:
         self.shard = (0, 1)
         self.samples, self._load = samples, load
         self.batch_size, self._seed, self._workers = batch_size, seed, workers
+        self._repeats = repeats
         self._lock = threading.Lock()
         self._warn, self._monitor = warn, _SlowReadMonitor(warn)
         cv2.setNumThreads(1)  # OpenCV's own threads would compete with the workers and with MXNet's
@@ -126,7 +132,15 @@ class Loader:
         """Sample indices of an epoch, in the order of use."""
         rng = np.random.default_rng([self._seed, epoch])
         rounds = -(-len(self) * self.batch_size // len(self.samples))
-        return np.concatenate([rng.permutation(len(self.samples)) for _ in range(rounds)])
+        return np.concatenate([self._round(rng) for _ in range(rounds)])
+
+    def _round(self, rng: np.random.Generator) -> np.ndarray:
+        """As many sample indices as there are samples, in random order."""
+        count = len(self.samples)
+        if self._repeats is None:
+            return rng.permutation(count)
+        times = np.floor(self._repeats + rng.random(count)).astype(int)  # rounded up or down at random
+        return rng.permutation(np.repeat(np.arange(count), times))[:count]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch`, from batch number `start` on."""
@@ -150,9 +164,10 @@ class Loader:
             sample = self.samples[index]
             if sample.image_path in self.skipped:
                 continue
+            key = [self._seed, epoch, index, *([] if self._repeats is None else [position])]
             try:
                 with self._monitor.reading(sample.image_path):
-                    return self._load(sample, np.random.default_rng([self._seed, epoch, index]))
+                    return self._load(sample, np.random.default_rng(key))
             except DataError as error:
                 with self._lock:
                     self.skipped[sample.image_path] = str(error)

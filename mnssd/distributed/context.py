@@ -24,6 +24,9 @@ NEEDED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER
 CONTROL = "control"
 """Parameter server key of the status that travels with the gradients."""
 
+DECISION, BITS = "decision", 32
+"""Parameter server key of a number that the main process decides, and how many bits it has."""
+
 
 class StepStatus(NamedTuple):
     """Status of a training step, equal on all ranks."""
@@ -44,6 +47,10 @@ class SingleProcess:
     def sum_gradients(self, normalizer: float, is_finite: bool, interrupted: bool) -> StepStatus:
         """The status of this process; the gradients are those of a mean already."""
         return StepStatus(1.0, is_finite, interrupted)
+
+    def broadcast(self, number: int) -> int:
+        """The number itself."""
+        return number
 
     def abort(self) -> None:
         """Do nothing."""
@@ -83,6 +90,7 @@ class DistributedContext:
         for key, gradient in enumerate(self._gradients):
             self._store.init(str(key), mx.nd.zeros(gradient.shape))
         self._store.init(CONTROL, self._control)
+        self._store.init(DECISION, mx.nd.zeros((BITS,)))
         self._store.init("digest", mx.nd.zeros((8,)))
         self.barrier()
         self._check_same_weights(parameters)
@@ -125,6 +133,17 @@ class DistributedContext:
             self._store.pull(str(key), out=gradient, priority=-key)
         total, not_finite, interruptions = self._control.asnumpy() / unit
         return StepStatus(float(total), bool(not_finite == 0), bool(interruptions > 0))
+
+    def broadcast(self, number: int) -> int:
+        """The non-negative number of the main process, on all ranks; all of them call it.
+
+        Its bits are sent as 0 and the compression threshold, which compression leaves as they are.
+        """
+        unit = self._threshold or 1.0
+        bits = mx.nd.array([(number >> i & 1) * unit * self.is_main for i in range(BITS)])
+        self._store.push(DECISION, bits)
+        self._store.pull(DECISION, out=bits)
+        return sum(int(bit) << i for i, bit in enumerate(np.rint(bits.asnumpy() / unit)))
 
     def abort(self) -> None:
         """End without the other ranks: after an error this process would wait for them at exit."""

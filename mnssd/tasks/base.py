@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, Generic, List, Optional, Sequence, Tuple, TypeVar, Union, cast
 
 import mxnet as mx
 import numpy as np
 
+from ..data.balance import balance_note, repeat_factors
 from ..data.classification.labeled_image import ClassificationDataset
 from ..data.dataset import Dataset
 from ..data.loader import Arrays, Loader
@@ -25,6 +28,9 @@ from ..zoo import ClassifierSpec, DetectorSpec
 OptionsT = TypeVar("OptionsT", bound=Training)
 SpecT = TypeVar("SpecT", bound=Union[DetectorSpec, ClassifierSpec])
 DataT = TypeVar("DataT", bound=Union[Dataset, ClassificationDataset])
+
+TIMED_IMAGES = 32
+"""Images for an estimate of the time of a validation: these, and three times as many."""
 
 
 class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
@@ -74,7 +80,7 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
         if loop.freeze:
             self.notes.append(freeze(self.block, loop.freeze))
         self.workers = loop.workers if loop.workers >= 0 else settings.image_workers()
-        self.batches = self._loader(self._load)
+        self.batches = self._loader(self._load, self._repeats())
         self._set_up()
         if self.pretrained and loop.recalibrate_batchnorm:
             self.notes.append(recalibrate_batchnorm(self.block, self.pretrained, self.batches, self.ctx))
@@ -128,9 +134,45 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     def _network_summary(self) -> str:
         """The network in a few words."""
 
-    def _loader(self, load_sample: Any) -> Loader:
+    @abstractmethod
+    def _labels(self) -> List[List[int]]:
+        """The labels in each training image."""
+
+    @abstractmethod
+    def _evaluate(self, dataset: DataT) -> Any:
+        """Evaluate the current weights on a dataset; unreadable images are skipped."""
+
+    def _loader(self, load_sample: Any, repeats: Optional[np.ndarray] = None) -> Loader:
         loop = self.options.loop
-        return Loader(self.train_set, load_sample, loop.batch_size, loop.seed, self.workers)
+        return Loader(
+            self.train_set, load_sample, loop.batch_size, loop.seed, self.workers, repeats=repeats
+        )  # fmt: skip
+
+    def _repeats(self) -> Optional[np.ndarray]:
+        """Relative frequency of the training images, if the sampling is balanced."""
+        if not self.options.loop.balanced:
+            return None
+        labels, classes = self._labels(), self.spec.classes
+        self.notes.append(balance_note(labels, classes))
+        return repeat_factors(labels, len(classes))
+
+    def validation_seconds(self) -> float:
+        """Estimated time of a validation, from some of its images."""
+        if self.val_set is None:
+            return 0.0
+        images, most = len(self.val_set), 3 * TIMED_IMAGES
+        if images <= most:
+            return self._time(images)
+        few, more = self._time(TIMED_IMAGES), self._time(most)
+        return more + (images - most) * max(0.0, more - few) / (most - TIMED_IMAGES)
+
+    def _time(self, count: int) -> float:
+        """Seconds for `count` validation images, spread over all of them."""
+        val_set: Any = self.val_set
+        samples = val_set.samples[:: len(val_set) // count][:count]
+        started = time.monotonic()
+        self._evaluate(replace(val_set, samples=samples))
+        return time.monotonic() - started
 
     def introduction(self) -> List[str]:
         """Lines printed before training: network, classes, datasets."""

@@ -14,7 +14,7 @@ from ..data.classification.transforms import ClassificationTransform, val_transf
 from ..data.image import to_network_input
 from ..data.loader import Arrays, Batch
 from ..errors import DataError
-from ..metrics.classification import evaluate_classifier
+from ..metrics.classification import ClassificationResult, evaluate_classifier
 from ..train.options import ClassificationTraining
 from ..train.task import ValidationResult
 from .base import BaseTask
@@ -55,12 +55,16 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
         self._infer_shapes()  # draws all weights, so that they do not depend on which --weights replaces
         self.last_layers = [self.net.output]
         self.name = f"{data.network}-{data.dataset}"
-        self.notes += [*self.train_set.notes, *_imbalance(self.train_set, data.class_weights)]
+        weighted = data.class_weights or self.options.loop.balanced
+        self.notes += [*self.train_set.notes, *_imbalance(self.train_set, weighted)]
 
     def _set_up(self) -> None:
         self._transform = ClassificationTransform(self.spec.size, self.options.augment)
         weighted = self.options.data.class_weights
         self._class_weights = class_weights(self.train_set.counts()) if weighted else None
+
+    def _labels(self) -> List[List[int]]:
+        return [[image.label] for image in self.train_set]
 
     def _initialize_last_layers(self) -> None:
         parameters = list(self.net.output.collect_params().values())
@@ -107,11 +111,18 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
         """Top-1 and top-5 accuracy of the current weights on the validation set."""
         if self.val_set is None:
             return ValidationResult()
-        result = evaluate_classifier(self.net, self.val_set, self.spec.size, self.spec.val_crop, ctx=self.ctx)
+        result = self._evaluate(self.val_set)
         columns: Dict[str, Any] = {"top1": round(result.top1, 5), "top5": round(result.top5, 5)}
         if result.skipped:
             columns["val_skipped"] = len(result.skipped)
         return ValidationResult(self.score_name, columns["top1"], columns)
+
+    def _evaluate(self, dataset: ClassificationDataset) -> ClassificationResult:
+        return evaluate_classifier(self.net, dataset, self.spec.size, self.spec.val_crop, ctx=self.ctx)
+
+    def seconds_after_training(self, validation: float) -> float:
+        """0: a classifier has no report."""
+        return 0.0
 
     def _network_summary(self) -> str:
         return self.spec.describe()
@@ -155,5 +166,5 @@ def _imbalance(dataset: ClassificationDataset, weighted: bool) -> List[str]:
         return []
     return [
         f"{dataset.classes[fewest]} has {counts[fewest]} images, {dataset.classes[most]} {counts[most]}; "
-        "--class-weights gives rare classes more weight"
+        "--class-weights and --balanced give rare classes more weight"
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -13,11 +13,12 @@ from ..data.dataset import Dataset
 from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch
-from ..data.open import default_root, find_format, open_dataset, usable_for_training
+from ..data.open import default_root, default_splits, find_format, open_dataset, usable_for_training
 from ..data.sample import Detections, Sample
 from ..errors import OptionError
 from ..inference.draw import draw
 from ..inference.predict import Skipped, evaluate
+from ..metrics.voc import VOCResult
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.task import ValidationResult
 from ..validation.check import training_warnings
@@ -38,6 +39,12 @@ SHOWN_IMAGES, SHOWN_SCORE = 4, 0.3
 """Number of validation images in TensorBoard, and the minimum score of the detections drawn on them."""
 
 
+REPORT_SECONDS, REPORT_SECONDS_PER_IMAGE = 6.0, 0.03
+"""Time of the report beside a validation: COCO's metrics take the most (one core of a Zen 5, 200 images)."""
+
+Watch = Callable[[Sample, Detections], None]
+
+
 def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
     """The structure of the detector that the options describe."""
     kind = zoo.DetectorSpec
@@ -49,9 +56,10 @@ def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.Detec
 
 
 def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Optional[Dataset]]:
+    splits = _without_held_out(data) if validate and data.train_splits else data.train_splits
     train_set = open_dataset(
-        data.dataset, data.data_root, data.train_splits, data.classes, "train", download=data.download
-    )
+        data.dataset, data.data_root, splits, data.classes, "train", download=data.download
+    )  # fmt: skip
     train_set = usable_for_training(train_set)
     val_set: Optional[Dataset] = None
     if data.overfit:
@@ -66,11 +74,21 @@ def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Opt
     return train_set, val_set if validate else None
 
 
+def _without_held_out(data: DetectionOptions) -> str:
+    """The given training lists; of one whose held-out part is validated on by default, only the rest."""
+    given = (data.train_splits or "").split("+")
+    is_default = not (data.val_splits or data.hold_out or data.overfit)
+    validated = default_splits(data.dataset, "val", data.data_root).split("+") if is_default else []
+    return "+".join(f"{name}:train" if f"{name}:val" in validated else name for name in given)
+
+
 class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
     """Detection, for the training loop; see `train.task.Task`."""
 
     def _open_datasets(self) -> Tuple[Dataset, Optional[Dataset]]:
         data = self.options.data
+        if data.early_epochs and self.options.loop.minutes:
+            raise OptionError("--minutes cannot be fitted to --early-size, whose steps are shorter; omit one")
         return _open_datasets(data, validate=bool(self.options.loop.val_interval))
 
     def _new_spec(self) -> zoo.DetectorSpec:
@@ -122,6 +140,9 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         samples = TrainingSamples(self.train_set, net.size, net.anchors, augment, data.match_iou, read)
         return samples, MultiBoxLoss(data.cls_loss, data.box_loss, data.label_smoothing, net.anchors)
 
+    def _labels(self) -> List[List[int]]:
+        return [sample.labels.tolist() for sample in self.train_set]
+
     def _initialize_last_layers(self) -> None:
         if self.options.data.cls_loss == "focal" and not self.is_pretrained:
             set_prior(self.block.class_convolutions(), len(self.spec.classes))
@@ -150,17 +171,13 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         if self.val_set is None:
             return ValidationResult()
         metric = self.options.data.metric
-        skipped: List[Skipped] = []
         shown: List[Tuple[Sample, Detections]] = []
 
         def keep_first(sample: Sample, detections: Detections) -> None:
             if self.options.loop.tensorboard and len(shown) < SHOWN_IMAGES:
                 shown.append((sample, detections))
 
-        result = evaluate(
-            self.net, self.val_set, metric, workers=self.workers, on_bad_image="skip", skipped=skipped,
-            watch=keep_first,
-        )  # fmt: skip
+        result, skipped = self._evaluate(self.val_set, keep_first)
         score = None if np.isnan(result.mean_ap) else round(result.mean_ap, 5)
         columns: Dict[str, Any] = {"metric": metric, "mAP": score}
         if skipped:
@@ -173,6 +190,20 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         warning = ZERO_WARNING if self._zero_validations == ZERO_AFTER else ""
         images = [self._draw(sample, detections) for sample, detections in shown]
         return ValidationResult(self.score_name, score, columns, warning, images)
+
+    def _evaluate(self, dataset: Dataset, watch: Optional[Watch] = None) -> Tuple[VOCResult, List[Skipped]]:
+        skipped: List[Skipped] = []
+        result = evaluate(
+            self.net, dataset, self.options.data.metric, workers=self.workers, on_bad_image="skip",
+            skipped=skipped, watch=watch,
+        )  # fmt: skip
+        return result, skipped
+
+    def seconds_after_training(self, validation: float) -> float:
+        """Time of the report, which evaluates the best weights once more, or 0 if there is none."""
+        if self.val_set is None:
+            return 0.0
+        return validation + REPORT_SECONDS + REPORT_SECONDS_PER_IMAGE * len(self.val_set)
 
     def _draw(self, sample: Sample, detections: Detections) -> np.ndarray:
         rows = np.flatnonzero(detections.scores >= SHOWN_SCORE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
@@ -75,16 +76,31 @@ def resolve(kind: Type[T], given: Mapping[str, Any]) -> Resolved:
     run = _run_to_resume(values)
     if run is not None:
         return Resolved(_resume(kind, values, run), None)
+    _refuse_conflicts(values)
     budget: Optional[float] = 1.0
     if values.get("recipe"):
         recipe = read_recipe(values["recipe"], kind)
-        values, budget = {**recipe.options, **values}, recipe.budget
+        length = {"minutes": 0.0} if "epochs" in values else {}
+        values, budget = {**recipe.options, **length, **values}, recipe.budget
     options = kind.resolve(values)
     if budget is None or options.data.dataset in kind.defaults:
         return Resolved(options, None)
     from ..train.automatic import Automatic
 
     return Resolved(options, Automatic(values, budget))
+
+
+def _refuse_conflicts(values: Mapping[str, Any]) -> None:
+    """Raise OptionError for options that make no sense together; each of them alone does."""
+    if values.get("minutes") and "epochs" in values:
+        raise OptionError(
+            f"--epochs {values['epochs']} and --minutes {values['minutes']:g} both set the length of the "
+            "run; omit one of them"
+        )
+    if values.get("patience") and values.get("val_interval") == 0:
+        raise OptionError(
+            f"--patience {values['patience']} needs validations, but --val-interval is 0; omit one of them"
+        )
 
 
 def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
@@ -95,7 +111,7 @@ def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
     MnssdError
         For unusable data or weights, or a run folder that is in use.
     """
-    loop = options.loop
+    loop, started = options.loop, time.monotonic()
     run = RunFolder(Path(loop.resume or loop.output))
     resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
     options, note = name_weights(options)
@@ -112,7 +128,7 @@ def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
 
     try:
         if not context.is_main:
-            fit(task, loop, run, resumes, context)
+            fit(task, loop, run, resumes, context, started)
             return run.path
         run = run if loop.resume else RunFolder.create(loop.output, task.name)
         run.lock()
@@ -126,7 +142,7 @@ def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
         if not (resumes and run.start.exists()):
             RunStart.of(task, run).write()
         _print_introduction(task, loop, run, context)
-        progress = fit(task, loop, run, resumes, context)
+        progress = fit(task, loop, run, resumes, context, started)
         if progress.best_score is not None:
             print(f"best {task.score_name} {progress.best_score:.4f}")
         print(encodable(f"weights: {run.best}\nlog: {run.log}"))

@@ -24,6 +24,7 @@ from ..runtime.settings import wait_all
 from .ema import ModelEMA
 from .optimizer import optimizer_arrays, restore_optimizer
 from .run_folder import RunFolder
+from .schedule import Plan
 
 FIRST_LINE = b"mnssd checkpoint 1\n"
 
@@ -39,6 +40,11 @@ class Progress:
     batch: int = 0  # completed steps of the current epoch
     partial: Dict[str, Any] = field(default_factory=dict)  # the logger's sums of the current epoch
     skipped_in_a_row: int = 0  # last steps, skipped because their loss is not finite
+    best_epoch: int = 0  # of the best score; 0 before training
+    plan: Optional[Plan] = None  # decided during the run
+    is_ending: bool = False  # the score has not improved for long
+    seconds: float = 0.0  # used so far, also before a resume
+    note: str = ""  # for the next row of the log
 
     def end_step(self, partial: Dict[str, Any]) -> None:
         """Count a step; `partial` are the logger's sums of the epoch up to it."""
@@ -47,7 +53,8 @@ class Progress:
     def end_epoch(self, row: Dict[str, Any]) -> None:
         """Count an epoch and add its row to the log."""
         self.epoch, self.batch, self.partial = self.epoch + 1, 0, {}
-        self.history.append(row)
+        self.history.append({**row, "note": self.note} if self.note else row)
+        self.note = ""
 
 
 def save_checkpoint(path: Path, block: Any, trainer: Any, progress: Progress, average: ModelEMA) -> None:
@@ -124,7 +131,9 @@ def read_checkpoint(path: Path) -> Tuple[Dict[str, np.ndarray], Progress]:
     try:
         size = int.from_bytes(body[:8], "little")
         metadata = json.loads(body[8 : 8 + size])["__metadata__"]
-        return load_tensors(body), Progress(**json.loads(metadata["progress"]))
+        progress = json.loads(metadata["progress"])
+        plan = progress.pop("plan", None)
+        return load_tensors(body), Progress(**progress, plan=Plan(**plan) if plan else None)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MnssdError(f"{path}: not a checkpoint of this version ({error}); start a new run") from error
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..data.loader import Batch
 from ..files import encodable, write_text
 from ..runtime import processor
+from .schedule import Schedule
 from .step import StepResult
 from .task import ValidationResult
 
@@ -26,26 +27,21 @@ SLOW_DATA = 0.2
 
 
 class TrainingLogger:
-    """Prints the progress of a run, if enabled, and rewrites its `log` after each epoch.
+    """Prints the progress of a run, if enabled, and rewrites its `log` after each epoch."""
 
-    `first_step` is the first step of this process; it is above 0 when a run resumes.
-    """
-
-    def __init__(
-        self, log: Path, epochs: int, steps_per_epoch: int, first_step: int, enabled: bool = True
-    ) -> None:
-        self._log, self._epochs, self._total = log, epochs, epochs * steps_per_epoch
+    def __init__(self, log: Path, schedule: Schedule, enabled: bool = True) -> None:
+        self._log, self._schedule = log, schedule
         self._enabled, self._terminal = enabled, enabled and sys.stderr.isatty()
+        self._first_step = self._step = schedule.progress.step  # above 0 when a run resumes
         self._bar = tqdm(
-            total=self._total,
-            initial=first_step,
+            total=schedule.steps or None,
+            initial=self._first_step,
             disable=not self._terminal,
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
         )
         self._warned_of_slow_data, self._unreadable = False, 0
         self._last_line = self._started = time.monotonic()
-        self._first_step = self._step = first_step
         self.start_epoch(0, {})
 
     def say(self, text: str) -> None:
@@ -58,7 +54,7 @@ class TrainingLogger:
 
     def start_epoch(self, epoch: int, partial: Mapping[str, Any]) -> None:
         """Start the averages of an epoch, or continue those of `partial`."""
-        self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}")
+        self._bar.set_description_str(f"epoch {self._of(epoch + 1, self._schedule.epochs)}")
         self._sums: Dict[str, float] = dict(partial.get("sums", {}))
         self._images, self._steps = partial.get("images", 0), partial.get("steps", 0)
         self._waited, self._lr = partial.get("waited", 0.0), partial.get("lr", 0.0)
@@ -86,6 +82,7 @@ class TrainingLogger:
     def after_step(self, result: StepResult) -> None:
         """Add a step to the averages of the epoch, unless it was skipped, and show progress."""
         self._step, self._lr = self._step + 1, result.lr
+        self._bar.total = self._schedule.steps or None
         self._bar.update(1)
         if result.skipped:
             return
@@ -101,9 +98,10 @@ class TrainingLogger:
             self._bar.set_postfix_str(status, refresh=False)
         elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            seconds = (now - self._started) / (self._step - self._first_step) * (self._total - self._step)
-            where = f"epoch {self._epoch + 1}/{self._epochs} step {self._step}/{self._total}"
-            self.say(f"  {where}: {status}, {tqdm.format_interval(seconds)} left")
+            steps, epochs = self._schedule.steps, self._schedule.epochs
+            seconds = (now - self._started) / (self._step - self._first_step) * (steps - self._step)
+            where = f"epoch {self._of(self._epoch + 1, epochs)} step {self._of(self._step, steps)}"
+            self.say(f"  {where}: {status}" + (f", {tqdm.format_interval(seconds)} left" if steps else ""))
 
     def _data_wait(self, now: float) -> str:
         """The fraction of the epoch spent waiting for data, if it is noticeable."""
@@ -142,7 +140,7 @@ class TrainingLogger:
         """
         row, score = history[-1], str(result)
         self.say(
-            f"epoch {row['epoch']:>3}/{self._epochs}  loss {row.get('loss', math.nan):.4f}"
+            f"epoch {self._of(row['epoch'], self._schedule.epochs):>6}  loss {row.get('loss', math.nan):.4f}"
             f"  lr {row['lr']:.2g}  {row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
             + (f"  {score}" if score else "")
         )
@@ -156,6 +154,11 @@ class TrainingLogger:
     def close(self) -> None:
         """Remove the progress bar."""
         self._bar.close()
+
+    @staticmethod
+    def _of(number: int, total: int) -> str:
+        """``3/60``, or ``3`` while the total is unknown."""
+        return f"{number}/{total}" if total else str(number)
 
     def _mean(self, name: str) -> float:
         return self._sums.get(name, 0.0) / max(1, self._steps)

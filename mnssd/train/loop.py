@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
 import mxnet as mx
 
@@ -20,19 +20,23 @@ from .logger import TrainingLogger
 from .non_finite import NonFiniteGuard
 from .optimizer import make_trainer
 from .options import LoopOptions
+from .patience import Patience
 from .run_folder import RunFolder
-from .schedule import learning_rate
+from .schedule import Schedule
 from .step import TrainingStep
 from .task import Task
 from .tensorboard import TensorBoardWriter
+from .time_budget import TimeBudget
 
 
 def fit(
-    task: Task, options: LoopOptions, run: RunFolder, resume: bool = False, context: Context = SINGLE_PROCESS
-) -> Progress:
+    task: Task, options: LoopOptions, run: RunFolder, resume: bool = False, context: Context = SINGLE_PROCESS,
+    started: Optional[float] = None,
+) -> Progress:  # fmt: skip
     """Train `task` and keep checkpoints, log and best weights in `run`; returns the final progress.
 
-    In distributed training all ranks call it; only the main one validates and writes.
+    In distributed training all ranks call it; only the main one validates and writes. ``minutes`` count from
+    `started`, as `time.monotonic`, by default from now.
 
     Raises
     ------
@@ -41,16 +45,19 @@ def fit(
     TrainingInterrupted
         After SIGINT or SIGTERM, once everything is saved.
     """
-    steps_per_epoch, is_main, signals = len(task.batches), context.is_main, SignalHandler()
+    is_main, signals = context.is_main, SignalHandler()
     trainer = make_trainer(task.block, options, task.last_layers, task.pretrained)
     average = ModelEMA(task.block, options.ema)
     progress = load_checkpoint(run, task.block, trainer, average) if resume else Progress()
     context.start(trainer._params)
     task.batches.shard = context.rank, context.world_size
     step = TrainingStep(task, trainer, options.clip_gradient, context)
-    evaluator = Evaluator(task, options, run, average, progress, is_main)
-    logger = TrainingLogger(run.log, options.epochs, steps_per_epoch, progress.step, is_main)
+    schedule = Schedule(options, len(task.batches), progress)
+    evaluator = Evaluator(task, options, run, average, progress, schedule, is_main)
+    logger = TrainingLogger(run.log, schedule, is_main)
     tensorboard = TensorBoardWriter(run.tensorboard, progress.epoch, options.tensorboard and is_main)
+    budget = TimeBudget(options, schedule, evaluator, context, logger.say, started)
+    patience = Patience(options, schedule, context, logger.say)
     guard = NonFiniteGuard(run, options, task.batches.samples, progress, context.rank, logger.say)
     save = partial(save_checkpoint, block=task.block, trainer=trainer, progress=progress, average=average)
     checkpoints = CheckpointManager(run, options, save, context, signals)
@@ -58,21 +65,22 @@ def fit(
         if not progress.step:
             logger.before_training(evaluator.before_training())
             checkpoints.save()
-        for epoch in range(progress.epoch, options.epochs):
+        for epoch in schedule.remaining_epochs():
             checkpoints.before_epoch()
             task.start_epoch(epoch)
             logger.start_epoch(epoch, progress.partial)
-            for batch in logger.timed(task.batches.epoch(epoch, progress.batch)):
-                lr = learning_rate(options, progress.step, steps_per_epoch)
-                result = step(batch, lr, signals.received is not None)
+            for batch in logger.timed(schedule.remaining(task.batches.epoch(epoch, progress.batch))):
+                result = step(batch, schedule.learning_rate(), signals.received is not None)
                 guard.after_step(result)
                 average.after_step(result)
                 logger.after_step(result)
                 progress.end_step(logger.partial())
+                budget.after_step(result)
                 checkpoints.after_step(result)
             check_finite(task.block, run, epoch)
             row = logger.end_epoch()
             validation = evaluator.after_epoch(epoch + 1)
+            patience.after_epoch(epoch + 1, validation)
             progress.end_epoch({**row, **validation.columns})
             checkpoints.after_epoch(epoch + 1)
             logger.after_epoch(progress.history, validation, task.batches.skipped)

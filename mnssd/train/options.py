@@ -30,6 +30,13 @@ class LoopOptions:
     """Training."""
 
     epochs: int = option(60, "passes over the training images", shown=_FROM_DATA)
+    minutes: float = option(
+        0.0, "minutes to train for, with validations and report, in place of --epochs; 0 for none"
+    )
+    patience: int = option(
+        0, "epochs without a better validation score after which the learning rate decays and the run ends; "
+        "0 for none"
+    )  # fmt: skip
     batch_size: int = option(16, "images per step, over all processes", shown=_FROM_DATA)
     lr: float = option(0.01, "peak learning rate for the given batch size", shown=_FROM_DATA)
     predictor_lr: float = option(1.0, "factor of --lr for the layers that predict classes and boxes")
@@ -52,6 +59,7 @@ class LoopOptions:
         True, "with --weights: re-estimate BatchNorm statistics on the training images; outputs do not change"
     )
     freeze: str = option("", "freeze parameters whose names match this regex, including BatchNorm statistics")
+    balanced: bool = option(False, "use training images with rare classes more often")
     seed: int = option(0, "random seed")
     workers: int = option(-1, "threads that load images; -1 chooses for this machine")
     val_interval: int = option(1, "epochs between validations; 0 for none", shown=_FROM_DATA)
@@ -75,6 +83,7 @@ class LoopOptions:
             self, "a finite number of at least 0", lambda value: 0 <= value < float("inf"),
             "lr", "predictor_lr", "pretrained_lr", "momentum", "wd", "clip_gradient", "warmup",
             "gradient_compression", "max_skipped_steps", "val_interval", "save_minutes", "keep_every",
+            "minutes", "patience",
         )  # fmt: skip
         require(self, "at least 0 and below 1, such as 0.999", lambda value: 0 <= value < 1, "ema")
         require(self, "at least -1", lambda value: value >= -1, "workers")

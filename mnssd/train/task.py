@@ -61,5 +61,11 @@ class Task(Objective, Protocol):
     def validate(self) -> ValidationResult:
         """Evaluate the current weights on the validation set."""
 
+    def validation_seconds(self) -> float:
+        """Estimated time of a validation."""
+
+    def seconds_after_training(self, validation: float) -> float:
+        """Estimated time of the report, if a validation takes `validation` seconds."""
+
     def introduction(self) -> List[str]:
         """Lines printed before training: network, classes, datasets."""

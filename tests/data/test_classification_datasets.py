@@ -89,7 +89,7 @@ class TestFolder:
         [
             ([], "set"),
             (["a/1.png"], "set: 1 "),
-            (["train/a/1.png", "train/b/1.png"], "set: .*val, valid"),
+            (["train/a/1.png", "train/b/1.png"], "set: "),
         ],
     )
     def test_unsuitable_folder_is_refused(self, files: List[str], parts: str, tmp_path: Path) -> None:
@@ -131,6 +131,7 @@ def test_record_file_written_by_mxnet(tmp_path: Path) -> None:
     from mxnet import recordio
 
     writer = recordio.MXRecordIO(str(tmp_path / "train.rec"), "w")
+    (tmp_path / "val.rec").write_bytes(b"")  # so that nothing is held out
     contents = [make_image(i, 20 + i, 17) for i in range(5)]
     labels: List[Any] = [2, 0.0, np.array([1.0], np.float32), [1.0, 2.0], 0.5]
     for number, (image, label) in enumerate(zip(contents, labels)):
@@ -150,13 +151,31 @@ def test_record_file_written_by_mxnet(tmp_path: Path) -> None:
         open_classification_dataset("recordio", str(tmp_path), "train")
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
     assert open_classification_dataset("recordio", str(tmp_path), "train").classes == ("x", "y", "z")
-    with pytest.raises(DataError, match=r"val\.rec"):
-        open_classification_dataset("recordio", str(tmp_path), "val")
 
 
 def read_reduced(pixels: np.ndarray, folder: Path) -> np.ndarray:
     path = write_image(folder / "same.png", pixels)
     return read_labeled_image(LabeledImage("", path, 0, path), (8, 8))
+
+
+@pytest.mark.parametrize("kind", ["folder", "recordio"])
+def test_part_of_the_training_images_is_held_out_if_there_are_no_others(kind: str, tmp_path: Path) -> None:
+    """As of a folder that is not divided; the whole is evaluated as a dataset of its own."""
+    if kind == "folder":
+        fill(tmp_path, *(f"training/{name}/{i}.png" for name in ("a", "b") for i in range(30)))
+    else:
+        record = struct.pack("<IfQQ", 0, 1.0, 0, 0) + b"image bytes!"
+        (tmp_path / "train.rec").write_bytes((struct.pack("<II", 0xCED7230A, len(record)) + record) * 60)
+    train, val, whole = (
+        open_classification_dataset(kind, str(tmp_path), role) for role in ("train", "val", "eval")
+    )
+    ids = [{image.image_id for image in part} for part in (train, val, whole)]
+    assert not ids[0] & ids[1]
+    assert ids[0] | ids[1] == ids[2]
+    assert len(ids[2]) == 60
+    assert 3 < len(val) < 24
+    assert train.classes == val.classes == whole.classes
+    assert any("20%" in note for note in train.notes)
 
 
 @pytest.mark.parametrize("damage", ["cut", "magic", "longer"])

@@ -279,3 +279,21 @@ def test_weights_are_equal_after_twenty_starts(data: str, tmp_path: Path) -> Non
         assert len(weights) == 2
         ends |= set(weights.values())
     assert len(ends) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.0, 0.01])
+def test_main_process_decides_when_all_end(data: str, tmp_path: Path, threshold: float) -> None:
+    """Of the time, and of a score that does not improve; compressed gradients do not change the decision."""
+    more = {"gradient-compression": threshold, "val-interval": 1, "lr": 0.0}
+    options = {name: value for name, value in OPTIONS.items() if name != "epochs"}
+    lines = {"time": {"minutes": 0.1}, "score": {"epochs": 60, "patience": 1}}
+    for name, length in lines.items():
+        chosen = {**options, "data-root": data, "output": tmp_path / name, **more, **length}
+        given = [f"--{key}={value}" for key, value in chosen.items()]
+        status, printed = run(["launch", "-n", "2", "--", str(FROZEN_STATISTICS), *given])
+        assert status == 0, printed
+        assert len(digests(printed)) == 2
+        progress = read_checkpoint(tmp_path / name / "last.ckpt")[1]
+        assert progress.plan
+        assert progress.step == progress.plan.end < 600

@@ -45,6 +45,9 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "mnssd compare --output": "tests/bench/test_tradeoff.py",
     "mnssd launch": "tests/distributed/test_distributed.py",
     "camera:0": "tests/inference/test_sources.py",
+    "--minutes": "tests/train/test_stopping.py",
+    "--patience": "tests/train/test_stopping.py",
+    "--balanced": "tests/data/test_balance.py",
 }
 """Part of a command, and the tests that run such commands."""
 

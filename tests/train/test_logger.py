@@ -15,10 +15,19 @@ from helpers.runs import train
 
 from mnssd.data.loader import Batch
 from mnssd.errors import OptionError
+from mnssd.train.checkpoint import Progress
 from mnssd.train.logger import TrainingLogger, to_csv
+from mnssd.train.options import LoopOptions
+from mnssd.train.schedule import Schedule
 from mnssd.train.step import StepResult
 from mnssd.train.task import ValidationResult
 from mnssd.train.tensorboard import TensorBoardWriter
+
+
+def logger(folder: Path, epochs: int, steps: int, done: int = 0, enabled: bool = True) -> TrainingLogger:
+    """The logger of a run with `steps` per epoch, of which some are done."""
+    schedule = Schedule(LoopOptions(epochs=epochs), steps, Progress(step=done))
+    return TrainingLogger(folder / "log.csv", schedule, enabled)
 
 
 def step_result(loss: float, skipped: bool = False) -> StepResult:
@@ -33,7 +42,7 @@ def test_csv_has_the_columns_of_all_rows() -> None:
 
 
 def test_epoch_averages_leave_out_skipped_steps_and_continue_from_a_checkpoint(tmp_path: Path) -> None:
-    first, second = (TrainingLogger(tmp_path / "log.csv", 1, 4, step, enabled=False) for step in (0, 2))
+    first, second = (logger(tmp_path, 1, 4, step, enabled=False) for step in (0, 2))
     first.start_epoch(0, {})
     first.after_step(step_result(1.0))
     first.after_step(step_result(float("nan"), skipped=True))
@@ -49,26 +58,26 @@ def test_slow_data_is_logged_and_warned_of_once(tmp_path: Path, capsys: pytest.C
         time.sleep(0.02)
         yield Batch((np.zeros((8, 1)),), tuple(range(8)))
 
-    logger = TrainingLogger(tmp_path / "log.csv", 2, 1, 0)
-    logger._last_line = -1e9  # a progress line is due at once
+    printed = logger(tmp_path, 2, 1)
+    printed._last_line = -1e9  # a progress line is due at once
     for epoch in range(2):
-        logger.start_epoch(epoch, {})
-        for _ in logger.timed(slow_batches()):
-            logger.after_step(step_result(1.0))
-        assert logger.end_epoch()["data_wait"] > 0.2
-    logger.close()
+        printed.start_epoch(epoch, {})
+        for _ in printed.timed(slow_batches()):
+            printed.after_step(step_result(1.0))
+        assert printed.end_epoch()["data_wait"] > 0.2
+    printed.close()
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "%" in line and "step 1/2" in line]) == 1
     assert len([line for line in lines if "--cache-images" in line]) == 1
 
 
 def test_disabled_logger_prints_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    logger = TrainingLogger(tmp_path / "log.csv", 1, 1, 0, enabled=False)
-    logger.after_step(step_result(1.0))
-    logger.after_epoch(
-        [logger.end_epoch()], ValidationResult("mAP", 0.5, warning="low"), {"x.jpg": "x.jpg: bad"}
+    silent = logger(tmp_path, 1, 1, enabled=False)
+    silent.after_step(step_result(1.0))
+    silent.after_epoch(
+        [silent.end_epoch()], ValidationResult("mAP", 0.5, warning="low"), {"x.jpg": "x.jpg: bad"}
     )
-    logger.close()
+    silent.close()
     assert capsys.readouterr() == ("", "")
     assert not (tmp_path / "log.csv").exists()
 

@@ -25,7 +25,9 @@ FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation",
 """Folder names of each split; the first that exists is used."""
 
 VAL_FRACTION = 0.2
-"""Fraction of the images held out for validation, by their names, if there is no split."""
+"""Fraction of the images held out for validation, by their names, if there are only training images."""
+
+_HELD_OUT_NOTE = f"nothing to validate on: {VAL_FRACTION:.0%} of the images are held out for it"
 
 CROP_MARGIN = 0.15
 """Margin around an object in its crop, as a fraction of its sides."""
@@ -74,7 +76,8 @@ def open_classification_dataset(
 def _open_folder(root: Path, role: str) -> ClassificationDataset:
     if role == "eval":
         return _open_undivided(root)
-    train, split = _split_folder(root, "train"), _split_folder(root, role)
+    train, val = _split_folder(root, "train"), _split_folder(root, "val")
+    split = (train if role == "train" else val) if val else None
     by_class = _class_folders(train or root)
     classes = tuple(name for name, files in by_class.items() if files)
     notes = _skipped("classes without images", [name for name in by_class if name not in classes])
@@ -82,19 +85,17 @@ def _open_folder(root: Path, role: str) -> ClassificationDataset:
         raise DataError(
             f"{train or root}: {len(classes)} class folders with images; expected one folder per class"
         )
-    if train and not split:
-        raise DataError(f"{root}: has {train.name} but none of {', '.join(FOLDERS[role])}")
     if split and split != train:
         by_class = _class_folders(split)
         unknown = [name for name in by_class if name not in classes]
         notes += _skipped(f"classes in {split.name} without training images", unknown)
     notes += _unreadable_notes(split or train or root)
-    base = split or root
+    base = split or train or root
     images = _labeled_images(base, {name: by_class.get(name, []) for name in classes})
     if not split:
-        images = [image for image in images if _is_val(image.image_id) == (role == "val")]
+        images = _part(images, role)
         if role == "train":
-            notes.append(f"no train and val folders: {VAL_FRACTION:.0%} of images held out for validation")
+            notes.append(_HELD_OUT_NOTE)
     return ClassificationDataset(f"{root.name} {role}", tuple(map(printable, classes)), images, notes)
 
 
@@ -149,6 +150,11 @@ def _unreadable_notes(folder: Path) -> List[str]:
     return notes
 
 
+def _part(images: List[LabeledImage], role: str) -> List[LabeledImage]:
+    """The images held out for validation, or the others."""
+    return [image for image in images if _is_val(image.image_id) == (role == "val")]
+
+
 def _is_val(image_id: str) -> bool:
     """Depends on the name only, so that adding images does not move others between the splits."""
     digest = hashlib.sha256(os.fsencode(Path(image_id).as_posix())).digest()
@@ -184,8 +190,9 @@ def _open_shapes(root: Path, role: str) -> ClassificationDataset:
 
 def _open_recordio(root: Path, role: str) -> ClassificationDataset:
     folder = root.parent if root.suffix == ".rec" else root
-    names = FOLDERS[role] if role != "eval" else FOLDERS["val"] + FOLDERS["train"]
-    files = [folder / f"{name}.rec" for name in names]
+    by_role = {key: [folder / f"{name}.rec" for name in names] for key, names in FOLDERS.items()}
+    is_divided = any(map(Path.exists, by_role["val"]))
+    files = by_role["train"] if role == "train" else [*by_role["val"], *by_role["train"]]
     if role == "eval" and folder != root:
         files = [root]
     path = next(filter(Path.exists, files), None)
@@ -203,6 +210,9 @@ def _open_recordio(root: Path, role: str) -> ClassificationDataset:
         images.append(LabeledImage(str(number), name, label, str(path), None, byte_range))
     notes = [f"{path.name}: records without one whole-number label, skipped: {skipped}"] if skipped else []
     count = max((image.label for image in images), default=-1) + 1
+    if role != "eval" and not is_divided:
+        images = _part(images, role)
+        notes += [_HELD_OUT_NOTE] if role == "train" else []
     return ClassificationDataset(path.name, _record_classes(folder, count), images, notes)
 
 
