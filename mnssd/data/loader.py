@@ -93,7 +93,7 @@ class Loader:
         Called with a warning about a read that hangs.
     repeats : numpy.ndarray, optional
         ``(N,)`` relative frequency of each sample, at least 1, for balanced sampling; see `data.balance`. An
-        epoch is as long as without; frequent samples are then missing from some epochs.
+        epoch is as long as without, so other samples are missing from some epochs.
 
     Attributes
     ----------

@@ -55,6 +55,7 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     """The options chosen from the data, which `options` contains; None if nothing was left to the data."""
 
     notes: List[str]
+    early_epochs = 0
 
     def __init__(
         self, options: OptionsT, start: Optional[RunStart] = None, automatic: Optional[Automatic] = None

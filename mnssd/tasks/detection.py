@@ -106,6 +106,7 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
 
     def _set_up(self) -> None:
         data, epochs = self.options.data, self.options.loop.epochs
+        self.early_epochs = data.early_epochs
         if data.early_epochs >= epochs:
             raise OptionError(
                 f"--early-epochs {data.early_epochs}: expected fewer than --epochs {epochs}, so that some "

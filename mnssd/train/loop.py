@@ -57,7 +57,7 @@ def fit(
     logger = TrainingLogger(run.log, schedule, is_main)
     tensorboard = TensorBoardWriter(run.tensorboard, progress.epoch, options.tensorboard and is_main)
     budget = TimeBudget(options, schedule, evaluator, context, logger.say, started)
-    patience = Patience(options, schedule, context, logger.say)
+    patience = Patience(options, schedule, context, logger.say, task.early_epochs)
     guard = NonFiniteGuard(run, options, task.batches.samples, progress, context.rank, logger.say)
     save = partial(save_checkpoint, block=task.block, trainer=trainer, progress=progress, average=average)
     checkpoints = CheckpointManager(run, options, save, context, signals)

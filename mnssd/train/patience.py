@@ -22,13 +22,19 @@ class Patience:
     """Ends a run after ``patience`` epochs without a better score, with a decay of the learning rate.
 
     Without the decay, the last weights would be those of a high learning rate, whose noise costs accuracy.
-    The best weights are kept in any case.
+    The best weights are kept in any case. Epochs count after `early_epochs`, whose images are smaller.
     """
 
     def __init__(
-        self, options: LoopOptions, schedule: Schedule, context: Context, say: Callable[[str], None]
+        self,
+        options: LoopOptions,
+        schedule: Schedule,
+        context: Context,
+        say: Callable[[str], None],
+        early_epochs: int = 0,
     ) -> None:
         self._patience, self._schedule, self._context, self._say = options.patience, schedule, context, say
+        self._early_epochs = early_epochs
 
     def after_epoch(self, epoch: int, result: ValidationResult) -> None:
         """Shorten the schedule after `epoch`, counted from 1, if the score has not improved for long enough.
@@ -36,10 +42,11 @@ class Patience:
         Judged where there is a validation, from the first score above 0 on. All processes call it.
         """
         schedule, progress = self._schedule, self._schedule.progress
-        if not self._patience or progress.is_ending or not schedule.steps:
+        if not self._patience or progress.is_ending or schedule.is_over or not schedule.steps:
             return
-        waited = epoch - progress.best_epoch if result.score is not None and progress.best_score else 0
-        if not self._context.broadcast(int(waited >= self._patience)):
+        waited = epoch - max(progress.best_epoch, self._early_epochs)
+        is_judged = result.score is not None and bool(progress.best_score)
+        if not self._context.broadcast(int(is_judged and waited >= self._patience)):
             return
         progress.is_ending = True
         epochs = ceil(ANNEAL_SHARE * epoch)

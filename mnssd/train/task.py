@@ -49,6 +49,7 @@ class Task(Objective, Protocol):
     last_layers: Sequence[Any]  # prediction layers of `block`, to which ``predictor_lr`` applies
     pretrained: Sequence[Any]  # parameters loaded from weights, to which ``pretrained_lr`` applies
     is_pretrained: bool  # the last layers were loaded or fitted, so untrained predictions are meaningful
+    early_epochs: int  # epochs with smaller images
     batches: Loader
     workers: int  # threads that load images
     choice: Optional[Choice]  # options chosen from the data, if any

@@ -165,13 +165,13 @@ def test_one_step_more_would_not_fit(
 
 
 def epochs_with(
-    scores: List[Optional[float]], steps: int = 10, **options: Any
+    scores: List[Optional[float]], steps: int = 10, early_epochs: int = 0, **options: Any
 ) -> Tuple[Progress, List[float]]:
     """Progress and learning rates of a run whose validations have these scores, the last one repeated."""
     chosen = LoopOptions(epochs=100, lr=0.1, warmup=0, **options)
     progress, rates = Progress(), []
     schedule = Schedule(chosen, steps, progress)
-    patience = Patience(chosen, schedule, SINGLE_PROCESS, lambda text: None)
+    patience = Patience(chosen, schedule, SINGLE_PROCESS, lambda text: None, early_epochs)
     for epoch in schedule.remaining_epochs():
         for _ in range(steps):
             rates.append(schedule.learning_rate())
@@ -194,6 +194,7 @@ def epochs_with(
         ([0.5], {"patience": 3, "val_interval": 5}, 10, 12),  # judged in epochs 5, 10
         ([None, None, 0.5], {"patience": 5}, 8, 10),  # a validation without objects
         ([0.0] * 20 + [0.5], {"patience": 4}, 25, 30),  # nothing found at first
+        ([0.5], {"patience": 4, "early_epochs": 21}, 25, 30),
     ],
 )
 def test_run_ends_annealed_after_epochs_without_a_better_score(
@@ -238,7 +239,7 @@ class SmallTask:
     """A linear layer on random numbers, with validation scores that are given."""
 
     name, score_name, ctx, workers, notes = "small", "score", mx.cpu(), 0, ()
-    last_layers, pretrained, is_pretrained, choice = (), (), False, None
+    last_layers, pretrained, is_pretrained, early_epochs = (), (), False, 0
 
     def __init__(self, *scores: float) -> None:
         mx.random.seed(0)
