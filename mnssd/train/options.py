@@ -306,7 +306,7 @@ class ClassificationTraining(_Training):
         },
         # Not tuned.
         "cifar10": {
-            "size": (64, 64), "epochs": 40, "batch_size": 64, "optimizer": "sgd", "lr": 0.1,
+            "weights": None, "size": (64, 64), "epochs": 40, "batch_size": 64, "optimizer": "sgd", "lr": 0.1,
             "pretrained_lr": 1.0, "wd": 5e-4,
             "val_interval": 1, "label_smoothing": 0.0, "operations": 1,
         },
