@@ -176,7 +176,8 @@ def get_model(
     if start is not None:
         initialize(net)
     if path is not None:
-        _load(net.heads if head else net, path, bool(head))
+        known = net.classes if head else None if isinstance(classes, int) else classes
+        _load(net.heads if head else net, path, bool(head), known)
     return net
 
 
@@ -199,11 +200,11 @@ def _detector_classes(name: str, classes: Union[int, Sequence[str], None]) -> Tu
     return tuple(VOC_CLASSES)
 
 
-def _load(net: Any, path: str, is_detector: bool) -> None:
+def _load(net: Any, path: str, is_detector: bool, classes: Optional[Sequence[str]]) -> None:
     """Load weights and log which were used, as a warning if some were not that the network could need."""
     from .weights import load_backbone
 
-    report = load_backbone(net, path)
+    report = load_backbone(net, path, classes)
     unused = [name for name in report.unused if not (is_detector and name.startswith("output."))]
     partly = report.missing or report.mismatched or report.left_out or unused
     for line in report.lines():

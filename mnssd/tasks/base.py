@@ -110,7 +110,7 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
         """Load the weights that the options name, if any; returns the loaded parameters."""
         if not self.options.data.weights:
             return []
-        report = load_backbone(self.block, self.options.data.weights)
+        report = load_backbone(self.block, self.options.data.weights, self.spec.classes)
         self.notes += report.lines()
         return report.parameters
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from ..errors import WeightsError
+from .class_names import classes_of_run, match_classes
 from .params import read_params
 from .structure import read_network_file, recognize
 
@@ -164,7 +165,7 @@ def _last_layers_to_leave_out(block: Any, arrays: Mapping[str, np.ndarray]) -> L
     return [name for name in parameters if name in fitting and name.startswith(LAST_LAYERS)]
 
 
-def load_backbone(network: Any, path: str) -> WeightsReport:
+def load_backbone(network: Any, path: str, classes: Optional[Sequence[str]] = None) -> WeightsReport:
     """Load a classifier's or a detector's weights as far as they match.
 
     The last layers are left out if a layer before them is not loaded, see `WeightsReport.left_out`.
@@ -177,6 +178,9 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
         A ``.params`` file with arrays named ``features.*`` (classifiers of the Gluon zoo and this package) or
         ``0.weight`` and so on (saved from their `features` alone), or a detector's; or a state dict, ``.pth``
         or ``.safetensors``, of a network in `Backbone.conversions`.
+    classes : sequence of str, optional
+        Names of the network's classes. Outputs of a file in a run folder are matched with them by name, see
+        `class_names.match_classes`; without names, by their order.
 
     Raises
     ------
@@ -188,6 +192,10 @@ def load_backbone(network: Any, path: str) -> WeightsReport:
     backbone = getattr(network, "backbone", network)
     is_classifier = any(name.startswith("features.") for name in arrays)
     target = backbone if is_classifier else network
+    old = classes_of_run(path) if classes is not None else None
+    if old is not None and classes is not None:
+        arrays, note = match_classes(arrays, old, classes, target._collect_params_with_prefix())
+        notes = [*notes, note] if note else notes
     left_out = _last_layers_to_leave_out(target, arrays)
     report = assign(target, {name: v for name, v in arrays.items() if name not in left_out}, path)
     report.missing = [name for name in report.missing if name not in left_out]
