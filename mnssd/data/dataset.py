@@ -103,11 +103,15 @@ class Dataset(SampleSequence[Sample]):
         return replace(self, classes=classes, samples=samples)
 
     def content(self, sample: Sample) -> Dict[str, bytes]:
-        """The objects of a sample by class name, as bytes; the same for every order of the classes."""
+        """The objects of a sample by class name, as bytes; the same for every order of the classes.
+
+        They begin with the image's id, as other images may have the same boxes.
+        """
+        start = sample.image_id.encode("utf-8", NAME_ERRORS) + b"\0"
         content: Dict[str, bytes] = {}
         for box, label, difficult in zip(sample.boxes, sample.labels.tolist(), sample.difficult.tolist()):
             name = self.classes[label]
-            content[name] = content.get(name, b"") + box.tobytes() + bytes([difficult])
+            content[name] = content.get(name, start) + box.tobytes() + bytes([difficult])
         return content
 
     def hold_out(self, fraction: float) -> Tuple[Dataset, Dataset]:

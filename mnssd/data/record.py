@@ -22,7 +22,7 @@ class DataRecord:
     lists : dict of str to dict
         By ``'train'`` and ``'val'``, in the order of the images: image id to the digest of its labels.
     objects : dict of str to str
-        By class with objects: the digest of all its objects, without its name.
+        By class with objects: the digest of all its objects, without its name, in any order.
     """
 
     lists: Mapping[str, Mapping[str, str]]
@@ -32,15 +32,16 @@ class DataRecord:
     def of(cls, datasets: Mapping[str, Any]) -> DataRecord:
         """The record of datasets by role, of `Dataset` or `ClassificationDataset`."""
         lists: Dict[str, Dict[str, str]] = {role: {} for role in datasets}
-        objects: Dict[str, Any] = {}
+        objects: Dict[str, int] = {}
         for role, dataset in datasets.items():
             for sample in dataset:
                 digest = hashlib.blake2b(digest_size=8)
                 for name, content in sorted(dataset.content(sample).items()):
-                    objects.setdefault(name, hashlib.blake2b(digest_size=16)).update(content)
+                    value = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")
+                    objects[name] = (objects.get(name, 0) + value) % 2**128
                     digest.update(name.encode("utf-8", NAME_ERRORS) + b"\0" + content)
                 lists[role][sample.image_id] = digest.hexdigest()
-        return cls(lists, {name: digest.hexdigest() for name, digest in objects.items()})
+        return cls(lists, {name: f"{value:032x}" for name, value in objects.items()})
 
     def restore(
         self, datasets: Mapping[str, Any], classes: Tuple[str, ...]
@@ -95,7 +96,7 @@ class DataRecord:
         changed, total = list(self._changed(now)), sum(map(len, self.lists.values()))
         if not changed:
             return []
-        text = f"the labels of {len(changed)} of {total} images have changed since the run started: "
+        text = f"the labels or files of {len(changed)} of {total} images have changed since the run started: "
         if 2 * len(changed) > total:
             raise DataError(text + listed(changed, _SHOWN))
         return [f"{text}{listed(changed, _SHOWN)}; training goes on with the labels as they are now"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import mxnet as mx
+import numpy as np
 import pytest
 from helpers.runs import assert_same_run
 
@@ -18,6 +19,7 @@ from mnssd.data.classification.labeled_image import ClassificationDataset
 from mnssd.data.dataset import Dataset
 from mnssd.data.open import open_dataset
 from mnssd.data.record import DataRecord
+from mnssd.data.sample import Sample
 from mnssd.errors import DataError, MnssdError
 from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train import loop
@@ -240,6 +242,47 @@ def test_renamed_folder_of_a_classifier_is_named(tmp_path: Path) -> None:
         start.restore(folder("cat", "ant").with_classes(("ant", "cat")), None)
     with pytest.raises(DataError, match="cat.*zebra"):
         start.restore(folder("zebra", "cat"), None)
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+def test_swapped_folders_with_files_of_the_same_names_and_sizes_are_named(part: str, tmp_path: Path) -> None:
+    place = tmp_path / part
+    for number, name in enumerate("abcde"):
+        (place / name).mkdir(parents=True)
+        for i in range(8):
+            (place / name / f"{i}.bmp").write_bytes(bytes([number, i]) * 50)
+
+    def parts() -> Dict[str, ClassificationDataset]:
+        return {role: open_classification_dataset("folder", str(tmp_path), role) for role in ("train", "val")}
+
+    first = parts()
+    spec = zoo.ClassifierSpec(first["train"].classes)
+    start = RunStart(RunFolder(tmp_path), spec, DataRecord.of(first), ())
+    assert start.restore(*parts().values())[2] == []
+    for old, new in (("b", "x"), ("c", "b"), ("x", "c")):
+        (place / old).rename(place / new)
+    with pytest.raises(DataError, match="'b'.*'c'"):
+        start.restore(*parts().values())
+
+
+def test_equal_boxes_of_two_classes_are_told_apart() -> None:
+    """The box that is left of a class is that of another class in another image."""
+
+    def dataset(*labels: int) -> Dataset:
+        box, easy = np.array([[1, 1, 9, 9]], np.float32), np.zeros(1, bool)
+        samples = []
+        for i, label in enumerate(labels):
+            objects = slice(int(label >= 0))
+            label_array = np.array([label], np.int32)[objects]
+            samples.append(Sample(f"{i}", f"{i}.jpg", box[objects], label_array, easy[objects], (20, 20)))
+        return Dataset("boxes", ("a", "b"), samples)
+
+    record = DataRecord.of({"train": dataset(0, 0, 0, 1, 1)})
+    restored, notes = record.restore({"train": dataset(-1, 0, 0, 1, 1)}, ("a", "b"))
+    assert [len(sample.labels) for sample in restored["train"]] == [0, 1, 1, 1, 1]
+    assert len(notes) == 1
+    with pytest.raises(DataError, match="'a'.*'b'"):
+        record.restore({"train": dataset(1, 1, 1, 0, 0)}, ("a", "b"))
 
 
 def test_network_of_a_plugin_that_is_not_loaded_is_named(run: Path, capsys: pytest.CaptureFixture) -> None:
