@@ -64,6 +64,11 @@ _UNREADABLE_STARTS = (
     ("SVG", re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", re.DOTALL)),
 )
 _START_BYTES = 256
+
+DRAWING_MARK = b"drawn by mnssd detect"
+"""In drawings by `mnssd detect`: the EXIF tag Software of images, an unused box at the end of MP4 files."""
+
+_EDGE = 4096  # bytes at both ends of a file that are searched for the mark
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a]")  # control characters
 
 
@@ -106,6 +111,19 @@ def is_unknown_file(path: Union[str, Path]) -> bool:
     start = _first_bytes(path)
     is_image = bool(_IMAGE_START.match(start) or unreadable_kind(start))
     return not is_image and (bool(ending) or bool(_NO_TEXT.search(start)))
+
+
+def is_drawing(path: Union[str, Path]) -> bool:
+    """Whether `mnssd detect` has drawn the image or video, so that it is no input."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            edges = file.read(_EDGE)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _EDGE))
+            return DRAWING_MARK in edges or DRAWING_MARK in file.read()
+    except (OSError, ValueError):
+        return False
 
 
 def refuse_folder(error: OSError) -> NoReturn:

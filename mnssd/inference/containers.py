@@ -89,7 +89,9 @@ def _read_iso(file: IO[bytes], size: int) -> Container:
                     video = matrix
     if video is None:
         return Container(None, is_cut, tracks == 0)
-    a, b, c, d = np.sign(video @ movie).astype(int).ravel().tolist()
+    matrix = video @ movie
+    matrix[np.abs(matrix) < 0.1 * np.abs(matrix).max()] = 0  # rounding errors of the cosine of 90 degrees
+    a, b, c, d = np.sign(matrix).astype(int).ravel().tolist()
     return Container(_ORIENTATIONS.get((a, b, c, d), 1), is_cut)
 
 

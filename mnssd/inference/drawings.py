@@ -13,16 +13,13 @@ from typing import Any, Dict, Iterator, Optional, Set
 import numpy as np
 from PIL import Image
 
+from ..data.image_files import DRAWING_MARK, is_drawing
 from ..errors import MnssdError
 from ..files import fit_name
 from ..options import Size
 from .video import Frame, VideoWriter
 
-_MARK = "drawn by mnssd detect"
-"""Text in the files: the EXIF tag Software of images, an unused box at the end of MP4 files."""
-
 _SOFTWARE_TAG = 0x0131
-_EDGE = 4096  # bytes at both ends of a file that are searched for the mark
 
 _FORMATS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF",
@@ -34,19 +31,6 @@ _SETTINGS: Dict[str, Dict[str, Any]] = {
     "PNG": {"compress_level": 1},
     "WEBP": {"quality": 95},
 }
-
-
-def is_drawing(path: str) -> bool:
-    """Whether a file was drawn by `DrawingWriter`."""
-    try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
-            edges = file.read(_EDGE)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _EDGE))
-            return _MARK.encode() in edges or _MARK.encode() in file.read()
-    except (OSError, ValueError):
-        return False
 
 
 class DrawingWriter:
@@ -125,7 +109,7 @@ class DrawingWriter:
     @staticmethod
     def _write_image(path: Path, image: np.ndarray) -> Path:
         kind, exif, content = _FORMATS[path.suffix.lower()], Image.Exif(), io.BytesIO()
-        exif[_SOFTWARE_TAG] = _MARK
+        exif[_SOFTWARE_TAG] = DRAWING_MARK.decode()
         try:
             Image.fromarray(image).save(content, kind, exif=exif, **_SETTINGS.get(kind, {}))
         except (OSError, ValueError) as error:  # larger than the format allows
@@ -157,12 +141,11 @@ class _Video:
 
     def close(self) -> None:
         """Finish and mark the video; raises MnssdError if it is incomplete."""
-        mark = _MARK.encode()
         with self._named():
             try:
                 self._writer.close()
                 with open(self._file, "ab") as file:  # readers skip boxes of the type free
-                    file.write(struct.pack(">I4s", 8 + len(mark), b"free") + mark)
+                    file.write(struct.pack(">I4s", 8 + len(DRAWING_MARK), b"free") + DRAWING_MARK)
                 os.replace(self._file, self._path)
             finally:
                 self._scratch.cleanup()

@@ -15,7 +15,7 @@ from ..data.image import apply_orientation, decode_image, read_image
 from ..data.image_header import exif_orientation
 from ..data.preprocess import Image
 from ..errors import ImageError
-from .video import is_address
+from .video import is_address, is_video_file
 
 ImageLike = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], np.ndarray, PIL.Image.Image
@@ -50,11 +50,11 @@ def image_source(image: Any) -> Image:
     """
     if isinstance(image, str) and is_address(image):
         raise ImageError(f"{image}: images are read from files; download it first, as with curl -LO")
-    if isinstance(image, (str, bytes)):
-        return image
-    if isinstance(image, os.PathLike):
-        return os.fsdecode(image)
-    if isinstance(image, (bytearray, memoryview)):
+    if isinstance(image, (str, os.PathLike)):
+        return _image_path(os.fsdecode(image))
+    if isinstance(image, memoryview) and image.ndim > 1:
+        return _rgb(np.asarray(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if _is_pil(image):
         return _pil_pixels(image)
@@ -83,6 +83,13 @@ def in_batches(images: Any, size: int) -> Iterator[List[Image]]:
         if not batch:
             return
         yield batch
+
+
+def _image_path(path: str) -> str:
+    if is_video_file(path):
+        problem = "is a video; give its frames, those of mnssd.inference.sources.iter_frames"
+        raise ImageError(f"{path}: {problem}")
+    return path
 
 
 def _is_pil(image: Any) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
+from collections import defaultdict
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
-from ..data.image_files import files_below, is_image_file, is_unknown_file, is_unreadable_image
+from ..data.image_files import files_below, is_drawing, is_image_file, is_unknown_file, is_unreadable_image
 from ..errors import ImageError
-from .drawings import is_drawing
+from ..files import printable
 from .video import is_address, is_camera, is_video_file
 
 
@@ -38,7 +38,7 @@ def expand(entries: Sequence[str], note: Callable[[str], object]) -> Iterator[In
         With an error for a folder that cannot be read, and for an entry without an image or video.
     """
     for entry in entries:
-        left_out: Dict[str, int] = Counter()
+        left_out: Dict[str, List[str]] = defaultdict(list)
         if is_address(entry) or is_camera(entry):
             inputs: Iterable[Input] = [Input(entry)]
         elif os.path.isdir(entry):
@@ -46,7 +46,7 @@ def expand(entries: Sequence[str], note: Callable[[str], object]) -> Iterator[In
         elif not os.path.lexists(entry) and glob.has_magic(entry):
             inputs = _in_pattern(entry, left_out)
         elif is_drawing(entry):
-            left_out[_DRAWING] += 1
+            left_out[_DRAWING].append(entry)
             inputs = []
         else:
             inputs = [Input(entry)]
@@ -54,7 +54,7 @@ def expand(entries: Sequence[str], note: Callable[[str], object]) -> Iterator[In
         for item in inputs:
             is_empty = False
             yield item
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.items() if count)
+        reasons = ", ".join(f"{reason} ({_counted(paths)})" for reason, paths in left_out.items() if paths)
         if is_empty and not left_out[_DRAWING]:
             problem = f"{entry}: no image or video" + (f"; left out: {reasons}" if reasons else "")
             yield Input(entry, ImageError(problem))
@@ -63,9 +63,15 @@ def expand(entries: Sequence[str], note: Callable[[str], object]) -> Iterator[In
 
 
 _DRAWING, _UNKNOWN, _LINK = "drawings by mnssd detect", "files of an unknown kind", "links to folders"
+_NAMED = 3  # files that a note names
 
 
-def _in_folder(folder: str, left_out: Dict[str, int]) -> Iterator[Input]:
+def _counted(paths: Sequence[str]) -> str:
+    names = [printable(os.path.basename(path)) for path in paths[:_NAMED]]
+    return f"{len(paths)}: {', '.join(names)}{', ...' if len(paths) > _NAMED else ''}"
+
+
+def _in_folder(folder: str, left_out: Dict[str, List[str]]) -> Iterator[Input]:
     """Images and videos below a folder, then its subfolders that cannot be read.
 
     Images of kinds that cannot be read are among them, so that they are reported. Links to folders are not
@@ -76,10 +82,10 @@ def _in_folder(folder: str, left_out: Dict[str, int]) -> Iterator[Input]:
     yield from map(_unreadable, errors)
     for place, names, _ in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]
-        left_out[_LINK] += sum(os.path.islink(os.path.join(place, name)) for name in names)
+        left_out[_LINK] += filter(os.path.islink, (os.path.join(place, name) for name in names))
 
 
-def _in_pattern(pattern: str, left_out: Dict[str, int]) -> Iterator[Input]:
+def _in_pattern(pattern: str, left_out: Dict[str, List[str]]) -> Iterator[Input]:
     """Images and videos that a pattern matches, and those below the folders that its last part matches."""
     errors: List[OSError] = []
     for path in match_pattern(pattern, errors.append):
@@ -142,16 +148,16 @@ def _check_readable(folder: str, on_error: Callable[[OSError], object]) -> None:
         on_error(error)
 
 
-def _images(paths: Iterable[str], left_out: Dict[str, int]) -> Iterator[str]:
-    """The images and videos of `paths` that are no drawings; counts the drawings and unknown files."""
+def _images(paths: Iterable[str], left_out: Dict[str, List[str]]) -> Iterator[str]:
+    """The images and videos of `paths`; drawings and unknown files are added to `left_out`."""
     for path in paths:
         if is_video_file(path) or is_image_file(path) or is_unreadable_image(path):
             if is_drawing(path):
-                left_out[_DRAWING] += 1
+                left_out[_DRAWING].append(path)
             else:
                 yield path
         elif is_unknown_file(path):
-            left_out[_UNKNOWN] += 1
+            left_out[_UNKNOWN].append(path)
 
 
 def _unreadable(error: OSError) -> Input:

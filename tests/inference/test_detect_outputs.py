@@ -97,6 +97,18 @@ def test_voc_is_read_back(target: str, workspace: Path, detector: Detector, tmp_
     assert shown in (0, 1)  # detections of an untrained network overlap
 
 
+@pytest.mark.parametrize("option", ["--coco", "--voc"])
+def test_drawings_do_not_belong_to_the_dataset(option: str, workspace: Path, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "new", "a.jpg", "sub/b.png", "c.jpg")
+    target = folder / "labels.json" if option == "--coco" else folder
+    assert detect(workspace, folder, option, target, "--output", folder / "drawn") == 0
+    make_folder(folder, "later.jpg")
+    main(["check-data", str(folder), "--no-estimate", "--json", str(tmp_path / "check.json")])
+    findings = json.loads((tmp_path / "check.json").read_text())["findings"]
+    unused = [finding["file"] for finding in findings if finding["code"] == "image-unannotated"]
+    assert list(map(os.path.basename, unused)) == ["later.jpg"]
+
+
 def test_inputs_of_several_folders_have_annotations_in_folders(workspace: Path, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, "a/x.jpg", "b/x.jpg", "c/y.jpg")
     inputs = [folder / "a", folder / "b" / "x.jpg", f"{folder}/c/*.jpg"]

@@ -41,6 +41,7 @@ FORMS: Dict[str, Callable[[], Any]] = {
     "bytes": png,
     "bytearray": lambda: bytearray(png()),
     "memoryview": lambda: memoryview(png()),
+    "memoryview of pixels": lambda: memoryview(PIXELS),
     "BytesIO": lambda: io.BytesIO(png()),
     "BytesIO at its end": at_its_end,
     "PIL image": lambda: PIL,
@@ -126,6 +127,12 @@ def test_files_in_text_mode_and_closed_files_are_refused(tmp_path: Path) -> None
         pass
     with pytest.raises(ImageError, match=r"a\.png"):
         image_pixels(file)
+
+
+def test_videos_are_refused_by_name(detector: Detector, tmp_path: Path) -> None:
+    for path in (tmp_path / "clip.mp4", str(tmp_path / "clip.MOV")):
+        with pytest.raises(ImageError, match=r"clip\..*iter_frames"):
+            detector(path)
 
 
 def test_several_images_in_any_iterable(detector: Detector) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 import wave
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, List
+from typing import Any, List, Sequence
 
 import cv2
 import numpy as np
@@ -52,6 +53,24 @@ def test_frames_are_turned_and_mirrored_as_the_track_header_says(
     orientation: int, ending: str, tmp_path: Path
 ) -> None:
     check_upright(turn_iso(write_video(tmp_path / f"phone.{ending}"), orientation), orientation)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "orientation"),
+    [
+        ((1, 65536, -65536, -1), 6),
+        ((-65536, 3, -2, -65536), 3),
+        ((4, -65535, 65535, 0), 8),
+        ((0, 131072, -65536, 0), 6),
+    ],
+)
+def test_matrices_with_rounding_errors(matrix: Sequence[int], orientation: int, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    a, b, c, d = matrix
+    struct.pack_into(">5i", data, data.index(b"tkhd") + 44, a, b, 0, c, d)
+    path.write_bytes(data)
+    check_upright(path, orientation)
 
 
 @pytest.mark.parametrize(

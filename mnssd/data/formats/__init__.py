@@ -176,9 +176,11 @@ class Format:
         """Findings about files that no list references; by default about images."""
         from ..annotations.paths import images_below, referenced_files
         from ..findings import Finding
+        from ..image_files import is_drawing
 
         for path in sorted(images_below(root) - referenced_files(parts)):
-            yield Finding("image-unannotated", path, "", "")
+            if not is_drawing(path):
+                yield Finding("image-unannotated", path, "", "")
 
 
 def difficult_notes(parts: Mapping[str, Dataset], effect: str) -> List[str]:

@@ -20,6 +20,7 @@ from ..annotations.voc_xml import VocAnnotation, object_names, read_annotation, 
 from ..dataset import Dataset
 from ..downloads import archive_of, download_voc
 from ..findings import Finding
+from ..image_files import is_drawing
 from . import Format, ImageFiles, formats
 
 VOC_CLASSES = (
@@ -371,7 +372,8 @@ def _unreferenced_in(folder: VocFolder) -> Iterator[Finding]:
             )
             yield Finding(code, str(file), "", "")
     for key in sorted(set(folder.images) - used):
-        yield Finding("image-unannotated", folder.images[key], "", "")
+        if not is_drawing(folder.images[key]):
+            yield Finding("image-unannotated", folder.images[key], "", "")
 
 
 formats.register(VocFormat.name, VocFormat())
