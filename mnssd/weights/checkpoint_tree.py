@@ -45,7 +45,7 @@ def find_tensors(content: Any) -> FoundTensors:
     OtherContent
         If there is none; the message says what the file holds.
     """
-    node, search = _mapping(content), _Search()
+    node, search = _mapping(content) or _items(content), _Search()
     keys: List[str] = []
     others: Tuple[str, ...] = ()
     while node is not None and len(keys) <= MOST_DEPTH:
@@ -127,6 +127,13 @@ def _mapping(value: Any) -> Optional[Dict[Any, Any]]:
     if _is_module(value):
         return _module_tensors(value)
     return value.state if isinstance(value.state, dict) else None
+
+
+def _items(content: Any) -> Optional[Dict[str, Any]]:
+    """The items of a list or tuple by number, such as of ``(state_dict, epoch)``; not of tensors."""
+    if type(content) not in (list, tuple) or any(map(_is_tensor, content)):
+        return None
+    return {str(number): item for number, item in enumerate(content)}
 
 
 def _is_module(value: Any) -> bool:

@@ -192,9 +192,15 @@ def _dictionary(*args: Any) -> Dict[Any, Any]:
     return OrderedDict(pairs)
 
 
+def _pickled_storage(*_: Any) -> None:
+    """A storage within a pickle that Python's `pickle.dump` wrote, without `torch.save`."""
+    raise OtherContent("tensors saved by pickle.dump; load them in PyTorch and save them by torch.save")
+
+
 _FUNCTIONS: Dict[Name, Callable[..., Any]] = {
     Name("collections", "OrderedDict"): _dictionary,
     Name("collections", "defaultdict"): _dictionary,
+    Name("torch.storage", "_load_from_bytes"): _pickled_storage,
     Name("torch", "Size"): lambda extents=(): tuple(extents),
     Name("torch._utils", "_rebuild_tensor"): _tensor,
     Name("torch._utils", "_rebuild_tensor_v2"): _tensor,

@@ -112,6 +112,19 @@ def test_all_wrappers(write: Callable[[Path, Any], str], tmp_path: Path) -> None
         assert_same(path, arrays)
 
 
+@pytest.mark.parametrize("write", [write_zip, write_legacy], ids=["zip", "legacy"])
+def test_lists_and_tuples_with_a_network(write: Callable[[Path, Any], str], tmp_path: Path) -> None:
+    arrays = few_arrays()
+    network = tensors(arrays)
+    for content in (
+        (network, 3),
+        [training_state(), network],
+        ({"model": network}, "x"),
+        [as_module(network)],
+    ):
+        assert_same(write(tmp_path / "x.pth", content), arrays)
+
+
 def test_newer_pickles(tmp_path: Path) -> None:
     arrays = few_arrays()
     for protocol in (3, 4, 5):

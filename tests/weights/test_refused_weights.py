@@ -61,6 +61,7 @@ def other_files(folder: Path) -> Dict[str, bytes]:
         "net.onnx": b"\x08\x07", "net.pb": b"\n", "net.tflite": b"\x1c\0\0\0TFL3",
         "net.json": b'{"nodes": []}', "checkpoint": b"model_checkpoint_path: x",
         "last.ckpt": b"mnssd checkpoint 1\n" + bytes(99), "x.pkl": b"\x80\x03}.",
+        "dumped.pkl": b"\x80\x03}X\x03\0\0\0a.bctorch.storage\n_load_from_bytes\nC\x01x\x85Rs.",
     }.items():  # fmt: skip
         (folder / name).write_bytes(data)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
