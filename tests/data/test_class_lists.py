@@ -20,7 +20,8 @@ def make(root: Path, lists: str = "ImageSets/Main") -> Path:
         boxes = "".join(box_xml(c, 2 + i, 3, 20, 25) for i, c in enumerate(classes))
         write(root, f"JPEGImages/{name}.png", f"Annotations/{name}.xml", text=annotation_xml(boxes))
     for name, text in {
-        "cat_train": "a  1\nb -1\nc  1\nd -1\n", "dog_train": "a -1\nb  0\nc  1\n",
+        "cat_train": "a  1\nb -1\nc  1\nd -1\n", "signs_train": "a\t+1\r\nb\t-1\r\nc\t+1\r\n",
+        "dog_train": "a -1\nb  0\nc  1\n",
         "none_train": "a -1\nb -1\n", "breeds": "a 1 2 -1\nb 2 1 1\n", "train": "a\nb\nc\nd -1\n",
     }.items():  # fmt: skip
         path = root / lists / f"{name}.txt"
@@ -38,6 +39,7 @@ def test_images_marked_with_one_or_zero_are_used(tmp_path: Path) -> None:
     assert ids(root, "cat_train") == ["a", "c", "d -1"]  # the last is the name of an image
     assert ids(root, "dog_train") == ["b", "c"]
     assert ids(root, "train") == ["a", "b", "c", "d -1"]
+    assert ids(root, "signs_train") == ["a", "c"]
     assert ids(root, "breeds") == ["a", "b"]
     dataset = open_dataset("voc", root, "dog_train")
     assert [(f.code, f.where) for f in dataset.findings] == [("image-negative", "line 1")]

@@ -46,7 +46,7 @@ _NO_PHOTOS = re.compile(
 _SNIFFED = 20  # files of a folder that are opened to see what they are
 
 # Columns after an image id: 1, 0 or -1 in the lists of single classes, numbers of classes in Oxford's.
-_COLUMNS = re.compile(r"(.*?\S)(\s+-?\d+)+")
+_COLUMNS = re.compile(r"(.*?\S)(\s+[-+]?\d+)+")
 
 
 class Entry(NamedTuple):
