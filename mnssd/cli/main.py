@@ -20,7 +20,7 @@ from ..files import check_writable
 from ..options import unknown_name
 from ..runtime import environment
 from ..runtime.plugins import add_plugin
-from .streams import drop, guarded_streams, keep_going_without_reader
+from .streams import check_output, drop, guarded_streams, keep_going_without_reader
 
 EXIT_USAGE = 2  # as argparse
 EXIT_INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
@@ -169,6 +169,7 @@ def _status(command: Callable[[List[str]], int], arguments: List[str]) -> int:
         except SystemExit as stop:  # argparse, after help, version or its own error message
             status = stop.code if isinstance(stop.code, int) else EXIT_USAGE
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
+        check_output()
         return status
     except KeyboardInterrupt:
         _print_error("interrupted", debug)

@@ -6,17 +6,19 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any, Iterator, TextIO, cast
+from typing import Any, Iterator, Optional, TextIO, cast
 
 
 class _Stream:
     """A text stream; once its reader has gone, what is printed is dropped.
 
-    The first such print raises BrokenPipeError, which ends the command, unless `keep_going`.
+    The first such print raises BrokenPipeError, which ends the command, unless `keep_going`. The error of
+    output that cannot be written for another reason, such as a full disk, is then kept in `error`.
     """
 
     def __init__(self, stream: TextIO, keep_going: bool) -> None:
         self._stream, self.keep_going = stream, keep_going
+        self.error: Optional[OSError] = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -38,6 +40,12 @@ class _Stream:
             drop(self._stream)
             if not self.keep_going:
                 raise
+        except OSError as error:
+            drop(self._stream)
+            if not self.keep_going:
+                raise
+            error.filename = "standard output"
+            self.error = error
 
 
 @contextlib.contextmanager
@@ -81,6 +89,13 @@ def keep_going_without_reader() -> None:
     stream: Any = sys.stdout
     if isinstance(stream, _Stream):
         stream.keep_going = True
+
+
+def check_output() -> None:
+    """Raise the OSError of standard output that could not be written, although the command has gone on."""
+    stream: Any = sys.stdout
+    if isinstance(stream, _Stream) and stream.error:
+        raise stream.error
 
 
 def drop(stream: TextIO) -> None:

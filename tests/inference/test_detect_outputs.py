@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -246,20 +247,21 @@ def test_detections_are_kept_if_a_file_cannot_be_written_at_the_end(
 
 
 class ClosedPipe:
-    """Standard output that the reader closes after some lines."""
+    """Standard output that the reader closes, or that fails, after some lines."""
 
-    def __init__(self, lines: int) -> None:
+    def __init__(self, lines: int, code: int = errno.EPIPE) -> None:
+        self.code = code
         self.lines, self.text, self.null = lines, "", open(os.devnull, "w")  # noqa: SIM115
 
     def write(self, text: str) -> int:
         if self.text.count("\n") >= self.lines:
-            raise BrokenPipeError(32, os.strerror(32))
+            raise OSError(self.code, os.strerror(self.code))
         self.text += text
         return len(text)
 
     def flush(self) -> None:
         if self.text.count("\n") >= self.lines:
-            raise BrokenPipeError(32, os.strerror(32))
+            raise OSError(self.code, os.strerror(self.code))
 
     def fileno(self) -> int:
         return self.null.fileno()
@@ -284,6 +286,18 @@ def test_a_closed_pipe_loses_no_output(
     assert len(json.loads((tmp_path / "x.json").read_text())["images"]) == 4
     assert len(list((tmp_path / "drawn").iterdir())) == 4
     assert "error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_standard_output_that_cannot_be_written_is_an_error_and_loses_no_file(
+    code: int, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.stdout", ClosedPipe(1, code))
+    outputs = ["--json", tmp_path / "x.json", "--output", tmp_path / "drawn"]
+    assert detect(workspace, workspace / "photos", *outputs) == 1
+    assert len(json.loads((tmp_path / "x.json").read_text())["images"]) == 4
+    assert len(list((tmp_path / "drawn").iterdir())) == 4
+    assert os.strerror(code) in capsys.readouterr().err
 
 
 def test_a_stream_that_was_closed_before_is_no_error(
