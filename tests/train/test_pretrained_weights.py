@@ -68,7 +68,7 @@ def test_default(given: Dict[str, Any], weights: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "weights"), [("shapes", None), ("folder", "imagenet"), ("cifar10", "imagenet")]
+    ("dataset", "weights"), [("shapes", None), ("folder", "imagenet"), ("cifar10", None)]
 )
 def test_default_of_classifiers(dataset: str, weights: str) -> None:
     assert ClassificationTraining.resolve({"dataset": dataset}).data.weights == weights
