@@ -74,7 +74,18 @@ def test_training_without_any_space_names_the_run_folder(
     shapes: str, disk: Path, capsys: pytest.CaptureFixture
 ) -> None:
     fill(disk)
-    arguments = ["--data-root", shapes, "--width", "0.25", "--size", "96", "--epochs", "1"]
+    arguments = [
+        "--dataset",
+        "shapes",
+        "--data-root",
+        shapes,
+        "--width",
+        "0.25",
+        "--size",
+        "96",
+        "--epochs",
+        "1",
+    ]
     assert main(["train-ssd", *arguments, "--output", str(disk / "run")]) == 1
     err = capsys.readouterr().err
     assert NO_SPACE in err

@@ -46,6 +46,8 @@ class NetworkSpec:
     @classmethod
     def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
         """The inverse of `as_dict`."""
+        if isinstance(values["classes"], str):
+            raise ValueError(f"classes: expected a list of names, got {values['classes']!r}")
         return cls(**{**values, "classes": tuple(values["classes"]), "size": tuple(values["size"])})
 
 

@@ -51,6 +51,7 @@ def test_table_columns_are_aligned() -> None:
     assert head.index("peak MB") + len("peak MB") == first.index("321") + 3 == second.rindex("?") + 1
 
 
+@pytest.mark.slow
 def test_all_workloads(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     result = tmp_path / "result.json"
     assert main(["bench", *SMALL, "--data-root", shapes, "--json", str(result)]) == 0

@@ -130,8 +130,8 @@ def test_unreadable_images_are_named(detector: Detector, tmp_path: Path) -> None
     for name in ("empty.jpg", "text.jpg", "folder.jpg", "cut.jpg", "missing.jpg"):
         with pytest.raises(ImageError, match=name):
             detector(str(tmp_path / name))
-    for pixels in (np.zeros((5, 6), np.uint8), np.zeros((5, 6, 4), np.uint8), np.zeros((5, 6, 3))):
-        with pytest.raises(ImageError, match="uint8|float64"):
+    for pixels in (np.zeros((5, 6, 3), np.uint16), np.zeros((5, 6, 7), np.uint8), np.zeros((5, 6, 3))):
+        with pytest.raises(ImageError):
             detector(pixels)
 
 
@@ -245,7 +245,7 @@ def test_empty_folders_are_named(
     tiny_export: Path, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "nothing").mkdir()
-    assert main(["detect", str(tiny_export), str(tmp_path / "nothing"), "--engine", engine]) == 2
+    assert main(["detect", str(tiny_export), str(tmp_path / "nothing"), "--engine", engine]) == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err
     assert main(["detect", str(tmp_path / "nothing"), str(tmp_path)]) == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err

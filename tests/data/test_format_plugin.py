@@ -98,7 +98,15 @@ def test_format_is_written_recognized_checked_and_read(
 def test_training_on_the_format(plugin: str, converted: Dict[str, Path], tmp_path: Path) -> None:
     root, run = tmp_path / "toy", tmp_path / "run"
     assert main(["convert-data", plugin, str(converted["coco"]), str(root), "--format=boxes"]) == 0
-    small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--workers=0", "--weights=none"]
+    small = [
+        "--width=0.25",
+        "--size=96",
+        "--epochs=1",
+        "--batch-size=8",
+        "--workers=0",
+        "--weights=none",
+        "--no-report",
+    ]
     assert main(["train-ssd", plugin, f"--data-root={root}", f"--output={run}", *small]) == 0
     assert (run / "best.params").exists()
 

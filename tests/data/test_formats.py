@@ -27,7 +27,7 @@ from mnssd.train.checkpoint import read_checkpoint
 WRITABLE = writable_names()
 TINY = [
     "--width=0.25", "--size=96", "--epochs=1", "--batch-size=8", "--weights=none", "--val-interval=0",
-    "--workers=0",
+    "--workers=0", "--no-report",
 ]  # fmt: skip
 
 
@@ -144,7 +144,10 @@ def test_run_remembers_its_dataset(
     converted: Dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run, root = str(tmp_path / "run"), str(converted["coco"])
-    assert main(["train-ssd", "--data-root", root, "--output", run, *TINY[:5], "--workers=0"]) == 0
+    assert (
+        main(["train-ssd", "--data-root", root, "--output", run, *TINY[:5], "--workers=0", "--no-report"])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert root in printed
     assert "coco val: 8" in printed

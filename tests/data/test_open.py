@@ -58,7 +58,15 @@ def test_training_on_one_folder_in_voc_layout(tmp_path: Path, capsys: pytest.Cap
     assert default_splits("voc", "val", tmp_path) == "2007_test"  # a devkit, perhaps not downloaded yet
 
     run = str(tmp_path / "run")
-    small = ["--width=0.25", "--size=96", "--epochs=1", "--batch-size=4", "--workers=0", "--weights=none"]
+    small = [
+        "--width=0.25",
+        "--size=96",
+        "--epochs=1",
+        "--batch-size=4",
+        "--workers=0",
+        "--weights=none",
+        "--no-report",
+    ]
     options = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *small]
     assert main(["train-ssd", *options]) == 0
     assert "mine train: 8 images, validating on mine val: 4" in capsys.readouterr().out
@@ -76,6 +84,7 @@ def test_validation_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFix
         "--batch-size=4",
         "--workers=0",
         "--weights=none",
+        "--no-report",
         f"--data-root={folder}",
     ]
     assert main(["train-ssd", "--hold-out=0.3", f"--output={tmp_path / 'run'}", *small]) == 0

@@ -25,9 +25,9 @@ PAGES = (
 )  # fmt: skip
 
 ADDED: Dict[str, List[str]] = {
-    "train_ssd.py": as_arguments(TINY),
+    "train_ssd.py": [*as_arguments(TINY), "--no-report"],  # test_quick_start.py has one written
     "train_cls.py": as_arguments(TINY_CLASSIFIER),
-    "train-ssd": as_arguments(TINY),
+    "train-ssd": [*as_arguments(TINY), "--no-report"],
     "train-cls": as_arguments(TINY_CLASSIFIER),
     "check-data": ["--no-estimate"],
     "prune": ["--epochs=1"],

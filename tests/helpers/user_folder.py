@@ -56,6 +56,7 @@ def make_user_folder(folder: Path) -> None:
         shutil.copy(next((folder / "photos" / "JPEGImages").iterdir()), folder / target)
     _make_video(folder / "clip.mp4")
     _make_weights(folder / WEIGHTS)
+    _make_timm_weights(folder / "mobilenetv2_050.safetensors")
     _train(folder)
 
 
@@ -102,6 +103,18 @@ def _make_weights(path: Path) -> None:
     zoo.initialize(net)
     net(mx.nd.zeros((1, 3, 64, 64)))
     net.save_parameters(str(path))
+
+
+def _make_timm_weights(path: Path) -> None:
+    """A file with timm's channels, in a container of its own."""
+    import mxnet as mx
+    from safetensors.numpy import save_file
+
+    net = zoo.build_backbone("mobilenet_v2", 0.5, variant={"divisor": 8})
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, 64, 64)))
+    parameters = net._collect_params_with_prefix()
+    save_file({name: parameter.data().asnumpy() for name, parameter in parameters.items()}, str(path))
 
 
 def _train(folder: Path) -> None:

@@ -103,7 +103,7 @@ def test_backbone_is_trained_evaluated_exported_and_pruned(plugin: str, shapes: 
     run, exported = tmp_path / "run", tmp_path / "export"
     training = [
         "--network", "toynet", "--data-root", shapes, "--dataset", "shapes", "--size", "96", "--epochs", "1",
-        "--batch-size", "8", "--workers", "1", "--output", str(run),
+        "--batch-size", "8", "--workers", "1", "--no-report", "--output", str(run),
     ]  # fmt: skip
     assert main(["train-ssd", "--plugin", plugin, *training]) == 0
     assert zoo.load_detector(str(run)).classes

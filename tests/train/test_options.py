@@ -6,6 +6,7 @@ import argparse
 import importlib
 import pkgutil
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple, Type
 
 import pytest
@@ -231,6 +232,13 @@ def field_values(field: Any) -> st.SearchStrategy:
     return st.just(field.default) | values
 
 
+@lru_cache(maxsize=None)
+def parser_of(kind: Type[Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    o.add_options(parser, kind)
+    return parser
+
+
 @pytest.mark.parametrize("kind", option_classes(), ids=lambda kind: kind.__qualname__)
 @given(data=st.data())
 def test_arguments_of_options_parse_to_the_same_options(kind: Type[Any], data: st.DataObject) -> None:
@@ -242,9 +250,7 @@ def test_arguments_of_options_parse_to_the_same_options(kind: Type[Any], data: s
             options = kind(**{field.name: data.draw(field_values(field))})
         except ValueError:
             return
-    parser = argparse.ArgumentParser()
-    o.add_options(parser, kind)
-    parsed = o.from_mapping(kind, o.given(parser.parse_args(o.as_arguments(options)), kind))
+    parsed = o.from_mapping(kind, o.given(parser_of(kind).parse_args(o.as_arguments(options)), kind))
     assert parsed == options
 
 

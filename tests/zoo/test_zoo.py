@@ -274,7 +274,7 @@ def test_missing_file_of_a_run_is_named(run_folder: Path, tmp_path: Path) -> Non
         "detector: {classes: [a], size: [300]}",
         "detector: {classes: [a], size: [a, b]}",
         "detector: {classes: [a], size: [300, 300], width: wide}",
-        "detector: {classes: [1], size: [300, 300]}",
+        "detector: {classes: abc, size: [300, 300]}",
         "detector: {classes: [a], size: [301, 300]}",
         "detector: {classes: [a], size: [300, 300], head: both}",
         "detector: {classes: [a], size: [300, 300], network: resnet}",
