@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import bz2
 import gzip
+import lzma
 import re
 import tarfile
 import zipfile
@@ -47,6 +49,7 @@ def other_files(folder: Path) -> Dict[str, bytes]:
         ("script.pt", "script/code/__torch__.py"),
         ("exported.pt2", "e/models/model.json"),
         ("model.keras", "model.weights.h5"),
+        ("package.pt", "p/.data/extern_modules"),
         ("arrays.npz", "a.npy"),
         ("other.zip", "b.txt"),
     ):
@@ -59,6 +62,9 @@ def other_files(folder: Path) -> Dict[str, bytes]:
         "page.pth": b"\n<!DOCTYPE html>", "pointer.pth": b"version https://git-lfs.github.com/spec/v1\n",
         "model.ckpt.index": bytes(99), "model.ckpt.data-00000-of-00001": bytes(99),
         "net.onnx": b"\x08\x07", "net.pb": b"\n", "net.tflite": b"\x1c\0\0\0TFL3",
+        "net.caffemodel": b"\n\x03net", "net.xml": b'<?xml version="1.0"?><net/>', "net.mlmodel": b"\x08\x01",
+        "yolo.weights": bytes(20), "x.bz2": bz2.compress(b"x"), "x.xz": lzma.compress(b"x"),
+        "x.7z": b"7z\xbc\xaf\x27\x1c\0\4", "x.zst": b"\x28\xb5\x2f\xfd\0",
         "net.json": b'{"nodes": []}', "checkpoint": b"model_checkpoint_path: x",
         "last.ckpt": b"mnssd checkpoint 1\n" + bytes(99), "x.pkl": b"\x80\x03}.",
         "dumped.pkl": b"\x80\x03}X\x03\0\0\0a.bctorch.storage\n_load_from_bytes\nC\x01x\x85Rs.",
@@ -78,6 +84,23 @@ def test_other_files_are_refused_by_kind(tmp_path: Path) -> None:
     assert len({m for name, m in messages.items() if not name.startswith("old_")}) >= len(messages) / 2
     for name in [name for name in messages if name.startswith("old_")]:
         assert messages[name] == messages[name[len("old_") :]]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_tensor_v3", "_rebuild_meta_tensor_no_storage",
+    ],
+)  # fmt: skip
+def test_other_tensors_are_refused_by_kind(function: str, tmp_path: Path) -> None:
+    pickled = b"\x80\x02}X\x08\0\0\0f.weightctorch._utils\n" + function.encode() + b"\n)Rs."
+    path = tmp_path / "other.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other/data.pkl", pickled)
+    with pytest.raises(WeightsError, match=re.escape(str(path))) as caught:
+        read_weights(str(path))
+    assert "damaged" not in str(caught.value)
+    assert "f.weight" in str(caught.value)
 
 
 def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
