@@ -21,6 +21,7 @@ from mnssd.errors import ImageError, MnssdError
 from mnssd.inference.containers import read_container
 from mnssd.inference.video import (
     DEFAULT_FPS,
+    VIDEO_ENDINGS,
     VideoWriter,
     is_camera,
     stream_frames,
@@ -45,6 +46,19 @@ def check_upright(path: Path, orientation: int) -> None:
     for frame in frames:
         assert frame.shape == expected.shape
         assert np.abs(frame.astype(int) - expected).mean() < 25  # loss of the codec
+
+
+@pytest.mark.parametrize("ending", VIDEO_ENDINGS)
+def test_frames_of_every_kind_of_file_are_read(ending: str, tmp_path: Path) -> None:
+    codec = {".webm": "VP80", ".ogv": "VP80", ".flv": "FLV1"}.get(ending, "mp4v")
+    path = tmp_path / f"clip{ending}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (128, 96))
+    colors = [(40 * number, 100, 200) for number in range(5)]  # blue, green, red
+    for color in colors:
+        writer.write(np.full((96, 128, 3), color, np.uint8))
+    writer.release()
+    means = [frame.mean(axis=(0, 1)) for frame in pixels_of(path)]
+    np.testing.assert_allclose(means, [color[::-1] for color in colors], rtol=0, atol=12)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov"])
