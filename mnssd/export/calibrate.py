@@ -42,9 +42,9 @@ def load_block(symbol: mx.sym.Symbol, parameters: Mapping[str, np.ndarray], ctx:
     block = SymbolBlock(symbol, [mx.sym.var(INPUT_NAME, dtype="float32")])
     for name, parameter in block.collect_params().items():
         value = parameters[f"arg:{name}" if f"arg:{name}" in parameters else f"aux:{name}"]
-        parameter.grad_req, parameter.shape = "null", value.shape
-        parameter.initialize(mx.init.Zero(), ctx=ctx)
-        parameter.set_data(mx.nd.array(value, dtype=value.dtype))
+        parameter.grad_req, parameter.shape, parameter.dtype = "null", value.shape, value.dtype
+        # As `Block.load_parameters` does; `initialize` and `set_data` would write each array twice.
+        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx)
     return block
 
 
