@@ -17,6 +17,12 @@ from mnssd.data.sample import Sample
 from mnssd.data.shapes.dataset import make_shapes
 from mnssd.errors import DataError, OptionError
 
+SMALL = (
+    "--width=0.25", "--size=96", "--epochs=1", "--batch-size=4", "--workers=0", "--weights=none",
+    "--no-report",
+)  # fmt: skip
+"""Options of a training that takes a few seconds."""
+
 
 def numbered(count: int) -> Dataset:
     def sample(number: int) -> Sample:
@@ -58,16 +64,7 @@ def test_training_on_one_folder_in_voc_layout(tmp_path: Path, capsys: pytest.Cap
     assert default_splits("voc", "val", tmp_path) == "2007_test"  # a devkit, perhaps not downloaded yet
 
     run = str(tmp_path / "run")
-    small = [
-        "--width=0.25",
-        "--size=96",
-        "--epochs=1",
-        "--batch-size=4",
-        "--workers=0",
-        "--weights=none",
-        "--no-report",
-    ]
-    options = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *small]
+    options = ["--dataset=voc", f"--data-root={folder}", f"--output={run}", *SMALL]
     assert main(["train-ssd", *options]) == 0
     assert "mine train: 8 images, validating on mine val: 4" in capsys.readouterr().out
     assert main(["eval", run]) == 0
@@ -77,16 +74,7 @@ def test_training_on_one_folder_in_voc_layout(tmp_path: Path, capsys: pytest.Cap
 def test_validation_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "shapes"
     make_shapes(folder, train=10, val=4, size=(96, 96))
-    small = [
-        "--width=0.25",
-        "--size=96",
-        "--epochs=1",
-        "--batch-size=4",
-        "--workers=0",
-        "--weights=none",
-        "--no-report",
-        f"--data-root={folder}",
-    ]
+    small = [*SMALL, f"--data-root={folder}"]
     assert main(["train-ssd", "--hold-out=0.3", f"--output={tmp_path / 'run'}", *small]) == 0
     assert "7 images, validating on 3 held out of" in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "run")]) == 0  # on the same three
