@@ -13,7 +13,7 @@ from typing import Any, Iterator, Tuple
 from PIL import TiffImagePlugin
 
 # Tags of TIFF 6.0, and ImageDepth of libtiff.
-_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 258, 259, 262, 277
+_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 254, 258, 259, 262, 277, 284
 _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _IMAGE_DEPTH = 332, 338, 339, 32997
 _SAMPLE_TYPES = {2: "signed integer", 3: "floating-point", 5: "complex integer", 6: "complex"}
 
@@ -118,6 +118,8 @@ def _unreadable_samples(tags: Any) -> str:
         counts = counts[: 2 if photometric == 2 else 1]
     if len(depths) != 1 or not depths <= set(read_bits) or samples not in counts:
         return f"{name} TIFF with {samples} samples of {bits} bits"
+    if samples > 4 and tags.get(_PLANAR) == 2 and _tuple(tags.get(_EXTRA_SAMPLES, 0))[0]:
+        return f"{name} TIFF with alpha and further samples in planes"  # Pillow: decoder error -2
     if photometric == 1 and 1 in _tuple(tags.get(_EXTRA_SAMPLES, 0)):
         return "TIFF with gray levels multiplied by alpha"
     return "TIFF with other inks than CMYK" if photometric == 5 and tags.get(_INK_SET, 1) != 1 else ""

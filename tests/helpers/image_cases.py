@@ -254,6 +254,9 @@ REFUSED: Dict[str, Dict[str, Callable[[], bytes]]] = {
         "signed, 16 bits": lambda: tiff(WIDE_LEVELS, 16, tags=[(339, 3, [2])]),
         "32 bits": lambda: tiff(WIDE_LEVELS.astype(np.uint32), 32),
         "5 samples": lambda: tiff(np.dstack([COLORS, GRAY, GRAY]), 8, TIFF_GRAY),
+        "RGB, alpha and one more in planes": lambda: tiff(
+            np.dstack([COLORS, ALPHA, GRAY]), 8, RGB, planar=True, extra=[UNASSOCIATED, 0]
+        ),
         "gray and alpha, 16 bits": lambda: tiff(
             np.dstack([WIDE_LEVELS, WIDE_ALPHA]), 16, extra=[UNASSOCIATED]
         ),
