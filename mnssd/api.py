@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
 from . import zoo
 from .data.classification import CLASSIFICATION_ROOTS
-from .data.formats import dataset_names
+from .data.formats import allow_dataset, dataset_names
 from .errors import OptionError
 from .options import from_mapping
 from .tasks import compare_runs as comparing
 from .tasks import evaluate as evaluation
 from .tasks import export as exporting
+from .tasks.given_datasets import by_list, datasets_of, given, is_object
 from .train.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from .metrics.comparison import Comparison
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+Data = Union[PathLike, Any]
+"""A folder or name of a dataset, or the dataset itself: one of Gluon or GluonCV, or any object with ``len()``
+and items ``(image, label)``. See `mnssd.data.gluon.read.from_gluon`."""
 
 get_model = zoo.get_model
 list_models = zoo.list_models
@@ -53,6 +58,7 @@ class Run:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+        self._datasets: Mapping[str, Any] = {}
         self.task: str = RunFolder(self.path).read_task()
 
     def __repr__(self) -> str:
@@ -64,13 +70,16 @@ class Run:
         return RunFolder(self.path).best
 
     def evaluate(
-        self, data: Optional[PathLike] = None, **options: Any
+        self, data: Optional[Data] = None, **options: Any
     ) -> Union[evaluation.DetectionEvaluation, ClassificationResult]:
         """Evaluate the network; see `mnssd.evaluate`."""
         return evaluate(self, data, **options)
 
     def export(
-        self, format: Union[str, Sequence[str]] = "symbol", output: Optional[PathLike] = None, **options: Any
+        self,
+        format: Union[None, str, Sequence[str]] = None,
+        output: Optional[PathLike] = None,
+        **options: Any,
     ) -> Path:
         """Export the network; see `mnssd.export`."""
         return export(self, format, output, **options)
@@ -87,36 +96,48 @@ class Run:
 
         return Classifier.load(self.path, ctx)
 
-    def report(self, output: Optional[PathLike] = None, data: Optional[PathLike] = None) -> Path:
+    def report(
+        self,
+        output: Optional[PathLike] = None,
+        data: Optional[Data] = None,
+        val_data: Optional[Any] = None,
+    ) -> Path:
         """Write the HTML report of a detection run; returns the path of its ``index.html``.
 
         Parameters
         ----------
         output : str or Path, optional
             Folder of the page. Defaults to ``report`` in the run folder.
-        data : str or Path, optional
-            Folder of the dataset, if it has moved since the training.
+        data : str, Path or dataset, optional
+            Folder of the dataset, if it has moved since the training; or the dataset that was given to it.
+        val_data : dataset, optional
+            As given to the training.
         """
         from .report.collect import collect
         from .report.page import write_report
 
-        return write_report(collect(self.path, str(data or "")), Path(output or self.path / "report"))
+        root = "" if data is None or is_object(data) else os.fspath(data)
+        with datasets_of(self._datasets, data, val_data):
+            return write_report(collect(self.path, root), Path(output or self.path / "report"))
 
 
 def train_detector(
-    data: Optional[PathLike] = None,
+    data: Optional[Data] = None,
     model: Optional[str] = None,
     weights: Optional[PathLike] = None,
     epochs: Optional[int] = None,
+    val_data: Optional[Any] = None,
     **options: Any,
 ) -> Run:
     """Train an SSD detector.
 
     Parameters
     ----------
-    data : str or Path, optional
+    data : str, Path or dataset, optional
         Folder of a dataset in any known format, or the name of a format (``'voc'``, ``'shapes'``) for its
-        default folder. Defaults to ``'shapes'``, the built-in dataset.
+        default folder. Defaults to ``'shapes'``, the built-in dataset. Or a dataset of GluonCV, such as
+        ``gluoncv.data.VOCDetection(...)``, or another object with ``len()`` and items ``(image, label)``;
+        if it has no attribute ``classes``, give ``classes=['cat', 'dog']``. To resume, give it again.
     model : str, optional
         Name of the network, such as ``'ssdlite_320_mobilenet_v1_0.5'``; see `list_models`.
     weights : str or Path, optional
@@ -126,6 +147,8 @@ def train_detector(
         for ``'shapes'`` to ``'none'``.
     epochs : int, optional
         Passes over the training images.
+    val_data : dataset, optional
+        With a dataset as `data`: the one to validate on. Defaults to a tenth of `data`, which is held out.
     **options
         Options of ``mnssd train-ssd``, such as ``lr=0.001``, ``batch_size=8``, ``output='runs/cats'``,
         ``recipe='fast'``, ``resume='runs/cats'``.
@@ -143,7 +166,11 @@ def train_detector(
     --------
     >>> run = mnssd.train_detector(data="photos", epochs=20)  # doctest: +SKIP
     """
-    return _train("detection", data, model, options, weights=weights, epochs=epochs)
+    datasets = by_list(data, val_data)
+    with given(datasets) as name:
+        run = _train("detection", name or data, model, options, weights=weights, epochs=epochs)
+    run._datasets = datasets
+    return run
 
 
 def train_classifier(
@@ -172,7 +199,7 @@ def train_classifier(
 
 
 def evaluate(
-    run: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
+    run: Union[Run, PathLike], data: Optional[Data] = None, **options: Any
 ) -> Union[evaluation.DetectionEvaluation, ClassificationResult]:
     """Evaluate a trained network; the result has a `mean_ap` (detector) or a `top1` (classifier).
 
@@ -180,8 +207,9 @@ def evaluate(
     ----------
     run : Run, str or Path
         A run, its folder, or a parameter file in it.
-    data : str or Path, optional
-        Folder of a dataset, or the name of a format. Defaults to the data that the run was validated on.
+    data : str, Path or dataset, optional
+        Folder of a dataset, the name of a format, or a dataset as for `train_detector`, all of which is used.
+        Defaults to the data that the run was validated on.
     **options
         Options of ``mnssd eval`` (for classifiers ``mnssd eval-cls``), such as ``metric='voc12'``.
 
@@ -192,15 +220,17 @@ def evaluate(
     """
     path = _path_of(run)
     task = RunFolder.containing(path).read_task()
-    values = _with_text_paths({**_data_options(data, task), **options})
     if task == "detection":
-        values = evaluation.options_of_run(path, values)
-        return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
+        with datasets_of(_own_datasets(run), data) as own:
+            values = _with_text_paths({**(own or _data_options(data, task)), **options})
+            values = evaluation.options_of_run(path, values)
+            return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
+    values = _with_text_paths({**_data_options(data, task), **options})
     return evaluation.evaluate_classifier_run(path, from_mapping(evaluation.EvalClassOptions, values))
 
 
 def compare_runs(
-    a: Union[Run, PathLike], b: Union[Run, PathLike], data: Optional[PathLike] = None, **options: Any
+    a: Union[Run, PathLike], b: Union[Run, PathLike], data: Optional[Data] = None, **options: Any
 ) -> Comparison:
     """Compare two trained networks on the same images: is B better than A beyond chance?
 
@@ -211,8 +241,8 @@ def compare_runs(
     ----------
     a, b : Run, str or Path
         Each a run, its folder, a parameter file in it, an export, or a folder of detection files.
-    data : str or Path, optional
-        Folder of a dataset, or the name of a format. Defaults to the data that the runs were validated on.
+    data : str, Path or dataset, optional
+        As for `evaluate`. Defaults to the data that the runs were validated on.
     **options
         Options of ``mnssd compare-runs``, such as ``metric='voc12'``.
 
@@ -227,13 +257,14 @@ def compare_runs(
     Interval(low=-0.012, high=0.031)
     """
     paths = _path_of(a), _path_of(b)
-    data_options = _data_options(data, comparing.task_of(paths[0])) if data is not None else {}
-    return comparing.compare_runs(*paths, _with_text_paths({**data_options, **options}))
+    with datasets_of(_own_datasets(a), data) as own:
+        data_options = own or (_data_options(data, comparing.task_of(paths[0])) if data is not None else {})
+        return comparing.compare_runs(*paths, _with_text_paths({**data_options, **options}))
 
 
 def export(
     run: Union[Run, PathLike],
-    format: Union[str, Sequence[str]] = "symbol",
+    format: Union[None, str, Sequence[str]] = None,
     output: Optional[PathLike] = None,
     images: Optional[Sequence[PathLike]] = None,
     **options: Any,
@@ -246,14 +277,15 @@ def export(
     ----------
     run : Run, str or Path
         A run, its folder, or a parameter file in it.
-    format : str or sequence of str
-        ``'symbol'``, ``'onnx'``, ``'int8'``, ``'onnx-int8'``, or a format of a plugin.
+    format : str or sequence of str, optional
+        ``'symbol'``, ``'onnx'``, ``'int8'``, ``'onnx-int8'``, ``'shared'``, or a format of a plugin. Defaults
+        to ``'shared'`` with `shared_bits` or `huffman`, else to ``'symbol'``.
     output : str or Path, optional
         Folder to write. Defaults to ``exports/NAME`` for a run folder called ``NAME``.
     images : sequence of str or Path, optional
         Images, or folders of them, for the comparison and for calibration. Defaults to those of the run.
     **options
-        Options of ``mnssd export``, such as ``raw_heads=True``.
+        Options of ``mnssd export``, such as ``raw_heads=True`` or ``shared_bits=5, huffman=True``.
 
     Raises
     ------
@@ -267,15 +299,22 @@ def export(
     """
     path = _path_of(run)
     folder = Path(output or Path("exports") / RunFolder.containing(path).path.name)
-    formats = format if isinstance(format, str) else ",".join(format)
-    values = _with_text_paths({"format": formats, "output": folder, **options})
+    if format is not None:
+        options["format"] = format if isinstance(format, str) else ",".join(format)
+    values = _with_text_paths({"output": folder, **options})
     paths = [os.fspath(path) for path in images] if images is not None else None
-    exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), paths)
+    with datasets_of(_own_datasets(run)):
+        exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), paths)
     return folder
 
 
 def _path_of(run: Union[Run, PathLike]) -> str:
     return os.fspath(run.path if isinstance(run, Run) else run)
+
+
+def _own_datasets(run: Union[Run, PathLike]) -> Mapping[str, Any]:
+    """The datasets that were given to the training of a run."""
+    return run._datasets if isinstance(run, Run) else {}
 
 
 def _train(
@@ -317,6 +356,7 @@ def _model_options(model: Optional[str], task: str) -> Dict[str, Any]:
 
 
 def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:
+    allow_dataset(options.get("dataset"))
     return {
         key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in options.items()
     }

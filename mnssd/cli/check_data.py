@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class CheckOptions:
     """Validation."""
 
-    dataset: str = option("auto", "dataset format; auto recognizes it", choices=dataset_names)
+    dataset: str = option(
+        "auto", "dataset format, or gluoncv:MODULE:NAME; auto recognizes it", choices=dataset_names
+    )
     splits: Optional[str] = option(None, "lists to check, separated by commas", shown="all lists")
     classes: Optional[List[str]] = option(
         None, "classes to train on, separated by commas", type=NAMES, shown="all classes"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class ConvertOptions:
     """Conversion."""
 
-    dataset: str = option("auto", "format of SOURCE; auto recognizes it", choices=dataset_names)
+    dataset: str = option(
+        "auto", "format of SOURCE, or gluoncv:MODULE:NAME; auto recognizes it", choices=dataset_names
+    )
     format: str = option("coco", "format to write", choices=formats.names)
     splits: Optional[str] = option(None, "lists to convert, separated by commas", shown="all lists")
     classes: Optional[List[str]] = option(

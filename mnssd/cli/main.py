@@ -15,6 +15,7 @@ import traceback
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from .. import __version__
+from ..data.formats import allow_dataset
 from ..errors import MnssdError, OptionError
 from ..files import check_writable
 from ..options import unknown_name
@@ -119,6 +120,7 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
     args = parse(arguments)
+    allow_dataset(getattr(args, "dataset", None))
     if name not in PRINTING or any(isinstance(vars(args).get(option), str) for option in FILE_OPTIONS):
         keep_going_without_reader()
     if isinstance(getattr(args, "json", None), str):  # of some commands it is a flag

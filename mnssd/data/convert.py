@@ -19,7 +19,8 @@ from ..files import fit_name, write_bytes
 from .annotations.record_file import parse_record_image_path
 from .dataset import Dataset
 from .formats import Format, formats, writable_names
-from .image import read_bytes
+from .image import file_content, read_bytes
+from .item_images import ItemImage
 from .sample import Sample
 from .unfixed import UNFIXED_FILE, write_unfixed
 
@@ -141,6 +142,8 @@ def _fit(stem: str, number: str, ending: str) -> str:
 
 
 def _ending(path: str) -> str:
+    if isinstance(path, ItemImage):
+        return ".png"
     if parse_record_image_path(path) is None:
         return _UNUSABLE.sub("_", os.path.splitext(path)[1])
     # An image in a record file has no name. Readers go by its bytes, so any other ending than PNG's will do.
@@ -150,8 +153,8 @@ def _ending(path: str) -> str:
 def _copy_image(source: str, target: Path, link: bool) -> None:
     if target.exists():  # the image is in two lists
         return
-    if parse_record_image_path(source):
-        write_bytes(target, read_bytes(source))
+    if isinstance(source, ItemImage) or parse_record_image_path(source):
+        write_bytes(target, file_content(source))
         return
     if link:
         with contextlib.suppress(OSError):  # another file system, or one without links

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union, overload
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union, overload
 
 import numpy as np
 
@@ -101,6 +101,18 @@ class Dataset(SampleSequence[Sample]):
             boxes, difficult = sample.boxes[kept], sample.difficult[kept]
             samples.append(replace(sample, boxes=boxes, labels=new[kept], difficult=difficult))
         return replace(self, classes=classes, samples=samples)
+
+    def as_gluon(self) -> Any:
+        """The dataset as a `gluon.data.Dataset`, for Gluon's `DataLoader` and GluonCV's transforms.
+
+        Its items are those of GluonCV's `VOCDetection`: the image, ``(height, width, 3)`` uint8 RGB as
+        `mx.nd.NDArray`, and ``(N, 6)`` float64 rows xmin, ymin, xmax, ymax, class, difficult. It has their
+        `classes`, and Gluon's `transform`, `filter`, `shard`, `take` and `sample`. An item whose image cannot
+        be read raises ImageError.
+        """
+        from .gluon.views import DetectionView
+
+        return DetectionView(self)
 
     def content(self, sample: Sample) -> Dict[str, bytes]:
         """The objects of a sample by class name, as bytes; the same for every order of the classes.

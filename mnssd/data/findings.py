@@ -55,6 +55,7 @@ KINDS: Dict[str, Kind] = {
     "box-tiny": Kind(WARNING, "Boxes of a few pixels at the input size of the network, hard to learn"),
     "box-whole-image": Kind(NOTE, "Boxes that cover the whole image"),
     "boxes-unmatched": Kind(WARNING, "Boxes with a low IoU to every anchor, each learned by one anchor"),
+    "difficult-unknown": Kind(WARNING, "Values of difficult other than 0 and 1, read as not difficult"),
     # ---- datasets
     "objects-missing": Kind(ERROR, "Lists without objects, nothing to learn or to evaluate"),
     "not-fixed": Kind(ERROR, "Errors of the original dataset that its copy inherits"),

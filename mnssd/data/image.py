@@ -31,6 +31,7 @@ from .image_header import (
     refuse_kind,
 )
 from .image_layouts import TIFF_STARTS, is_white_zero
+from .item_images import ItemImage
 
 PathLike = Union[str, Path]
 
@@ -206,7 +207,13 @@ _NORMALIZED = (
 
 
 def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES, from_end: bool = False) -> bytes:
-    """The first or last `limit` bytes of an image file, or of an image in a record file (`record_file`)."""
+    """The first or last `limit` bytes of an image file.
+
+    It may also be an image in a record file (`record_file`), or one of a Python object (`item_images`).
+    """
+    if isinstance(path, ItemImage):
+        data = path.content()
+        return data[-limit:] if from_end else data[:limit]
     in_record = parse_record_image_path(str(path))
     if in_record:
         file_name, start, length = in_record
@@ -222,6 +229,13 @@ def read_bytes(path: PathLike, limit: int = MAX_FILE_BYTES, from_end: bool = Fal
             return file.read(limit)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         refuse(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def file_content(path: PathLike) -> bytes:
+    """Content of an image to be written to a file; an image of a Python object becomes a PNG file."""
+    if not isinstance(path, ItemImage):
+        return read_bytes(path)
+    return cv2.imencode(".png", cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def read_part(file: str, start: int, length: int) -> bytes:

@@ -148,6 +148,11 @@ def default_root(name: str) -> str:
     return "data" if name == AUTO else formats[name].root or f"data/{name}"
 
 
+def is_missing(name: str, root: Union[str, Path]) -> bool:
+    """Whether the folder of a dataset is missing; datasets that are Python objects have none."""
+    return (name == AUTO or formats[name].has_folder) and not Path(root).is_dir()
+
+
 def find_format(name: str, root: Union[str, Path]) -> Format:
     """The format `name`, or for ``'auto'`` the format recognized in `root`."""
     return _find_format(name, Path(root))[0]

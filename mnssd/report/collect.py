@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import __version__, zoo
 from ..data.dataset import Dataset
-from ..data.open import open_dataset
+from ..data.open import is_missing, open_dataset
 from ..data.sample import Detections, Sample
 from ..errors import DataError, MnssdError
 from ..inference.predict import Skipped, evaluate
@@ -131,7 +131,9 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
 
 def _open_datasets(options: DetectionOptions, classes: Tuple[str, ...]) -> Tuple[Dataset, Dataset]:
     kind, folder, names = options.dataset, options.folder, list(classes)
-    if not folder.is_dir():  # opening it would render the built-in dataset anew, perhaps with other images
+    if is_missing(
+        kind, folder
+    ):  # opening it would render the built-in dataset anew, perhaps with other images
         raise DataError(f"{folder}: the dataset of this run is missing; name its folder with --data-root")
     train = open_dataset(kind, folder, options.train_splits, names, "train", allow_absent=True)
     if options.overfit:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ..metrics.comparison import Comparison
 
 
-def _datasets() -> List[str]:
-    return list(dict.fromkeys([*dataset_names(), *CLASSIFICATION_ROOTS]))
+def _datasets() -> Tuple[str, ...]:
+    return dataset_names(*CLASSIFICATION_ROOTS)
 
 
 @dataclass(frozen=True)

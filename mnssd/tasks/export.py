@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, TypeVar, Union
 
+from ..data.open import is_missing
 from ..errors import DataError, OptionError
 from ..export.options import ExportOptions
 from ..options import option, require
@@ -95,8 +96,11 @@ def _choose_images(
         return [_spread(paths, count) for count in counts]
     read = _detection_images if config.task == "detection" else _classification_images
     try:
-        if not config.options.data.folder.is_dir():  # opening the built-in dataset would render it
-            raise OptionError(f"{config.options.data.folder}: the run's dataset is missing")
+        data: Any = config.options.data
+        is_detector = config.task == "detection"
+        if is_missing(data.dataset, data.folder) if is_detector else not data.folder.is_dir():
+            # Opening the built-in dataset would render it.
+            raise OptionError(f"{data.folder}: the run's dataset is missing")
         return [read(config, role, count) if count else [] for role, count in zip(("val", "train"), counts)]
     except (DataError, OptionError) as error:
         raise OptionError(

@@ -61,6 +61,7 @@ class RunFolder:
         MnssdError
             If it cannot be created, or another process is using it.
         """
+        name = name.replace(":", "-")  # of gluoncv:MODULE:NAME; some file systems have none
         for number in itertools.count(1):
             path = Path(output or (f"runs/{name}-{number}" if number > 1 else f"runs/{name}"))
             try:

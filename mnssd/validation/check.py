@@ -89,7 +89,8 @@ def check_dataset(
         findings += unmatched
         lists[name] = {**statistics(dataset), "boxes_without_anchor": share}
     findings += dataset_format.unreferenced(root, parts)
-    findings += unsupported_images(root, parts)
+    if dataset_format.has_folder:
+        findings += unsupported_images(root, parts)
     duplicates: Dict[str, str] = {}
     if pixels:
         findings += check_images(parts, workers, duplicates, progress)
@@ -129,7 +130,9 @@ def _check_contents(dataset_format: Format, root: Path, parts: Mapping[str, Data
     """Findings about lists without objects: what was looked for, and what was found."""
     for name, dataset in parts.items():
         if not any(len(sample.labels) for sample in dataset):
-            found = "; ".join([*dataset.notes, folder_contents(root)])
+            found = "; ".join(
+                [*dataset.notes, *([folder_contents(root)] if dataset_format.has_folder else [])]
+            )
             text = f"{len(dataset)} images. Looked for {dataset_format.layout}. It contains: {found}"
             yield Finding("objects-missing", name, "", text)
 

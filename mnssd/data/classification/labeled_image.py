@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field, replace
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -87,6 +87,16 @@ class ClassificationDataset(SampleSequence[LabeledImage]):
             if self.classes[image.label] in index
         ]
         return replace(self, classes=classes, samples=samples)
+
+    def as_gluon(self) -> Any:
+        """The dataset as a `gluon.data.Dataset` with the items of Gluon's `ImageFolderDataset`.
+
+        An item is the image, ``(height, width, 3)`` uint8 RGB as `mx.nd.NDArray`, and its label. The names of
+        the labels are the attributes ``classes`` and ``synsets``.
+        """
+        from ..gluon.views import ClassificationView
+
+        return ClassificationView(self)
 
     def content(self, image: LabeledImage) -> Dict[str, bytes]:
         """The class of an image, and as bytes what tells it from other images of the class."""

@@ -55,16 +55,23 @@ class Format:
         `write` stores the images itself.
     copies_as : str
         Format of the copies that ``check-data --fix`` writes, if not this one.
+    has_folder : bool
+        Whether the dataset consists of the files in a folder.
     """
 
-    name: ClassVar[str]
+    name: str
     description: ClassVar[str]
-    layout: ClassVar[str]
+    layout: str
     contents: ClassVar[str]
-    root: ClassVar[str] = ""
+    root: str = ""
     priority: ClassVar[int] = 100
     image_folder: ClassVar[Optional[str]] = "images/{split}"
     copies_as: ClassVar[str] = ""
+    has_folder: ClassVar[bool] = True
+
+    def with_argument(self, argument: str) -> Format:
+        """The format called ``NAME:ARGUMENT``; most have none."""
+        raise OptionError(f"{self.name}:{argument}: this format takes no argument; write {self.name}")
 
     # ---- reading
 
@@ -189,13 +196,45 @@ def difficult_notes(parts: Mapping[str, Dataset], effect: str) -> List[str]:
     return [f"{split}: {count} difficult objects {effect}" for split, count in counts.items() if count]
 
 
-formats: Registry[Format] = Registry("dataset format", "mnssd.data.formats")
+class _Formats(Registry[Format]):
+    """Formats by ``NAME`` or ``NAME:ARGUMENT``."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(_without_argument(name))
+
+    def __getitem__(self, name: str) -> Format:
+        _, colon, argument = name.partition(":")
+        found = super().__getitem__(_without_argument(name))
+        return found.with_argument(argument) if colon else found
+
+
+class _Names(Tuple[str, ...]):
+    """Names of formats, which contain those with an argument, too."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(_without_argument(name))
+
+
+def _without_argument(name: object) -> str:
+    return str(name).partition(":")[0]
+
+
+formats: Registry[Format] = _Formats("dataset format", "mnssd.data.formats")
 """All dataset formats, by name."""
 
 
-def dataset_names() -> Tuple[str, ...]:
-    """Choices of ``--dataset``: every format, and `AUTO`."""
-    return (AUTO, *formats.names())
+def dataset_names(*others: str) -> Tuple[str, ...]:
+    """Choices of ``--dataset``: `AUTO`, every format, perhaps with an argument, and `others`."""
+    return _Names(dict.fromkeys([AUTO, *formats.names(), *others]))
+
+
+def allow_dataset(name: Optional[str]) -> None:
+    """Record that the user has named this dataset, so that ``gluoncv:MODULE:NAME`` is imported."""
+    from ...runtime.imports import allow_import
+
+    _, colon, argument = (name or "").partition(":")
+    if colon:
+        allow_import(argument)
 
 
 def writable_names() -> Tuple[str, ...]:

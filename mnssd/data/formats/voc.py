@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ...errors import DataError, OptionError
 from ...files import write_text
@@ -15,7 +15,7 @@ from ..annotations.paths import is_inside
 from ..annotations.roles import default_list, role_of
 from ..annotations.text_files import CLASSES_FILE, read_classes, write_classes
 from ..annotations.voc_devkit import missing_year, parse_splits, year_folders
-from ..annotations.voc_folder import LISTS, VocFolder, has_list_folder, list_file, other_xml
+from ..annotations.voc_folder import LISTS, VocFolder, has_list_folder, key_of, list_file, other_xml
 from ..annotations.voc_xml import VocAnnotation, object_names, read_annotation, write_annotation
 from ..dataset import Dataset
 from ..downloads import archive_of, download_voc
@@ -260,6 +260,19 @@ def read_folder(folder: Path, split: str, seen: Optional[Set[Path]] = None) -> A
     return reader.result
 
 
+def read_ids(images: Iterable[Tuple[Path, str]]) -> AnnotationList:
+    """Annotations of images, each given by its folder in VOC layout and its image id."""
+    result = AnnotationList()
+    readers: Dict[Path, _ListReader] = {}
+    for folder, image_id in images:
+        if folder not in readers:
+            readers[folder] = _ListReader(VocFolder(folder), "", None)
+            readers[folder].result = result
+        key = key_of(f"{image_id}.xml")
+        readers[folder].read(key, key)
+    return result
+
+
 class _ListReader:
     """Reads one list of a folder; annotations in `seen`, which grows, are left out."""
 
@@ -285,17 +298,17 @@ class _ListReader:
             except AnnotationError as error:
                 self.result.skip(error, str(path), f"line {entry.line}")
             else:
-                self._read(key, entry.key)
+                self.read(key, entry.key)
         return total
 
     def read_group(self, split: str) -> int:
         """Read the annotations of a list without a file; returns their number."""
         keys = self._folder.groups[split]
         for key in keys:
-            self._read(key, key, check_inside=True)
+            self.read(key, key, check_inside=True)
         return len(keys)
 
-    def _read(self, key: str, image: str, check_inside: bool = False) -> None:
+    def read(self, key: str, image: str, check_inside: bool = False) -> None:
         """Read an annotation by its key, and that of its image as far as it is known."""
         path = self._folder.path_of(key)
         if path in self._seen:
