@@ -1,7 +1,8 @@
 """Networks by name, and trained networks from their run folders.
 
 Names are ``HEAD_SIZE_NETWORK[_WIDTH]`` for detectors (``ssd_300_mobilenet_v2``,
-``ssdlite_480x320_mobilenet_v1_0.5``) and ``NETWORK[_WIDTH]`` for classifiers (``mobilenet_v2_0.75``).
+``ssdlite_480x320_mobilenet_v1_0.5``) and ``NETWORK[_WIDTH]`` for classifiers (``mobilenet_v2_0.75``), or
+those of GluonCV's SSD networks with MobileNet (``ssd_512_mobilenet1.0_voc``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
-from .nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from .nn.choices import DEFAULTS, HEADS, RESHAPING, BackboneOptions, ClassifierOptions, backbone_options
+from .nn.gluoncv_models import GLUONCV_MODELS
+from .nn.head_layouts import LAYOUTS
 from .nn.spec import ClassifierSpec, DetectorSpec, NetworkSpec, S
 from .options import format_size, parse_yaml, unknown_name
 
@@ -34,11 +37,10 @@ def build_backbone(
     network: str,
     width: float = 1.0,
     classes: int = 1000,
-    shortcut: str = SHORTCUTS[0],
-    activation: str = ACTIVATIONS[0],
     variant: Optional[Mapping[str, Any]] = None,
+    **options: Any,
 ) -> Any:
-    """Uninitialized classifier of a registered backbone.
+    """Uninitialized classifier of a registered backbone; `options` are fields of `ClassifierOptions`.
 
     Raises
     ------
@@ -50,14 +52,16 @@ def build_backbone(
         raise OptionError(f"width: expected a multiplier above 0, at most {WIDEST:g}, got {width}")
     if classes < 1:
         raise OptionError(f"classes: expected at least 1, got {classes}")
-    options = {"shortcut": shortcut, "activation": activation}
-    defaults = {"shortcut": SHORTCUTS[0], "activation": ACTIVATIONS[0]}
     for name, value in options.items():
-        choices = backbone.options.get(name, (defaults[name],))
-        if value not in choices:
-            raise OptionError(f"{name}: {network} takes {' or '.join(choices)}, got {value!r}")
+        if name not in DEFAULTS:
+            raise OptionError(f"{network}: {unknown_name('option', name, DEFAULTS)}")
+        choices: Sequence[Any] = backbone.options.get(name, (DEFAULTS[name],))
+        if type(value) is not type(DEFAULTS[name]) or value not in choices:
+            is_range = isinstance(choices, range)
+            known = f"{choices[0]} to {choices[-1]}" if is_range else " or ".join(map(str, choices))
+            raise OptionError(f"{name}: {network} takes {known}, got {value!r}")
     _check_variant(network, variant or {})
-    chosen = {name: options[name] for name in backbone.options}
+    chosen = {name: options.get(name, DEFAULTS[name]) for name in backbone.options}
     try:
         return backbone.build(width, classes, **chosen, **(variant or {}))
     except ValueError as error:
@@ -81,9 +85,8 @@ def build_classifier(spec: NetworkSpec) -> Any:
     """Uninitialized classifier from its structure; raises OptionError if there is no such classifier."""
     from .nn.resize import set_channels
 
-    net = build_backbone(
-        spec.network, spec.width, len(spec.classes), spec.shortcut, spec.activation, spec.variant
-    )
+    options = backbone_options(spec)
+    net = build_backbone(spec.network, spec.width, len(spec.classes), spec.variant, **options)
     try:
         set_channels(net, spec.channels)
     except ValueError as error:
@@ -96,7 +99,7 @@ def build_detector(spec: DetectorSpec) -> Any:
     from . import nn
     from .nn.resize import set_channels
 
-    backbone = build_backbone(spec.network, spec.width, 1, spec.shortcut, spec.activation, spec.variant)
+    backbone = build_backbone(spec.network, spec.width, 1, spec.variant, **backbone_options(spec))
     taps = getattr(backbone, "taps", backbones[spec.network].taps)
     try:
         net = nn.SSD(backbone, spec.classes, spec.size, spec.head, taps)
@@ -115,7 +118,9 @@ def list_models(pattern: str = "*") -> List[str]:
     ['ssdlite_320_mobilenet_v1_0.75', 'ssdlite_320_mobilenet_v2_0.75']
     """
     classifiers = [b.name + ("" if w == 1 else f"_{w}") for b in backbones for w in b.widths]
-    names = classifiers + [f"{h}_{s}_{c}" for h in HEADS for s in SIZES for c in classifiers]
+    heads = [name for name in HEADS if not LAYOUTS[name].anchors.steps]  # the others are for one size
+    names = classifiers + [f"{h}_{s}_{c}" for h in heads for s in SIZES for c in classifiers]
+    names += GLUONCV_MODELS
     return fnmatch.filter(names, pattern)
 
 
@@ -144,8 +149,9 @@ def get_model(
         options and the variant that the weights need. The log tells which arrays were used, as a warning if
         some were not, other than a classifier's last layer for a detector.
     **kwargs
-        Options and variant of the backbone: for mobilenet_v2 ``shortcut``, ``divisor``, ``depth`` and
-        ``output_bias``; for mobilenet_v1 ``activation``, ``divisor`` and ``last_conv``.
+        Options and variant of the backbone: ``shortcut``, ``expansion``, ``divisor``, ``depth`` and
+        ``output_bias`` of mobilenet_v2; ``activation``, ``classifier`` (not of detectors), ``divisor`` and
+        ``last_conv`` of mobilenet_v1; ``scale``, the width as in PaddlePaddle: ``int(c * scale)`` channels.
 
     Raises
     ------
@@ -157,65 +163,87 @@ def get_model(
         If they have to be downloaded and cannot.
     """
     head, size, network, width = parse_name(name)
-    _check_options(name, network, kwargs)
+    width, kwargs = _checked_options(name, network, width, kwargs)
     if weights is not None and pretrained_backbone is not None:
         raise OptionError(f"{name}: weights and pretrained_backbone are the same; give one of them")
     start = weights if weights is not None else pretrained_backbone
-    path = _find_weights(start, network, width, kwargs.get("activation", ""))
+    path = _find_weights(start, network, width, kwargs)
     count = 1000 if classes is None else classes if isinstance(classes, int) else len(classes)
     if path is not None:
         from .weights.structure import needed_by
 
-        kwargs = {**needed_by(path, network, width, None if head else count), **kwargs}
+        kwargs = {**needed_by(path, network, width, None if head else count, kwargs), **kwargs}
     variant = {option: kwargs.pop(option) for option in backbones[network].variants if option in kwargs}
     if head:
         names = _detector_classes(name, classes)
         net = build_detector(DetectorSpec(names, network, width, size, head=head, variant=variant, **kwargs))
     else:
-        net = build_backbone(network, width, count, variant=variant, **kwargs)
+        net = build_backbone(network, width, count, variant, **kwargs)
     if start is not None:
         initialize(net)
     if path is not None:
         known = net.classes if head else None if isinstance(classes, int) else classes
-        _load(net.heads if head else net, path, bool(head), known)
+        _load(name, net.heads if head else net, path, bool(head), known)
     return net
 
 
-def _check_options(name: str, network: str, options: Mapping[str, Any]) -> None:
-    """Raise OptionError for a name that is neither an option nor a variant of the backbone."""
-    known = [*backbones[network].options, *backbones[network].variants]
+def _checked_options(
+    name: str, network: str, width: float, options: Dict[str, Any]
+) -> Tuple[float, Dict[str, Any]]:
+    """Width, and options and variant without `scale`, which means the width; OptionError for others."""
+    if "scale" in options:
+        scale = options.pop("scale")
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+            raise OptionError(f"{name}: scale: expected a number such as 0.5, got {scale!r}")
+        if width not in (1.0, scale):
+            raise OptionError(f"{name}: scale {scale:g} contradicts the width of the name; omit one of them")
+        from .nn.layers import RELEASE_WIDTHS
+
+        width, options = float(scale), {**({"divisor": 1} if scale in RELEASE_WIDTHS else {}), **options}
+    kind = BackboneOptions if parse_name(name).head else ClassifierOptions
+    own = [option for option in backbones[network].options if option in vars(kind())]
+    known = [*own, *backbones[network].variants]
     for option in options:
         if option not in known:
-            raise OptionError(f"{name}: {unknown_name('option', option, known)}")
+            raise OptionError(f"{name}: {unknown_name('option', option, [*known, 'scale'])}")
+    return width, options
 
 
 def _detector_classes(name: str, classes: Union[int, Sequence[str], None]) -> Tuple[str, ...]:
-    """Class names of a detector; by default those of Pascal VOC."""
+    """Class names of a detector; by default those of Pascal VOC, or of the dataset in GluonCV's name."""
     if isinstance(classes, (int, str)):
         raise OptionError(f"{name}: classes: expected a list of class names, got {classes!r}")
     if classes is not None:
         return tuple(classes)
+    if name in GLUONCV_MODELS:
+        known = GLUONCV_MODELS[name].classes()
+        if not known:
+            raise OptionError(f"{name}: classes: expected a list of class names; this name means no dataset")
+        return known
     from .data.formats.voc import VOC_CLASSES
 
     return tuple(VOC_CLASSES)
 
 
-def _load(net: Any, path: str, is_detector: bool, classes: Optional[Sequence[str]]) -> None:
+def _load(name: str, net: Any, path: str, is_detector: bool, classes: Optional[Sequence[str]]) -> None:
     """Load weights and log which were used, as a warning if some were not that the network could need."""
     from .weights import load_backbone
 
-    report = load_backbone(net, path, classes)
+    trained_on = GLUONCV_MODELS[name].classes() if name in GLUONCV_MODELS else None
+    report = load_backbone(net, path, classes, trained_on)
     unused = [name for name in report.unused if not (is_detector and name.startswith("output."))]
     partly = report.missing or report.mismatched or report.left_out or unused
     for line in report.lines():
         _log.log(logging.WARNING if partly else logging.INFO, line)
 
 
-def _find_weights(weights: Optional[str], network: str, width: float, activation: str) -> Optional[str]:
+def _find_weights(
+    weights: Optional[str], network: str, width: float, options: Mapping[str, Any]
+) -> Optional[str]:
     """Path of the weights that a name means, downloaded if necessary; None for random ones."""
     from .weights.published import choose_weights, weights_path
 
-    choice = choose_weights(weights, network, width, activation)
+    choice = choose_weights(weights, network, width, options.get("activation", ""), options=options)
     if choice.note:
         _log.log(logging.INFO if choice.weights else logging.WARNING, choice.note)
     return weights_path(choice.weights) if choice.weights else None
@@ -246,6 +274,9 @@ def parse_name(name: str) -> ModelName:
     >>> parse_name("ssdlite_480x320_mobilenet_v1_0.5")
     ModelName(head='ssdlite', size=(480, 320), network='mobilenet_v1', width=0.5)
     """
+    if name in GLUONCV_MODELS:
+        model = GLUONCV_MODELS[name]
+        return ModelName(model.head, (model.size, model.size), "mobilenet_v1", model.width)
     networks = "|".join(sorted(map(re.escape, backbones.names()), key=len, reverse=True))
     heads = "|".join(sorted(HEADS, key=len, reverse=True))
     match = re.fullmatch(rf"(?:({heads})_(\d+)(?:x(\d+))?_)?({networks})(?:_(\d*\.?\d+))?", name)
@@ -257,20 +288,10 @@ def parse_name(name: str) -> ModelName:
 
 
 def initialize(net: Any, ctx: Any = None) -> None:
-    """Initialize a network that starts without weights.
+    """Initialize a network that starts without weights; see `nn.initialization`."""
+    from .nn import initialization
 
-    Gaussian with variance 2 / fan-in (He et al. 2015); fan-in because MXNet computes the fan-out of a
-    depthwise convolution as if every output read every channel. A block's `residual_gamma` starts at 0, so
-    that the network starts shallow (Goyal et al. 2017, section 5.1; measured in benchmarks/SHAPES.md).
-    """
-    import mxnet as mx
-
-    def zero_residual_gamma(block: Any) -> None:
-        if getattr(block, "residual_gamma", None) is not None:
-            block.residual_gamma.init = mx.init.Zero()
-
-    net.apply(zero_residual_gamma)
-    net.initialize(mx.init.Xavier("gaussian", "in", 2), ctx=ctx)
+    initialization.initialize(net, ctx)
 
 
 def load_detector(path: str, ctx: Any = None) -> Any:
@@ -340,23 +361,31 @@ def find_variant(
     kind: Type[NetworkSpec],
     run: Optional[str],
     weights: Optional[str],
+    options: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """The variant of a backbone to train: that of `run`, else the one that the file `weights` needs.
 
-    `classes` is the number of classes of a classifier; None for a detector.
+    `classes` is the number of classes of a classifier; None for a detector. `options` are those of the
+    backbone.
 
     Raises
     ------
     WeightsError
-        If the run or the file cannot be read, or the file holds another network.
+        If the run or the file cannot be read, or holds another network or one with other options.
     """
+    given = options or {}
     if run:
-        return read_spec(os.path.join(run, CONFIG_FILE), kind).variant
+        spec = read_spec(os.path.join(run, CONFIG_FILE), kind)
+        for name in RESHAPING:
+            value = getattr(spec, name)
+            if given.get(name, value) != value:
+                raise WeightsError(f"{run}: a network with --{name} {value}, not {given[name]}; use the same")
+        return spec.variant
     if not weights:
         return {}
     from .weights.structure import variant_for
 
-    return variant_for(weights, network, width, classes)
+    return variant_for(weights, network, width, classes, given)
 
 
 def read_channels(run: Optional[str], kind: Type[NetworkSpec]) -> Dict[str, int]:

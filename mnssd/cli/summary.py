@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from ..bench.measure import format_table
 from ..errors import MnssdError, OptionError
 from ..nn.backbones import backbones
+from ..nn.choices import ClassifierOptions
 from ..options import FLOAT, SIZE, Size, ValueType, add_options, from_mapping, given, option, require
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class SummaryOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NETWORK", help="name, run, export or -symbol.json file")
     add_options(parser, SummaryOptions)
+    add_options(parser, ClassifierOptions)
     parser.epilog = (
         f"networks: {', '.join(backbones.names())}; SSD detectors: ssd_SIZE_NAME, ssdlite_SIZE_NAME"
     )
@@ -75,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = from_mapping(SummaryOptions, given(args, SummaryOptions))
-    title, costs, maps = _count(args.network, options)
+    title, costs, maps = _count(args.network, options, given(args, ClassifierOptions))
     if options.json:
         separable = [{**asdict(pair), "ratio": round(pair.ratio, 4)} for pair in costs.separable]
         counted = {**asdict(costs), "separable": separable, "anchors": maps}
@@ -97,11 +99,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _count(network: str, options: SummaryOptions) -> Counted:
+def _count(network: str, options: SummaryOptions, backbone: Dict[str, Any]) -> Counted:
+    """Count a network; `backbone` are the options of a backbone that are given."""
     path = Path(network)
     if network.endswith(".json") or path.exists():
-        if options.width is not None or options.classes:
-            raise OptionError(f"{network}: --width and --classes apply only to a network by name")
+        if options.width is not None or options.classes or backbone:
+            flags = ", ".join(f"--{name}" for name in ("width", "classes", *backbone))
+            raise OptionError(f"{network}: {flags} apply only to a network by name")
         return _count_path(path, options)
     from .. import zoo
     from ..compress.cost import count_block
@@ -109,7 +113,8 @@ def _count(network: str, options: SummaryOptions) -> Counted:
     name = zoo.canonical_name(network, options.width, options.size)
     detector = bool(zoo.parse_name(name).head)
     classes: Any = [str(i) for i in range(options.classes)] if detector else options.classes
-    net = zoo.get_model(name, classes=classes or None)
+    net = zoo.get_model(name, classes=classes or None, **backbone)
+    name = " ".join([name, *(f"--{option} {value}" for option, value in backbone.items())])
     if detector:
         return _count_detector(name, net)
     width, height = options.size or (224, 224)
@@ -167,7 +172,7 @@ def _count_detector(title: str, net: Any) -> Counted:
     width, height = net.size
     maps = []
     for i, (w, h) in enumerate(net.map_sizes()):
-        per_position = anchors_per_position(i)
+        per_position = anchors_per_position(i, net.heads.layout.anchors)
         maps.append({"map": [w, h], "anchors_per_position": per_position, "anchors": w * h * per_position})
     return f"{title} at {width}x{height}", count_block(net.heads, (1, 3, height, width)), maps
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from ..errors import ExportError, MnssdError
+from ..nn.choices import DEFAULTS
 
 MAX_BYTES = 64 << 20
 """The largest graph of the zoo, in 8 bits, has 0.4 MB."""
@@ -95,8 +96,8 @@ def backbone_operators(sidecar: Mapping[str, Any]) -> Dict[str, int]:
 
     spec: Any = sidecar.get("detector") or sidecar.get("classifier")
     try:
-        shortcut, activation = spec.get("shortcut", "identity"), spec.get("activation", "relu")
-        net = zoo.build_backbone(spec["network"], spec["width"], 2, shortcut, activation)
+        options = {name: spec[name] for name in DEFAULTS if name in spec}
+        net = zoo.build_backbone(spec["network"], spec["width"], 2, **options)
     except (MnssdError, AttributeError, TypeError, KeyError, ValueError):
         return {}
     import mxnet as mx

@@ -11,16 +11,17 @@ from mxnet.gluon.block import HybridBlock
 from .anchors import anchors_per_position
 from .backbones import Tap
 from .choices import HEADS
-from .layers import add_conv, add_separable
+from .head_layouts import LAYOUTS
+from .layers import add_conv, add_factorized, add_separable
 from .tapped_features import TappedFeatures
-
-EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
-"""Channels of each extra layer, after its 1x1 and after its 3x3 convolution with stride 2, as in TensorFlow's
-released MobileNet SSDs, chuanqi305's and GluonCV's."""
 
 PREDICTOR_SIGMA = 0.01
 """Standard deviation of the predictors' initial weights (Fast R-CNN, section 4.1). With the backbone's
 initialization the first logits, and the first losses, are ten times too large."""
+
+FACTORIZED_CHANNELS = 48
+"""Channels between the two convolutions of a factorized predictor: independent of the classes, so that these
+can be replaced, and few enough to save weights from two classes on."""
 
 
 class LitePredictor(HybridBlock):
@@ -37,9 +38,27 @@ class LitePredictor(HybridBlock):
         return self.project(self.depthwise(x))
 
 
+class FactorizedPredictor(HybridBlock):
+    """3x3 predictor factorized into a 3x1 convolution with BatchNorm and a plain 1x3 convolution (`project`).
+
+    There is no activation between the two, as their few channels would lose information.
+    """
+
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.vertical = nn.HybridSequential()
+            add_conv(self.vertical, FACTORIZED_CHANNELS, kernel=(3, 1), pad=(1, 0), act="")
+            init = mx.init.Normal(PREDICTOR_SIGMA)
+            self.project = nn.Conv2D(channels, (1, 3), padding=(0, 1), weight_initializer=init)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return self.project(self.vertical(x))
+
+
 def last_convolution(predictor: HybridBlock) -> nn.Conv2D:
     """The convolution of a predictor whose output channels are (anchor, value)."""
-    return predictor.project if isinstance(predictor, LitePredictor) else predictor
+    return getattr(predictor, "project", predictor)
 
 
 class SSDHeads(HybridBlock):
@@ -60,19 +79,23 @@ class SSDHeads(HybridBlock):
         if head not in HEADS:
             raise ValueError(f"head: expected {' or '.join(HEADS)}, got {head!r}")
         self.num_classes = num_classes
-        self._is_lite = head == "ssdlite"
+        self.layout = LAYOUTS[head]
         with self.name_scope():
             self.backbone = TappedFeatures(backbone, taps)
             self.extras = nn.HybridSequential()
-            for squeeze, channels in EXTRAS:
+            act, epsilon = self.layout.activation, self.layout.epsilon
+            for squeeze, channels in self.layout.extras:
                 layer = nn.HybridSequential()
-                add_conv(layer, squeeze)
-                if self._is_lite:
-                    add_separable(layer, squeeze, channels, stride=2)
+                add_conv(layer, squeeze, act=act, epsilon=epsilon)
+                if self.layout.convolution == "separable":
+                    add_separable(layer, squeeze, channels, stride=2, act=act)
+                elif self.layout.convolution == "factorized":
+                    add_factorized(layer, squeeze, channels, stride=2, act=act)
                 else:
-                    add_conv(layer, channels, kernel=3, stride=2, pad=1)
+                    add_conv(layer, channels, 3, 2, 1, act=act, epsilon=epsilon)
                 self.extras.add(layer)
-            self._map_channels = tap_channels(self.backbone, taps) + [channels for _, channels in EXTRAS]
+            self._map_channels = tap_channels(self.backbone, taps)
+            self._map_channels += [channels for _, channels in self.layout.extras]
             self.class_predictors = self._predictors(num_classes + 1)
             self.box_predictors = self._predictors(4)
 
@@ -80,12 +103,14 @@ class SSDHeads(HybridBlock):
         """One predictor for each feature map, with `values` outputs per anchor."""
         predictors = nn.HybridSequential()
         for index, in_channels in enumerate(self._map_channels):
-            channels = anchors_per_position(index) * values
-            if self._is_lite:
+            channels = anchors_per_position(index, self.layout.anchors) * values
+            if self.layout.convolution == "separable":
                 predictors.add(LitePredictor(in_channels, channels))
+            elif self.layout.convolution == "factorized":
+                predictors.add(FactorizedPredictor(channels))
             else:
-                init = mx.init.Normal(PREDICTOR_SIGMA)
-                predictors.add(nn.Conv2D(channels, 3, padding=1, weight_initializer=init))
+                init, kernel = mx.init.Normal(PREDICTOR_SIGMA), self.layout.kernel
+                predictors.add(nn.Conv2D(channels, kernel, padding=kernel // 2, weight_initializer=init))
         return predictors
 
     def reset_predictors(self, num_classes: int) -> nn.HybridSequential:

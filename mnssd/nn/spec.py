@@ -6,28 +6,33 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, Tuple, Type, TypeVar
 
 from .backbones import Structure
-from .choices import ACTIVATIONS, HEADS, SHORTCUTS
+from .choices import HEADS, BackboneOptions, ClassifierOptions, backbone_options
 
 S = TypeVar("S", bound="NetworkSpec")
 
 
 @dataclass(frozen=True)
-class NetworkSpec:
-    """Structure of a network, stored with every run and export.
-
-    `section` is its key in ``config.yaml``, `network` a name in `nn.backbones`, `width` a multiplier, `size`
-    the input's ``(width, height)`` in pixels, `channels` the channel counts of pruned layers (`nn.resize`),
-    `variant` how an imported network differs from the usual one (`Backbone.variants`).
-    """
-
-    section: ClassVar[str]
+class _Basics:
+    """First fields of a `NetworkSpec`."""
 
     classes: Tuple[str, ...]
     network: str = "mobilenet_v2"
     width: float = 1.0
     size: Tuple[int, int] = (300, 300)
-    shortcut: str = SHORTCUTS[0]
-    activation: str = ACTIVATIONS[0]
+
+
+@dataclass(frozen=True)
+class NetworkSpec(BackboneOptions, _Basics):
+    """Structure of a network, stored with every run and export.
+
+    `section` is its key in ``config.yaml``, `network` a name in `nn.backbones`, `width` a multiplier, `size`
+    the input's ``(width, height)`` in pixels, `channels` the channel counts of pruned layers (`nn.resize`),
+    `variant` how an imported network differs from the usual one (`Backbone.variants`). The options of
+    backbones are fields, too.
+    """
+
+    section: ClassVar[str]
+
     channels: Dict[str, int] = field(default_factory=dict)
     variant: Dict[str, Any] = field(default_factory=dict)
 
@@ -41,7 +46,8 @@ class NetworkSpec:
     def describe(self) -> str:
         """Backbone, width, variant and input size, such as ``mobilenet_v2 x0.5 (divisor 8) at 224x224``."""
         width, height = self.size
-        return f"{self.network} {Structure(self.width, self.variant)} at {width}x{height}"
+        structure = Structure(self.width, self.variant, backbone_options(self))
+        return f"{self.network} {structure} at {width}x{height}"
 
     @classmethod
     def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
@@ -60,7 +66,7 @@ class DetectorSpec(NetworkSpec):
 
 
 @dataclass(frozen=True)
-class ClassifierSpec(NetworkSpec):
+class ClassifierSpec(ClassifierOptions, NetworkSpec):
     """Structure of a classifier; `val_crop` is the share of the image that validation crops."""
 
     section = "classifier"

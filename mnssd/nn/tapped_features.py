@@ -21,7 +21,8 @@ class TappedFeatures(HybridBlock):
     Raises
     ------
     ValueError
-        If a tap is not a path in `backbone`, or lies in a block with a shortcut.
+        If a tap is not a path in `backbone`, or lies in a block with a shortcut and without a method
+        ``merge(F, input, output)``, see `layers.LinearBottleneck`.
     """
 
     def __init__(self, backbone: HybridBlock, taps: Sequence[Tap], **kwargs: Any) -> None:
@@ -43,10 +44,12 @@ class TappedFeatures(HybridBlock):
                 if index in self._positions:
                     maps.append(x)
                 continue
+            out = x
             for position, layer in enumerate(getattr(block, chain)):
-                x = layer(x)
+                out = layer(out)
                 if position == inner:
-                    maps.append(x)
+                    maps.append(out)
+            x = block.merge(F, x, out) if hasattr(block, "merge") else out
         return maps
 
 
@@ -63,6 +66,6 @@ def _position(backbone: HybridBlock, path: str) -> Tuple[int, Optional[str], Opt
         getattr(block, chain)[int(inner)]
     except (AttributeError, IndexError, TypeError) as error:
         raise ValueError(f"tap {path!r}: no such layer") from error
-    if getattr(block, "use_shortcut", False) or getattr(block, "use_projection", False):
+    if getattr(block, "use_shortcut", False) and not hasattr(block, "merge"):
         raise ValueError(f"tap {path!r}: features.{index} has a shortcut; only its output can be read")
     return index, chain, int(inner)

@@ -15,10 +15,11 @@ from ..data.image import to_network_input
 from ..data.loader import Arrays, Batch
 from ..errors import DataError
 from ..metrics.classification import ClassificationResult, evaluate_classifier
+from ..nn.choices import backbone_options
 from ..train.options import ClassificationTraining
 from ..train.task import ValidationResult
 from .base import BaseTask
-from .linear_probe import fit_linear_probe
+from .linear_probe import fit_linear_probe, last_layers
 
 RARE = 5
 """Ratio of images between the most and the least frequent class from which --class-weights is suggested."""
@@ -41,11 +42,13 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
 
     def _new_spec(self) -> zoo.ClassifierSpec:
         data, classes, kind = self.options.data, self.train_set.classes, zoo.ClassifierSpec
+        options = backbone_options(data)
+        variant = zoo.find_variant(
+            data.network, data.width, len(classes), kind, data.structure, data.weights, options
+        )
         return kind(
-            classes, data.network, data.width, data.size, data.shortcut, data.activation,
-            zoo.read_channels(data.structure, kind),
-            zoo.find_variant(data.network, data.width, len(classes), kind, data.structure, data.weights),
-            self.options.augment.val_crop,
+            classes, data.network, data.width, data.size, channels=zoo.read_channels(data.structure, kind),
+            variant=variant, val_crop=self.options.augment.val_crop, **options,
         )  # fmt: skip
 
     def _build(self) -> None:
@@ -70,10 +73,14 @@ class ClassificationTask(BaseTask[ClassificationTraining, zoo.ClassifierSpec, Cl
         parameters = list(self.net.output.collect_params().values())
         loaded = {id(parameter) for parameter in self.pretrained}
         is_new = all(id(p) not in loaded and p.grad_req != "null" for p in parameters)
-        if loaded and is_new and self.options.data.linear_probe:
+        if not (loaded and is_new and self.options.data.linear_probe):
+            return
+        if len(last_layers(self.net)) == 1:
             batches, flip = self._loader(self._load_plain), self.options.augment.flip_probability > 0
             self.notes.append(fit_linear_probe(self.net, batches, self._targets, self.ctx, flip))
             self.is_pretrained = True
+        else:
+            self.notes.append("no linear probe: the last layers are not a single one; they start random")
 
     def _load(self, sample: LabeledImage, rng: np.random.Generator) -> Arrays:
         pixels = self._transform(self.train_set.read(sample, self.spec.size), rng)

@@ -19,6 +19,7 @@ from ..errors import OptionError
 from ..inference.draw import draw
 from ..inference.predict import Skipped, evaluate
 from ..metrics.voc import VOCResult
+from ..nn.choices import backbone_options
 from ..train.options import DetectionOptions, DetectionTraining
 from ..train.task import ValidationResult
 from ..validation.check import training_warnings
@@ -47,11 +48,11 @@ Watch = Callable[[Sample, Detections], None]
 
 def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
     """The structure of the detector that the options describe."""
-    kind = zoo.DetectorSpec
+    kind, options = zoo.DetectorSpec, backbone_options(data)
+    variant = zoo.find_variant(data.network, data.width, None, kind, data.structure, data.weights, options)
     return kind(
-        classes, data.network, data.width, data.size, data.shortcut, data.activation,
-        zoo.read_channels(data.structure, kind),
-        zoo.find_variant(data.network, data.width, None, kind, data.structure, data.weights), data.head,
+        classes, data.network, data.width, data.size, channels=zoo.read_channels(data.structure, kind),
+        variant=variant, head=data.head, **options,
     )  # fmt: skip
 
 

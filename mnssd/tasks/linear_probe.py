@@ -54,7 +54,7 @@ def fit_linear_probe(
     Parameters
     ----------
     net : mnssd.nn.MobileNetV1 or mnssd.nn.MobileNetV2
-        Not hybridized.
+        Not hybridized, with one layer in `last_layers`.
     batches : Loader
         Training images preprocessed as in validation, images first in each batch, labels second. (On crops of
         VOC the accuracy on held-out images is .87; with augmented images it is .81.)
@@ -64,7 +64,7 @@ def fit_linear_probe(
         Whether to add the mirror image of each image.
     """
     features, labels = extract_features(net.features, batches, ctx, mirror)
-    (layer,) = (part for part in layers(net.output) if isinstance(part, (nn.Dense, nn.Conv2D)))
+    (layer,) = last_layers(net)
     fitted = fit_linear_layer(features, targets_of(labels), layer.bias is not None)
     layer.weight.set_data(mx.nd.array(fitted.weights.T.reshape(layer.weight.shape), ctx=ctx))
     if fitted.bias is not None:
@@ -74,6 +74,11 @@ def fit_linear_probe(
         f"linear probe: last layer fitted to {len(labels)} training images (weight decay {fitted.decay:g}), "
         f"accuracy {fitted.accuracy:.3f} on held-out ones"
     )
+
+
+def last_layers(net: Any) -> List[Any]:
+    """The layers with weights after a classifier's features; a linear probe needs a single one."""
+    return [part for part in layers(net.output) if isinstance(part, (nn.Dense, nn.Conv2D))]
 
 
 def fit_linear_layer(features: np.ndarray, targets: np.ndarray, with_bias: bool) -> LinearLayer:

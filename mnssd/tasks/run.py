@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, NamedTuple, Opti
 
 from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
+from ..nn.choices import backbone_options
 from ..runtime import settings
 from ..train.options import ClassificationTraining, DetectionTraining, LoopOptions, Training
 from ..train.recipes import read_recipe
@@ -163,8 +164,9 @@ def name_weights(options: Training) -> Tuple[Training, str]:
 
     data = options.data
     weights, note = choose_weights(
-        data.weights, data.network, data.width, data.activation, pruned=bool(data.structure)
-    )
+        data.weights, data.network, data.width, data.activation, pruned=bool(data.structure),
+        options=backbone_options(data),
+    )  # fmt: skip
     return options.replace(weights=weights), note
 
 

@@ -13,12 +13,11 @@ from ..data.formats import dataset_names
 from ..data.transform_options import AugmentOptions, ClassAugmentOptions
 from ..metrics import VOC_METRICS
 from ..nn.backbones import backbones
-from ..nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from ..nn.choices import HEADS, BackboneOptions, ClassifierOptions
 from ..options import Size, option, require
 
 T = TypeVar("T", bound="_Training")
 
-_SHORTCUT = "shortcuts of mobilenet_v2; projection adds some where channels differ"
 _START = "initial weights: imagenet, none, a name listed by `mnssd weights`, or a file of weights"
 _WEIGHTS = o.ValueType(lambda text: None if text == "none" else text)
 _FROM_DATA = "chosen from the data"
@@ -94,11 +93,11 @@ class LoopOptions:
 
 
 @dataclass(frozen=True)
-class DetectionOptions:
-    """Data and network."""
+class _DetectionData:
+    """First fields of `DetectionOptions`."""
 
     dataset: str = option(
-        "shapes", "dataset format; auto recognizes it", choices=dataset_names,
+        "shapes", "dataset format, or gluoncv:MODULE:NAME; auto recognizes it", choices=dataset_names,
         shown="shapes, or auto with --data-root",
     )  # fmt: skip
     data_root: Optional[str] = option(
@@ -121,14 +120,21 @@ class DetectionOptions:
     )
     network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
-    shortcut: str = option("identity", _SHORTCUT, choices=SHORTCUTS)
-    activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class DetectionOptions(BackboneOptions, _DetectionData):
+    """Data and network."""
+
     size: Size = option((300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=o.SIZE)
     early_size: Optional[Size] = option(
         None, "smaller network input for the first --early-epochs, which train faster", type=o.SIZE
     )
     early_epochs: int = option(0, "epochs at --early-size")
-    head: str = option("ssd", "heads and extra layers: plain, or depthwise separable", choices=HEADS)
+    head: str = option(
+        "ssd", "heads and extra layers: plain, depthwise separable, or factorized into 3x1 and 1x3",
+        choices=HEADS,
+    )  # fmt: skip
     weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     match_iou: float = option(0.5, "IoU threshold for a positive anchor", shown=_FROM_DATA)
@@ -172,8 +178,8 @@ class DetectionOptions:
 
 
 @dataclass(frozen=True)
-class ClassificationOptions:
-    """Data and network."""
+class _ClassificationData:
+    """First fields of `ClassificationOptions`."""
 
     dataset: str = option("shapes", "dataset format", choices=tuple(CLASSIFICATION_ROOTS))
     data_root: Optional[str] = option(
@@ -183,8 +189,12 @@ class ClassificationOptions:
     network: str = option("mobilenet_v2", "network", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the network")
     size: Size = option((224, 224), "network input; usual are 224, 192, 160, 128 and 96", type=o.SIZE)
-    shortcut: str = option("identity", _SHORTCUT, choices=SHORTCUTS)
-    activation: str = option("relu", "activation of mobilenet_v1", choices=ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class ClassificationOptions(ClassifierOptions, _ClassificationData):
+    """Data and network."""
+
     weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
     class_weights: bool = option(False, "give more weight to classes with few images")

@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ..errors import DownloadError, OptionError, WeightsError
 from ..fetch.download import Checksum, digest_of, download_file, unpack_member
 from ..files import atomic_path
+from ..nn.choices import DEFAULTS, RESHAPING
 from ..options import unknown_name
 from .catalog import CATALOG, PublishedWeights
 from .content import describe_missing
@@ -79,7 +80,13 @@ def _fits(entry: PublishedWeights, network: str, width: float) -> bool:
 
 
 def choose_weights(
-    weights: Optional[str], network: str, width: float, activation: str = "", *, pruned: bool = False
+    weights: Optional[str],
+    network: str,
+    width: float,
+    activation: str = "",
+    *,
+    pruned: bool = False,
+    options: Optional[Mapping[str, Any]] = None,
 ) -> Choice:
     """What ``--weights`` means for a network, before anything is downloaded.
 
@@ -91,18 +98,21 @@ def choose_weights(
         The network to load them into.
     pruned : bool
         Whether it has other channel counts than published ones.
+    options : mapping, optional
+        Options of its backbone. Published weights have the defaults of those that change shapes.
 
     Raises
     ------
     WeightsError
-        If the weights of a name are for another network.
+        If the weights of a name are for another network, or one with other options.
     """
     if weights in (None, "", NONE):
         return Choice(None)
+    unusual = {n: v for n, v in (options or {}).items() if n in RESHAPING and v != DEFAULTS[n]}
     if weights == IMAGENET:
-        best = None if pruned else best_published(network, width, activation)
+        best = None if pruned or unusual else best_published(network, width, activation)
         if best is None:
-            return Choice(None, _none_published(network, width, activation, pruned))
+            return Choice(None, _none_published(network, width, activation, pruned, unusual))
         return Choice(best.name, _description(best, activation))
     entry = _named(weights)
     if entry is None:
@@ -111,6 +121,12 @@ def choose_weights(
         raise WeightsError(
             f"weights {weights}: for {entry.network} at width {entry.width:g}, not for {network} at "
             f"width {width:g}; change --network and --width, or use --weights {IMAGENET}"
+        )
+    if unusual:
+        usual = _with_options(network, {name: DEFAULTS[name] for name in unusual})
+        raise WeightsError(
+            f"weights {weights}: for {usual}, not for {_with_options(network, unusual)}; omit the option, or "
+            f"use --weights {NONE}"
         )
     return Choice(weights, _description(entry, activation))
 
@@ -143,10 +159,18 @@ def _description(entry: PublishedWeights, activation: str) -> str:
     return f"{text}, trained with --activation {entry.activation}; the network has {activation}"
 
 
-def _none_published(network: str, width: float, activation: str, pruned: bool) -> str:
+def _with_options(network: str, options: Mapping[str, Any]) -> str:
+    return " ".join([f"{network} with", *(f"--{name} {value}" for name, value in options.items())])
+
+
+def _none_published(
+    network: str, width: float, activation: str, pruned: bool, unusual: Mapping[str, Any]
+) -> str:
     name, start = f"{network} at width {width:g}", "it starts from random weights"
     if pruned:
         return f"no published weights fit a pruned {network}; {start}"
+    if unusual:
+        return f"no published weights for {_with_options(network, unusual)}; {start}"
     other = best_published(network, width)
     if other is not None:
         return (

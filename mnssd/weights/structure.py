@@ -9,6 +9,8 @@ import numpy as np
 
 from ..errors import WeightsError
 from ..nn.backbones import Structure, backbones
+from ..nn.choices import DEFAULTS, RESHAPING
+from ..nn.gluoncv_names import GluonCVDetector, convert_detector
 from .conversion import convert, required_options
 from .read import read_weights
 
@@ -27,11 +29,14 @@ class NetworkFile(NamedTuple):
         What was changed, for the user.
     options : mapping of str to str
         Options of the backbone that the weights need, such as ``{"activation": "relu6"}``.
+    detector : GluonCVDetector, optional
+        What else is known of a detector of GluonCV.
     """
 
     arrays: Dict[str, np.ndarray]
     notes: List[str]
     options: Mapping[str, str]
+    detector: Optional[GluonCVDetector] = None
 
 
 class RecognizedNetwork(NamedTuple):
@@ -49,6 +54,10 @@ def read_network_file(path: str) -> NetworkFile:
     arrays, notes = read_weights(path)
     if arrays and all(name[:1].isdigit() for name in arrays):  # saved from `features` alone
         arrays = {f"features.{name}": value for name, value in arrays.items()}
+    detector = convert_detector(arrays)
+    if detector is not None:
+        head = f" (--head {detector.head})" if detector.head else ""
+        return NetworkFile(detector.arrays, [*notes, f"converted from GluonCV's SSD{head}"], {}, detector)
     converted, more = convert(arrays)
     return NetworkFile(converted, [*notes, *more], required_options(arrays))
 
@@ -79,35 +88,57 @@ def recognize(
     return None
 
 
-def variant_for(path: str, network: str, width: float, classes: Optional[int] = None) -> Dict[str, Any]:
+def variant_for(
+    path: str,
+    network: str,
+    width: float,
+    classes: Optional[int] = None,
+    options: Optional[Mapping[str, Any]] = None,
+) -> Dict[str, Any]:
     """The variant of a network into which all weights of a file can be loaded; see `Backbone.variants`.
 
     Empty for the usual network, and if the file's network is not known. `classes` is that of a classifier;
-    None for a detector.
+    None for a detector. `options` are those of the backbone that are given.
 
     Raises
     ------
     WeightsError
-        If the file cannot be read, or holds another network or width; the message names it.
+        If the file cannot be read, or holds another network or width, or one with another value of an option
+        that changes shapes; the message names it.
     """
-    return _variant_for(path, read_network_file(path), network, width, classes)
+    return _structure_for(path, read_network_file(path), network, width, classes, options or {}).variant
 
 
-def needed_by(path: str, network: str, width: float, classes: Optional[int] = None) -> Dict[str, Any]:
+def needed_by(
+    path: str,
+    network: str,
+    width: float,
+    classes: Optional[int] = None,
+    options: Optional[Mapping[str, Any]] = None,
+) -> Dict[str, Any]:
     """Options and variant of a network that a file's weights need; see `variant_for`."""
     file = read_network_file(path)
-    return {**file.options, **_variant_for(path, file, network, width, classes)}
+    structure = _structure_for(path, file, network, width, classes, options or {})
+    return {**file.options, **structure.options, **structure.variant}
 
 
-def _variant_for(
-    path: str, file: NetworkFile, network: str, width: float, classes: Optional[int]
-) -> Dict[str, Any]:
+def _structure_for(
+    path: str,
+    file: NetworkFile,
+    network: str,
+    width: float,
+    classes: Optional[int],
+    options: Mapping[str, Any],
+) -> Structure:
     found = recognize(file.arrays, network, width, classes)
     if found is None:
-        return {}
-    if found.network != network or found.structure.width != width:
+        return Structure(width)
+    held = {name: value for name, value in found.structure.options.items() if name in RESHAPING}
+    wanted = {name: options.get(name, value) for name, value in held.items()}
+    if found.network != network or found.structure.width != width or wanted != held:
+        flags = [f" --{n} {v}" for n, v in held.items() if v != options.get(n, DEFAULTS[n])]
         raise WeightsError(
-            f"{path}: weights of {found}, not of {network} x{width:g}; use --network {found.network} "
-            f"--width {found.structure.width:g}"
+            f"{path}: weights of {found}, not of {network} {Structure(width, {}, wanted)}; use --network "
+            f"{found.network} --width {found.structure.width:g}{''.join(flags)}"
         )
-    return found.structure.variant
+    return found.structure

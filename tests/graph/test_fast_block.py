@@ -31,10 +31,16 @@ NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
     "v1 relu": (lambda: MobileNetV1(0.25, 10), (0, 27)),
     "v1 relu6": (lambda: MobileNetV1(0.25, 10, activation="relu6"), (27, 0)),
     "v2": (lambda: MobileNetV2(0.25, 10), (36, 0)),
-    "v2 projection": (lambda: MobileNetV2(0.35, 10, shortcut="projection"), (36, 0)),
+    "v2 projection": (lambda: MobileNetV2(0.35, 10, shortcut="projection-all"), (36, 0)),
+    "v2 t 4": (lambda: MobileNetV2(0.25, 10, expansion=4), (36, 0)),
+    "v1 conv": (lambda: MobileNetV1(0.25, 10, classifier="conv"), (0, 28)),
     "ssd v1": (lambda: SSD(MobileNetV1(0.25, 1), ["a", "b"], (96, 96), "ssd").heads, (8, 27)),
     "ssdlite v1": (lambda: SSD(MobileNetV1(0.25, 1), ["a", "b"], (96, 96), "ssdlite").heads, (24, 27)),
     "ssd v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssd").heads, (44, 0)),
+    "ssdfactorized v2": (
+        lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdfactorized").heads,
+        (48, 0),
+    ),
     "ssdlite v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdlite").heads, (60, 0)),
 }
 

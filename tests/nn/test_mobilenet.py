@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.networks import count, fill, images
 from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
 from mnssd.nn import RELU6, LinearBottleneck, MobileNetV1, MobileNetV2
@@ -253,6 +254,10 @@ def test_projection_shortcuts_have_stride_1_and_different_channels() -> None:
         ("projection", 8, 1, "input"),
         ("projection", 12, 1, "projection"),
         ("projection", 12, 2, None),
+        ("projection-all", 8, 1, "input"),
+        ("projection-all", 12, 1, "projection"),
+        ("projection-all", 8, 2, "projection"),
+        ("projection-all", 12, 2, "projection"),
     ],
 )
 def test_bottleneck_shortcut(shortcut: str, channels: int, stride: int, added: Any) -> None:
@@ -270,6 +275,17 @@ def test_bottleneck_shortcut(shortcut: str, channels: int, stride: int, added: A
         expected = expected + norm(convolution(x))
     np.testing.assert_allclose(block(x).asnumpy(), expected.asnumpy(), rtol=1e-6, atol=1e-6)
     assert expected.asnumpy().min() < 0  # no activation after the projection
+
+
+def test_projection_all_gives_every_bottleneck_a_shortcut() -> None:
+    blocks = [
+        block for block in MobileNetV2(0.25, shortcut="projection-all").features if hasattr(block, "out")
+    ]
+    assert len(blocks) == 17
+    assert [block.use_shortcut + block.use_projection for block in blocks] == [1] * 17
+    strides = [b.projection[0]._kwargs["stride"] for b in blocks if b.use_projection]
+    assert strides.count((2, 2)) == 4
+    assert strides.count((1, 1)) == 3
 
 
 def test_unknown_shortcut_and_activation_are_refused() -> None:
@@ -333,10 +349,37 @@ def test_taps_return_maps_of_the_classifier(net: Any) -> None:
     np.testing.assert_array_equal(second.asnumpy(), expected[1].asnumpy())
 
 
-def test_tap_inside_a_block_with_shortcut_is_refused() -> None:
-    net = MobileNetV2(0.25)
-    with pytest.raises(ValueError, match=r"features\.17"):
-        TappedFeatures(net, (Tap("features.17.out.2", 16), Tap("features.22", 32)))
+@pytest.mark.parametrize(
+    ("shortcut", "index"),
+    [("identity", 17), ("projection", 13), ("projection-all", 16), ("projection-all", 6)],
+)
+def test_tap_inside_a_block_with_shortcut(shortcut: str, index: int) -> None:
+    net = MobileNetV2(0.25, shortcut=shortcut)
+    net.initialize()
+    x = images(1, 96, 64)
+    net(x)
+    fill(net)
+    taps = (Tap(f"features.{index}.out.2", 16), Tap("features.22", 32))
+    first, second = TappedFeatures(net, taps)(x)
+    inner = net.features[index].out[:3](net.features[:index](x))
+    np.testing.assert_array_equal(first.asnumpy(), inner.asnumpy())
+    np.testing.assert_array_equal(second.asnumpy(), net.features[:23](x).asnumpy())
+
+
+def test_tap_inside_another_block_with_shortcut_is_refused() -> None:
+    class Residual(HybridBlock):
+        use_shortcut = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.HybridSequential()
+            self.out.add(nn.Conv2D(3, 1))
+
+    net = HybridBlock()
+    net.features = nn.HybridSequential()
+    net.features.add(Residual())
+    with pytest.raises(ValueError, match=r"features\.0"):
+        TappedFeatures(net, (Tap("features.0.out.0", 1),))
 
 
 def test_hybridized_outputs_are_equal() -> None:

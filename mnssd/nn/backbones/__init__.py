@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from ...registry import Registry
+from ..choices import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,21 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Structure:
-    """Width of a network, and the arguments of `Backbone.build` by which it differs from the usual one."""
+    """Width of a network, and the arguments of `Backbone.build` by which it differs from the usual one.
+
+    `variant` has arguments of `Backbone.variants`, `options` those of `Backbone.options` that are known; the
+    text leaves out the defaults of the latter.
+    """
 
     width: float
     variant: Dict[str, Any] = field(default_factory=dict)
+    options: Dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        unusual = {name: value for name, value in self.options.items() if value != DEFAULTS[name]}
         parts = [
             name.replace("_", " ") + ("" if value is True else f" {value}")
-            for name, value in self.variant.items()
+            for name, value in {**unusual, **self.variant}.items()
         ]
         return f"x{self.width:g}" + (f" ({', '.join(parts)})" if parts else "")
 
@@ -94,8 +101,8 @@ class Backbone:
     taps : tuple of Tap
         The two feature maps that SSD reads, larger one first. If they depend on the variant, the block has an
         attribute `taps` of its own.
-    options : mapping of str to tuple of str
-        Options that `build` takes (``'shortcut'``, ``'activation'``) and their values.
+    options : mapping of str to tuple of str, or range
+        Options that `build` takes, of `choices.ClassifierOptions`, and their values.
     widths : tuple of float
         Usual width multipliers; the first is the default.
     published : mapping of (float, int) to float
@@ -116,7 +123,7 @@ class Backbone:
     name: str
     build: Callable[..., Any]
     taps: Tuple[Tap, ...]
-    options: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, Union[Tuple[str, ...], range]] = field(default_factory=dict)
     widths: Tuple[float, ...] = (1.0,)
     published: Mapping[Tuple[float, int], float] = field(default_factory=dict)
     weights: str = ""

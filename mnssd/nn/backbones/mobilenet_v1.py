@@ -7,7 +7,7 @@ from typing import Any, Optional, Tuple
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..choices import ACTIVATIONS
+from ..choices import ACTIVATIONS, CLASSIFIERS
 from ..layers import add_conv, add_separable, scale_channels
 from . import Backbone, Structure, Tap, backbones
 from ._mobilenet_v1_conversions import CONVERSIONS, LAST_CONV
@@ -28,6 +28,9 @@ class MobileNetV1(HybridBlock):
     ``'relu6'`` as in TensorFlow's release. `divisor` is that of `layers.scale_channels`; `last_conv` adds a
     1x1 convolution before the pooling, as in timm's ``mobilenetv1_100h``.
 
+    The `classifier` is ``'dense'``, global average pooling and a dense layer; or ``'conv'``, a 1x1
+    convolution to the classes with BatchNorm and activation, global average pooling and a dense layer.
+
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
     """
@@ -42,9 +45,12 @@ class MobileNetV1(HybridBlock):
         activation: str = "relu",
         divisor: int = 0,
         last_conv: bool = False,
+        classifier: str = "dense",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if classifier not in CLASSIFIERS:
+            raise ValueError(f"classifier: expected {' or '.join(CLASSIFIERS)}, got {classifier!r}")
         first, *blocks = layer_channels(multiplier, divisor)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
@@ -56,12 +62,24 @@ class MobileNetV1(HybridBlock):
                     channels = out_channels
                 if last_conv:
                     add_conv(self.features, max(1024, channels), act=activation)
-                self.features.add(nn.GlobalAvgPool2D())
-                self.features.add(nn.Flatten())
-            self.output = nn.Dense(classes)
+                if classifier == "dense":
+                    self.features.add(nn.GlobalAvgPool2D())
+                    self.features.add(nn.Flatten())
+            self.output = (
+                nn.Dense(classes) if classifier == "dense" else _conv_classifier(classes, activation)
+            )
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
+
+
+def _conv_classifier(classes: int, activation: str) -> nn.HybridSequential:
+    """1x1 convolution to the classes, pooling and a dense layer, on the last feature map."""
+    output, convolution = nn.HybridSequential(), nn.HybridSequential()
+    with output.name_scope():
+        add_conv(convolution, classes, act=activation)
+        output.add(convolution, nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(classes))
+    return output
 
 
 def layer_channels(multiplier: float, divisor: int = 0) -> Tuple[int, ...]:
@@ -77,6 +95,9 @@ def recognize(shapes: Shapes, width: Optional[float], classes: Optional[int]) ->
     structure = find_structure(channels, layer_channels, width)
     if structure and classes is not None and len(shapes.get(f"features.{LAST_CONV}.weight", ())) == 4:
         structure.variant["last_conv"] = True
+    # For other classes these layers would be a random network's.
+    if structure and classes is not None and shapes.get("output.0.0.weight", ())[:1] == (classes,):
+        structure.options["classifier"] = "conv"
     return structure
 
 
@@ -98,7 +119,7 @@ backbones.register(
         name="mobilenet_v1",
         build=MobileNetV1,
         taps=MobileNetV1.taps,
-        options={"activation": ACTIVATIONS},
+        options={"activation": ACTIVATIONS, "classifier": CLASSIFIERS},
         widths=(1.0, 0.75, 0.5, 0.25),
         published=PUBLISHED,
         conversions=CONVERSIONS,

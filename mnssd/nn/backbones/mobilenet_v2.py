@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from math import ceil
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..choices import SHORTCUTS
+from ..choices import DEFAULTS, EXPANSIONS, SHORTCUTS
 from ..layers import LinearBottleneck, add_conv, scale_channels
 from . import Backbone, Structure, Tap, backbones
 from ._mobilenet_v2_conversions import CONVERSIONS, FIRST_BLOCK
 from ._structures import Shapes, find_structure, output_channels
 
-# Table 2 of the paper: (t, c, n, s). The Gluon zoo has its strides in the same blocks.
-STAGES = (
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2),
-    (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-)  # fmt: skip
+# Table 2 of the paper: (c, n, s); t is 1 in the first stage. The Gluon zoo has the strides in these blocks.
+STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+
+EXPANSION: int = DEFAULTS["expansion"]
+"""t in the other stages of the paper."""
 
 TAPPED_STAGE = 5
 """Index in `STAGES` of the last stage with a stride."""
@@ -49,13 +50,16 @@ class Layout(NamedTuple):
     """Index of the first bottleneck of the sixth stage (160 channels at width 1)."""
 
 
-def layout(multiplier: float, divisor: int = 0, depth: float = 1.0) -> Layout:
+def layout(multiplier: float, divisor: int = 0, depth: float = 1.0, expansion: int = EXPANSION) -> Layout:
     """The network at a width `multiplier`; `divisor` is that of `layers.scale_channels`.
 
-    `depth` multiplies the number of bottlenecks of all stages but the first and the last, rounded up. Unless
-    it is 1, the first and the last convolution have 32 and 1280 channels at every width (``fix_stem_head`` in
-    timm's ``mobilenetv2_110d`` and ``_120d``). Raises ValueError for impossible values.
+    `expansion` is the factor t of all stages but the first. `depth` multiplies the number of bottlenecks of
+    all stages but the first and the last, rounded up. Unless it is 1, the first and the last convolution have
+    32 and 1280 channels at every width (``fix_stem_head`` in timm's ``mobilenetv2_110d`` and ``_120d``).
+    Raises ValueError for impossible values.
     """
+    if expansion not in EXPANSIONS:
+        raise ValueError(f"expansion: expected {EXPANSIONS[0]} to {EXPANSIONS[-1]}, got {expansion}")
     if not 0 < depth <= DEEPEST:
         raise ValueError(f"depth: expected a multiplier above 0, at most {DEEPEST:g}, got {depth}")
 
@@ -67,10 +71,11 @@ def layout(multiplier: float, divisor: int = 0, depth: float = 1.0) -> Layout:
         first, last = 32, 1280
     bottlenecks: List[Bottleneck] = []
     tapped = 0
-    for index, (t, c, n, s) in enumerate(STAGES):
+    for index, (c, n, s) in enumerate(STAGES):
         if index == TAPPED_STAGE:
             tapped = len(bottlenecks)
         count = n if index in (0, len(STAGES) - 1) else ceil(n * depth)
+        t = 1 if index == 0 else expansion
         bottlenecks += [Bottleneck(t, scaled(c), s if i == 0 else 1) for i in range(count)]
     return Layout(first, tuple(bottlenecks), last, tapped)
 
@@ -89,8 +94,8 @@ class MobileNetV2(HybridBlock):
 
     Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet_v2_1_0`` and its siblings. The
     last 1280 channels grow with the width `multiplier` above 1 but do not shrink below it (paper, section 5).
-    The shortcut is ``'identity'`` or ``'projection'``, see `LinearBottleneck`. `divisor` and `depth` are
-    those of `layout`. With `output_bias` the last layer has a bias, as in torchvision and timm.
+    `shortcut` is that of `LinearBottleneck`; `divisor`, `depth` and `expansion` are those of `layout`. With
+    `output_bias` the last layer has a bias, as in torchvision and timm.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
@@ -106,10 +111,11 @@ class MobileNetV2(HybridBlock):
         divisor: int = 0,
         depth: float = 1.0,
         output_bias: bool = False,
+        expansion: int = EXPANSION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parts = layout(multiplier, divisor, depth)
+        parts = layout(multiplier, divisor, depth, expansion)
         self.taps = taps_of(parts)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="features_")
@@ -135,6 +141,17 @@ def layer_channels(multiplier: float, divisor: int = 0, depth: float = 1.0) -> T
     return (first, *(block.channels for block in bottlenecks), last)
 
 
+def expansion_of(shapes: Shapes, end: int) -> int:
+    """Expansion factor of most bottlenecks after the first and before index `end`; else the paper's."""
+    factors: Counter[int] = Counter()
+    for index in range(FIRST_BLOCK + 1, end):
+        out_channels, in_channels, *_ = (*shapes.get(f"features.{index}.out.0.weight", ()), 0, 0)
+        if in_channels and out_channels % in_channels == 0:
+            factors[out_channels // in_channels] += 1
+    factor, count = max(factors.items(), key=lambda item: item[1], default=(EXPANSION, 0))
+    return factor if 2 * count > end - FIRST_BLOCK - 1 and factor in EXPANSIONS else EXPANSION
+
+
 def recognize(shapes: Shapes, width: Optional[float], classes: Optional[int]) -> Optional[Structure]:
     """See `Backbone.recognize`."""
     blocks = [int(match[1]) for match in map(re.compile(r"features\.(\d+)\.out\.").match, shapes) if match]
@@ -144,6 +161,8 @@ def recognize(shapes: Shapes, width: Optional[float], classes: Optional[int]) ->
     layers = ["features.0", *(f"features.{i}.out.6" for i in range(FIRST_BLOCK, end)), f"features.{end}"]
     depths = [{"depth": depth} if depth != 1 else {} for depth in DEPTHS]
     structure = find_structure(output_channels(shapes, layers), layer_channels, width, depths)
+    if structure:
+        structure.options["expansion"] = expansion_of(shapes, end)
     # Without weights for these classes the bias would be a random network's.
     if structure and shapes.get("output.0.bias") == (classes,) == shapes.get("output.0.weight", ())[:1]:
         structure.variant["output_bias"] = True
@@ -170,7 +189,7 @@ backbones.register(
         name="mobilenet_v2",
         build=MobileNetV2,
         taps=MobileNetV2.taps,
-        options={"shortcut": SHORTCUTS},
+        options={"shortcut": SHORTCUTS, "expansion": EXPANSIONS},
         widths=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4),
         published=PUBLISHED,
         conversions=CONVERSIONS,
