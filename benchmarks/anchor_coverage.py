@@ -22,10 +22,12 @@ from mnssd import zoo
 from mnssd.data.formats.voc import read_voc_folder
 from mnssd.data.open import open_dataset
 from mnssd.data.targets import TargetAssigner
-from mnssd.nn.anchors import SCALES, anchors_per_position
+from mnssd.nn.anchors import anchors_per_position
+from mnssd.nn.head_layouts import PAPER_ANCHORS
 
 THRESHOLDS = (0.5, 0.45, 0.4, 0.35, 0.3)
-TENSORFLOW = (1, 2, 4)  # of `anchor_shapes(0)`: ratios 2 and 1/2, the half square
+TENSORFLOW = (1, 2, 4)  # of the first position: ratios 2 and 1/2, the half square
+SCALES = PAPER_ANCHORS.sizes[:-1]
 
 
 def shape_overlaps(sizes: np.ndarray, shapes: np.ndarray) -> np.ndarray:

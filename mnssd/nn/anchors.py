@@ -1,61 +1,124 @@
-"""Anchors (default boxes) of the six feature maps, from the actual sizes of the maps."""
+"""Anchors (default boxes) of a detector's feature maps, made by GluonCV's generators."""
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
-SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
-"""Anchor side on each of the six feature maps as a fraction of the input side: SSD paper (Liu et al. 2016),
-section 2.2, with s_min 0.2 and s_max 0.95 as in TensorFlow's released MobileNet SSDs."""
+from .gluoncv_parts import LiteAnchorGenerator, SSDAnchorGenerator
+from .head_layouts import PAPER_ANCHORS, AnchorLayout
 
-RATIOS = ((1.0, 2.0, 0.5), (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0))
-"""Aspect ratios, width over height, on the finest feature map and on the others (SSD paper, section 2.2)."""
+Size = Tuple[int, int]
 
 
-def anchor_shapes(index: int, side: float) -> np.ndarray:
-    """Widths and heights of the anchors at each position of feature map `index`, 0 (finest) to 5.
+class MapAnchorGenerator(SSDAnchorGenerator):  # type: ignore[misc]
+    """Anchors of a feature map of known size, by the SSD paper; see `GENERATORS`.
 
-    One anchor per ratio at the map's scale, and a square at the geometric mean with the next map's scale (1.0
-    after the last), as in the paper. The finest map also has a square of half its scale, as in TensorFlow's
-    ``reduce_boxes_in_lowest_layer``, which however drops the other two squares; without them a third of the
-    objects with a fifth of the image's side match no anchor.
-
-    `side` is the input's side in pixels, the geometric mean of its sides if it is not square. The result is
-    ``(K, 2)`` float64 in input pixels; K is 5 for map 0, else 6.
+    As its base class, but `step` is the distance of the centers in x and in y. One anchor per ratio, then a
+    square at the geometric mean of the two `sizes`. The finest map (`index` 0) also has a square of half its
+    size, as in TensorFlow's ``reduce_boxes_in_lowest_layer``, which however drops the other two squares;
+    without them a third of the objects with a fifth of the image's side match no anchor.
     """
-    scale = SCALES[index]
-    following = SCALES[index + 1] if index + 1 < len(SCALES) else 1.0
-    ratios = RATIOS[0] if index == 0 else RATIOS[1]
-    squares = [np.sqrt(scale * following)] + ([scale / 2] if index == 0 else [])
-    shapes = [(scale * np.sqrt(r), scale / np.sqrt(r)) for r in ratios] + [(s, s) for s in squares]
-    return np.array(shapes) * side
+
+    def _generate_anchors(
+        self,
+        sizes: Sequence[float],
+        ratios: Sequence[float],
+        step: Tuple[float, float],
+        alloc_size: Tuple[int, int],
+        offsets: Tuple[float, float],
+    ) -> np.ndarray:
+        """Anchors ``(1, 1, H, W, K * 4)``; a loop over the positions in the base class, an array here."""
+        rows, columns = alloc_size
+        shapes = [(sizes[0] * np.sqrt(r), sizes[0] / np.sqrt(r)) for r in ratios]
+        shapes += [(sizes[1], sizes[1])] + [(sizes[0] / 2, sizes[0] / 2)] * (self._index == 0)
+        grid = np.empty((rows, columns, len(shapes), 4))
+        grid[..., 0] = ((np.arange(columns) + offsets[1]) * step[0])[None, :, None]
+        grid[..., 1] = ((np.arange(rows) + offsets[0]) * step[1])[:, None, None]
+        grid[..., 2:] = shapes
+        return grid.reshape(1, 1, rows, columns, -1)
+
+    @property
+    def num_depth(self) -> int:
+        """Number of anchors at each position."""
+        return len(self._ratios) + 1 + (self._index == 0)
 
 
-def anchors_per_position(index: int) -> int:
-    """Number of anchors at each position of feature map `index`."""
-    return len(anchor_shapes(index, 1.0))
+GENERATORS: Dict[str, Type[Any]] = {
+    "map": MapAnchorGenerator,
+    "gluoncv": SSDAnchorGenerator,
+    "gluoncv_lite": LiteAnchorGenerator,
+}
+"""Anchor generators by `AnchorLayout.generator`. The last two are GluonCV's, for its pretrained networks."""
 
 
-def make_anchors(map_sizes: Sequence[Tuple[int, int]], input_size: Tuple[int, int]) -> np.ndarray:
+def anchor_sizes(layout: AnchorLayout, input_size: Size) -> List[float]:
+    """Sides of the anchors in pixels, as ``gluoncv.model_zoo.SSD`` takes them (`sizes`).
+
+    Fractions are of the geometric mean of the input's sides, so that squares stay square.
+    """
+    side = 1.0 if layout.steps else float(np.sqrt(input_size[0] * input_size[1]))
+    return [size * side for size in layout.sizes]
+
+
+def anchor_steps(
+    layout: AnchorLayout, map_sizes: Sequence[Size], input_size: Size
+) -> List[Tuple[float, float]]:
+    """Distance in x and in y of the anchors' centers on each map, in pixels (`steps`)."""
+    if layout.steps:
+        return [(step, step) for step in layout.steps]
+    # Not the stride: a 300 pixel input has 19 columns of 15.8 pixels, not of 16.
+    return [(input_size[0] / columns, input_size[1] / rows) for columns, rows in map_sizes]
+
+
+def make_generators(
+    map_sizes: Sequence[Size],
+    input_size: Size,
+    layout: AnchorLayout = PAPER_ANCHORS,
+    base_size: Optional[Size] = None,
+) -> List[SSDAnchorGenerator]:
+    """The anchor generator of each feature map; parameters as for `make_anchors`."""
+    sizes, kind = anchor_sizes(layout, base_size or input_size), GENERATORS[layout.generator]
+    steps = anchor_steps(layout, map_sizes, input_size)
+    return [
+        kind(
+            index, input_size[::-1], sizes[index : index + 2], ratios,
+            steps[index][0] if layout.steps else steps[index], alloc_size=(rows, columns),
+        )
+        for index, ((columns, rows), ratios) in enumerate(zip(map_sizes, layout.ratios))
+    ]  # fmt: skip
+
+
+def make_anchors(
+    map_sizes: Sequence[Size],
+    input_size: Size,
+    layout: AnchorLayout = PAPER_ANCHORS,
+    base_size: Optional[Size] = None,
+) -> np.ndarray:
     """All anchors of a detector, in the order of its predictions: by map, row, column, shape.
 
-    `map_sizes` are the ``(width, height)`` of the feature maps, finest first; `input_size` is that of the
-    network's input in pixels. The result is ``(A, 4)`` float32: center x, center y, width, height in input
-    pixels.
+    Parameters
+    ----------
+    map_sizes : sequence of (int, int)
+        ``(width, height)`` of the feature maps, finest first.
+    input_size : (int, int)
+        That of the network's input in pixels.
+    layout : AnchorLayout
+    base_size : (int, int), optional
+        Input size that the network was trained at, if it is not `input_size`. The anchors have their size in
+        pixels there, as in GluonCV.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(A, 4)`` float32: center x, center y, width, height in input pixels.
     """
-    width, height = input_size
-    side = float(np.sqrt(width * height))
-    parts: List[np.ndarray] = []
-    for index, (columns, rows) in enumerate(map_sizes):
-        shapes = anchor_shapes(index, side)
-        # Not the stride: a 300 pixel input has 19 columns of 15.8 pixels, not of 16.
-        x = (np.arange(columns) + 0.5) * width / columns
-        y = (np.arange(rows) + 0.5) * height / rows
-        grid = np.empty((rows, columns, len(shapes), 4))
-        grid[..., 0] = x[None, :, None]
-        grid[..., 1] = y[:, None, None]
-        grid[..., 2:] = shapes
-        parts.append(grid.reshape(-1, 4))
-    return np.concatenate(parts).astype(np.float32)
+    generators = make_generators(map_sizes, input_size, layout, base_size)
+    return np.concatenate([generator.anchors.value.asnumpy().reshape(-1, 4) for generator in generators])
+
+
+def anchors_per_position(index: int, layout: AnchorLayout = PAPER_ANCHORS) -> int:
+    """Number of anchors at each position of feature map `index`."""
+    generator: Any = make_generators([(1, 1)] * len(layout.ratios), (1, 1), layout)[index]
+    return int(generator.num_depth)

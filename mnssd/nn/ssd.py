@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from ..boxes import STDS
 from ..options import listed
-from ..runtime.environment import check_opencv
 from ..runtime.settings import wait_all
-from .anchors import anchors_per_position, make_anchors
+from .anchors import anchor_sizes, anchor_steps, anchors_per_position, make_anchors
 from .backbones import Tap
+from .gluoncv_parts import NormalizedBoxCenterDecoder
 from .heads import SSDHeads, last_convolution
 
-# Before GluonCV is imported, which reports a missing MXNet if OpenCV cannot be loaded.
-check_opencv()
-
-from gluoncv.nn.coder import NormalizedBoxCenterDecoder  # noqa: E402
+if TYPE_CHECKING:
+    from .gluoncv_ssd import GluonCVSSD
 
 SCORE_FLOOR = 0.01
 """Detections with a lower score are dropped before NMS (SSD paper, section 3.1)."""
@@ -54,7 +52,7 @@ class SSD(HybridBlock):
     size : (int, int)
         ``(width, height)`` of the input in pixels; each side 300 or a multiple of 32.
     head : str
-        ``'ssd'`` or ``'ssdlite'``.
+        Extra layers, predictors and anchors: a name in `head_layouts.LAYOUTS`.
     taps : sequence of Tap, optional
         Feature maps of the backbone to read; defaults to ``backbone.taps``.
 
@@ -82,7 +80,7 @@ class SSD(HybridBlock):
         self._flipped_maps: List[Tuple[int, int]] = []  # map sizes if flipped images are averaged in
         with self.name_scope():
             self.heads = SSDHeads(backbone, taps or backbone.taps, len(self.classes), head)
-            self.anchors = make_anchors(self.map_sizes(), size)
+            self.anchors = make_anchors(self.map_sizes(), size, self.heads.layout.anchors)
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
 
     def _set_classes(self, classes: Sequence[str]) -> None:
@@ -92,11 +90,37 @@ class SSD(HybridBlock):
         self.classes = tuple(classes)
         self.bbox_decoder = NormalizedBoxCenterDecoder(STDS)
 
-    def map_sizes(self) -> List[Tuple[int, int]]:
-        """``(width, height)`` of each feature map, finest first."""
+    def map_sizes(self, size: Optional[Tuple[int, int]] = None) -> List[Tuple[int, int]]:
+        """``(width, height)`` of each feature map, finest first, for an input of `size` (the network's)."""
+        width, height = size or self.size
         maps = mx.sym.Group(self.heads.feature_maps(mx.sym.var("data")))
-        _, shapes, _ = maps.infer_shape(data=(1, 3, self.size[1], self.size[0]))
+        _, shapes, _ = maps.infer_shape(data=(1, 3, height, width))
         return [(shape[3], shape[2]) for shape in shapes]
+
+    @property
+    def sizes(self) -> List[float]:
+        """Sides of the anchors in pixels, one more than feature maps, as in ``gluoncv.model_zoo.SSD``."""
+        return anchor_sizes(self.heads.layout.anchors, self.size)
+
+    @property
+    def ratios(self) -> List[List[float]]:
+        """Aspect ratios of the anchors of each feature map, as in ``gluoncv.model_zoo.SSD``."""
+        return [list(ratios) for ratios in self.heads.layout.anchors.ratios]
+
+    @property
+    def steps(self) -> List[Any]:
+        """Distance in pixels of the anchors of each feature map, as in ``gluoncv.model_zoo.SSD``.
+
+        A pair, in x and in y, where the two differ.
+        """
+        pairs = anchor_steps(self.heads.layout.anchors, self.map_sizes(), self.size)
+        return [x if x == y else (x, y) for x, y in pairs]
+
+    def as_gluoncv(self) -> GluonCVSSD:
+        """This network, with the interface of ``gluoncv.model_zoo.SSD`` for GluonCV's scripts."""
+        from .gluoncv_ssd import GluonCVSSD
+
+        return GluonCVSSD(self)
 
     def set_nms(self, nms_thresh: float = 0.45, nms_topk: int = 400, post_nms: int = 200) -> None:
         """Set the parameters of non-maximum suppression, as in GluonCV.
@@ -139,8 +163,14 @@ class SSD(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any, anchor_boxes: Any) -> Tuple[Any, Any, Any]:
         cls_preds, box_preds = self._flip_averaged(F, x) if self._flipped_maps else self.heads(x)
+        return self.detections(F, cls_preds, box_preds, anchor_boxes, len(self.anchors))
+
+    def detections(
+        self, F: Any, cls_preds: Any, box_preds: Any, anchor_boxes: Any, anchors: int
+    ) -> Tuple[Any, Any, Any]:
+        """Outputs of the network from those of `heads`; `anchor_boxes` are ``(1, anchors, 4)``."""
         corners = self.bbox_decoder(box_preds, anchor_boxes)  # (N, A, 4) in pixels
-        count, anchors = len(self.classes), len(self.anchors)
+        count = len(self.classes)
         kept = min(self.post_nms, count * anchors)
         candidates = count * anchors if self.nms_topk < 0 else min(max(self.nms_topk, kept), count * anchors)
         # box_nms considers only the best rows, but copies and sorts all: give it no more than these.
@@ -178,7 +208,7 @@ class SSD(HybridBlock):
         """``(N, A, V)`` with the columns of every feature map in reverse order."""
         parts, begin = [], 0
         for index, (columns, rows) in enumerate(self._flipped_maps):
-            per_position = anchors_per_position(index)
+            per_position = anchors_per_position(index, self.heads.layout.anchors)
             end = begin + columns * rows * per_position
             # (N, H * W * K, V) -> (N, H, W, K * V) -> (N, H * W * K, V)
             grid = F.reshape(F.slice_axis(preds, 1, begin, end), (0, rows, columns, -1))

@@ -165,7 +165,12 @@ def _last_layers_to_leave_out(block: Any, arrays: Mapping[str, np.ndarray]) -> L
     return [name for name in parameters if name in fitting and name.startswith(LAST_LAYERS)]
 
 
-def load_backbone(network: Any, path: str, classes: Optional[Sequence[str]] = None) -> WeightsReport:
+def load_backbone(
+    network: Any,
+    path: str,
+    classes: Optional[Sequence[str]] = None,
+    trained_on: Optional[Sequence[str]] = None,
+) -> WeightsReport:
     """Load a classifier's or a detector's weights as far as they match.
 
     The last layers are left out if a layer before them is not loaded, see `WeightsReport.left_out`.
@@ -181,18 +186,27 @@ def load_backbone(network: Any, path: str, classes: Optional[Sequence[str]] = No
     classes : sequence of str, optional
         Names of the network's classes. Outputs of a file in a run folder are matched with them by name, see
         `class_names.match_classes`; without names, by their order.
+    trained_on : sequence of str, optional
+        Names of the classes of the file's detector, if it is known without a run folder. Ignored if the file
+        has another number of classes.
 
     Raises
     ------
     WeightsError
         If fewer than half of the backbone's parameters match; those are loaded nevertheless.
     """
-    arrays, notes, _ = read_network_file(path)
+    arrays, notes, _, detector = read_network_file(path)
     infer_shapes(network)
+    if detector is not None and not detector.has_anchors_of(getattr(network, "layout", None)):
+        predictors = [name for name in arrays if name.startswith(LAST_LAYERS)]
+        arrays = {name: value for name, value in arrays.items() if name not in predictors}
+        notes = [*notes, f"{len(predictors)} arrays of its predictors are not used: they need other anchors"]
     backbone = getattr(network, "backbone", network)
     is_classifier = any(name.startswith("features.") for name in arrays)
     target = backbone if is_classifier else network
     old = classes_of_run(path) if classes is not None else None
+    if detector is not None and trained_on and detector.class_count == len(trained_on):
+        old = tuple(trained_on)
     if old is not None and classes is not None:
         arrays, note = match_classes(arrays, old, classes, target._collect_params_with_prefix())
         notes = [*notes, note] if note else notes

@@ -11,8 +11,10 @@ from gluoncv.model_zoo.ssd.anchor import LiteAnchorGenerator, SSDAnchorGenerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnssd.nn.anchors import RATIOS, SCALES, anchor_shapes, anchors_per_position, make_anchors
+from mnssd.nn.anchors import anchors_per_position, make_anchors
+from mnssd.nn.head_layouts import LAYOUTS, PAPER_ANCHORS
 
+SCALES, RATIOS = PAPER_ANCHORS.sizes[:-1], PAPER_ANCHORS.ratios
 MAPS_300 = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 
 map_sizes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=6, max_size=6)
@@ -91,16 +93,17 @@ def test_anchor_centers_and_shapes_at_any_size(maps: List[Tuple[int, int]], size
 
 @pytest.mark.parametrize("index", range(6))
 def test_shapes_have_their_scale_and_ratio(index: int) -> None:
-    shapes = anchor_shapes(index, 300)
-    assert len(shapes) == anchors_per_position(index)
+    start = sum(anchors_per_position(i) for i in range(index))
+    shapes = make_anchors([(1, 1)] * 6, (300, 300))[start : start + anchors_per_position(index), 2:]
     area, ratio = np.sqrt(shapes.prod(1)) / 300, shapes[:, 0] / shapes[:, 1]
     following = [*SCALES[1:], 1.0][index]
     if index == 0:
-        np.testing.assert_allclose(area, [0.2, 0.2, 0.2, np.sqrt(0.2 * 0.35), 0.1])
-        np.testing.assert_allclose(ratio, [*RATIOS[0], 1, 1])
+        np.testing.assert_allclose(area, [0.2, 0.2, 0.2, np.sqrt(0.2 * 0.35), 0.1], rtol=1e-6)
+        np.testing.assert_allclose(ratio, [*RATIOS[0], 1, 1], rtol=1e-6)
     else:
-        np.testing.assert_allclose(area, [SCALES[index]] * 5 + [np.sqrt(SCALES[index] * following)])
-        np.testing.assert_allclose(ratio, [*RATIOS[1], 1])
+        expected = [SCALES[index]] * 5 + [np.sqrt(SCALES[index] * following)]
+        np.testing.assert_allclose(area, expected, rtol=1e-6)
+        np.testing.assert_allclose(ratio, [*RATIOS[1], 1], rtol=1e-6)
 
 
 def test_scales_are_evenly_spaced() -> None:
@@ -116,3 +119,22 @@ def test_squares_stay_square_for_a_rectangular_input() -> None:
     tall = make_anchors([(20, 30), (10, 15), (5, 8), (3, 4), (2, 2), (1, 1)], (320, 480))
     transposed = wide[:, [1, 0, 3, 2]]
     assert sorted(map(tuple, tall.round(2).tolist())) == sorted(map(tuple, transposed.round(2).tolist()))
+
+
+@pytest.mark.parametrize("head", ["gluoncv_512", "gluoncv_300", "gluoncv_lite_300"])
+def test_gluoncv_layouts_do_not_depend_on_the_input(head: str) -> None:
+    """Sizes and steps in pixels: a larger map has more anchors, the first of them the same."""
+    layout = LAYOUTS[head].anchors
+    small, large = (make_anchors([(side, side)] * 6, (32 * side, 32 * side), layout) for side in (2, 3))
+    per_position = anchors_per_position(0, layout)
+    np.testing.assert_array_equal(small[: 2 * per_position], large[: 2 * per_position])
+    assert small[0, 0] == layout.steps[0] / 2
+    assert len(large) == 9 * sum(anchors_per_position(i, layout) for i in range(6))
+
+
+@pytest.mark.parametrize("size", [(256, 256), (320, 256)])
+def test_anchors_at_another_size_keep_their_pixels(size: Tuple[int, int]) -> None:
+    maps = [(size[0] // 16, size[1] // 16), (8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]
+    anchors = make_anchors(maps, size, base_size=(128, 128))
+    assert set(anchors[:5, 2].round(3)) <= set(make_anchors(maps, (128, 128))[:5, 2].round(3))
+    np.testing.assert_allclose(anchors[0, :2], 8)

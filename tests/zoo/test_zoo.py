@@ -21,6 +21,7 @@ from mnssd.data.formats.voc import VOC_CLASSES
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn.backbones import backbones
 from mnssd.nn.choices import ACTIVATIONS, HEADS, SHORTCUTS
+from mnssd.nn.gluoncv_models import GLUONCV_MODELS
 from mnssd.nn.heads import LitePredictor
 from mnssd.runtime.settings import wait_all
 from mnssd.zoo import DetectorSpec, get_model, load_detector
@@ -86,7 +87,10 @@ def test_every_listed_name_makes_its_network(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(names)) == len(names) >= 70
     for name in names:
         net = get_model(name, classes=["a"])
-        if name.startswith("ssd"):
+        if name in GLUONCV_MODELS:
+            model, spec = GLUONCV_MODELS[name], specs[-1]
+            assert (spec.head, spec.size, spec.width) == (model.head, (model.size, model.size), model.width)
+        elif name.startswith("ssd"):
             spec = specs[-1]
             head, size, network = name.split("_", 2)
             assert (spec.head, spec.size) == (head, (int(size), int(size)))

@@ -63,7 +63,7 @@ def _qfgaohao_layer(layer: str) -> Optional[str]:
 _CONVOLUTIONS = 1 + 2 * sum(TIMM_STAGES)
 
 
-def _gluon_prefix(arrays: Mapping[str, Any]) -> Optional[str]:
+def gluon_prefix(arrays: Mapping[str, Any]) -> Optional[str]:
     """Prefix of the network's names, as in ``mobilenet0_conv0_weight``.
 
     A detector has other layers of such names, but its second convolution is not depthwise.
@@ -77,10 +77,11 @@ def _gluon_prefix(arrays: Mapping[str, Any]) -> Optional[str]:
 
 
 def _is_gluon_export(arrays: Mapping[str, Any]) -> bool:
-    return _gluon_prefix(arrays) is not None
+    return gluon_prefix(arrays) is not None
 
 
-def _gluon_export_layer(layer: str) -> Optional[str]:
+def gluon_layer(layer: str) -> Optional[str]:
+    """Layer here of one in the Gluon zoo's network, such as ``features.3`` of ``conv1``; None if unknown."""
     match = re.fullmatch(r"(conv|batchnorm)(\d+)", layer)
     if match is None:
         return "output" if layer == "dense0" else None
@@ -113,7 +114,7 @@ CONVERSIONS = (
     Conversion(
         "Gluon MobileNetV1, names of collect_params",
         _is_gluon_export,
-        _gluon_export_layer,
-        gluon_prefix=_gluon_prefix,
+        gluon_layer,
+        gluon_prefix=gluon_prefix,
     ),
 )
