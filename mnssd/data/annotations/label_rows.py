@@ -6,6 +6,7 @@ As GluonCV's own datasets give them, corners are pixels counted from 0 and both 
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, List, NoReturn, Sequence
 
 import numpy as np
@@ -23,11 +24,13 @@ def label_rows(label: Any) -> np.ndarray:
     Raises AnnotationError if it has another shape, or is not made of numbers.
     """
     try:
-        array = np.asarray(label.asnumpy() if hasattr(label, "asnumpy") else label)
-        if array.dtype == object or array.dtype.kind not in "biuf":
-            _refuse(f"{type(label).__name__} of {array.dtype}" if array.dtype != object else _shown(label))
+        values = label.asnumpy() if hasattr(label, "asnumpy") else label
+        is_array = hasattr(values, "__array__")
+        array = np.asarray(values, None if is_array else object)  # as objects, rows may differ in length
+        if not (array.dtype.kind in "biuf" if is_array else all(isinstance(v, Real) for v in array.flat)):
+            _refuse(f"{type(label).__name__} of {array.dtype}" if is_array else _shown(label))
         rows = array.astype(np.float64)
-    except (TypeError, ValueError):  # such as lists of different lengths
+    except (TypeError, ValueError, OverflowError):  # such as numbers beyond those of float64
         _refuse(_shown(label))
     if array.size == 0 and array.ndim > 0:
         return np.zeros((0, 5))
