@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         export,
         get_model,
         list_models,
+        save_run,
         train_classifier,
         train_detector,
     )
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Classifier", "Detector", "Run", "compare_runs", "evaluate", "export", "get_model", "list_models",
-    "train_classifier", "train_detector",
+    "save_run", "train_classifier", "train_detector",
 ]  # fmt: skip
 
 environment.check_environment()

@@ -308,6 +308,28 @@ def export(
     return folder
 
 
+def save_run(net: Any, output: PathLike, data: Optional[PathLike] = None) -> Run:
+    """Write a detector as a run, to evaluate, export or train it further.
+
+    Parameters
+    ----------
+    net : mnssd.nn.SSD
+        From `get_model`, with weights; also after a training of its own, or of its ``as_gluoncv()``.
+    output : str or Path
+        Folder to write, which must not exist or be empty.
+    data : str or Path, optional
+        Folder of a dataset, or the name of a format, that the run is evaluated on.
+
+    Examples
+    --------
+    >>> net = mnssd.get_model("ssd_512_mobilenet1.0_voc", weights="theirs.params")  # doctest: +SKIP
+    >>> mnssd.save_run(net, "runs/theirs", data="voc").evaluate()  # doctest: +SKIP
+    """
+    from .tasks.save_run import save_run as write
+
+    return Run(write(net, os.fspath(output), _with_text_paths(_data_options(data, "detection"))))
+
+
 def _path_of(run: Union[Run, PathLike]) -> str:
     return os.fspath(run.path if isinstance(run, Run) else run)
 

@@ -106,6 +106,7 @@ def build_detector(spec: DetectorSpec) -> Any:
         set_channels(net.heads, spec.channels)
     except ValueError as error:
         raise OptionError(str(error)) from error
+    net.spec = spec
     return net
 
 

@@ -126,7 +126,7 @@ class GluonCVSSD(HybridBlock):
         if mx.autograd.is_training():
             return (*self.net.heads(x), self._anchors_for(F, x, size))
         if not 0 < self.nms_thresh < 1:
-            return self._all_boxes(F, *self.net.heads(x), self._anchors_for(F, x, size))
+            return self._all_boxes(F, self.net.heads(x), self._anchors_for(F, x, size))
         if size == self.net.size:
             return self.net(x)  # type: ignore[no-any-return]
         anchors = self._anchors_for(F, x, size)
@@ -142,8 +142,9 @@ class GluonCVSSD(HybridBlock):
             self._anchors[size] = make_anchors(self.net.map_sizes(size), size, layout, self.net.size)
         return mx.nd.array(self._anchors[size][None], ctx=x.context)
 
-    def _all_boxes(self, F: Any, cls_preds: Any, box_preds: Any, anchors: Any) -> Tuple[Any, Any, Any]:
+    def _all_boxes(self, F: Any, heads: Tuple[Any, Any], anchors: Any) -> Tuple[Any, Any, Any]:
         """Every anchor once for each class, by class and anchor; -1 and 0 if the score is too low."""
+        cls_preds, box_preds = heads
         corners = self.net.bbox_decoder(box_preds, anchors)
         decode = MultiPerClassDecoder(self.num_classes + 1, thresh=SCORE_FLOOR)
         ids, scores = decode(F.softmax(cls_preds, axis=-1))
