@@ -43,6 +43,7 @@ FILES = {
     "symbol params": ("export/pets-0000.params", "export"),
     "int8 symbol": ("export/pets-int8-symbol.json", "export"),
     "int8 params": ("export/pets-int8-0000.params", "export"),
+    "shared params": ("export/pets-shared.safetensors", "export"),
     "onnx": ("export/pets.onnx", "export"),
 }
 TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol")
@@ -57,7 +58,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("originals")
     net, spec = make_net()
-    options = ExportOptions(("symbol", "int8", "onnx"))
+    options = ExportOptions(("symbol", "int8", "onnx", "shared"))
     export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
     options = {

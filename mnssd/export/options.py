@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
-from ..options import ValueType, option, parse_names, unknown_name
+from ..options import INT, ValueType, option, parse_names, require, unknown_name
 from .formats import by_priority, export_formats
 
 CALIBRATIONS = ("naive", "percentile", "entropy")
 """Methods that choose the ranges of 8-bit integers; see `export.calibrate.find_ranges`."""
+
+SHARED_BITS = (4, 8)
+"""Fewest and most bits per weight of shared files."""
+
+DEFAULT_SHARED_BITS = 5
+"""The fewest that lose less than a point of mAP; see benchmarks/SMALL-NETWORKS.md."""
 
 
 def parse_formats(formats: Union[str, Sequence[str]]) -> Tuple[str, ...]:
@@ -30,23 +36,36 @@ class ExportOptions:
     """What to write."""
 
     format: Tuple[str, ...] = option(
-        ("symbol",), "export formats, separated by commas, or all; see below", type=ValueType(parse_formats)
-    )
+        (), "export formats, separated by commas, or all; see below", type=ValueType(parse_formats),
+        shown="symbol; shared with --shared-bits or --huffman",
+    )  # fmt: skip
     pixels: bool = option(False, "the exported network takes uint8 RGB pixels and normalizes them itself")
     raw_heads: bool = option(
         False, "end a detector before decoding and suppression, for runtimes such as OpenCV's DNN module"
     )
     fp16_weights: bool = option(False, "store the weights of symbol files as float16, in half the space")
+    shared_bits: Optional[int] = option(
+        None, "bits per weight of shared files, 4 to 8", type=INT, shown=str(DEFAULT_SHARED_BITS)
+    )
+    huffman: bool = option(False, "store the weights of shared files as a Huffman code, without further loss")
     calibration: str = option(
         "naive", "method that chooses the ranges of 8-bit integers", choices=CALIBRATIONS
     )
 
     def __post_init__(self) -> None:
+        shares = self.shared_bits is not None or self.huffman
+        if self.format == ():
+            object.__setattr__(self, "format", "shared" if shares else "symbol")
         object.__setattr__(self, "format", parse_formats(self.format))
         if self.calibration not in CALIBRATIONS:
             raise ValueError(unknown_name("calibration", self.calibration, CALIBRATIONS))
         if self.fp16_weights and "symbol" not in self.format:
             raise ValueError("fp16_weights applies to symbol files; add --format symbol")
+        if shares and "shared" not in self.format:
+            raise ValueError("shared_bits and huffman apply to shared files; add --format shared")
+        if self.shared_bits is not None:
+            low, high = SHARED_BITS
+            require(self, f"{low} to {high}", lambda bits: low <= bits <= high, "shared_bits")
 
     @property
     def needs_calibration(self) -> bool:

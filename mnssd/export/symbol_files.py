@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -23,6 +23,8 @@ from .packing import is_packed, unpack
 from .sidecar import INPUT_NAME, PIXELS_NAME, takes_pixels
 from .symbol_check import backbone_operators, check_symbol
 
+ArrayReader = Callable[[Path], Dict[str, np.ndarray]]
+
 
 def save_symbol(graph: SymbolAndArrays, paths: Sequence[Path], pixels: bool) -> None:
     """Write a graph and its arrays, with the normalization of uint8 pixels in front if `pixels`.
@@ -32,15 +34,28 @@ def save_symbol(graph: SymbolAndArrays, paths: Sequence[Path], pixels: bool) -> 
     ExportError
         If the files cannot be written.
     """
+    parameters = save_graph(graph, paths[0], pixels)
+    with _writing(paths[1]) as path:
+        mx.nd.save(path, {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+
+
+def save_graph(graph: SymbolAndArrays, path: Path, pixels: bool) -> Mapping[str, np.ndarray]:
+    """Write the graph of `save_symbol` only; returns the arrays that belong to it."""
     symbol, parameters = _take_pixels(graph) if pixels else graph
+    with _writing(path) as symbol_path:
+        symbol.save(symbol_path)
+    return parameters
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[str]:
+    """A name of the file for MXNet, whose errors become ExportError."""
     try:
-        with utf8_path(paths[0]) as symbol_path, utf8_path(paths[1]) as params_path:
-            symbol.save(symbol_path)
-            mx.nd.save(params_path, {key: mx.nd.array(v, dtype=v.dtype) for key, v in parameters.items()})
+        with utf8_path(path) as name:
+            yield name
     except mx.MXNetError as error:
-        folder = paths[1].parent
-        reason = write_error_reason(error, folder)
-        raise ExportError(f"{folder.name}/{paths[1].name}: cannot be written ({reason})") from error
+        reason = write_error_reason(error, path.parent)
+        raise ExportError(f"{path.parent.name}/{path.name}: cannot be written ({reason})") from error
 
 
 def _take_pixels(graph: SymbolAndArrays) -> SymbolAndArrays:
@@ -67,8 +82,11 @@ def load_symbol(
     ctx: Any,
     tensors: Sequence[str] = (),
     is_int8: bool = False,
+    read: Optional[ArrayReader] = None,
 ) -> Engine:
     """Load graph and parameters, optimized for `ctx`; parameters as of `ExportFormat.load`.
+
+    `read` returns the arrays of a parameter file that is not MXNet's.
 
     Raises
     ------
@@ -79,7 +97,7 @@ def load_symbol(
         on a device other than a CPU, because only oneDNN runs it.
     """
     pixels = takes_pixels(sidecar, section)
-    block = _import(paths, sidecar, ctx, pixels)
+    block = _import(paths, sidecar, ctx, pixels, read)
     if tensors:
         block = _with_outputs(block, tensors, pixels)
     width, height = sidecar["input"]["size"]
@@ -105,18 +123,26 @@ def load_plain(
     return JoinedEngine(inner, MXNetEngine(block, ctx, pixels)) if whole else inner
 
 
-def _import(paths: Sequence[Path], sidecar: Mapping[str, Any], ctx: Any, pixels: bool) -> Any:
+def _import(
+    paths: Sequence[Path],
+    sidecar: Mapping[str, Any],
+    ctx: Any,
+    pixels: bool,
+    read: Optional[ArrayReader] = None,
+) -> Any:
     """`SymbolBlock.imports` with checks first, and with packed parameters unpacked; see `load_symbol`."""
     input_name = PIXELS_NAME if pixels else INPUT_NAME
     check_symbol(paths[0], partial(backbone_operators, sidecar))
-    read_params(str(paths[1]))  # checks every length: MXNet's reader may crash the process
+    if read is None:
+        read_params(str(paths[1]))  # checks every length: MXNet's reader may crash the process
+    arrays = {name: mx.nd.array(value) for name, value in read(paths[1]).items()} if read else {}
     try:
         with contextlib.ExitStack() as stack:
             symbol_path, params_path = (stack.enter_context(utf8_path(path)) for path in paths)
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="Cannot decide type")
-            stored = mx.nd.load(params_path)
-            if not is_packed(stored):
+            stored = mx.nd.load(params_path) if read is None else arrays
+            if read is None and not is_packed(stored):
                 return mx.gluon.SymbolBlock.imports(symbol_path, [input_name], params_path, ctx=ctx)
             block = mx.gluon.SymbolBlock(mx.sym.load(symbol_path), [mx.sym.var(input_name)])
             block.collect_params().load_dict(

@@ -197,7 +197,7 @@ def test_weights_of_another_network_are_refused(tiny_export: Path, engine: str, 
         pytest.skip("an ONNX model holds its weights itself")
     net, spec = make_net(head="ssdlite")
     images = write_images(tmp_path, 4)
-    wanted = {"mxnet": ("symbol",), "mxnet-int8": ("int8",)}[engine]
+    wanted = (format_of_engine(engine).name,)
     export_network(net, spec, tmp_path / "other", images, "pets", ExportOptions(wanted))
     shutil.copytree(tiny_export, tmp_path / "mixed")
     shutil.copy(tmp_path / "other" / names[kind], tmp_path / "mixed" / names[kind])

@@ -26,7 +26,7 @@ def test_all_engines_and_the_network_are_measured(
     options = ["--data-root", shapes, "--seconds", "0.1", "--run", str(run), "--json", str(target)]
     assert main(["bench", "export", str(tiny_export), *options]) == 0
     rows = json.loads(target.read_text())["rows"]
-    engines = ["network", "mxnet", "onnxruntime", "mxnet-int8", "onnxruntime-int8"]
+    engines = ["network", "mxnet", "onnxruntime", "mxnet-int8", "onnxruntime-int8", "mxnet-shared"]
     assert [row["engine"] for row in rows] == engines
     for row in rows:
         assert set(row["heads"]) == set(row["total"]) == {"1", "8"}

@@ -90,7 +90,10 @@ def test_sidecar_describes_files_input_and_network(
     net, spec = tiny_detector
     sidecar = read_json(tiny_export)
     assert (sidecar["format"], sidecar["schema_version"], sidecar["name"]) == ("mnssd-export", 2, "pets")
-    kinds = {"symbol", "params", "onnx", "int8_symbol", "int8_params", "onnx_int8"}
+    kinds = {
+        "symbol", "params", "onnx", "int8_symbol", "int8_params", "onnx_int8", "shared_symbol",
+        "shared_params",
+    }  # fmt: skip
     assert set(sidecar["files"]) == kinds
     assert len(list(tiny_export.iterdir())) == len(kinds) + 1
     for entry in sidecar["files"].values():

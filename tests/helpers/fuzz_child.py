@@ -59,6 +59,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
         "symbol params": export("params", "mxnet"),
         "int8 symbol": export("int8_symbol", "mxnet-int8"),
         "int8 params": export("int8_params", "mxnet-int8"),
+        "shared params": export("shared_params", "mxnet-shared"),
         "onnx": export("onnx", "onnxruntime"),
     }
 
