@@ -137,7 +137,7 @@ def get_model(
     Parameters
     ----------
     name : str
-        Such as ``'ssd_300_mobilenet_v2'`` or ``'mobilenet_v2_0.5'``; see `list_models`.
+        As in `list_models`: ``'ssd_300_mobilenet_v2'``, ``'mobilenet_v2_0.5'``; any size and width.
     classes : sequence of str, or int
         Class names of a detector (default: the 20 of Pascal VOC); names or number of a classifier's (default:
         1000).
@@ -183,8 +183,7 @@ def get_model(
     if start is not None:
         initialize(net)
     if path is not None:
-        known = net.classes if head else None if isinstance(classes, int) else classes
-        _load(name, net.heads if head else net, path, bool(head), known)
+        _load(name, net.heads if head else net, path, bool(head), net.classes if head else classes)
     return net
 
 
@@ -226,12 +225,14 @@ def _detector_classes(name: str, classes: Union[int, Sequence[str], None]) -> Tu
     return tuple(VOC_CLASSES)
 
 
-def _load(name: str, net: Any, path: str, is_detector: bool, classes: Optional[Sequence[str]]) -> None:
+def _load(
+    name: str, net: Any, path: str, is_detector: bool, classes: Union[int, Sequence[str], None]
+) -> None:
     """Load weights and log which were used, as a warning if some were not that the network could need."""
     from .weights import load_backbone
 
     trained_on = GLUONCV_MODELS[name].classes() if name in GLUONCV_MODELS else None
-    report = load_backbone(net, path, classes, trained_on)
+    report = load_backbone(net, path, None if isinstance(classes, int) else classes, trained_on)
     unused = [name for name in report.unused if not (is_detector and name.startswith("output."))]
     partly = report.missing or report.mismatched or report.left_out or unused
     for line in report.lines():

@@ -23,7 +23,7 @@ class AnchorLayout:
     ratios : tuple of tuple of float
         Aspect ratios of each map, width over height; the first is 1.
     steps : tuple of float
-        Distance of neighbouring anchors on each map in pixels; empty: the input's side divided by the map's.
+        Distance of neighboring anchors on each map in pixels; empty: the input's side divided by the map's.
     generator : str
         Which boxes these are and in which order: see `anchors.GENERATORS`.
     """
