@@ -64,7 +64,9 @@ def test_multiply_adds_fall_to_the_share(name: str, keep: float) -> None:
         assert MIN_SHARE * full[weight] <= count < full[weight]
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "mobilenet_v2_0.5 projection"])
+@pytest.mark.parametrize(
+    "name", [*NETWORKS, "mobilenet_v2_0.5 projection-all", "ssdfactorized_96_mobilenet_v2_0.5"]
+)
 def test_zero_channels_are_removed_without_effect(name: str) -> None:
     """Channels whose gammas and betas are zero do not affect the outputs."""
     name, _, shortcut = name.partition(" ")

@@ -10,7 +10,7 @@ import pytest
 
 from mnssd import nn
 from mnssd.graph.fold_batchnorm import fold_batchnorm
-from mnssd.graph.symbol_graph import Graph
+from mnssd.graph.symbol_graph import Graph, trace
 from mnssd.runtime.settings import wait_all
 
 
@@ -57,12 +57,18 @@ def check_same(symbol: mx.sym.Symbol, arrays: Dict[str, np.ndarray], x: np.ndarr
 
 
 @pytest.mark.parametrize(
-    "backbone", [nn.MobileNetV1(0.25, 10), nn.MobileNetV2(0.25, 10, shortcut="projection")], ids=["v1", "v2"]
+    "backbone",
+    [
+        nn.MobileNetV1(0.25, 10, classifier="conv"),
+        nn.MobileNetV2(0.25, 10, shortcut="projection-all", expansion=4),
+        nn.SSD(nn.MobileNetV1(0.25, 1), ["a"], (96, 96), "ssdfactorized").heads,
+    ],
+    ids=["v1", "v2", "factorized"],
 )
 def test_outputs_of_whole_networks(backbone: Any) -> None:
     x = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
     arrays = randomize(backbone, mx.nd.array(x))
-    symbol = backbone(mx.sym.var("data"))
+    symbol = trace(backbone)
     before = sum(name.endswith("running_var") for name in arrays)
     count, graph = check_same(symbol, arrays, x)
     assert count == before

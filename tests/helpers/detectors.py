@@ -45,6 +45,13 @@ def make_classifier(
     return net, spec
 
 
+def random_network(spec: Any) -> Any:
+    """A detector or classifier of this structure with varied weights."""
+    net = zoo.build_detector(spec) if isinstance(spec, zoo.DetectorSpec) else zoo.build_classifier(spec)
+    _randomize(net, spec.size, 0)
+    return net
+
+
 def _randomize(net: Any, size: Tuple[int, int], seed: int) -> np.random.Generator:
     """Initialize weights, and vary statistics and scales, which are 0 or 1 in a fresh network."""
     mx.random.seed(seed)
