@@ -206,11 +206,15 @@ def make_task(
 def _find_weights(options: Training) -> Training:
     """Options with the path of the weights, which are downloaded if they are missing.
 
-    This comes before the dataset is read or rendered, but a mistyped folder of the dataset is noticed first.
+    This comes before the dataset is read or rendered, but a mistyped folder or module of the dataset is
+    noticed first.
     """
+    from ..data.open import default_root
     from ..weights.published import weights_path
 
     data = options.data
+    if isinstance(options, DetectionTraining):
+        default_root(data.dataset)  # imports a module
     appears = data.dataset == "shapes" or data.download  # it is rendered or downloaded
     if data.data_root and not appears and not os.path.exists(data.data_root):
         raise DataError(f"{data.data_root}: no such folder; check --data-root")
