@@ -1,8 +1,8 @@
 """Export a trained detector or classifier to files for plain MXNet, ONNX Runtime and others.
 
 The files are loaded back and compared with the network on images of the run's validation set, or on --images.
-Exports that differ are not written. 8-bit formats are calibrated on images of the run's training set, or on
---images; how much they differ from the network is printed.
+Exports that differ are not written. 8-bit formats and shared weights are calibrated on images of the run's
+training set, or on --images; how much they differ from the network is printed.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class QuantizationCheck(ParityCheck):
         if self.cosine < self.tolerance.cosine or agreement < self.tolerance.agreement:
             raise ExportError(
                 f"the export differs too much from the network ({self.summary()}); calibrate on images like"
-                " those it will run on (--images), on more of them (--calibration-images), or with another"
-                " --calibration"
+                " those it will run on (--images), on more of them (--calibration-images), with another"
+                " --calibration, or use more --shared-bits"
             )
 
     def _count_detections(self, confident: Arrays, others: Arrays) -> None:

@@ -18,7 +18,7 @@ SMALL_CHANNEL = 64
 """Layers with fewer weights per output channel, such as depthwise ones, always have codes of the most bits:
 they are one hundredth of the weights, and each of their weights matters more."""
 
-ITERATIONS = 50
+ITERATIONS = 200
 """Of k-means, if it does not end before."""
 
 

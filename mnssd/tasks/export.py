@@ -29,7 +29,7 @@ class RunExportOptions(ExportOptions):
     )
     name: Optional[str] = option(None, "start of the file names (default: name of the run folder)")
     parity_images: int = option(50, "images for the parity check")
-    calibration_images: int = option(64, "images for the calibration of 8-bit formats")
+    calibration_images: int = option(64, "images for the calibration of 8-bit formats and shared weights")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
 
     def __post_init__(self) -> None:
