@@ -84,6 +84,13 @@ def test_zeros_stay_zero(shape: Tuple[int, ...], zeros: float) -> None:
     assert ((expanded == 0) & (weight != 0)).sum() <= 0.3 * (weight != 0).sum()
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e30])
+def test_tiny_and_huge_weights_are_finite(size: float) -> None:
+    weight = np.random.default_rng(0).normal(0, 1, (4, 100)).astype(np.float32) * np.float32(size)
+    expanded = share_weights(weight, 8).expand()
+    np.testing.assert_allclose(expanded, weight, rtol=0, atol=0.1 * np.abs(weight).max())
+
+
 def test_layers_of_few_values_keep_them() -> None:
     rows = np.random.default_rng(0).choice(np.float32([-2, -0.5, 0, 1, 3]), (6, 90, 1, 1))
     np.testing.assert_allclose(share_weights(rows, 8).expand(), rows, rtol=1e-6)
