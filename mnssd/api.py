@@ -360,6 +360,11 @@ def _data_options(data: Optional[PathLike], task: str) -> Dict[str, Any]:
     """``dataset`` or ``data_root``, whichever `data` is."""
     if data is None:
         return {}
+    if is_object(data):
+        raise OptionError(
+            f"data: a {type(data).__name__}; for a classifier give the name of a dataset, or a folder with a "
+            "folder of images per class"
+        )
     name = os.fspath(data)
     if name in (dataset_names() if task == "detection" else CLASSIFICATION_ROOTS):
         return {"dataset": name}

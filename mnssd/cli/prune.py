@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
 from ..errors import DataError, MnssdError, OptionError
 from ..options import add_options, from_mapping, given, listed, option, require
+from ..tasks.given_datasets import DATASET_AGAIN, check_named
 
 if TYPE_CHECKING:
     from ..train.run_folder import RunConfig
@@ -38,6 +39,7 @@ class PruneOptions:
     lr: float = option(
         0.0, "peak learning rate of fine-tuning", shown="0.1 of the run's, with AdamW 0.6 of it"
     )
+    dataset: str = option("", DATASET_AGAIN, metavar="NAME")
     data_root: Optional[str] = option(None, "folder of the dataset", metavar="DIR", shown="that of the run")
     output: Optional[str] = option(None, "new run folder", metavar="DIR", shown="RUN-pruned")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from ..train.run_folder import RunFolder
 
     config = RunFolder(source).read_config()
+    check_named(source, options.dataset)
     if options.data_root:
         config = replace(config, options=config.options.replace(data_root=options.data_root))
     _prune(source, start, config, options)

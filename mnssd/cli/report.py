@@ -9,18 +9,15 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OptionError
 from ..options import add_options, from_mapping, given, option
-from ..train.run_folder import RunFolder
+from ..tasks.given_datasets import DATASET_AGAIN, check_named
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """Report."""
 
-    dataset: str = option(
-        "", "the run's gluoncv:MODULE:NAME, which is imported only if you name it", metavar="NAME"
-    )
+    dataset: str = option("", DATASET_AGAIN, metavar="NAME")
     data_root: str = option(
         "", "folder of the dataset, if it has moved", metavar="DIR", shown="that of the run"
     )
@@ -34,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = from_mapping(ReportOptions, given(args, ReportOptions))
-    stored = RunFolder(Path(args.run)).read_config().options.data.dataset
-    if options.dataset not in ("", stored):
-        raise OptionError(f"--dataset {options.dataset}: {args.run} was trained on {stored}; leave it out")
+    check_named(args.run, options.dataset)
     report_on(Path(args.run), options)
     return 0
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Union
 
 from ..errors import OptionError
+from ..train.run_folder import RunFolder
 
 _ALL = "all"
+
+DATASET_AGAIN = "gluoncv:MODULE:NAME of the run, which is imported only if you name it"
+"""Help of the option ``--dataset`` of commands that otherwise take the dataset from the run."""
+
+
+def check_named(run: Union[str, Path], dataset: str) -> None:
+    """Raise OptionError if `dataset`, unless it is empty, is not that of the run."""
+    stored = RunFolder(Path(run)).read_config().options.data.dataset
+    if dataset not in ("", stored):
+        raise OptionError(f"--dataset {dataset}: {run} was trained on {stored}; leave it out")
 
 
 def is_object(data: Any) -> bool:

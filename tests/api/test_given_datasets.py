@@ -12,7 +12,8 @@ import gluoncv.data as gcv
 import numpy as np
 import pytest
 from helpers.gluon_datasets import Items, subclass
-from helpers.runs import TINY, assert_same_run, read_log, stop_before_step, train
+from helpers.runs import TINY, assert_same_run, read_log, stop_before_step
+from helpers.runs import train as train_tiny
 
 import mnssd
 from mnssd.cli.main import main
@@ -48,7 +49,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(shapes: str, output: Path) -> Path:
     """A run trained with our reader."""
-    return train(shapes, output / "ours", dataset="voc", epochs=1, weights=None)
+    return train_tiny(shapes, output / "ours", dataset="voc", epochs=1, weights=None)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,14 @@ def test_other_data_is_refused_when_resuming(voc_run: mnssd.Run, shapes: str) ->
 
 @pytest.mark.parametrize("data", [3, object(), {"a": 1}, Items])
 def test_no_dataset_is_refused(data: Any) -> None:
-    with pytest.raises(OptionError, match="data"):
-        mnssd.train_detector(data=data)
+    for train in (mnssd.train_detector, mnssd.train_classifier):
+        with pytest.raises(OptionError, match="data"):
+            train(data=data)
+
+
+def test_classifiers_take_no_detection_dataset(shapes: str) -> None:
+    with pytest.raises(OptionError, match="Items"):
+        mnssd.train_classifier(data=as_items(shapes, "val"))
 
 
 def test_val_data_needs_a_dataset(shapes: str) -> None:
