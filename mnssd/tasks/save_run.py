@@ -43,6 +43,7 @@ def save_run(net: Any, output: str, given: Mapping[str, Any]) -> Path:
         )
     spec = replace(spec, classes=net.classes)
     structure = {"network": spec.network, "width": spec.width, "size": spec.size, "head": spec.head}
+    given = given or {"dataset": "auto"}  # of the folder to evaluate on
     options = DetectionTraining.resolve({**given, **structure, **backbone_options(spec), "weights": None})
     run = RunFolder.create(output, "")
     try:

@@ -12,7 +12,7 @@ from helpers.detectors import CLASSES, SIZE, make_image, make_net, network_outpu
 
 import mnssd
 from mnssd import nn, zoo
-from mnssd.errors import OptionError
+from mnssd.errors import MnssdError, OptionError
 from mnssd.graph.fast import fast_block
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (2, 3, SIZE[1], SIZE[0])).astype(np.float32)
@@ -49,6 +49,15 @@ def test_after_other_classes(devkit: Path, tmp_path: Path) -> None:
     assert run.detector().classes == ("dog", "cat")
     result: Any = run.evaluate(splits="2012_val")
     assert set(result.voc.ap_per_class) == {"dog", "cat"}
+
+
+def test_without_data(devkit: Path, tmp_path: Path) -> None:
+    """The folder to evaluate on is recognized; without one, there is an error."""
+    run = mnssd.save_run(make_net(network="mobilenet_v1")[0], tmp_path / "run")
+    result: Any = run.evaluate(devkit, splits="2012_val")
+    assert len(result.dataset) == 5
+    with pytest.raises(MnssdError):
+        run.evaluate()
 
 
 @pytest.mark.parametrize("kind", ["no weights", "not of the zoo", "not empty", "a classifier"])
