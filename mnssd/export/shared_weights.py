@@ -18,8 +18,10 @@ SMALL_CHANNEL = 64
 """Layers with fewer weights per output channel, such as depthwise ones, always have codes of the most bits:
 they are one hundredth of the weights, and each of their weights matters more."""
 
-ITERATIONS = 200
-"""Of k-means, if it does not end before."""
+ITERATIONS = 50
+"""Of k-means, if it does not end before. More make the errors smaller and the Huffman codes longer, as the
+values get closer where there are many weights; files of the same size then have larger errors
+(`benchmarks/SMALL-NETWORKS.md`)."""
 
 
 class SharedWeights(NamedTuple):
