@@ -172,6 +172,20 @@ def test_item_that_changes_later_is_refused_when_it_is_read() -> None:
         read_image(dataset[4].image_path)
 
 
+def test_dataset_may_use_one_array_for_all_images() -> None:
+    class OneArray(Items):
+        array = PIXELS.copy()
+
+        def __getitem__(self, index: int) -> Any:
+            self.array[:] = index
+            return self.array, GOOD
+
+    dataset = from_gluon(OneArray([0] * 6))
+    assert len({sample.image_id[-8:] for sample in dataset}) == 6
+    for index in (4, 5):
+        assert (read_image(dataset[index].image_path) == index).all()
+
+
 def test_images_are_not_kept() -> None:
     items = Items([(PIXELS, GOOD)] * 5)
     dataset = from_gluon(items)

@@ -48,7 +48,8 @@ class ItemReader:
         try:
             item = self._dataset[index]
             if isinstance(item, (tuple, list)) and len(item) == 2:
-                return Item(np.ascontiguousarray(rgb_pixels(item[0])), label_rows(item[1]))
+                # A copy, as a dataset may give the same array again with other pixels.
+                return Item(np.array(rgb_pixels(item[0]), order="C"), label_rows(item[1]))
             found = f"{type(item).__name__} of {len(item)}" if hasattr(item, "__len__") else repr(item)[:60]
         except AnnotationError:
             raise
