@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 # Two test processes with one OpenMP thread each use two cores better than one process with two threads.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-slow test-browser lint test-pythons bench clean
 .DEFAULT_GOAL := help

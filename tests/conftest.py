@@ -14,7 +14,19 @@ from mnssd.data.dataset import Dataset
 from mnssd.data.open import open_dataset
 from mnssd.runtime import processor
 
+LONGEST = (
+    "docs/test_commands.py", "docs/test_quick_start.py", "distributed/test_distributed.py",
+    "cli/test_bad_inputs.py", "validation/test_check_data.py", "graph/test_fast_block.py",
+    "export/test_bench_export.py", "bench/test_bench.py",
+)  # fmt: skip
+"""Test files that take longest. They are run first, so that parallel processes end at about the same time."""
+
 AVX512 = processor.channel_block() == 16
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    order = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

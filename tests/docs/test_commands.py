@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Set, Tuple
 
 import pytest
 from helpers.user_folder import TINY, TINY_CLASSIFIER, WEIGHTS, as_arguments, make_user_folder, publish
@@ -136,11 +136,17 @@ def test_command(
     if words[:2] == ["mnssd", "prune"]:
         remove_outputs(user_folder, [f"{words[2]}-pruned", f"{words[2]}-pruned-start"])
     key = words[1]
-    arguments = [*words[2:], *([] if resumes else ADDED.get(key, []))]
+    arguments = [*words[2:], *([] if resumes else [*ADDED.get(key, []), *random_weights(page, key, words)])]
     monkeypatch.chdir(user_folder)
     status = run_script(key, arguments, monkeypatch) if key.endswith(".py") else main([key, *arguments])
     output = capfd.readouterr()
     assert status in ((0, 1) if key == "check-data" else (0,)), output.out[-1500:] + output.err[-1500:]
+
+
+def random_weights(page: str, name: str, words: List[str]) -> List[str]:
+    """Option of a training command that saves its time, on pages that do not show the default."""
+    trains = "train" in name and page not in PAGES[:2] and not {"--weights", "--recipe"} & set(words)
+    return ["--weights=none"] if trains else []
 
 
 def run_script(name: str, arguments: List[str], monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -151,11 +157,38 @@ def run_script(name: str, arguments: List[str], monkeypatch: pytest.MonkeyPatch)
     return ended.value.code
 
 
-def small_training(train: Callable[..., Any], small: Dict[str, Any]) -> Callable[..., Any]:
-    """The function `train` with the options `small` instead of those of the page, unless a run is resumed."""
+def arguments_of(options: Dict[str, Any]) -> FrozenSet[str]:
+    """The command-line arguments that mean the same as the options of `mnssd.train_detector`."""
+    names = {"data": "data-root"}
+    arguments = set()
+    for name, value in options.items():
+        flag = f"--{names.get(name, name.replace('_', '-'))}"
+        text = "x".join(map(str, value)) if isinstance(value, tuple) else value
+        arguments.add(flag if value is True else f"{flag}={text}")
+    return frozenset(arguments)
+
+
+def training_commands(page: str) -> Set[FrozenSet[str]]:
+    """Arguments of the training commands of a page."""
+    lines = [line for line in commands(page) if re.match(r"python train_(ssd|cls)\.py ", line)]
+    pairs = (re.sub(r"(--[\w-]+) (?!--)(\S+)", r"\1=\2", line) for line in lines)
+    return {frozenset(shlex.split(pair)[2:]) for pair in pairs}
+
+
+def small_training(train: Callable[..., Any], small: Dict[str, Any], page: str) -> Callable[..., Any]:
+    """The function `train` with the options `small` instead of those of the page, unless a run is resumed.
+
+    A training for which the page also has the command is not repeated: its run is returned.
+    """
 
     def train_small(**options: Any) -> Any:
-        return train(**options) if options.get("resume") else train(**{**options, **small})
+        run = Path(options.get("output") or options.get("resume") or "")
+        if (run / "config.yaml").is_file() and arguments_of(options) in training_commands(page):
+            return mnssd.Run(run)
+        if options.get("resume"):
+            return train(**options)
+        remove_outputs(Path.cwd(), [options["output"]] if "output" in options else [])
+        return train(**{"weights": "none", **options, **small})
 
     return train_small
 
@@ -163,11 +196,23 @@ def small_training(train: Callable[..., Any], small: Dict[str, Any]) -> Callable
 @pytest.mark.parametrize("page", [page for page in PAGES if programs(page) and page != "docs/cluster.md"])
 def test_python_program(page: str, user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "\n".join(programs(page))
-    remove_outputs(user_folder, re.findall(r'output="(runs/[^"]+)"', source))
     monkeypatch.chdir(user_folder)
-    monkeypatch.setattr(mnssd, "train_detector", small_training(mnssd.train_detector, TINY))
-    monkeypatch.setattr(mnssd, "train_classifier", small_training(mnssd.train_classifier, TINY_CLASSIFIER))
+    for name, small in {"train_detector": TINY, "train_classifier": TINY_CLASSIFIER}.items():
+        monkeypatch.setattr(mnssd, name, small_training(getattr(mnssd, name), small, page))
     exec(compile(source, page, "exec"), {"__name__": "page"})
+
+
+def test_commands_and_programs_train_the_same() -> None:
+    page = "docs/how-to.md"
+    assert arguments_of({"data": "photos", "size": (448, 352), "output": "runs/larger"}) in training_commands(
+        page
+    )
+    assert arguments_of({"data": "photos", "hold_out": 0.1, "output": "runs/trial"}) in training_commands(
+        page
+    )
+    assert arguments_of({"data": "photos", "hold_out": 0.2, "output": "runs/trial"}) not in training_commands(
+        page
+    )
 
 
 def test_program_under_another_launcher_compiles() -> None:

@@ -18,7 +18,7 @@ from mnssd.fetch.download import digest_of
 from mnssd.weights import published
 from mnssd.weights.published import best_published
 
-TINY: Dict[str, Any] = {"width": 0.25, "size": 96, "epochs": 1, "batch_size": 4, "workers": 0}
+TINY: Dict[str, Any] = {"width": 0.25, "size": 96, "epochs": 1, "batch_size": 8, "workers": 0}
 """Training options that keep a run of the documentation short."""
 
 TINY_CLASSIFIER: Dict[str, Any] = {**TINY, "size": 64}

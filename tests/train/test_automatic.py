@@ -58,7 +58,11 @@ def test_choice(facts: Facts, expected: Dict[str, Any]) -> None:
         (PHOTOS, {"optimizer": "adamw"}, {"lr": 0.0005}),
         (VOC, {"batch_size": 32}, {"epochs": 25, "val_interval": 2}),
         (VOC, {"epochs": 40}, {"val_interval": 4}),
-        (VOC, {"epochs": 3}, {"val_interval": 1}),
+        (VOC, {"epochs": 3}, {"val_interval": 1, "patience": 1}),
+        (VOC, {}, {"val_interval": 1, "patience": 4}),
+        (VOC, {"epochs": 40, "val_interval": 5}, {"patience": 15}),
+        (VOC, {"val_interval": 0}, {"patience": 0}),
+        (VOC, {"minutes": 20.0}, {"patience": 0}),
     ],
 )
 def test_other_options_fit_those_given(facts: Facts, given: Dict[str, Any], expected: Dict[str, Any]) -> None:
@@ -83,6 +87,7 @@ GIVEN: Dict[str, st.SearchStrategy[Any]] = {
     "optimizer": st.sampled_from(["sgd", "adamw"]), "pretrained_lr": st.floats(0, 1), "wd": st.floats(0, 1),
     "val_interval": st.integers(0, 20), "match_iou": st.floats(0.1, 0.9), "expand_ratio": st.floats(1, 4),
     "minutes": st.floats(0, 60), "ema": st.just(0.9),
+    "patience": st.integers(0, 50),
 }  # fmt: skip
 
 
