@@ -55,13 +55,15 @@ class GluonCVDetector(NamedTuple):
     def class_count(self) -> int:
         """Number of classes without the background; 0 if the predictors are missing."""
         classes, boxes = (self._channels(f"{kind}_predictors.0.weight") for kind in ("class", "box"))
-        return classes // (boxes // 4) - 1 if classes and boxes else 0
+        return classes // (boxes // 4) - 1 if classes and boxes >= 4 else 0
 
     def has_anchors_of(self, layout: Optional[HeadLayout]) -> bool:
         """Whether these are the anchors of a layout; True if the file has none."""
         if not self.anchors:
             return True
         if layout is None or not layout.anchors.steps or len(self.anchors) != len(layout.extras) + 2:
+            return False
+        if any(part.ndim != 5 for part in self.anchors):
             return False
         from .anchors import make_generators  # imports MXNet
 
@@ -70,7 +72,7 @@ class GluonCVDetector(NamedTuple):
         pairs = [
             (part[..., :2, :2, :], own.anchors.value.asnumpy()) for part, own in zip(self.anchors, expected)
         ]
-        return all(part.shape == own.shape and np.allclose(part, own, atol=1e-3) for part, own in pairs)
+        return all(a.shape == b.shape and np.allclose(a, b, atol=1e-3) for a, b in pairs)
 
     def _channels(self, name: str) -> int:
         return int(self.arrays[name].shape[0]) if name in self.arrays else 0

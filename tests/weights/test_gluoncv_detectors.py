@@ -203,3 +203,21 @@ def test_refused_names(name: str, options: Dict[str, Any]) -> None:
 
 def test_default_classes() -> None:
     assert GLUONCV_MODELS["ssd_300_mobilenet0.25_coco"].classes() == tuple(COCODetection.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anchor_generators.0.anchors", np.zeros(7, np.float32)),
+        ("box_predictors.0.predictor.weight", np.zeros((3, 1), np.float32)),
+        ("class_predictors.0.predictor.weight", np.zeros(1, np.float32)),
+    ],
+)
+def test_arrays_of_odd_shapes(name: str, value: np.ndarray, small: Tuple[Any, str], tmp_path: Path) -> None:
+    arrays = {**mx.nd.load(small[1]), name: mx.nd.array(value)}
+    path = str(tmp_path / "odd.params")
+    mx.nd.save(path, arrays)
+    net = zoo.get_model(f"{SMALL}_voc")
+    zoo.initialize(net)
+    report = load_backbone(net.heads, path, net.classes, VOCDetection.CLASSES)
+    assert report.missing or report.mismatched
