@@ -8,6 +8,7 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 from helpers.devkit import CLASSES, make_devkit
+from helpers.once import made_once
 
 import mnssd  # noqa: F401  before any test file imports mxnet, so that the thread settings apply
 from mnssd.data.dataset import Dataset
@@ -80,20 +81,24 @@ def devkit_val(devkit: Path) -> Dataset:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of the built-in dataset: 24 training and 8 validation images of 96x96."""
+    """Folder of the built-in dataset: 24 training and 8 validation images of 96x96; not to be modified."""
     from mnssd.data.shapes.dataset import make_shapes
 
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    make_shapes(folder, train=24, val=8, size=(96, 96))
-    return str(folder)
+    def make(folder: Path) -> None:
+        make_shapes(folder / "shapes", train=24, val=8, size=(96, 96))
+
+    return str(made_once(tmp_path_factory, "data", make) / "shapes")
 
 
 @pytest.fixture(scope="session")
 def tiny_run(shapes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of a finished detector training; see `helpers.runs.TINY`."""
+    """Run folder of a finished detector training, see `helpers.runs.TINY`; not to be modified."""
     from helpers.runs import train
 
-    return train(shapes, tmp_path_factory.mktemp("runs") / "tiny")
+    def make(folder: Path) -> None:
+        train(shapes, folder / "tiny")
+
+    return made_once(tmp_path_factory, "runs", make) / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +122,6 @@ def tiny_export(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Export ``pets`` of `tiny_detector` in all formats; copy it before changing its files."""
-    from helpers.once import made_once
-
     from mnssd.export.options import ExportOptions
     from mnssd.export.write import export_network
 
