@@ -77,7 +77,7 @@ class Run:
 
     def export(
         self,
-        format: Union[None, str, Sequence[str]] = None,
+        format: Union[str, Sequence[str], None] = None,
         output: Optional[PathLike] = None,
         **options: Any,
     ) -> Path:
@@ -264,7 +264,7 @@ def compare_runs(
 
 def export(
     run: Union[Run, PathLike],
-    format: Union[None, str, Sequence[str]] = None,
+    format: Union[str, Sequence[str], None] = None,
     output: Optional[PathLike] = None,
     images: Optional[Sequence[PathLike]] = None,
     **options: Any,

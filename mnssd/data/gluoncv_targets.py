@@ -14,8 +14,9 @@ class TargetGenerator:
 
     The results are those of ``SSDTargetGenerator(negative_mining_ratio=-1)``, as in
     `SSDDefaultTrainTransform`: `CompositeMatcher` of `BipartiteMatcher` and `MaximumMatcher`, `NaiveSampler`,
-    `MultiClassEncoder` and `NormalizedBoxCenterEncoder`. They differ for an image without boxes: GluonCV's `box_targets` are then
-    -inf and its `box_masks` 1, which makes the loss NaN. To see it, pass labels that are all -1.
+    `MultiClassEncoder` and `NormalizedBoxCenterEncoder`. They differ for an image without boxes: GluonCV's
+    `box_targets` are then -inf and its `box_masks` 1, which makes the loss NaN. To see it, pass labels that
+    are all -1.
 
     Parameters
     ----------
