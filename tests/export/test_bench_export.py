@@ -20,8 +20,10 @@ def test_all_engines_and_the_network_are_measured(
     tiny_detector: Tuple[Any, Any],
     shapes: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(exports, "ROUNDS", 1)
     run, target = write_run(tmp_path / "run", *tiny_detector), tmp_path / "result.json"
     options = ["--data-root", shapes, "--seconds", "0.1", "--run", str(run), "--json", str(target)]
     assert main(["bench", "export", str(tiny_export), *options]) == 0
