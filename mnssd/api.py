@@ -8,6 +8,7 @@ Functions take the options of their command as keyword arguments, by the same na
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
@@ -20,6 +21,7 @@ from .tasks import compare_runs as comparing
 from .tasks import evaluate as evaluation
 from .tasks import export as exporting
 from .tasks.given_datasets import by_list, datasets_of, given, is_object
+from .tasks.given_transforms import NO_TRANSFORMS, Transform, Transforms
 from .train.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
 PathLike = Union[str, "os.PathLike[str]"]
 
 Data = Union[PathLike, Any]
-"""A folder or name of a dataset, or the dataset itself: one of Gluon or GluonCV, or any object with ``len()``
-and items ``(image, label)``. See `mnssd.data.gluon.read.from_gluon`."""
+"""A folder or name of a dataset, or the dataset itself; see `mnssd.data.gluon.read.from_gluon`."""
 
 get_model = zoo.get_model
 list_models = zoo.list_models
@@ -127,6 +128,8 @@ def train_detector(
     weights: Optional[PathLike] = None,
     epochs: Optional[int] = None,
     val_data: Optional[Any] = None,
+    transform: Optional[Transform] = None,
+    val_transform: Optional[Transform] = None,
     **options: Any,
 ) -> Run:
     """Train an SSD detector.
@@ -149,6 +152,10 @@ def train_detector(
         Passes over the training images.
     val_data : dataset, optional
         With a dataset as `data`: the one to validate on. Defaults to a tenth of `data`, which is held out.
+    transform, val_transform : callable, optional
+        ``(image, label) -> (image, label)``, or ``-> (image, cls_targets, box_targets)`` for training, in
+        place of the augmentation and for validations; see `mnssd.tasks.transformed_samples`. To resume,
+        give them again.
     **options
         Options of ``mnssd train-ssd``, such as ``lr=0.001``, ``batch_size=8``, ``output='runs/cats'``,
         ``recipe='fast'``, ``resume='runs/cats'``.
@@ -166,9 +173,11 @@ def train_detector(
     --------
     >>> run = mnssd.train_detector(data="photos", epochs=20)  # doctest: +SKIP
     """
-    datasets = by_list(data, val_data)
+    datasets, transforms = by_list(data, val_data), Transforms(transform, val_transform)
     with given(datasets) as name:
-        run = _train("detection", name or data, model, options, weights=weights, epochs=epochs)
+        run = _train(
+            "detection", name or data, model, options, transforms, weights=weights, epochs=epochs
+        )  # fmt: skip
     run._datasets = datasets
     return run
 
@@ -340,11 +349,13 @@ def _own_datasets(run: Union[Run, PathLike]) -> Mapping[str, Any]:
 
 
 def _train(
-    task: str, data: Optional[PathLike], model: Optional[str], options: Dict[str, Any], **arguments: Any
-) -> Run:
+    task: str, data: Optional[PathLike], model: Optional[str], options: Dict[str, Any],
+    transforms: Transforms = NO_TRANSFORMS, **arguments: Any,
+) -> Run:  # fmt: skip
     from .tasks import run
 
-    train = run.train_detector if task == "detection" else run.train_classifier
+    detect = partial(run.train_detector, transforms=transforms)
+    train = detect if task == "detection" else run.train_classifier
     data_options = _data_options(data, task)
     if "dataset" in options and "data_root" in data_options:  # the format of the folder
         data_options.pop("dataset", None)

@@ -27,6 +27,10 @@ class ImageError(DataError):
     """An image file that cannot be decoded completely."""
 
 
+class TransformError(DataError):
+    """A transform of the user that failed on an image, perhaps only with the random numbers of this time."""
+
+
 class WeightsError(MnssdError):
     """A weights file that is damaged or belongs to another network."""
 

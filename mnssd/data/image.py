@@ -22,6 +22,7 @@ from .image_header import (
     EXIF_ORIENTATION,
     PNG_END,
     PNG_START,
+    Header,
     jpeg_ends,
     open_with_pillow,
     png_orientation,
@@ -83,14 +84,8 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
     """Decode the content of an image file as `read_image` does; `name` is for messages."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction}")
-    header = read_header(data, name)
-    if header.width * header.height > MAX_PIXELS:
-        refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
+    header = complete_header(data, name)
     is_jpeg = header.scan is not None
-    if header.scan is not None and not jpeg_ends(data, header.scan):
-        refuse(name, "truncated or damaged JPEG: the end marker is missing")
-    if data.startswith(PNG_START) and PNG_END not in data:
-        refuse(name, "truncated PNG: the last chunk is missing")
     if header.by_pillow:
         image = _decode_with_pillow(data, name)
     else:
@@ -103,6 +98,18 @@ def decode_image(data: bytes, name: str, reduction: int = 1) -> np.ndarray:
     if (image.shape[1], image.shape[0]) != reduced:
         refuse(name, f"decodes to another size than the header's {header.width} x {header.height} pixels")
     return apply_orientation(image, header.orientation)
+
+
+def complete_header(data: bytes, name: str) -> Header:
+    """The header of the content of an image file; raises ImageError if the file is too large or truncated."""
+    header = read_header(data, name)
+    if header.width * header.height > MAX_PIXELS:
+        refuse(name, f"has {header.width} x {header.height} pixels; the limit is {MAX_PIXELS}")
+    if header.scan is not None and not jpeg_ends(data, header.scan):
+        refuse(name, "truncated or damaged JPEG: the end marker is missing")
+    if data.startswith(PNG_START) and PNG_END not in data:
+        refuse(name, "truncated PNG: the last chunk is missing")
+    return header
 
 
 def _decode_with_opencv(data: bytes, name: str, reduction: int) -> np.ndarray:

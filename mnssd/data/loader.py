@@ -1,4 +1,4 @@
-"""Training batches: shuffled, and prefetched with worker threads.
+"""Training batches: shuffled, and loaded ahead in worker threads by Gluon's `DataLoader`.
 
 A sample's randomness depends only on (seed, epoch, index), so that the number of threads changes no batch. In
 balanced sampling it depends on the position in the epoch, too.
@@ -10,20 +10,16 @@ import contextlib
 import threading
 import time
 from functools import partial
-from itertools import islice
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
 
-from ..errors import DataError
-from .prefetch import prefetch
+from ..errors import DataError, TransformError
+from .engines import gluon_batches
 
 Arrays = Tuple[np.ndarray, ...]
 Load = Callable[[Any, np.random.Generator], Arrays]
-
-BATCHES_AHEAD = 3
-"""Batches prepared ahead of training: enough to smooth over slow images at little memory."""
 
 SLOW_SECONDS = 10.0
 """A read that takes longer is reported: training waits for a disk or network that does not respond."""
@@ -37,6 +33,11 @@ class Batch(NamedTuple):
 
     arrays: Arrays
     indices: Tuple[int, ...]
+
+
+def stack(samples: List[Arrays]) -> Arrays:
+    """The arrays of samples stacked over the batch."""
+    return tuple(map(np.stack, zip(*samples)))
 
 
 class _SlowReadMonitor:
@@ -94,6 +95,8 @@ class Loader:
     repeats : numpy.ndarray, optional
         ``(N,)`` relative frequency of each sample, at least 1, for balanced sampling; see `data.balance`. An
         epoch is as long as without, so other samples are missing from some epochs.
+    batchify : callable
+        Makes the arrays of a batch from those of its samples.
 
     Attributes
     ----------
@@ -102,6 +105,9 @@ class Loader:
     skipped : dict of str to str
         Image path to the reason it could not be used. The next sample in the order of the epoch replaces it.
     """
+
+    engine = staticmethod(gluon_batches)
+    """Loads the batches; see `data.engines`."""
 
     def __init__(
         self,
@@ -112,14 +118,16 @@ class Loader:
         workers: int,
         warn: Callable[[str], None] = print,
         repeats: Optional[np.ndarray] = None,
+        batchify: Callable[[List[Arrays]], Arrays] = stack,
     ) -> None:
         if not len(samples):
             raise DataError("the training set has no images; check its splits")
         self.skipped: Dict[str, str] = {}
+        self._unusable: Set[str] = set()
         self.shard = (0, 1)
         self.samples, self._load = samples, load
         self.batch_size, self._seed, self._workers = batch_size, seed, workers
-        self._repeats = repeats
+        self._repeats, self._batchify = repeats, batchify
         self._lock = threading.Lock()
         self._warn, self._monitor = warn, _SlowReadMonitor(warn)
         cv2.setNumThreads(1)  # OpenCV's own threads would compete with the workers and with MXNet's
@@ -148,21 +156,19 @@ class Loader:
         rank, world_size = self.shard
         size = self.batch_size // world_size
         starts = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        positions = [first + rank * size + i for first in starts for i in range(size)]
-        get = partial(self._get, order, epoch)
-        samples = prefetch(get, positions, self._workers, BATCHES_AHEAD * size)
+        batches = [range(first + rank * size, first + (rank + 1) * size) for first in starts]
+        loaded = self.engine(partial(self._get, order, epoch), batches, self._batchify, self._workers)
         self._monitor = _SlowReadMonitor(self._warn)
-        with self._monitor, contextlib.closing(samples):
-            for first in range(0, len(positions), size):
-                indices = tuple(int(order[position]) for position in positions[first : first + size])
-                yield Batch(tuple(map(np.stack, zip(*islice(samples, size)))), indices)
+        with self._monitor, contextlib.closing(loaded):
+            for positions, arrays in zip(batches, loaded):
+                yield Batch(arrays, tuple(int(order[position]) for position in positions))
 
     def _get(self, order: np.ndarray, epoch: int, position: int) -> Arrays:
         """The arrays of the sample at `position`, or of the next one that can be used."""
         for later in range(MAX_SKIPPED_IN_A_ROW):
             index = int(order[(position + later) % len(order)])
             sample = self.samples[index]
-            if sample.image_path in self.skipped:
+            if sample.image_path in self._unusable:
                 continue
             key = [self._seed, epoch, index, *([] if self._repeats is None else [position])]
             try:
@@ -171,6 +177,8 @@ class Loader:
             except DataError as error:
                 with self._lock:
                     self.skipped[sample.image_path] = str(error)
+                    if not isinstance(error, TransformError):  # which other random numbers may avoid
+                        self._unusable.add(sample.image_path)
         first = next(iter(self.skipped.values()))
         raise DataError(
             f"{MAX_SKIPPED_IN_A_ROW} images in a row cannot be used, {len(self.skipped)} in total; "

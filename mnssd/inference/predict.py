@@ -7,18 +7,18 @@ batch is launched before the results of the last are fetched.
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.engines import gluon_batches
 from ..data.image import to_network_input
-from ..data.prefetch import prefetch
 from ..data.preprocess import read_for_network, to_detections
 from ..data.sample import Detections, Sample
-from ..errors import DataError, ImageError, OptionError
+from ..errors import DataError, OptionError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..metrics.voc import VOCMetric, VOCResult
 from ..options import Size, listed
@@ -34,15 +34,20 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class _Image(NamedTuple):
-    """Pixels at the network's size, ``(h, w, 3)`` uint8 RGB, and the ``(width, height)`` of the file."""
+class PreparedImage(NamedTuple):
+    """Pixels at the network's size, and the ``(width, height)`` of the file.
+
+    The pixels are ``(h, w, 3)`` uint8 RGB, or the network input, ``(3, h, w)`` float32.
+    """
 
     sample: Sample
     pixels: np.ndarray
     size: Size
 
 
-_Batch = Tuple[List[_Image], List[mx.nd.NDArray]]
+Read = Callable[[Sample], PreparedImage]
+
+_Batch = Tuple[List[PreparedImage], List[mx.nd.NDArray]]
 """A launched batch and its outputs, still computing: ids and scores ``(B, K, 1)``, boxes ``(B, K, 4)``."""
 
 
@@ -54,6 +59,7 @@ def predict(
     ctx: Optional[mx.Context] = None,
     on_bad_image: str = "raise",
     skipped: Optional[List[Skipped]] = None,
+    read: Optional[Read] = None,
 ) -> Iterator[Tuple[Sample, Detections]]:
     """Detect objects in the image of each sample.
 
@@ -70,6 +76,9 @@ def predict(
         ``'raise'``, or ``'skip'`` to omit images that cannot be read.
     skipped : list, optional
         Receives a `Skipped` for each omitted sample.
+    read : callable, optional
+        Gives the `PreparedImage` of a sample; raises DataError if there is none. Defaults to
+        `read_for_network`.
 
     Yields
     ------
@@ -89,8 +98,13 @@ def predict(
         raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
     if ctx is None:
         ctx = next((parameter.list_ctx()[0] for parameter in net.collect_params().values()), mx.cpu())
-    read = prefetch(partial(_read, size=net.size), samples, workers, _BATCHES_AHEAD * batch_size)
-    images = _readable(read, on_bad_image == "raise", [] if skipped is None else skipped)
+    remaining = iter(samples)
+    batches = iter(lambda: list(islice(remaining, batch_size)), [])
+    get = partial(_read, read=read or partial(_read_file, net_size=net.size))
+    loaded = gluon_batches(get, batches, list, workers, _BATCHES_AHEAD)
+    images = _readable(
+        chain.from_iterable(loaded), on_bad_image == "raise", [] if skipped is None else skipped
+    )
     block = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
     previous: Optional[_Batch] = None
     try:
@@ -103,7 +117,7 @@ def predict(
                 return
             previous = launched
     finally:
-        read.close()
+        loaded.close()
         del block
         free_dropped_blocks()
 
@@ -119,6 +133,7 @@ def evaluate(
     on_bad_image: str = "raise",
     skipped: Optional[List[Skipped]] = None,
     watch: Optional[Callable[[Sample, Detections], object]] = None,
+    read: Optional[Read] = None,
 ) -> VOCResult:
     """Evaluate a detector on a dataset.
 
@@ -128,8 +143,9 @@ def evaluate(
         Its ``classes`` must be those of the dataset.
     metric, iou_threshold
         See `VOCMetric`.
-    batch_size, workers, ctx, on_bad_image, skipped
-        See `predict`. Objects of skipped images do not count.
+    batch_size, workers, ctx, on_bad_image, skipped, read
+        See `predict`. Objects of skipped images do not count; those of others are those of the
+        `PreparedImage`.
     watch : callable, optional
         Called with each sample and its detections, for example to update a progress bar.
 
@@ -144,25 +160,29 @@ def evaluate(
             f" are {listed(net.classes)}; open the dataset with the detector's classes"
         )
     voc = VOCMetric(dataset.classes, metric, iou_threshold)
-    for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped):
+    for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped, read):
         voc.add(detections, sample)
         if watch:
             watch(sample, detections)
     return voc.result()
 
 
-def _read(sample: Sample, size: Size) -> Union[_Image, Tuple[Sample, ImageError]]:
+def _read_file(sample: Sample, net_size: Size) -> PreparedImage:
+    return PreparedImage(sample, *read_for_network(sample.image_path, net_size))
+
+
+def _read(sample: Sample, read: Read) -> Union[PreparedImage, Tuple[Sample, DataError]]:
     try:
-        return _Image(sample, *read_for_network(sample.image_path, size))
-    except ImageError as error:
+        return read(sample)
+    except DataError as error:
         return sample, error
 
 
 def _readable(
-    images: Iterable[Union[_Image, Tuple[Sample, ImageError]]], refuse: bool, skipped: List[Skipped]
-) -> Iterator[_Image]:
+    images: Iterable[Union[PreparedImage, Tuple[Sample, DataError]]], refuse: bool, skipped: List[Skipped]
+) -> Iterator[PreparedImage]:
     for image in images:
-        if isinstance(image, _Image):
+        if isinstance(image, PreparedImage):
             yield image
         elif refuse:
             raise image[1]
@@ -170,10 +190,11 @@ def _readable(
             skipped.append(Skipped(image[0], str(image[1])))
 
 
-def _launch(block: Any, images: List[_Image], ctx: mx.Context) -> _Batch:
+def _launch(block: Any, images: List[PreparedImage], ctx: mx.Context) -> _Batch:
     """Start the network on a batch, without waiting for it."""
-    x = mx.nd.array(to_network_input([image.pixels for image in images]), ctx=ctx)
-    return images, block(x)
+    pixels = [image.pixels for image in images]
+    x = to_network_input(pixels) if pixels[0].dtype == np.uint8 else np.stack(pixels)
+    return images, block(mx.nd.array(x, ctx=ctx))
 
 
 def _fetch(batch: _Batch, net_size: Size) -> Iterator[Tuple[Sample, Detections]]:

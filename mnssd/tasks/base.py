@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, Generic, List, Optional, Sequence, Tuple, TypeVar, Union, cast
+from typing import Any, Generic, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union, cast
 
 import mxnet as mx
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..data.balance import balance_note, repeat_factors
 from ..data.classification.labeled_image import ClassificationDataset
 from ..data.dataset import Dataset
-from ..data.loader import Arrays, Loader
+from ..data.loader import Arrays, Loader, stack
 from ..graph.fast import fast_block
 from ..runtime import settings
 from ..train.automatic import Automatic, Choice, choose, facts_of
@@ -56,6 +56,8 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
 
     notes: List[str]
     early_epochs = 0
+    transform_names: Mapping[str, str] = {}
+    """Names of the transforms given to the training, by argument."""
 
     def __init__(
         self, options: OptionsT, start: Optional[RunStart] = None, automatic: Optional[Automatic] = None
@@ -143,10 +145,15 @@ class BaseTask(ABC, Generic[OptionsT, SpecT, DataT]):
     def _evaluate(self, dataset: DataT) -> Any:
         """Evaluate the current weights on a dataset; unreadable images are skipped."""
 
+    def _batchify(self, samples: List[Arrays]) -> Arrays:
+        """The arrays of a batch, from those of its samples."""
+        return stack(samples)
+
     def _loader(self, load_sample: Any, repeats: Optional[np.ndarray] = None) -> Loader:
         loop = self.options.loop
         return Loader(
-            self.train_set, load_sample, loop.batch_size, loop.seed, self.workers, repeats=repeats
+            self.train_set, load_sample, loop.batch_size, loop.seed, self.workers, repeats=repeats,
+            batchify=self._batchify,
         )  # fmt: skip
 
     def _repeats(self) -> Optional[np.ndarray]:

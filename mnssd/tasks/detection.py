@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mxnet as mx
@@ -15,17 +16,22 @@ from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch
 from ..data.open import default_root, default_splits, find_format, open_dataset, usable_for_training
 from ..data.sample import Detections, Sample
-from ..errors import OptionError
+from ..errors import DataError, OptionError, TransformError
 from ..inference.draw import draw
+from ..inference.predict import Read as ReadPrepared
 from ..inference.predict import Skipped, evaluate
 from ..metrics.voc import VOCResult
 from ..nn.choices import backbone_options
+from ..train.automatic import Automatic
 from ..train.options import DetectionOptions, DetectionTraining
+from ..train.run_start import RunStart
 from ..train.task import ValidationResult
 from ..validation.check import training_warnings
 from .base import BaseTask
-from .detection_loss import MultiBoxLoss, count_positives, set_prior
+from .detection_loss import Loss, MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
+from .given_transforms import NO_TRANSFORMS, Transforms
+from .transformed_samples import TransformedImages, TransformedSamples, gluon_item
 
 ZERO_AFTER, ZERO_BELOW = 3, 0.001
 """Number of validations in a row with an mAP below this value after which a warning is printed."""
@@ -44,6 +50,10 @@ REPORT_SECONDS, REPORT_SECONDS_PER_IMAGE = 6.0, 0.03
 """Time of the report beside a validation: COCO's metrics take the most (one core of a Zen 5, 200 images)."""
 
 Watch = Callable[[Sample, Detections], None]
+
+LoadSample = Callable[[Sample, np.random.Generator], Arrays]
+LossOfBatch = Callable[[Any, Any, np.ndarray, np.ndarray], Loss]
+"""`TrainingSamples` and `MultiBoxLoss`, or what is called like them."""
 
 
 def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.DetectorSpec:
@@ -84,7 +94,18 @@ def _without_held_out(data: DetectionOptions) -> str:
 
 
 class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
-    """Detection, for the training loop; see `train.task.Task`."""
+    """Detection, for the training loop; see `train.task.Task`. `transforms` are those of the user."""
+
+    def __init__(
+        self,
+        options: DetectionTraining,
+        start: Optional[RunStart] = None,
+        automatic: Optional[Automatic] = None,
+        transforms: Transforms = NO_TRANSFORMS,
+    ) -> None:
+        self._transforms = transforms
+        self.transform_names = transforms.names()
+        super().__init__(options, start, automatic)
 
     def _open_datasets(self) -> Tuple[Dataset, Optional[Dataset]]:
         data = self.options.data
@@ -119,6 +140,7 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
             self.notes.append(cache.check_space(self.train_set, data.size))
             read = cache.read
         self.notes += self._check_boxes()
+        self._prepare = self._validation_reader()
         self._full = self._early = self._at_size_of(self.net, read)
         if data.early_size:
             small = zoo.build_detector(replace(self.spec, size=data.early_size))
@@ -136,11 +158,37 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
             dataset_format, datasets, "train", self.spec.size, self.net.anchors, data.match_iou
         )
 
-    def _at_size_of(self, net: Any, read: Read) -> Tuple[TrainingSamples, MultiBoxLoss]:
+    def _at_size_of(self, net: Any, read: Read) -> Tuple[LoadSample, LossOfBatch]:
         """Samples and loss for the input size of `net`."""
         data, augment = self.options.data, None if self.options.data.overfit else self.options.augment
-        samples = TrainingSamples(self.train_set, net.size, net.anchors, augment, data.match_iou, read)
-        return samples, MultiBoxLoss(data.cls_loss, data.box_loss, data.label_smoothing, net.anchors)
+        if data.pipeline == "gluoncv":
+            from .gluoncv_pipeline import GluoncvLoss, GluoncvSamples, training_items
+
+            item, note = training_items(self.train_set, data)
+            self.notes.append(note)
+            return GluoncvSamples(item, net), GluoncvLoss()
+        loss = MultiBoxLoss(data.cls_loss, data.box_loss, data.label_smoothing, net.anchors)
+        if self._transforms.train is None:
+            return TrainingSamples(
+                self.train_set, net.size, net.anchors, augment, data.match_iou, read
+            ), loss  # fmt: skip
+        item = partial(gluon_item, read=read)
+        return TransformedSamples(
+            self._transforms.train, net.size, net.anchors, net.classes, data.match_iou, item
+        ), loss  # fmt: skip
+
+    def _validation_reader(self) -> Optional[ReadPrepared]:
+        """Reads validation images with the transform of the user, which is called once to check it."""
+        if self._transforms.val is None or self.val_set is None:
+            return None
+        prepare = TransformedImages(self._transforms.val, self.net.size, self.net.anchors, self.net.classes)
+        try:
+            prepare(self.val_set[0])
+        except TransformError:
+            raise
+        except DataError:  # the image is damaged, which the validation reports
+            pass
+        return prepare
 
     def _labels(self) -> List[List[int]]:
         return [sample.labels.tolist() for sample in self.train_set]
@@ -151,6 +199,13 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)
+
+    def _batchify(self, samples: List[Arrays]) -> Arrays:
+        if self.options.data.pipeline == "gluoncv":
+            from .gluoncv_pipeline import batchify
+
+            return batchify(samples)
+        return super()._batchify(samples)
 
     def start_epoch(self, epoch: int) -> None:
         """Select the input size of the epoch; see `DetectionOptions.early_size`."""
@@ -197,7 +252,7 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         skipped: List[Skipped] = []
         result = evaluate(
             self.net, dataset, self.options.data.metric, workers=self.workers, on_bad_image="skip",
-            skipped=skipped, watch=watch,
+            skipped=skipped, watch=watch, read=self._prepare,
         )  # fmt: skip
         return result, skipped
 

@@ -15,6 +15,8 @@ from ..runtime import settings
 from ..train.options import ClassificationTraining, DetectionTraining, LoopOptions, Training
 from ..train.recipes import read_recipe
 from ..train.run_folder import RunConfig, RunFolder
+from .conflicts import refuse_conflicts, unused_options
+from .given_transforms import NO_TRANSFORMS, Transforms
 
 if TYPE_CHECKING:
     from ..distributed.context import Context
@@ -30,7 +32,7 @@ MAY_CHANGE = (
 """Options that do not change what is learned, so a resumed run may change them."""
 
 
-def train_detector(given: Mapping[str, Any]) -> Path:
+def train_detector(given: Mapping[str, Any], transforms: Transforms = NO_TRANSFORMS) -> Path:
     """Train a detector; returns the run folder.
 
     Parameters
@@ -39,13 +41,16 @@ def train_detector(given: Mapping[str, Any]) -> Path:
         Options by name, as Python values or as parsed from the command line; see `train.options`. Options
         that are absent default to those of the resumed run, the recipe or the dataset, in this order; for
         datasets without defaults of their own, some are chosen from the data (`train.automatic`).
+    transforms : Transforms, optional
+        Used in place of the augmentation of the options.
 
     Raises
     ------
     MnssdError
         For invalid options, data or weights; the message names them.
     """
-    return train(*resolve(DetectionTraining, given))
+    options, automatic = resolve(DetectionTraining, given, transforms.train is not None)
+    return train(options, automatic, transforms)
 
 
 def train_classifier(given: Mapping[str, Any]) -> Path:
@@ -60,11 +65,11 @@ class Resolved(NamedTuple):
     automatic: Optional[Automatic]
 
 
-def resolve(kind: Type[T], given: Mapping[str, Any]) -> Resolved:
+def resolve(kind: Type[T], given: Mapping[str, Any], has_transform: bool = False) -> Resolved:
     """Resolve the options of a run; given options override those of the resumed run or of the recipe.
 
     Nothing is chosen from the data for a resumed run, with a recipe without a budget, and for a dataset with
-    defaults of its own.
+    defaults of its own. `has_transform` tells that a transform of the user replaces the augmentation.
 
     Raises
     ------
@@ -77,13 +82,15 @@ def resolve(kind: Type[T], given: Mapping[str, Any]) -> Resolved:
     run = _run_to_resume(values)
     if run is not None:
         return Resolved(_resume(kind, values, run), None)
-    _refuse_conflicts(values)
+    refuse_conflicts(values)
     budget: Optional[float] = 1.0
     if values.get("recipe"):
         recipe = read_recipe(values["recipe"], kind)
         length = {"minutes": 0.0} if "epochs" in values else {}
         values, budget = {**recipe.options, **length, **values}, recipe.budget
     options = kind.resolve(values)
+    if isinstance(options, DetectionTraining):
+        values = {**values, **unused_options(options, values, has_transform)}
     if budget is None or options.data.dataset in kind.defaults:
         return Resolved(options, None)
     from ..train.automatic import Automatic
@@ -91,20 +98,9 @@ def resolve(kind: Type[T], given: Mapping[str, Any]) -> Resolved:
     return Resolved(options, Automatic(values, budget))
 
 
-def _refuse_conflicts(values: Mapping[str, Any]) -> None:
-    """Raise OptionError for options that make no sense together; each of them alone does."""
-    if values.get("minutes") and "epochs" in values:
-        raise OptionError(
-            f"--epochs {values['epochs']} and --minutes {values['minutes']:g} both set the length of the "
-            "run; omit one of them"
-        )
-    if values.get("patience") and values.get("val_interval") == 0:
-        raise OptionError(
-            f"--patience {values['patience']} needs validations, but --val-interval is 0; omit one of them"
-        )
-
-
-def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
+def train(
+    options: Training, automatic: Optional[Automatic] = None, transforms: Transforms = NO_TRANSFORMS
+) -> Path:
     """Train with resolved options, of which some may be left to the data; returns the run folder.
 
     Raises
@@ -116,7 +112,7 @@ def train(options: Training, automatic: Optional[Automatic] = None) -> Path:
     run = RunFolder(Path(loop.resume or loop.output))
     resumes = bool(loop.resume) and run.has_checkpoint()  # before rank 0 can write one, see `_join`
     options, note = name_weights(options)
-    task = make_task(options, run if resumes else None, automatic)
+    task = make_task(options, run if resumes else None, automatic, transforms)
     if task.choice:
         options = options.replace(**task.choice.values)
         loop = options.loop
@@ -178,12 +174,15 @@ def _chosen(task: Task, run: RunFolder) -> str:
 
 
 def make_task(
-    options: Training, resumed: Optional[RunFolder] = None, automatic: Optional[Automatic] = None
+    options: Training,
+    resumed: Optional[RunFolder] = None,
+    automatic: Optional[Automatic] = None,
+    transforms: Transforms = NO_TRANSFORMS,
 ) -> Task:
     """Build the network, load its weights and prepare it for `train.loop.fit`.
 
     `resumed` is the run folder if there is a checkpoint to resume from, `automatic` what the options leave to
-    the data; see `tasks.base.BaseTask`.
+    the data, and `transforms` are for a detector; see `tasks.base.BaseTask`.
     """
     (width, height), loop = options.data.size, options.loop
     # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
@@ -192,12 +191,14 @@ def make_task(
     from ..train.run_start import RunStart
 
     start = RunStart.read(resumed) if resumed else None
+    if start:
+        start.check_transforms(transforms.names())
     if options.data.weights and (start is None or start.pretrained is None):
         options = _find_weights(options)
     if isinstance(options, DetectionTraining):
         from .detection import DetectionTask
 
-        return DetectionTask(options, start, automatic)
+        return DetectionTask(options, start, automatic, transforms)
     from .classification import ClassificationTask
 
     return ClassificationTask(options, start, automatic)

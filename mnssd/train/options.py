@@ -148,6 +148,9 @@ class DetectionOptions(BackboneOptions, _DetectionData):
     metric: str = option(
         "voc07", "average precision from 11 points, or from the whole curve", choices=VOC_METRICS
     )
+    pipeline: str = option(
+        "mnssd", "samples, targets and loss of mnssd, or GluonCV's own", choices=("mnssd", "gluoncv")
+    )
     overfit: int = option(0, "train and validate on the first N images, without augmentation; 0 for all")
 
     def __post_init__(self) -> None:

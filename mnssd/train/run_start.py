@@ -6,13 +6,13 @@ A resumed run compares the dataset with it, and goes on with the same classes an
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Optional, Tuple, TypeVar, Union
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from ..data.classification.labeled_image import ClassificationDataset
 from ..data.dataset import Dataset
 from ..data.record import DataRecord, check_classes
-from ..errors import DataError, MnssdError
+from ..errors import DataError, MnssdError, OptionError
 from ..files import write_text
 from ..options import listed
 from ..zoo import ClassifierSpec, DetectorSpec
@@ -35,12 +35,15 @@ class RunStart:
         None for a run of an older version.
     pretrained : tuple of str, optional
         Names of the parameters that were loaded from weights; None for a run of an older version.
+    transforms : mapping of str to str
+        Names of the transforms given to the training, by argument.
     """
 
     run: RunFolder
     spec: Union[DetectorSpec, ClassifierSpec]
     data: Optional[DataRecord] = None
     pretrained: Optional[Tuple[str, ...]] = None
+    transforms: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, run: RunFolder) -> RunStart:
@@ -48,7 +51,8 @@ class RunStart:
         loaded = {id(parameter) for parameter in task.pretrained}
         names = task.block._collect_params_with_prefix().items()
         pretrained = tuple(name for name, parameter in names if id(parameter) in loaded)
-        return cls(run, task.spec, DataRecord.of(_by_role(task.train_set, task.val_set)), pretrained)
+        data = DataRecord.of(_by_role(task.train_set, task.val_set))
+        return cls(run, task.spec, data, pretrained, dict(task.transform_names))
 
     @classmethod
     def read(cls, run: RunFolder) -> RunStart:
@@ -59,7 +63,8 @@ class RunStart:
             data, pretrained = DataRecord(**content["data"]), tuple(map(str, content["pretrained"]))
             for images in data.lists.values():
                 images.items()
-            return cls(run, spec, data, pretrained)
+            transforms = {str(k): str(v) for k, v in content.get("transforms", {}).items()}
+            return cls(run, spec, data, pretrained, transforms)
         except FileNotFoundError:
             return cls(run, spec)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -71,8 +76,21 @@ class RunStart:
     def write(self) -> None:
         """Write ``start.json`` into the run folder."""
         assert self.data is not None
-        content = {"pretrained": self.pretrained, "data": asdict(self.data)}
+        content = {
+            "pretrained": self.pretrained, "transforms": self.transforms, "data": asdict(self.data)
+        }  # fmt: skip
         write_text(self.run.start, json.dumps(content, indent=0) + "\n")
+
+    def check_transforms(self, names: Mapping[str, str]) -> None:
+        """Raise OptionError, which names them, if the transforms of the run are others than those given."""
+        for argument in ("transform", "val_transform"):
+            old, new = self.transforms.get(argument), names.get(argument)
+            if old != new:
+                remedy = f"give {argument}={old} (in Python: mnssd.train_detector)" if old else "leave it out"
+                raise OptionError(
+                    f"{self.run.path}: {argument}: the run has {old or 'none'}, given is {new or 'none'}; "
+                    f"{remedy}, or start a new run with another --output"
+                )
 
     def count_training_images(self, dataset: Union[Dataset, ClassificationDataset]) -> int:
         """How many images of a dataset the run was trained on, by their names and labels."""

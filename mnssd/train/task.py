@@ -54,6 +54,7 @@ class Task(Objective, Protocol):
     workers: int  # threads that load images
     choice: Optional[Choice]  # options chosen from the data, if any
     notes: List[str]  # messages for the user, printed before training
+    transform_names: Mapping[str, str]  # of the user's transforms, by argument
     score_name: str  # name of the validation score
 
     def start_epoch(self, epoch: int) -> None:
