@@ -22,14 +22,20 @@ def run_json(*arguments: object) -> Dict[str, Any]:
     return dict(json.loads(target.read_text()))
 
 
+@pytest.fixture(scope="module")
+def other_detector() -> Tuple[Any, Any]:
+    return make_net(5)
+
+
 @pytest.fixture
-def detectors(tiny_detector: Tuple[Any, Any], devkit: Path, tmp_path: Path) -> Tuple[Path, Path]:
+def detectors(
+    tiny_detector: Tuple[Any, Any], other_detector: Tuple[Any, Any], devkit: Path, tmp_path: Path
+) -> Tuple[Path, Path]:
     """Runs of two networks on `devkit`."""
     options = {"dataset": "voc", "data_root": str(devkit), "val_splits": "2012_val"}
-    other = make_net(5)
     return (
         write_run(tmp_path / "one", *tiny_detector, **options),
-        write_run(tmp_path / "two", *other, **options),
+        write_run(tmp_path / "two", *other_detector, **options),
     )
 
 

@@ -50,7 +50,7 @@ def outputs_of(block: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("keep", [0.9, 0.6])
+@pytest.mark.parametrize("keep", [0.6, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_multiply_adds_fall_to_the_share(name: str, keep: float) -> None:
     block = initialized(name)
     pruned = prune(block, (1, 3, 96, 96), keep)

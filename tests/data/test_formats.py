@@ -130,9 +130,9 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 # ---- training ----------------------------------------------------------------------------------------------
 
 
-def test_training_is_identical_in_every_format(converted: Dict[str, Path], tmp_path: Path) -> None:
+def test_training_is_identical(converted: Dict[str, Path], tmp_path: Path) -> None:
     weights: List[Dict[str, np.ndarray]] = []
-    for name in WRITABLE:
+    for name in ("voc", "coco", "recordio"):  # all have the same samples, see above
         run = tmp_path / name
         assert main(["train-ssd", "--data-root", str(converted[name]), "--output", str(run), *TINY]) == 0
         weights.append(read_checkpoint(run / "last.ckpt")[0])

@@ -98,8 +98,18 @@ def passes_of_all_kinds(factory: Callable[[], Any], x: Any) -> Tuple[Any, Any, A
     return outputs, slopes, statistics, dict(forward.rewritten)
 
 
-@pytest.mark.parametrize("blocks", ["blocks_of_sixteen", "blocks_of_eight"])
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        *((name, "blocks_of_sixteen") for name in NETWORKS),
+        ("ssd v2", "blocks_of_eight"),
+        *(
+            pytest.param(name, "blocks_of_eight", marks=pytest.mark.slow)
+            for name in NETWORKS
+            if name != "ssd v2"
+        ),
+    ],
+)
 def test_gradients_with_fixed_statistics(name: str, blocks: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(blocks)
     factory, counts = NETWORKS[name]
