@@ -6,12 +6,11 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
 
 from ..data.image import to_network_input
+from ..graph.inference import load_block
 from .engines import outputs_of
 from .options import CALIBRATIONS
-from .sidecar import INPUT_NAME
 
 BINS = 8001
 """Bins of a histogram from -t to t, as in MXNet; its `calibrate_entropy` requires an odd number."""
@@ -35,17 +34,6 @@ class Calibration(NamedTuple):
     def as_dict(self) -> Dict[str, Any]:
         """Description for the sidecar."""
         return {"method": self.method, "images": len(self.images)}
-
-
-def load_block(symbol: mx.sym.Symbol, parameters: Mapping[str, np.ndarray], ctx: Any) -> SymbolBlock:
-    """A block from a graph and its arrays (``arg:NAME``, ``aux:NAME``)."""
-    block = SymbolBlock(symbol, [mx.sym.var(INPUT_NAME, dtype="float32")])
-    for name, parameter in block.collect_params().items():
-        value = parameters[f"arg:{name}" if f"arg:{name}" in parameters else f"aux:{name}"]
-        parameter.grad_req, parameter.shape, parameter.dtype = "null", value.shape, value.dtype
-        # As `Block.load_parameters` does; `initialize` and `set_data` would write each array twice.
-        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx)
-    return block
 
 
 def tensor_values(

@@ -98,8 +98,7 @@ def runs_in_onednn(contexts: Sequence[mx.Context]) -> bool:
 
 def _frozen(name: str, value: np.ndarray, context: Any) -> Parameter:
     parameter = Parameter(name, grad_req="null", shape=value.shape)
-    parameter.initialize(mx.init.Constant(0), ctx=context)
-    parameter.set_data(mx.nd.array(value))
+    parameter._load_init(mx.nd.array(value), context)
     return parameter
 
 

@@ -99,13 +99,17 @@ def inference_block(net: Any, size: Tuple[int, int], ctx: mx.Context) -> Any:
     arrays = read_arrays(net)
     graph = Graph(trace(net), {name: value.shape for name, value in arrays.items()})
     symbol, parameters = fold(graph, arrays, pad=runs_in_onednn([ctx]))
-    # SymbolBlock warns without the type.
-    block = SymbolBlock(symbol, [mx.sym.var("data", dtype="float32")])
-    for name, parameter in block.collect_params().items():
-        auxiliary = f"aux:{name}" in parameters
-        value = parameters[f"{'aux' if auxiliary else 'arg'}:{name}"]
-        parameter.grad_req, parameter.shape = "null", value.shape
-        parameter.initialize(mx.init.Zero(), ctx=ctx)
-        parameter.set_data(mx.nd.array(value))
+    block = load_block(symbol, parameters, ctx)
     fuse(block, size, ctx)
+    return block
+
+
+def load_block(symbol: mx.sym.Symbol, parameters: Mapping[str, np.ndarray], ctx: Any) -> SymbolBlock:
+    """A block from a graph with the input ``data`` and its arrays (``arg:NAME``, ``aux:NAME``)."""
+    block = SymbolBlock(symbol, [mx.sym.var("data", dtype="float32")])  # which warns without the type
+    for name, parameter in block.collect_params().items():
+        value = parameters[f"arg:{name}" if f"arg:{name}" in parameters else f"aux:{name}"]
+        parameter.grad_req, parameter.shape, parameter.dtype = "null", value.shape, value.dtype
+        # As `Block.load_parameters` does; `initialize` and `set_data` would write each array twice.
+        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx)
     return block

@@ -93,10 +93,8 @@ def assign(block: Any, arrays: Mapping[str, np.ndarray], path: str, ctx: Any = N
             report.mismatched.append(f"{name} (file {value.shape}, network {parameter.shape})")
             continue
         parameter.shape = value.shape
-        if parameter._data is None and not parameter._deferred_init:
-            parameter.initialize(ctx=ctx)
-        parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
-        parameter._finish_deferred_init()  # now, not in the first forward pass
+        has_context = parameter._data is not None or parameter._deferred_init
+        parameter._load_init(mx.nd.array(value, dtype=parameter.dtype), None if has_context else ctx)
         report.loaded.append(name)
         report.parameters.append(parameter)
     return report
