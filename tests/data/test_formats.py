@@ -153,7 +153,6 @@ def test_run_remembers_its_dataset(
     assert "coco val: 8" in printed
     assert main(["eval", run]) == 0
     assert "coco val" in capsys.readouterr().out
-    assert main(["export", run, "--output", str(tmp_path / "export")]) == 0
 
 
 # ---- layouts and recognition -------------------------------------------------------------------------------

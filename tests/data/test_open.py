@@ -79,8 +79,6 @@ def test_validation_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFix
     assert "7 images, validating on 3 held out of" in capsys.readouterr().out
     assert main(["eval", str(tmp_path / "run")]) == 0  # on the same three
     assert "3 held out of shapes train" in capsys.readouterr().out
-    assert main(["eval", str(tmp_path / "run"), "--splits=val"]) == 0
-    assert "shapes val" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "run"), f"--output={tmp_path / 'export'}"]) == 0
     capsys.readouterr()
     assert main(["train-ssd", "--hold-out=1", *small]) != 0

@@ -76,7 +76,8 @@ def check_output(command: Sequence[str], detector: Detector, photo: str, names: 
     ("page", "number", "export", "engine"),
     [
         ("onnx.md", 0, "pets", ""), ("onnx.md", 0, "pixels", ""), ("onnx.md", 1, "raw", ""),
-        ("mxnet.md", 0, "pets", ""), ("mxnet.md", 1, "pets", ""), ("mxnet.md", 2, "pets", "mxnet-int8"),
+        ("mxnet.md", 0, "pets", ""), pytest.param("mxnet.md", 1, "pets", "", marks=pytest.mark.slow),
+        pytest.param("mxnet.md", 2, "pets", "mxnet-int8", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_python_program(

@@ -173,7 +173,7 @@ def test_raw_heads_export_has_anchors_and_is_not_a_detector(
     name: str, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:
     options = ExportOptions((name,), raw_heads=True)
-    exported = export_network(*tiny_detector, tmp_path / "raw", image_files, "raw", options)
+    exported = export_network(*tiny_detector, tmp_path / "raw", image_files[:3], "raw", options)
     assert exported.sidecar[name]["outputs"] == ["cls_preds_output", "box_preds_output"]
     assert len(exported.sidecar[name]["anchors"]) == len(tiny_detector[0].anchors)
     with pytest.raises(ExportError, match=r"raw\.json.*--raw-heads"):

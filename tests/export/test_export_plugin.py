@@ -33,7 +33,7 @@ class NpzFormat(ExportFormat):
         import mxnet as mx
         import numpy as np
 
-        from mnssd.export.calibrate import load_block
+        from mnssd.graph.inference import load_block
         from mnssd.export.engines import MXNetEngine
 
         with np.load(self.paths(folder, sidecar)[0]) as arrays:

@@ -59,8 +59,15 @@ def test_sidecar_describes_the_model(tiny_export: Path) -> None:
         assert dims == ["batch", *output["shape"][1:]]
 
 
-@pytest.mark.parametrize("head", ["ssd", "ssdlite"])
-@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize(
+    ("head", "pixels"),
+    [
+        ("ssd", False),
+        ("ssdlite", True),
+        pytest.param("ssd", True, marks=pytest.mark.slow),
+        pytest.param("ssdlite", False, marks=pytest.mark.slow),
+    ],
+)
 def test_onnx_runtime_detects_the_same_as_mxnet(
     head: str, pixels: bool, image_files: List[str], tmp_path: Path
 ) -> None:
