@@ -33,8 +33,8 @@ class NpzFormat(ExportFormat):
         import mxnet as mx
         import numpy as np
 
-        from mnssd.graph.inference import load_block
         from mnssd.export.engines import MXNetEngine
+        from mnssd.graph.inference import load_block
 
         with np.load(self.paths(folder, sidecar)[0]) as arrays:
             symbol = mx.sym.load_json(str(arrays["graph"]))
