@@ -90,9 +90,9 @@ class _Items:
     def __call__(self, sample: Sample) -> Tuple[Any, np.ndarray]:
         """Image and label; raises DataError for an image that is damaged or of another size than annotated.
 
-        GluonCV 0.10.5 decodes truncated images with black rows, and some kinds with other levels, and drops
-        objects, such as those at column 0 in files that count from 0; see docs/from-gluoncv.md. Such images
-        are refused, and such labels are those of the sample.
+        GluonCV 0.10.5 decodes truncated images with black rows, and some kinds with other levels; drops
+        objects, such as those at column 0 in files that count from 0; and has no rows for images without
+        objects. Here the first are refused, and the others are read by the toolkit.
         """
         path = sample.image_path
         header = complete_header(read_bytes(path), path)
@@ -107,7 +107,8 @@ class _Items:
                 f"{path}: {image.shape[1]}x{image.shape[0]}, but annotated as "
                 f"{sample.size[0]}x{sample.size[1]}; correct the annotation"
             )
-        return image, label if same_objects(label, sample) else rows_of(sample)
+        is_usable = len(sample.labels) > 0 and same_objects(label, sample)
+        return image, label if is_usable else rows_of(sample)
 
 
 def same_objects(label: Any, sample: Sample) -> bool:
