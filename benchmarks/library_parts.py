@@ -15,11 +15,15 @@ import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
 
 import mxnet as mx  # isort: skip
 import numpy as np
+from gluoncv.data.transforms.presets.ssd import SSDDefaultTrainTransform
 from gluoncv.loss import SSDMultiBoxLoss
 from gluoncv.model_zoo.ssd.target import SSDTargetGenerator
 
 from mnssd.boxes import STDS
+from mnssd.data.image import to_network_input
 from mnssd.data.targets import TargetAssigner
+from mnssd.data.transform_options import AugmentOptions
+from mnssd.data.transforms import TrainTransform
 from mnssd.nn.anchors import make_anchors
 from mnssd.tasks.detection_loss import MIN_NEGATIVES, MultiBoxLoss
 
@@ -77,6 +81,20 @@ def targets(anchors: np.ndarray) -> List[Callable[[], None]]:
     return [gluoncv, lambda: void(assign(boxes, labels))]
 
 
+def augmentations() -> List[Callable[[], None]]:
+    """Augmentation of an image of 500x375 with 8 objects by GluonCV's transform and by the one here."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (375, 500, 3)).astype(np.uint8)
+    boxes, labels = random_boxes(rng, OBJECTS)
+    image, rows = mx.nd.array(pixels, dtype=np.uint8), np.column_stack([boxes, labels]).astype(np.float64)
+    theirs, ours = SSDDefaultTrainTransform(300, 300), TrainTransform((300, 300), AugmentOptions())
+
+    def here() -> None:
+        to_network_input([ours(pixels, boxes, labels, rng)[0]])
+
+    return [lambda: void(theirs(image, rows)[0].asnumpy()), here]
+
+
 def void(_: Any) -> None:
     """Nothing."""
 
@@ -103,6 +121,7 @@ def main() -> None:
     parts = {
         f"loss, {args.batch} images": losses(anchors, args.batch),
         "targets of an image": targets(anchors),
+        "augmentation of an image": augmentations(),
     }
     print("| part | GluonCV | here | ratio |\n|---|---|---|---|")
     for name, works in parts.items():

@@ -2,7 +2,7 @@
 
     python benchmarks/pipelines.py shapes --epochs 40
     python benchmarks/pipelines.py voc --data-root VOCDEVKIT --train 2012_train --val 2007_test \\
-        --images 600 --epochs 12 --size 300
+        --images 600 --epochs 12 --model ssd_300_mobilenet_v2
 
 Both have the network, the optimizer, the order of the images, the matching threshold and the strength of the
 augmentation that are GluonCV's defaults. Runs are written to --output; one that is there is not repeated.
@@ -56,15 +56,12 @@ def main() -> None:
     parser.add_argument("--val")
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--model")
+    parser.add_argument("--model", help="as of mnssd.train_detector")
     parser.add_argument("--weights", help="as of mnssd.train_detector")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output", type=Path, default=Path("runs/pipelines"))
     args = parser.parse_args()
     options = {**data_of(args), "model": args.model, "weights": args.weights, "epochs": args.epochs}
-    if args.size:
-        options["size"] = (args.size, args.size)
     results: Dict[str, List[Dict[str, float]]] = {name: [] for name in PIPELINES}
     for seed in args.seeds:
         for name in PIPELINES:

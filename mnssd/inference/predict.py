@@ -6,9 +6,10 @@ batch is launched before the results of the last are fetched.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
-from itertools import chain, islice
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from itertools import islice
+from typing import Any, Callable, Generator, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -77,8 +78,7 @@ def predict(
     skipped : list, optional
         Receives a `Skipped` for each omitted sample.
     read : callable, optional
-        Gives the `PreparedImage` of a sample; raises DataError if there is none. Defaults to
-        `read_for_network`.
+        Gives the `PreparedImage` of a sample, or raises DataError. Defaults to `read_for_network`.
 
     Yields
     ------
@@ -98,13 +98,8 @@ def predict(
         raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
     if ctx is None:
         ctx = next((parameter.list_ctx()[0] for parameter in net.collect_params().values()), mx.cpu())
-    remaining = iter(samples)
-    batches = iter(lambda: list(islice(remaining, batch_size)), [])
-    get = partial(_read, read=read or partial(_read_file, net_size=net.size))
-    loaded = gluon_batches(get, batches, list, workers, _BATCHES_AHEAD)
-    images = _readable(
-        chain.from_iterable(loaded), on_bad_image == "raise", [] if skipped is None else skipped
-    )
+    loaded = _load(samples, batch_size, workers, read or partial(_read_file, net_size=net.size))
+    images = _readable(loaded, on_bad_image == "raise", [] if skipped is None else skipped)
     block = inference_block(net, net.size, ctx) if isinstance(net, mx.gluon.HybridBlock) else net
     previous: Optional[_Batch] = None
     try:
@@ -165,6 +160,18 @@ def evaluate(
         if watch:
             watch(sample, detections)
     return voc.result()
+
+
+def _load(
+    samples: Iterable[Sample], batch_size: int, workers: int, read: Read
+) -> Generator[Union[PreparedImage, Tuple[Sample, DataError]], None, None]:
+    """Images in the order of `samples`, which are read lazily, in batches that are loaded ahead."""
+    remaining = iter(samples)
+    batches = iter(lambda: list(islice(remaining, batch_size)), [])
+    loaded = gluon_batches(partial(_read, read=read), batches, list, workers, _BATCHES_AHEAD)
+    with contextlib.closing(loaded):
+        for batch in loaded:
+            yield from batch
 
 
 def _read_file(sample: Sample, net_size: Size) -> PreparedImage:

@@ -33,7 +33,7 @@ def gluoncv_dataset(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List
     return None, []
 
 
-def _voc(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List[str]]:
+def _voc(dataset: Dataset, *_: str) -> Tuple[Any, List[str]]:
     from gluoncv.data import VOCDetection
 
     paths = [Path(sample.image_path) for sample in dataset]
@@ -46,7 +46,7 @@ def _voc(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List[str]]:
     if not is_voc or not all(name.islower() for name in dataset.classes):
         return None, []
     members = {"CLASSES": tuple(dataset.classes), "_load_items": lambda self, _: items}
-    return type("VOC", (VOCDetection,), members)(root=root, splits=()), list(map(str, paths))
+    return type("VOC", (VOCDetection,), members)(root=items[0][0], splits=()), list(map(str, paths))
 
 
 def _coco(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List[str]]:
