@@ -92,10 +92,7 @@ def predict(
     OptionError
         If an argument is out of range.
     """
-    if batch_size < 1 or workers < 0:
-        raise OptionError(f"batch_size {batch_size}, workers {workers}: expected at least 1 and 0")
-    if on_bad_image not in ("raise", "skip"):
-        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
+    _check_arguments(batch_size, workers, on_bad_image)
     if ctx is None:
         ctx = next((parameter.list_ctx()[0] for parameter in net.collect_params().values()), mx.cpu())
     loaded = _load(samples, batch_size, workers, read or partial(_read_file, net_size=net.size))
@@ -115,6 +112,14 @@ def predict(
         loaded.close()
         del block
         free_dropped_blocks()
+
+
+def _check_arguments(batch_size: int, workers: int, on_bad_image: str) -> None:
+    """Raise OptionError for an argument of `predict` that is out of range."""
+    if batch_size < 1 or workers < 0:
+        raise OptionError(f"batch_size {batch_size}, workers {workers}: expected at least 1 and 0")
+    if on_bad_image not in ("raise", "skip"):
+        raise OptionError(f"on_bad_image: expected 'raise' or 'skip', got {on_bad_image!r}")
 
 
 def evaluate(
