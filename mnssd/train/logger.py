@@ -147,7 +147,7 @@ class TrainingLogger:
         self.say(f"warning: {result.warning}" if result.warning else "")
         if len(unreadable) > self._unreadable:
             self._unreadable, first = len(unreadable), next(iter(unreadable.values()))
-            self.say(f"warning: unreadable images, skipped: {len(unreadable)}; the first: {first}")
+            self.say(f"warning: images that cannot be used, skipped: {len(unreadable)}; the first: {first}")
         if self._enabled:
             write_text(self._log, to_csv(history))
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, Callable, Dict
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
@@ -143,6 +144,31 @@ def test_faults_of_gluoncv(copies: Path, tmp_path: Path) -> None:
     assert len(item(by_id[ids[1]])[1]) == len(by_id[ids[1]].boxes)
     with pytest.raises(DataError, match=ids[2]):
         load(by_id[ids[2]], RNG(0))
+
+
+@pytest.mark.parametrize("fault", ["difficult", "upper case", "png"])
+def test_folders_that_gluoncv_cannot_read(copies: Path, tmp_path: Path, fault: str) -> None:
+    """They are read by the toolkit."""
+    root = Path(shutil.copytree(copies / "voc", tmp_path / "voc"))
+    ids = (root / "ImageSets" / "Main" / "val.txt").read_text().split()
+    path = root / "Annotations" / f"{ids[0]}.xml"
+    if fault == "difficult":
+        edit(path, lambda tree: tree.find("object").remove(tree.find("object/difficult")))
+    elif fault == "upper case":
+        for path in (root / "Annotations").iterdir():
+            path.write_text(path.read_text().replace("<name>star<", "<name>Star<"))
+        for path in root.glob("classes.txt"):
+            path.write_text(path.read_text().replace("star", "Star"))
+    else:
+        image = root / "JPEGImages" / f"{ids[0]}.jpg"
+        assert cv2.imwrite(str(image.with_suffix(".png")), cv2.imread(str(image)))
+        image.unlink()
+    dataset, item, note = items_of("voc", root, "val")
+    assert "as_gluon" in note
+    for sample in dataset:
+        image, label = item(sample)
+        assert (image.shape[1], image.shape[0]) == sample.size
+        np.testing.assert_array_equal(label[:, 4], sample.labels)
 
 
 @pytest.mark.parametrize("objects", [3, 0])

@@ -12,10 +12,11 @@ from ..dataset import Dataset
 
 
 def gluoncv_dataset(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List[str]]:
-    """`VOCDetection` or `COCODetection` of a dataset, and the paths of its images; None if it is neither.
+    """`VOCDetection` or `COCODetection` of a dataset, and the paths of its images.
 
-    Both have the classes of `dataset`, in its order. GluonCV's `VOCDetection` takes names in lower case only,
-    and its `COCODetection` those of the file in their order.
+    None if it is neither, or GluonCV 0.10.5 cannot read it. Both have the classes of `dataset`, in its order.
+    GluonCV's `VOCDetection` takes names in lower case only, its `COCODetection` those of the file in their
+    order.
 
     Parameters
     ----------
@@ -27,7 +28,10 @@ def gluoncv_dataset(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List
     """
     wanted = {os.path.abspath(sample.image_path) for sample in dataset}
     for make in (_voc, _coco):
-        made, paths = make(dataset, splits, root)
+        try:
+            made, paths = make(dataset, splits, root)
+        except Exception:  # of many types, for files that are read here, such as XML without <difficult>
+            continue
         if made is not None and wanted <= set(map(os.path.abspath, paths)):
             return made, paths
     return None, []
@@ -69,11 +73,8 @@ def _coco(dataset: Dataset, splits: str, root: str) -> Tuple[Any, List[str]]:
         "CLASSES": list(dataset.classes), "_parse_image_path": image_path,
         "annotation_dir": str(files[0].parent.absolute()),
     }  # fmt: skip
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # of pycocotools
-            made = type("COCO", (COCODetection,), members)(
-                root=root, splits=[file.stem for file in files], skip_empty=False
-            )
-    except (ValueError, AssertionError, KeyError, TypeError, OSError):  # such as classes in another order
-        return None, []
+    with contextlib.redirect_stdout(io.StringIO()):  # of pycocotools
+        made = type("COCO", (COCODetection,), members)(
+            root=root, splits=[file.stem for file in files], skip_empty=False
+        )
     return made, list(made._items)
