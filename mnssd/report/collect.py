@@ -131,9 +131,7 @@ def collect(run: Path, data_root: str = "", progress: Callable[[], object] = lam
 
 def _open_datasets(options: DetectionOptions, classes: Tuple[str, ...]) -> Tuple[Dataset, Dataset]:
     kind, folder, names = options.dataset, options.folder, list(classes)
-    if is_missing(
-        kind, folder
-    ):  # opening it would render the built-in dataset anew, perhaps with other images
+    if is_missing(kind, folder):  # opening it would render the built-in dataset anew, with other images
         raise DataError(f"{folder}: the dataset of this run is missing; name its folder with --data-root")
     train = open_dataset(kind, folder, options.train_splits, names, "train", allow_absent=True)
     if options.overfit:

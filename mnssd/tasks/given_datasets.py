@@ -18,8 +18,10 @@ DATASET_AGAIN = "gluoncv:MODULE:NAME of the run, which is imported only if you n
 
 def check_named(run: Union[str, Path], dataset: str) -> None:
     """Raise OptionError if `dataset`, unless it is empty, is not that of the run."""
+    if not dataset:
+        return
     stored = RunFolder(Path(run)).read_config().options.data.dataset
-    if dataset not in ("", stored):
+    if dataset != stored:
         raise OptionError(f"--dataset {dataset}: {run} was trained on {stored}; leave it out")
 
 

@@ -37,7 +37,7 @@ def test_format_is_complete(name: str) -> None:
     assert entry.name == name
     assert entry.description
     assert "\n" not in entry.description
-    assert entry.writable == (name not in ("shapes", "cvat"))
+    assert entry.writable == (name not in ("shapes", "cvat", "gluoncv"))
 
 
 # ---- conversion --------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
     "v2": (lambda: MobileNetV2(0.25, 10), (36, 0)),
     "v2 projection": (lambda: MobileNetV2(0.35, 10, shortcut="projection-all"), (36, 0)),
     "v2 t 4": (lambda: MobileNetV2(0.25, 10, expansion=4), (36, 0)),
-    "v1 conv": (lambda: MobileNetV1(0.25, 10, classifier="conv"), (0, 28)),
+    "v1 conv": (lambda: MobileNetV1(0.25, 10, classifier="conv"), (0, 27)),  # not that of the 10 classes
     "ssd v1": (lambda: SSD(MobileNetV1(0.25, 1), ["a", "b"], (96, 96), "ssd").heads, (8, 27)),
     "ssdlite v1": (lambda: SSD(MobileNetV1(0.25, 1), ["a", "b"], (96, 96), "ssdlite").heads, (24, 27)),
     "ssd v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssd").heads, (44, 0)),

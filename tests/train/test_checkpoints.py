@@ -53,8 +53,8 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before_it(
     content = (run / "last.ckpt").read_bytes()
     (run / "last.ckpt").write_bytes(content[: len(content) // 2])
     train_detector({"resume": str(run)})
-    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert str(run / "last.ckpt") in warning
+    printed = capsys.readouterr().out.splitlines()
+    (warning,) = [line for line in printed if line.startswith("warning: ") and str(run / "last.ckpt") in line]
     assert str(run / "previous.ckpt") in warning
     assert_same_run(run, tiny_run)
 
