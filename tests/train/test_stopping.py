@@ -291,7 +291,9 @@ def content(folder: Path) -> Dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("stop_at", [31, 33], ids=lambda step: f"step-{step}")
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(31, marks=pytest.mark.slow), 33], ids=lambda step: f"step-{step}"
+)
 def test_patience_ends_a_run_which_resumes_exactly_and_is_not_started_again(
     tmp_path: Path, stop_at: int
 ) -> None:
@@ -312,7 +314,11 @@ def test_patience_ends_a_run_which_resumes_exactly_and_is_not_started_again(
     assert content(whole) == before
 
 
-@pytest.mark.parametrize("stop_after", [-3, 2], ids=lambda steps: f"{steps}-after-the-decision")
+@pytest.mark.parametrize(
+    "stop_after",
+    [pytest.param(-3, marks=pytest.mark.slow), 2],
+    ids=lambda steps: f"{steps}-after-the-decision",
+)
 def test_minutes_end_within_an_epoch_and_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:

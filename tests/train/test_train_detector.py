@@ -46,6 +46,7 @@ def test_fast_graph_has_the_loss_of_the_plain_graph(shapes: str, tmp_path: Path)
     assert np.isclose(fast.history[0]["loss"], plain.history[0]["loss"], rtol=0.05)
 
 
+@pytest.mark.slow  # tests/data/test_image_cache.py compares the images
 def test_cached_images_do_not_change_the_log(
     shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
