@@ -12,20 +12,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from itertools import islice
-from typing import Any, Callable, Dict, List
+from itertools import chain, islice
+from typing import Any, Callable, Dict, Iterator, List
 
 import mnssd  # noqa: F401  (before MXNet: it chooses the threads)
 
 import mxnet as mx  # isort: skip
 import numpy as np
 
-from mnssd.data.engines import gluon_batches, thread_batches
+from mnssd.data import loader
+from mnssd.data.gluon_batches import BATCHES_AHEAD, gluon_batches
+from mnssd.data.prefetch import prefetch
 from mnssd.data.transform_options import AugmentOptions
 from mnssd.tasks.detection import DetectionTask
 from mnssd.train.optimizer import make_trainer
 from mnssd.train.options import DetectionOptions, DetectionTraining, LoopOptions
 from mnssd.train.step import TrainingStep
+
+
+def thread_batches(get: Any, batches: Any, batchify: Any, workers: int) -> Iterator[Any]:
+    """The batches of `gluon_batches`, by threads that load one sample at a time."""
+    size = max(map(len, batches), default=1)
+    items = prefetch(get, chain.from_iterable(batches), workers, BATCHES_AHEAD * size)
+    with contextlib.closing(items):
+        for batch in batches:
+            yield batchify(list(islice(items, len(batch))))
+
 
 ENGINES: Dict[str, Any] = {"gluon": gluon_batches, "threads": thread_batches}
 
@@ -44,7 +56,7 @@ def in_turn(work: Callable[[], None], task: DetectionTask, rounds: int) -> Dict[
     seconds: Dict[str, List[float]] = {name: [] for name in ENGINES}
     for number in range(rounds + 1):
         for name in sorted(ENGINES, reverse=bool(number % 2)):
-            task.batches.engine = ENGINES[name]
+            loader.gluon_batches = ENGINES[name]  # type: ignore[attr-defined]
             begun = time.perf_counter()
             work()
             if number:  # the first round is a warm-up

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError, TransformError
-from .engines import gluon_batches
+from .gluon_batches import gluon_batches
 
 Arrays = Tuple[np.ndarray, ...]
 Load = Callable[[Any, np.random.Generator], Arrays]
@@ -106,9 +106,6 @@ class Loader:
         Image path to the reason it could not be used. The next sample in the order of the epoch replaces it.
     """
 
-    engine = staticmethod(gluon_batches)
-    """Loads the batches; see `data.engines`."""
-
     def __init__(
         self,
         samples: Sequence[Any],
@@ -157,7 +154,7 @@ class Loader:
         size = self.batch_size // world_size
         starts = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         batches = [range(first + rank * size, first + (rank + 1) * size) for first in starts]
-        loaded = self.engine(partial(self._get, order, epoch), batches, self._batchify, self._workers)
+        loaded = gluon_batches(partial(self._get, order, epoch), batches, self._batchify, self._workers)
         self._monitor = _SlowReadMonitor(self._warn)
         with self._monitor, contextlib.closing(loaded):
             for positions, arrays in zip(batches, loaded):

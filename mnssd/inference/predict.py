@@ -15,7 +15,7 @@ import mxnet as mx
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.engines import gluon_batches
+from ..data.gluon_batches import gluon_batches
 from ..data.image import to_network_input
 from ..data.preprocess import read_for_network, to_detections
 from ..data.sample import Detections, Sample

@@ -9,6 +9,7 @@ import numpy as np
 from mxnet.gluon.data import Dataset as GluonDataset
 
 from ..image import read_image
+from .transform import rows_of
 
 if TYPE_CHECKING:
     from ..classification.labeled_image import ClassificationDataset
@@ -17,49 +18,45 @@ if TYPE_CHECKING:
 _WHOLE = (1 << 20, 1 << 20)  # no image is larger, so none is reduced
 
 
-class DetectionView(GluonDataset):  # type: ignore[misc]
-    """A `Dataset` with the items of GluonCV's `VOCDetection`; see `Dataset.as_gluon`."""
+class _View(GluonDataset):  # type: ignore[misc]
+    """A dataset of ours with Gluon's interface."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
     @property
     def classes(self) -> Tuple[str, ...]:
         """Names of the class indices."""
-        return self.dataset.classes
+        return tuple(self.dataset.classes)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class DetectionView(_View):
+    """A `Dataset` with the items of GluonCV's `VOCDetection`; see `Dataset.as_gluon`."""
+
+    dataset: Dataset
 
     @property
     def num_class(self) -> int:
         """Number of classes."""
-        return len(self.dataset.classes)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.classes)
 
     def __getitem__(self, index: int) -> Tuple[Any, np.ndarray]:
         sample = self.dataset[int(index)]
-        label = np.column_stack([sample.boxes, sample.labels, sample.difficult]).astype(np.float64)
-        return mx.nd.array(read_image(sample.image_path), dtype=np.uint8), label
+        return mx.nd.array(read_image(sample.image_path), dtype=np.uint8), rows_of(sample)
 
 
-class ClassificationView(GluonDataset):  # type: ignore[misc]
+class ClassificationView(_View):
     """A `ClassificationDataset` with the items of Gluon's `ImageFolderDataset`."""
 
-    def __init__(self, dataset: ClassificationDataset) -> None:
-        self.dataset = dataset
-
-    @property
-    def classes(self) -> Tuple[str, ...]:
-        """Names of the labels."""
-        return self.dataset.classes
+    dataset: ClassificationDataset
 
     @property
     def synsets(self) -> Tuple[str, ...]:
-        """The same, as `ImageFolderDataset` calls them."""
-        return self.dataset.classes
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        """The classes, as `ImageFolderDataset` calls them."""
+        return self.classes
 
     def __getitem__(self, index: int) -> Tuple[Any, int]:
         image = self.dataset[int(index)]

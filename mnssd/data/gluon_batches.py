@@ -1,16 +1,10 @@
-"""Engines that load batches ahead of training: Gluon's `DataLoader`, or a pool of threads per sample.
-
-Both give the same batches, and their threads end when the generator is closed.
-"""
+"""Batches loaded ahead by the threads of Gluon's `DataLoader`, which end when the generator is closed."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from itertools import chain, islice
 from typing import Any, Callable, Generator, Iterable, Iterator, List, Sequence
-
-from .prefetch import prefetch
 
 BATCHES_AHEAD = 3
 """Batches prepared ahead of training: enough to smooth over slow images at little memory."""
@@ -85,18 +79,3 @@ def gluon_batches(
     """
     with _data_loader(get, batches, batchify, workers, max(ahead, workers)) as loader:
         yield from loader
-
-
-def thread_batches(
-    get: Get,
-    batches: Iterable[Sequence[Any]],
-    batchify: Batchify,
-    workers: int,
-    ahead: int = BATCHES_AHEAD,
-) -> Generator[Any, None, None]:
-    """The same by `prefetch`, whose threads load one sample at a time."""
-    batches = list(batches)
-    items = prefetch(get, chain.from_iterable(batches), workers, ahead * max(map(len, batches), default=1))
-    with contextlib.closing(items):
-        for batch in batches:
-            yield batchify(list(islice(items, len(batch))))

@@ -1,33 +1,25 @@
-"""The engines that load batches: same order, bounded reading ahead, errors, and threads that end."""
+"""Batches by Gluon's loader: their order, bounded reading ahead, errors, and threads that end."""
 
 from __future__ import annotations
 
 import threading
 import time
 from itertools import count
-from typing import Any, Iterator, List
+from typing import Iterator, List
 
 import pytest
 
-from mnssd.data.engines import gluon_batches, thread_batches
-from mnssd.data.loader import Loader
-
-ENGINES = pytest.mark.parametrize("engine", [gluon_batches, thread_batches])
+from mnssd.data.gluon_batches import gluon_batches
 
 
-def test_training_uses_gluons_loader() -> None:
-    assert Loader.engine is gluon_batches
-
-
-@ENGINES
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_batches_are_in_order(engine: Any, workers: int) -> None:
+def test_batches_are_in_order(workers: int) -> None:
     def get(n: int) -> int:
         time.sleep(0.001 * (n % 3))
         return n * n
 
     batches = [range(first, first + 4) for first in range(0, 40, 4)]
-    assert list(engine(get, batches, sum, workers)) == [sum(n * n for n in batch) for batch in batches]
+    assert list(gluon_batches(get, batches, sum, workers)) == [sum(n * n for n in batch) for batch in batches]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
