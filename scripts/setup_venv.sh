@@ -10,5 +10,5 @@ cd "$(dirname "$0")/.."
 # opencv-python, which GluonCV requires, needs libGL. opencv-python-headless replaces it; --no-deps keeps pip from
 # installing both.
 grep -v '^opencv-python==' constraints.txt > "$folder/requirements.txt"
-"$folder/bin/python" -m pip install --no-deps -r "$folder/requirements.txt"
+"$folder/bin/python" -m pip install --no-compile --no-deps -r "$folder/requirements.txt"
 "$folder/bin/python" -m pip install --no-deps --no-build-isolation --editable .

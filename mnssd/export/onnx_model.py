@@ -213,13 +213,20 @@ def _take_pixels(model: onnx.ModelProto, size: Size) -> None:
 
 
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
-    """A serialized copy of a model with other float32 tensors as its outputs."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    del changed.graph.output[:]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
-    changed.graph.output.extend(values)
-    return bytes(changed.SerializeToString())
+    """A serialized model of the nodes that compute some float32 tensors, its outputs."""
+    needed, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    for field in (part.graph.node, part.graph.initializer, part.graph.output):
+        del field[:]
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    part.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    return bytes(part.SerializeToString())
 
 
 def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
@@ -118,6 +119,7 @@ def make_anchors(
     return np.concatenate([generator.anchors.value.asnumpy().reshape(-1, 4) for generator in generators])
 
 
+@lru_cache(maxsize=None)
 def anchors_per_position(index: int, layout: AnchorLayout = PAPER_ANCHORS) -> int:
     """Number of anchors at each position of feature map `index`."""
     generator: Any = make_generators([(1, 1)] * len(layout.ratios), (1, 1), layout)[index]

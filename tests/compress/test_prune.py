@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
@@ -19,7 +20,7 @@ from mnssd.compress.cost import count_block
 from mnssd.compress.prune import MIN_SHARE, Group, Pruned, _first_order_change, prune
 from mnssd.errors import OptionError, WeightsError
 from mnssd.nn.resize import set_channels
-from mnssd.tasks.run import train_classifier, train_detector
+from mnssd.tasks.run import train_classifier
 from mnssd.weights import assign, infer_shapes
 
 NETWORKS = ["mobilenet_v1_0.5", "mobilenet_v2_0.5", "ssd_96_mobilenet_v1_0.5", "ssdlite_96_mobilenet_v2_0.5"]
@@ -190,10 +191,9 @@ def test_invalid_channel_counts_are_named(channels: Dict[str, int]) -> None:
 
 
 def test_pruned_detector_is_evaluated_exported_and_pruned_again(
-    shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_run: Path, shapes: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    options = {"dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "batch_size": 8}
-    run = train_detector({**options, "epochs": 1, "val_interval": 0, "output": str(tmp_path / "run")})
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     assert main(["prune", str(run), "--keep", "0.8", "--epochs", "1"]) == 0
     smaller, start = tmp_path / "run-pruned", tmp_path / "run-pruned-start"
     costs = {

@@ -25,7 +25,7 @@ def test_all_engines_and_the_network_are_measured(
 ) -> None:
     monkeypatch.setattr(exports, "ROUNDS", 1)
     run, target = write_run(tmp_path / "run", *tiny_detector), tmp_path / "result.json"
-    options = ["--data-root", shapes, "--seconds", "0.1", "--run", str(run), "--json", str(target)]
+    options = ["--data-root", shapes, "--seconds", "0.01", "--run", str(run), "--json", str(target)]
     assert main(["bench", "export", str(tiny_export), *options]) == 0
     rows = json.loads(target.read_text())["rows"]
     engines = ["network", "mxnet", "onnxruntime", "mxnet-int8", "onnxruntime-int8", "mxnet-shared"]

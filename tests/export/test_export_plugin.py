@@ -110,7 +110,7 @@ def test_detect_uses_the_engine(plugin: Path, exported: Path, image_files: List[
 
 def test_bench_export_measures_the_engine(plugin: Path, exported: Path, shapes: str, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
-    options = ["--plugin", plugin, "--data-root", shapes, "--seconds", "0.1", "--json", target]
+    options = ["--plugin", plugin, "--data-root", shapes, "--seconds", "0.01", "--json", target]
     status, out, err = command(["bench", "export", exported, *options])
     assert status == 0, err
     assert "numpy-archive" in out

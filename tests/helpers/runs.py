@@ -19,7 +19,7 @@ STEPS = 4
 """Steps per epoch of `TINY` runs."""
 
 TINY: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 3, "batch_size": 6, "lr": 0.02,
+    "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 2, "batch_size": 6, "lr": 0.02,
     "predictor_lr": 1.0, "val_interval": 1, "workers": 1, "ema": 0.9, "mosaic": 0.3,
 }  # fmt: skip
 

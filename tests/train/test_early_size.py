@@ -18,8 +18,8 @@ from mnssd.tasks.detection import DetectionTask
 from mnssd.tasks.run import train_detector
 
 OPTIONS: Dict[str, Any] = {
-    "size": (128, 96), "early_size": (96, 96), "early_epochs": 2, "batch_size": 12, "mosaic": 0.5,
-    "ema": 0.0,
+    "size": (128, 96), "early_size": (96, 96), "early_epochs": 2, "batch_size": 12, "epochs": 3,
+    "mosaic": 0.5, "ema": 0.0,
 }  # fmt: skip
 
 

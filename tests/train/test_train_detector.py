@@ -24,7 +24,7 @@ def test_run_folder_has_all_files_and_a_log_row_per_epoch(tiny_run: Path) -> Non
     files = {"config.yaml", "start.json", "log.csv", "best.params", "last.ckpt", "previous.ckpt"}
     assert {path.name for path in tiny_run.iterdir()} == files
     rows = read_log(tiny_run)
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["loss"]) > 0 and 0 <= float(row["mAP"]) <= 1 for row in rows)
 
 
