@@ -56,7 +56,7 @@ def fill(disk: Path, free: int = 0) -> Path:
 def test_training_resumes_exactly_when_there_is_space_again(shapes: str, tiny_run: Path, disk: Path) -> None:
     """There is space for the run, but not for the checkpoints of ``keep_every``."""
     checkpoint = (tiny_run / "last.ckpt").stat().st_size
-    resize(disk, used(tiny_run) + 3 * checkpoint // 2)
+    resize(disk, used(tiny_run) + checkpoint // 2)
     run = disk / "run"
     with pytest.raises(MnssdError, match=rf"ckpt: .*{NO_SPACE}"):
         train(shapes, run, keep_every=1)

@@ -235,7 +235,7 @@ def test_setup_venv_installs_the_pins_except_opencv_python(tmp_path: Path) -> No
     subprocess.run(command, check=True, cwd=tmp_path)
     create, packages, package = log.read_text().splitlines()
     assert create == f"-m venv --clear {venv}"
-    assert packages == f"-m pip install --no-deps -r {venv}/requirements.txt"
+    assert packages == f"-m pip install --no-compile --no-deps -r {venv}/requirements.txt"
     assert package == "-m pip install --no-deps --no-build-isolation --editable ."
     pinned = set((ROOT / "constraints.txt").read_text().splitlines())
     installed = set((venv / "requirements.txt").read_text().splitlines())

@@ -16,7 +16,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
 
     def checked(call: Callable[..., Any]) -> Callable[..., Any]:
         def listing(path: Any = ".") -> Any:
-            if os.path.realpath(path) in denied:
+            if not isinstance(path, int) and os.path.realpath(path) in denied:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             return call(path)
 
