@@ -23,6 +23,7 @@ from mnssd.train.run_folder import RunFolder
 
 VOC = Facts("detection", 1697, 6, True, head="ssd", objects_per_image=2.5)
 CELLS = Facts("detection", 205, 3, True, head="ssd", objects_per_image=13.4)
+FEW_LITE = Facts("detection", 205, 3, True, head="ssdlite", objects_per_image=13.4)
 LITE = Facts("detection", 1697, 6, True, head="ssdlite", objects_per_image=2.5)
 RANDOM = Facts("detection", 1697, 6, False, head="ssd", objects_per_image=2.5)
 PHOTOS = Facts("classification", 1000, 2, True)
@@ -35,8 +36,19 @@ SGD = {"optimizer": "sgd", "lr": 0.01, "pretrained_lr": 1.0, "wd": 0.0005}
     ("facts", "expected"),
     [
         (VOC, {**ADAMW, "batch_size": 16, "match_iou": 0.4, "expand_ratio": 2.0, "epochs": 12}),
-        (CELLS, {**ADAMW, "batch_size": 8, "match_iou": 0.5, "expand_ratio": 2.0, "epochs": 52}),
+        (
+            CELLS,
+            {
+                **ADAMW,
+                "pretrained_lr": 1.0,
+                "batch_size": 8,
+                "match_iou": 0.5,
+                "expand_ratio": 2.0,
+                "epochs": 52,
+            },
+        ),
         (LITE, {"optimizer": "adamw", "lr": 0.004, "pretrained_lr": 0.025, "wd": 0.05, "match_iou": 0.4}),
+        (FEW_LITE, {"lr": 0.004, "pretrained_lr": 0.025, "batch_size": 8}),
         (RANDOM, {**SGD, "batch_size": 16, "match_iou": 0.5, "expand_ratio": 4.0, "epochs": 60}),
         (PHOTOS, {**SGD, "pretrained_lr": 0.1, "batch_size": 32, "epochs": 21, "val_interval": 2}),
     ],
