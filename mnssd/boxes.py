@@ -19,6 +19,18 @@ STDS = (0.1, 0.1, 0.2, 0.2)
 2016, ``prior_box_layer``) and GluonCV's default ``stds``."""
 
 
+def class_scores(logits: np.ndarray, function: str = "softmax") -> np.ndarray:
+    """Scores ``(..., C + 1)`` of the background and the classes from their logits.
+
+    ``"softmax"`` are probabilities of which only one is high; ``"sigmoid"`` has one for each column alone, as
+    in TensorFlow's detectors.
+    """
+    if function == "sigmoid":
+        return np.asarray(0.5 * (1 + np.tanh(logits / 2)))  # which does not overflow
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
 def iou(a: Any, b: Any, offset: float = 0.0) -> np.ndarray:
     """Intersection over union ``(...)`` of boxes, broadcast over the leading axes; 0 for inverted boxes.
 

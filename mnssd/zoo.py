@@ -17,7 +17,7 @@ from .errors import OptionError, WeightsError
 from .nn.backbones import backbones
 from .nn.choices import DEFAULTS, HEADS, RESHAPING, BackboneOptions, ClassifierOptions, backbone_options
 from .nn.gluoncv_models import GLUONCV_MODELS
-from .nn.head_layouts import LAYOUTS
+from .nn.head_layouts import LAYOUTS, HeadLayout
 from .nn.spec import ClassifierSpec, DetectorSpec, NetworkSpec, S
 from .options import format_size, parse_yaml, unknown_name
 
@@ -76,9 +76,16 @@ def _check_variant(network: str, variant: Mapping[str, Any]) -> None:
     for name, value in variant.items():
         if name not in known:
             raise OptionError(f"{network}: {unknown_name('variant', str(name), known)}")
-        kind = type(known[name])
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        if not _is_like(value, known[name]):
             raise OptionError(f"{network}: {name}: expected a value like {known[name]!r}, got {value!r}")
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value has the type of a default; for a tuple, whether it is as many numbers."""
+    if isinstance(default, tuple):
+        is_list = isinstance(value, (list, tuple)) and len(value) == len(default)
+        return is_list and all(_is_like(number, 0.0) for number in value)
+    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
 
 
 def build_classifier(spec: NetworkSpec) -> Any:
@@ -102,7 +109,7 @@ def build_detector(spec: DetectorSpec) -> Any:
     backbone = build_backbone(spec.network, spec.width, 1, spec.variant, **backbone_options(spec))
     taps = getattr(backbone, "taps", backbones[spec.network].taps)
     try:
-        net = nn.SSD(backbone, spec.classes, spec.size, spec.head, taps)
+        net = nn.SSD(backbone, spec.classes, spec.size, spec.layout or spec.head, taps)
         set_channels(net.heads, spec.channels)
     except ValueError as error:
         raise OptionError(str(error)) from error
@@ -388,6 +395,11 @@ def find_variant(
     from .weights.structure import variant_for
 
     return variant_for(weights, network, width, classes, given)
+
+
+def read_layout(run: Optional[str]) -> Optional[HeadLayout]:
+    """Layout of the heads of an imported detector in a run folder; None without a run, or of another one."""
+    return read_spec(os.path.join(run, CONFIG_FILE), DetectorSpec).layout if run else None
 
 
 def read_channels(run: Optional[str], kind: Type[NetworkSpec]) -> Dict[str, int]:

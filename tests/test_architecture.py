@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mnssd"
 
 ORDER = (
-    "errors", "options", "files", "runtime", "registry", "boxes", "fetch", "nn", "graph", "data",
+    "errors", "options", "files", "runtime", "registry", "boxes", "imagenet", "fetch", "nn", "graph", "data",
     "validation", "weights", "metrics", "zoo", "compress", "export", "inference", "distributed", "train",
     "tasks", "report", "bench", "api", "cli", "__main__",
 )  # fmt: skip

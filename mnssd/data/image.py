@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ImageFile
 
 from ..errors import ImageError
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..options import Size
 from .annotations.record_file import parse_record_image_path
 from .image_header import (
@@ -35,11 +36,6 @@ from .image_layouts import TIFF_STARTS, is_white_zero
 from .item_images import ItemImage
 
 PathLike = Union[str, Path]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of the ImageNet training images, RGB in 0 to 1, as in the Gluon and torchvision
-model zoos (https://pytorch.org/vision/stable/models.html) and GluonCV's SSD presets."""
 
 # Pillow's limit for decompression bombs (twice PIL.Image.MAX_IMAGE_PIXELS): half a GiB as RGB.
 MAX_PIXELS = 2 * 89_478_485

@@ -148,7 +148,8 @@ class ExportedDetector(ExportedNetwork):
     def describe(self) -> Dict[str, Any]:
         width, height = self.size
         net, heads = self.net, self.head_shapes()
-        class_scores = "class scores before the softmax, background first"
+        function = net.heads.layout.scores
+        class_scores = f"class scores before the {function}, background first"
         box_offsets = "offsets of center and log size from the anchors, divided by stds"
         return {
             "task": "detection",
@@ -193,7 +194,8 @@ class ExportedDetector(ExportedNetwork):
     def append_onnx_outputs(self, model: ModelProto) -> None:
         from .onnx_model import append_detections
 
-        append_detections(model, self.net.anchors, self.suppression, self.outputs)
+        scores = self.net.heads.layout.scores
+        append_detections(model, self.net.anchors, self.suppression, self.outputs, scores)
 
     def read(self, image: Image) -> np.ndarray:
         return read_for_network(image, self.size)[0]
@@ -209,7 +211,7 @@ class ExportedDetector(ExportedNetwork):
         """Class probabilities without the background and corners, as the network itself computes them."""
         logits, offsets = (mx.nd.array(array, ctx=self.ctx) for array in (cls_preds, box_preds))
         corners = self.net.bbox_decoder(offsets, self.net.anchor_boxes.data(self.ctx))
-        return mx.nd.softmax(logits, axis=-1)[:, :, 1:].asnumpy(), corners.asnumpy()
+        return self.net.class_scores(mx.nd, logits)[:, :, 1:].asnumpy(), corners.asnumpy()
 
 
 class ExportedClassifier(ExportedNetwork):

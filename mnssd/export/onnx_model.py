@@ -6,6 +6,7 @@ suppression across classes, so decoding and suppression are built from ONNX's ow
 
 from __future__ import annotations
 
+import ast
 import tempfile
 from pathlib import Path
 from typing import Any, Mapping, Sequence, Tuple
@@ -16,8 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..boxes import STDS
-from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..options import Size
 from .detection_parity import Suppression
 from .sidecar import INPUT_NAME, PIXELS_NAME
@@ -44,6 +45,7 @@ def to_onnx(
     outputs : mapping of str to sequence of int
         New names of the outputs, and their shapes without the batch axis, which the exporter leaves open.
     """
+    _translate_reverse_by_slice()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
         values = {name.split(":", 1)[1]: mx.nd.array(value) for name, value in parameters.items()}
@@ -60,6 +62,30 @@ def to_onnx(
             tensors[:] = [renamed.get(tensor, tensor) for tensor in tensors]
     _set_outputs(model, outputs)
     return model
+
+
+def _translate_reverse_by_slice() -> None:
+    """Let `mx.onnx.export_model` translate ``reverse`` to a Slice with steps of -1, along any axes.
+
+    MXNet 1.9.1 takes one axis only and computes the shape in the graph, so that strict shape inference loses
+    it. To see it, export a network with an `nn.input_layer.InputLayer` without this.
+    """
+    from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
+
+    def convert(node: Any, **kwargs: Any) -> Any:
+        name, (source, *_) = node["name"], node["inputs"]
+        data = kwargs["outputs_lookup"][source[0]][source[1]].name
+        axes = ast.literal_eval(node["attrs"]["axis"])
+        axes = [axes] if isinstance(axes, int) else list(axes)
+        count, initializers = len(axes), kwargs["initializer"]
+        limits = {"starts": [-1] * count, "ends": [np.iinfo(np.int64).min] * count, "axes": axes}
+        inputs = [data]
+        for part, values in {**limits, "steps": [-1] * count}.items():
+            inputs.append(f"{name}_{part}")
+            initializers.append(numpy_helper.from_array(np.array(values, np.int64), inputs[-1]))
+        return [helper.make_node("Slice", inputs, [name], name=name)]
+
+    MXNetGraph.register("reverse", opset_version=OPSET)(convert)
 
 
 def _correct_export(model: onnx.ModelProto) -> None:
@@ -122,7 +148,11 @@ class _Nodes:
 
 
 def append_detections(
-    model: onnx.ModelProto, anchors: np.ndarray, suppression: Suppression, outputs: Sequence[str]
+    model: onnx.ModelProto,
+    anchors: np.ndarray,
+    suppression: Suppression,
+    outputs: Sequence[str],
+    scores: str = "softmax",
 ) -> None:
     """Append decoding and non-maximum suppression to a model that ends with the heads of an SSD.
 
@@ -137,6 +167,8 @@ def append_detections(
     outputs : sequence of str
         Names of the new outputs: ``(B, K, 1)`` class indices and ``(B, K, 1)`` scores, float32, and ``(B, K,
         4)`` boxes xmin, ymin, xmax, ymax in pixels of the input; best first, padded with -1.
+    scores : str
+        What makes class scores of the logits, see `boxes.class_scores`.
     """
     nodes, anchor_count = _Nodes(model, "detections"), len(anchors)
     heads = [value.name for value in model.graph.output]
@@ -145,19 +177,20 @@ def append_detections(
     kept = min(suppression.post_nms, rows)
     candidates = rows if suppression.nms_topk < 0 else min(max(suppression.nms_topk, kept), rows)
 
-    probabilities = nodes.add("Softmax", heads[0], axis=2)
-    scores = nodes.add("Transpose", nodes.slice(probabilities, 2, 1, classes + 1), perm=[0, 2, 1])
-    flat = nodes.add("Flatten", scores, axis=1)  # (B, C * A)
+    is_sigmoid = scores == "sigmoid"
+    probabilities = nodes.add("Sigmoid", heads[0]) if is_sigmoid else nodes.add("Softmax", heads[0], axis=2)
+    class_rows = nodes.add("Transpose", nodes.slice(probabilities, 2, 1, classes + 1), perm=[0, 2, 1])
+    flat = nodes.add("Flatten", class_rows, axis=1)  # (B, C * A)
     if candidates < rows:  # the others must not suppress anything
         least = nodes.slice(nodes.top_k(flat, candidates)[0], 1, candidates - 1, candidates)
         is_candidate = nodes.add("GreaterOrEqual", flat, least)
         flat = nodes.add("Where", is_candidate, flat, nodes.constant(0))
-        scores = nodes.add("Reshape", flat, nodes.constant([0, classes, anchor_count], np.int64))
+        class_rows = nodes.add("Reshape", flat, nodes.constant([0, classes, anchor_count], np.int64))
     corners = _decode(nodes, heads[1], anchors)
 
     # Corners are x first, where ONNX expects y first; the IoU is the same.
     kept_rows = nodes.add(
-        "NonMaxSuppression", corners, scores, nodes.constant([candidates], np.int64),
+        "NonMaxSuppression", corners, class_rows, nodes.constant([candidates], np.int64),
         nodes.constant([suppression.nms_thresh]), nodes.constant([suppression.score_floor]),
     )  # fmt: skip
     image, class_index, anchor = (nodes.slice(kept_rows, 1, i, i + 1) for i in range(3))

@@ -20,8 +20,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..options import Size
 from .formats import by_priority
 

@@ -11,11 +11,11 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
-from ..data.image import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import ExportError
 from ..files import utf8_path, write_error_reason
 from ..graph.fast import runs_in_onednn
 from ..graph.inference import fuse
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..weights import read_params
 from .engines import Engine, JoinedEngine, MXNetEngine, last_line
 from .network import SymbolAndArrays

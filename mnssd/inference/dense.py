@@ -13,7 +13,7 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple
 import numpy as np
 
 from .. import zoo
-from ..boxes import decode, iou
+from ..boxes import class_scores, decode, iou
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
 from ..graph.inference import inference_block
@@ -37,12 +37,19 @@ class DenseDetector:
         ``(A, 4)`` as center and size.
     nms_thresh, score_floor : float
         Those of the network.
+    scores : str
+        What makes class scores of its logits, see `boxes.class_scores`.
     """
 
     def __init__(
-        self, load: Callable[[], Tuple[Engine, np.ndarray]], nms_thresh: float, score_floor: float
+        self,
+        load: Callable[[], Tuple[Engine, np.ndarray]],
+        nms_thresh: float,
+        score_floor: float,
+        scores: str = "softmax",
     ) -> None:
         self._load, self._nms_thresh, self._score_floor = load, nms_thresh, score_floor
+        self._scores = scores
         self._loaded: Optional[Tuple[Engine, np.ndarray]] = None
         self._lock = threading.Lock()
 
@@ -66,8 +73,7 @@ class DenseDetector:
             self._loaded = self._loaded or self._load()
         engine, anchors = self._loaded
         logits, offsets = (output[0] for output in engine([image]))
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        scores = (exponentials / exponentials.sum(axis=1, keepdims=True))[:, 1:]
+        scores = class_scores(logits, self._scores)[:, 1:]
         boxes = decode(offsets, anchors)
         ids, _, kept = found
         more: List[Tuple[float, int, int]] = []
@@ -97,15 +103,18 @@ def dense_network(net: Any, ctx: Any) -> DenseDetector:
     def load() -> Tuple[Engine, np.ndarray]:
         return MXNetEngine(inference_block(net.heads, net.size, ctx), ctx), net.anchors
 
-    return DenseDetector(load, net.nms_thresh, SCORE_FLOOR)
+    return DenseDetector(load, net.nms_thresh, SCORE_FLOOR, net.heads.layout.scores)
 
 
 def dense_export(folder: Path, sidecar: Mapping[str, Any], ctx: Any, engine: str) -> DenseDetector:
     """All detections of an export, which is read again for them; `engine` as of `load_export`."""
 
+    spec, thresholds = DetectorSpec.from_dict(sidecar["detector"]), sidecar["thresholds"]
+
     def load() -> Tuple[Engine, np.ndarray]:
         export = load_export(folder, "detection", ctx, engine, ("cls_preds", "box_preds"))
         assert export is not None
-        return export.engine, zoo.build_detector(DetectorSpec.from_dict(sidecar["detector"])).anchors
+        return export.engine, zoo.build_detector(spec).anchors
 
-    return DenseDetector(load, sidecar["thresholds"]["nms_iou"], sidecar["thresholds"]["score"])
+    scores = spec.layout.scores if spec.layout else "softmax"
+    return DenseDetector(load, thresholds["nms_iou"], thresholds["score"], scores)

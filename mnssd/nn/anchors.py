@@ -46,12 +46,51 @@ class MapAnchorGenerator(SSDAnchorGenerator):  # type: ignore[misc]
         return len(self._ratios) + 1 + (self._index == 0)
 
 
+class ExplicitAnchorGenerator(MapAnchorGenerator):
+    """Anchors of given shapes, in their order; `shapes` are widths and heights in pixels."""
+
+    def __init__(
+        self,
+        index: int,
+        im_size: Size,
+        shapes: Sequence[Tuple[float, float]],
+        step: Tuple[float, float],
+        alloc_size: Size,
+        clip: bool,
+    ) -> None:
+        self._shapes, self._limit = tuple(shapes), im_size[::-1] if clip else None
+        super().__init__(index, im_size, (1.0, 1.0), (1.0,), step, alloc_size=alloc_size)
+
+    def _generate_anchors(
+        self,
+        sizes: Sequence[float],
+        ratios: Sequence[float],
+        step: Tuple[float, float],
+        alloc_size: Tuple[int, int],
+        offsets: Tuple[float, float],
+    ) -> np.ndarray:
+        rows, columns = alloc_size
+        grid = np.empty((rows, columns, len(self._shapes), 4))
+        grid[..., 0] = ((np.arange(columns) + offsets[1]) * step[0])[None, :, None]
+        grid[..., 1] = ((np.arange(rows) + offsets[0]) * step[1])[:, None, None]
+        grid[..., 2:] = self._shapes
+        if self._limit:
+            grid = np.clip(grid, 0, np.tile(self._limit, 2))
+        return grid.reshape(1, 1, rows, columns, -1)
+
+    @property
+    def num_depth(self) -> int:
+        """Number of anchors at each position."""
+        return len(self._shapes)
+
+
 GENERATORS: Dict[str, Type[Any]] = {
     "map": MapAnchorGenerator,
     "gluoncv": SSDAnchorGenerator,
     "gluoncv_lite": LiteAnchorGenerator,
 }
-"""Anchor generators by `AnchorLayout.generator`. The last two are GluonCV's, for its pretrained networks."""
+"""Anchor generators by `AnchorLayout.generator`. The last two are GluonCV's, for its pretrained networks;
+``'explicit'`` is `ExplicitAnchorGenerator`, which takes other arguments."""
 
 
 def anchor_sizes(layout: AnchorLayout, input_size: Size) -> List[float]:
@@ -59,8 +98,13 @@ def anchor_sizes(layout: AnchorLayout, input_size: Size) -> List[float]:
 
     Fractions are of the geometric mean of the input's sides, so that squares stay square.
     """
-    side = 1.0 if layout.steps else float(np.sqrt(input_size[0] * input_size[1]))
+    side = _unit(layout, input_size)
     return [size * side for size in layout.sizes]
+
+
+def _unit(layout: AnchorLayout, input_size: Size) -> float:
+    """Pixels of one unit of the layout's sizes and shapes."""
+    return 1.0 if layout.steps else float(np.sqrt(input_size[0] * input_size[1]))
 
 
 def anchor_steps(
@@ -80,8 +124,17 @@ def make_generators(
     base_size: Optional[Size] = None,
 ) -> List[SSDAnchorGenerator]:
     """The anchor generator of each feature map; parameters as for `make_anchors`."""
-    sizes, kind = anchor_sizes(layout, base_size or input_size), GENERATORS[layout.generator]
     steps = anchor_steps(layout, map_sizes, input_size)
+    if layout.generator == "explicit":
+        unit, places = _unit(layout, base_size or input_size), enumerate(zip(map_sizes, layout.shapes))
+        return [
+            ExplicitAnchorGenerator(
+                index, input_size[::-1], [(width * unit, height * unit) for width, height in shapes],
+                steps[index], (rows, columns), layout.clip,
+            )
+            for index, ((columns, rows), shapes) in places
+        ]  # fmt: skip
+    sizes, kind = anchor_sizes(layout, base_size or input_size), GENERATORS[layout.generator]
     return [
         kind(
             index, input_size[::-1], sizes[index : index + 2], ratios,
@@ -96,6 +149,7 @@ def make_anchors(
     input_size: Size,
     layout: AnchorLayout = PAPER_ANCHORS,
     base_size: Optional[Size] = None,
+    rotated: bool = False,
 ) -> np.ndarray:
     """All anchors of a detector, in the order of its predictions: by map, row, column, shape.
 
@@ -109,6 +163,9 @@ def make_anchors(
     base_size : (int, int), optional
         Input size that the network was trained at, if it is not `input_size`. The anchors have their size in
         pixels there, as in GluonCV.
+    rotated : bool
+        Whether the feature maps show the image turned by 180 degrees: the anchors of each map are then in
+        the order of its positions from the last one on.
 
     Returns
     -------
@@ -116,11 +173,16 @@ def make_anchors(
         ``(A, 4)`` float32: center x, center y, width, height in input pixels.
     """
     generators = make_generators(map_sizes, input_size, layout, base_size)
-    return np.concatenate([generator.anchors.value.asnumpy().reshape(-1, 4) for generator in generators])
+    maps = [generator.anchors.value.asnumpy() for generator in generators]
+    if rotated:
+        maps = [
+            part.reshape(*part.shape[2:4], -1, 4)[::-1, ::-1].reshape(-1, 4) for part in maps
+        ]  # fmt: skip
+    return np.concatenate([part.reshape(-1, 4) for part in maps])
 
 
 @lru_cache(maxsize=None)
 def anchors_per_position(index: int, layout: AnchorLayout = PAPER_ANCHORS) -> int:
     """Number of anchors at each position of feature map `index`."""
-    generator: Any = make_generators([(1, 1)] * len(layout.ratios), (1, 1), layout)[index]
+    generator: Any = make_generators([(1, 1)] * layout.maps, (1, 1), layout)[index]
     return int(generator.num_depth)

@@ -139,7 +139,8 @@ class GluonCVSSD(HybridBlock):
             return self.net.anchor_boxes.var()
         if size not in self._anchors:
             layout = self.net.heads.layout.anchors
-            self._anchors[size] = make_anchors(self.net.map_sizes(size), size, layout, self.net.size)
+            rotated = self.net.heads.backbone.rotated
+            self._anchors[size] = make_anchors(self.net.map_sizes(size), size, layout, self.net.size, rotated)
         return mx.nd.array(self._anchors[size][None], ctx=x.context)
 
     def _all_boxes(self, F: Any, heads: Tuple[Any, Any], anchors: Any) -> Tuple[Any, Any, Any]:
@@ -147,7 +148,7 @@ class GluonCVSSD(HybridBlock):
         cls_preds, box_preds = heads
         corners = self.net.bbox_decoder(box_preds, anchors)
         decode = MultiPerClassDecoder(self.num_classes + 1, thresh=SCORE_FLOOR)
-        ids, scores = decode(F.softmax(cls_preds, axis=-1))
+        ids, scores = decode(self.net.class_scores(F, cls_preds))
         # (N, A, C) -> (N, C * A, 1)
         ids, scores = (F.reshape(F.transpose(part, (0, 2, 1)), (0, -1, 1)) for part in (ids, scores))
         return ids, scores, F.tile(corners, (1, self.num_classes, 1))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Tuple
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any, Dict, Tuple
 
 _NARROW = (1.0, 2.0, 0.5)
 _WIDE = (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)
 
-_GENERATORS = ("map", "gluoncv", "gluoncv_lite")
+_GENERATORS = ("map", "gluoncv", "gluoncv_lite", "explicit")
+
+CONVOLUTIONS = ("plain", "separable", "factorized")
+"""Kinds of 3x3 convolutions: plain, depthwise separable, or factorized into 3x1 and 1x3."""
+
+SCORES = ("softmax", "sigmoid")
+"""Functions from a detector's logits to class scores, see `boxes.class_scores`."""
+
+_MOST_MAPS, _MOST_ANCHORS, _MOST_CHANNELS = 16, 64, 8192
+"""More feature maps, anchors per position and channels come from a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,33 @@ class AnchorLayout:
         Distance of neighboring anchors on each map in pixels; empty: the input's side divided by the map's.
     generator : str
         Which boxes these are and in which order: see `anchors.GENERATORS`.
+    shapes : tuple of tuple of (float, float)
+        For the generator ``'explicit'``, which does not use `sizes` and `ratios`: width and height of the
+        anchors of each map. In pixels with `steps`, else as fractions of the input's side.
+    clip : bool
+        Whether center, width and height of explicit anchors are limited to 0 and the input's side, as in
+        qfgaohao's and lufficc's networks.
     """
 
     sizes: Tuple[float, ...]
     ratios: Tuple[Tuple[float, ...], ...]
     steps: Tuple[float, ...] = ()
     generator: str = _GENERATORS[0]
+    shapes: Tuple[Tuple[Tuple[float, float], ...], ...] = ()
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.generator in _GENERATORS, f"generator: unknown name {self.generator!r}")
+        _require(self.generator != "explicit" or 0 < self.maps <= _MOST_MAPS, "shapes: no feature maps")
+        _require(len(self.steps) in (0, self.maps), "steps: expected one for each feature map")
+        _require(all(len(places) <= _MOST_ANCHORS for places in self.shapes), "shapes: too many anchors")
+        sides = [side for places in self.shapes for shape in places for side in shape]
+        _require(all(isfinite(side) and side > 0 for side in (*sides, *self.steps)), "anchors: not above 0")
+
+    @property
+    def maps(self) -> int:
+        """Number of feature maps."""
+        return len(self.shapes or self.ratios)
 
 
 @dataclass(frozen=True)
@@ -50,7 +81,17 @@ class HeadLayout:
     epsilon : float
         Of the extra layers' BatchNorm, if they are plain.
     kernel : int
-        Side of the predictors' convolutions.
+        Side of the predictors' convolutions, if they are plain.
+    predictors : tuple of str
+        Kind of the predictors of each feature map; empty: `convolution` for all.
+    predictor_activation : str
+        Inside separable predictors.
+    scores : str
+        One of `SCORES`: what makes class scores of the logits.
+    nms_iou : float
+        IoU threshold of non-maximum suppression.
+    taps : tuple of (str, int)
+        Path and stride of the backbone's feature maps, see `backbones.Tap`; empty: the backbone's own.
     """
 
     extras: Tuple[Tuple[int, int], ...]
@@ -59,6 +100,55 @@ class HeadLayout:
     activation: str = "relu6"
     epsilon: float = 1e-5
     kernel: int = 3
+    predictors: Tuple[str, ...] = ()
+    predictor_activation: str = "relu6"
+    scores: str = SCORES[0]
+    nms_iou: float = 0.45
+    taps: Tuple[Tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = (self.convolution, *self.predictors)
+        _require(all(kind in CONVOLUTIONS for kind in kinds), f"convolution: unknown kind in {kinds!r}")
+        _require(self.scores in SCORES, f"scores: expected one of {SCORES}, got {self.scores!r}")
+        _require(self.kernel in (1, 3), f"kernel: expected 1 or 3, got {self.kernel!r}")
+        _require(0 < self.nms_iou <= 1, f"nms_iou: expected above 0 and at most 1, got {self.nms_iou!r}")
+        _require(self.epsilon > 0, f"epsilon: expected above 0, got {self.epsilon!r}")
+        counts = [count for pair in self.extras for count in pair]
+        _require(all(0 < count <= _MOST_CHANNELS for count in counts), f"extras: {self.extras!r}")
+        maps = len(self.extras) + (len(self.taps) or 2)
+        _require(self.anchors.maps == maps, f"anchors of {self.anchors.maps} feature maps, expected {maps}")
+        _require(len(self.predictors) in (0, maps), "predictors: expected one for each feature map")
+
+    def predictor(self, index: int) -> str:
+        """Kind of the predictors of feature map `index`."""
+        return self.predictors[index] if self.predictors else self.convolution
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain lists, numbers and strings, for YAML and JSON."""
+        return _as_lists(asdict(self))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Dict[str, Any]) -> HeadLayout:
+        """The inverse of `as_dict`; raises ValueError or TypeError if it is damaged."""
+        anchors = AnchorLayout(**{key: _as_tuples(value) for key, value in values["anchors"].items()})
+        rest = {key: _as_tuples(value) for key, value in values.items() if key != "anchors"}
+        return cls(anchors=anchors, **rest)
+
+
+def _require(holds: bool, problem: str) -> None:
+    """Raise ValueError unless a layout holds together."""
+    if not holds:
+        raise ValueError(problem)
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_lists(entry) for key, entry in value.items()}
+    return [_as_lists(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))

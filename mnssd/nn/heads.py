@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -11,7 +11,7 @@ from mxnet.gluon.block import HybridBlock
 from .anchors import anchors_per_position
 from .backbones import Tap
 from .choices import HEADS
-from .head_layouts import LAYOUTS
+from .head_layouts import LAYOUTS, HeadLayout
 from .layers import add_conv, add_factorized, add_separable
 from .tapped_features import TappedFeatures
 
@@ -25,13 +25,13 @@ can be replaced, and few enough to save weights from two classes on."""
 
 
 class LitePredictor(HybridBlock):
-    """SSDLite predictor: depthwise 3x3, BatchNorm, ReLU6 and a plain 1x1 convolution (`project`)."""
+    """SSDLite predictor: depthwise 3x3, BatchNorm, activation and a plain 1x1 convolution (`project`)."""
 
-    def __init__(self, in_channels: int, channels: int, **kwargs: Any) -> None:
+    def __init__(self, in_channels: int, channels: int, act: str = "relu6", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.depthwise = nn.HybridSequential()
-            add_conv(self.depthwise, in_channels, kernel=3, pad=1, groups=in_channels)
+            add_conv(self.depthwise, in_channels, kernel=3, pad=1, groups=in_channels, act=act)
             self.project = nn.Conv2D(channels, 1, weight_initializer=mx.init.Normal(PREDICTOR_SIGMA))
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
@@ -64,8 +64,8 @@ def last_convolution(predictor: HybridBlock) -> nn.Conv2D:
 class SSDHeads(HybridBlock):
     """Backbone, extra layers and multibox predictors: from images to class scores and box offsets.
 
-    The `features` of `backbone` become part of this block, up to the second of two `taps`. `num_classes` is
-    without the background; `head` is one of `HEADS`.
+    The `features` of `backbone` become part of this block, up to the last of the `taps`. `num_classes` is
+    without the background; `head` is one of `HEADS`, or a layout of an imported network.
 
     Inputs are ``(N, 3, H, W)`` float32, normalized. Outputs are ``cls_preds`` ``(N, A, C + 1)``, logits with
     the background in column 0, and ``box_preds`` ``(N, A, 4)``, offsets of center and log size in units of
@@ -73,13 +73,18 @@ class SSDHeads(HybridBlock):
     """
 
     def __init__(
-        self, backbone: HybridBlock, taps: Sequence[Tap], num_classes: int, head: str, **kwargs: Any
+        self,
+        backbone: HybridBlock,
+        taps: Sequence[Tap],
+        num_classes: int,
+        head: Union[str, HeadLayout],
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if head not in HEADS:
+        if not isinstance(head, HeadLayout) and head not in HEADS:
             raise ValueError(f"head: expected {' or '.join(HEADS)}, got {head!r}")
         self.num_classes = num_classes
-        self.layout = LAYOUTS[head]
+        self.layout = head if isinstance(head, HeadLayout) else LAYOUTS[head]
         with self.name_scope():
             self.backbone = TappedFeatures(backbone, taps)
             self.extras = nn.HybridSequential()
@@ -104,9 +109,10 @@ class SSDHeads(HybridBlock):
         predictors = nn.HybridSequential()
         for index, in_channels in enumerate(self._map_channels):
             channels = anchors_per_position(index, self.layout.anchors) * values
-            if self.layout.convolution == "separable":
-                predictors.add(LitePredictor(in_channels, channels))
-            elif self.layout.convolution == "factorized":
+            kind = self.layout.predictor(index)
+            if kind == "separable":
+                predictors.add(LitePredictor(in_channels, channels, self.layout.predictor_activation))
+            elif kind == "factorized":
                 predictors.add(FactorizedPredictor(channels))
             else:
                 init, kernel = mx.init.Normal(PREDICTOR_SIGMA), self.layout.kernel
@@ -131,7 +137,7 @@ class SSDHeads(HybridBlock):
         return [last_convolution(predictor) for predictor in self.class_predictors]
 
     def feature_maps(self, x: Any) -> List[Any]:
-        """All six feature maps ``(N, C, H, W)``, finest first."""
+        """All feature maps ``(N, C, H, W)``, finest first."""
         maps = list(self.backbone(x))
         for layer in self.extras:
             maps.append(layer(maps[-1]))
@@ -154,10 +160,8 @@ def tap_channels(backbone: TappedFeatures, taps: Sequence[Tap]) -> List[int]:
     Raises
     ------
     ValueError
-        If there are not two taps, or a map does not have the stride of its tap.
+        If a map does not have the stride of its tap.
     """
-    if len(taps) != 2:
-        raise ValueError(f"SSD reads two feature maps of a backbone, got {len(taps)} taps")
     _, shapes, _ = mx.sym.Group(list(backbone(mx.sym.var("data")))).infer_shape(data=(1, 3, 96, 96))
     for tap, shape in zip(taps, shapes):
         if shape[2:] != (-(-96 // tap.stride),) * 2:

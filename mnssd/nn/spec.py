@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, Tuple, Type, TypeVar
+from typing import Any, ClassVar, Dict, Optional, Tuple, Type, TypeVar
 
 from .backbones import Structure
 from .choices import HEADS, BackboneOptions, ClassifierOptions, backbone_options
+from .head_layouts import HeadLayout
 
 S = TypeVar("S", bound="NetworkSpec")
 
@@ -59,10 +60,27 @@ class NetworkSpec(BackboneOptions, _Basics):
 
 @dataclass(frozen=True)
 class DetectorSpec(NetworkSpec):
-    """Structure of a detector."""
+    """Structure of a detector.
+
+    An imported detector has a `layout` of its own, which replaces that of `head`.
+    """
 
     section = "detector"
     head: str = HEADS[0]
+    layout: Optional[HeadLayout] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """See `NetworkSpec.as_dict`; without `layout` if there is none."""
+        values = super().as_dict()
+        layout = values.pop("layout")
+        return {**values, "layout": layout.as_dict()} if layout else values
+
+    @classmethod
+    def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
+        """See `NetworkSpec.from_dict`."""
+        if values.get("layout") is not None:
+            values = {**values, "layout": HeadLayout.from_dict(values["layout"])}
+        return super().from_dict(values)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..runtime.settings import wait_all
 from .anchors import anchor_sizes, anchor_steps, anchors_per_position, make_anchors
 from .backbones import Tap
 from .gluoncv_parts import NormalizedBoxCenterDecoder
+from .head_layouts import HeadLayout
 from .heads import SSDHeads, last_convolution
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ class SSD(HybridBlock):
         Class names; the label of a class is its index here.
     size : (int, int)
         ``(width, height)`` of the input in pixels; each side 300 or a multiple of 32.
-    head : str
-        Extra layers, predictors and anchors: a name in `head_layouts.LAYOUTS`.
+    head : str or HeadLayout
+        Extra layers, predictors, anchors and scores: a name in `head_layouts.LAYOUTS`, or a layout.
     taps : sequence of Tap, optional
-        Feature maps of the backbone to read; defaults to ``backbone.taps``.
+        Feature maps of the backbone to read; defaults to those of the layout, or ``backbone.taps``.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. Outputs are ``ids`` and ``scores`` ``(N, K, 1)`` and ``bboxes`` ``(N, K, 4)``: xmin, ymin,
@@ -67,7 +68,7 @@ class SSD(HybridBlock):
         backbone: HybridBlock,
         classes: Sequence[str],
         size: Tuple[int, int] = (300, 300),
-        head: str = "ssd",
+        head: Union[str, HeadLayout] = "ssd",
         taps: Optional[Sequence[Tap]] = None,
         **kwargs: Any,
     ) -> None:
@@ -75,13 +76,17 @@ class SSD(HybridBlock):
         check_size(size)
         self.size = size
         self._set_classes(classes)
-        # SSD paper, section 3.1: NMS at IoU 0.45 over the best 400 boxes, 200 kept.
-        self.nms_thresh, self.nms_topk, self.post_nms = 0.45, 400, 200
         self._flipped_maps: List[Tuple[int, int]] = []  # map sizes if flipped images are averaged in
         with self.name_scope():
+            if isinstance(head, HeadLayout) and head.taps:
+                taps = [Tap(path, stride) for path, stride in head.taps]
             self.heads = SSDHeads(backbone, taps or backbone.taps, len(self.classes), head)
-            self.anchors = make_anchors(self.map_sizes(), size, self.heads.layout.anchors)
+            self.anchors = make_anchors(
+                self.map_sizes(), size, self.heads.layout.anchors, rotated=self.heads.backbone.rotated
+            )
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
+        # SSD paper, section 3.1: NMS at IoU 0.45 over the best 400 boxes, 200 kept.
+        self.nms_thresh, self.nms_topk, self.post_nms = self.heads.layout.nms_iou, 400, 200
 
     def _set_classes(self, classes: Sequence[str]) -> None:
         names = not isinstance(classes, str) and all(isinstance(name, str) and name for name in classes)
@@ -165,6 +170,12 @@ class SSD(HybridBlock):
         cls_preds, box_preds = self._flip_averaged(F, x) if self._flipped_maps else self.heads(x)
         return self.detections(F, cls_preds, box_preds, anchor_boxes, len(self.anchors))
 
+    def class_scores(self, F: Any, cls_preds: Any) -> Any:
+        """Scores of the background and the classes from their logits, by the function of the layout."""
+        if self.heads.layout.scores == "sigmoid":
+            return F.sigmoid(cls_preds)
+        return F.softmax(cls_preds, axis=-1)
+
     def detections(
         self, F: Any, cls_preds: Any, box_preds: Any, anchor_boxes: Any, anchors: int
     ) -> Tuple[Any, Any, Any]:
@@ -174,7 +185,7 @@ class SSD(HybridBlock):
         kept = min(self.post_nms, count * anchors)
         candidates = count * anchors if self.nms_topk < 0 else min(max(self.nms_topk, kept), count * anchors)
         # box_nms considers only the best rows, but copies and sorts all: give it no more than these.
-        scores = F.slice_axis(F.softmax(cls_preds, axis=-1), axis=-1, begin=1, end=None)  # (N, A, C)
+        scores = F.slice_axis(self.class_scores(F, cls_preds), axis=-1, begin=1, end=None)  # (N, A, C)
         # (N, A, C) -> (N, C, A) -> (N, C * A); topk keeps the order of equal scores
         scores = F.flatten(F.transpose(scores, (0, 2, 1)))
         scores, flat = F.topk(scores, k=candidates, ret_typ="both", axis=1, dtype="int32")  # (N, k)

@@ -34,9 +34,17 @@ class TappedFeatures(HybridBlock):
         self._positions = {index: (chain, inner) for index, chain, inner in positions}
         with self.name_scope():
             self.features = backbone.features[: indices[-1] + 1]
+            self.input = getattr(backbone, "input", None)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the feature maps show the image turned by 180 degrees, see `input_layer.InputLayer`."""
+        return bool(self.input and self.input.rotated)
 
     def hybrid_forward(self, F: Any, x: Any) -> List[Any]:
         maps = []
+        if self.input:
+            x = self.input(x)
         for index, block in enumerate(self.features):
             chain, inner = self._positions.get(index, (None, None))
             if chain is None:

@@ -62,7 +62,7 @@ def detector_spec(data: DetectionOptions, classes: Tuple[str, ...]) -> zoo.Detec
     variant = zoo.find_variant(data.network, data.width, None, kind, data.structure, data.weights, options)
     return kind(
         classes, data.network, data.width, data.size, channels=zoo.read_channels(data.structure, kind),
-        variant=variant, head=data.head, **options,
+        variant=variant, head=data.head, layout=zoo.read_layout(data.structure), **options,
     )  # fmt: skip
 
 
@@ -167,7 +167,9 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
             item, note = training_items(self.train_set, data)
             self.notes.append(note)
             return GluoncvSamples(item, net), GluoncvLoss()
-        loss = MultiBoxLoss(data.cls_loss, data.box_loss, data.label_smoothing, net.anchors)
+        loss = MultiBoxLoss(
+            data.cls_loss, data.box_loss, data.label_smoothing, net.anchors, net.heads.layout.scores
+        )  # fmt: skip
         if self._transforms.train is None:
             return TrainingSamples(
                 self.train_set, net.size, net.anchors, augment, data.match_iou, read
@@ -195,7 +197,7 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
 
     def _initialize_last_layers(self) -> None:
         if self.options.data.cls_loss == "focal" and not self.is_pretrained:
-            set_prior(self.block.class_convolutions(), len(self.spec.classes))
+            set_prior(self.block.class_convolutions(), len(self.spec.classes), self.block.layout.scores)
 
     def _load(self, sample: Sample, rng: np.random.Generator) -> Arrays:
         return self._samples(sample, rng)

@@ -53,11 +53,22 @@ class MultiBoxLoss:
         the scores of false detections.
     anchors : numpy.ndarray
         ``(A, 4)`` center x, center y, width, height in pixels.
+    scores : str
+        ``"softmax"``; or ``"sigmoid"``, whose loss is the sum of the binary cross entropies of all columns,
+        the background among them, as in TensorFlow's ``WeightedSigmoidClassificationLoss``.
     """
 
-    def __init__(self, cls_loss: str, box_loss: str, smoothing: float, anchors: np.ndarray) -> None:
+    def __init__(
+        self,
+        cls_loss: str,
+        box_loss: str,
+        smoothing: float,
+        anchors: np.ndarray,
+        scores: str = "softmax",
+    ) -> None:
         self._focal, self._giou = cls_loss == "focal", box_loss == "giou"
         self._smoothing, self._anchors = smoothing, anchors
+        self._by_target = self._by_sigmoid if scores == "sigmoid" else self._by_softmax
 
     def __call__(
         self, cls_preds: Any, box_preds: Any, cls_target: np.ndarray, box_target: np.ndarray
@@ -76,16 +87,36 @@ class MultiBoxLoss:
         boxes = self._boxes(box_preds, box_target, positives) / count
         return Loss(classes + boxes, classes, boxes)
 
-    def _classes(self, cls_preds: Any, target: Any) -> Any:
+    def _by_softmax(self, cls_preds: Any, target: Any) -> Tuple[Any, Any]:
+        """Cross entropy of each anchor ``(B, A)``, and its loss by focus and smoothing."""
         log_p = mx.nd.log_softmax(cls_preds, axis=-1)
-        plain = -mx.nd.pick(log_p, target, axis=-1)  # (B, A)
-        positive = target > 0
+        plain = -mx.nd.pick(log_p, target, axis=-1)
         loss = plain
         if self._focal:
             loss = loss * (1 - mx.nd.exp(-plain)) ** GAMMA
         if self._smoothing:
             spread = -log_p.mean(axis=-1)
-            loss = loss + positive * self._smoothing * (spread - loss)
+            loss = loss + (target > 0) * self._smoothing * (spread - loss)
+        return plain, loss
+
+    def _by_sigmoid(self, cls_preds: Any, target: Any) -> Tuple[Any, Any]:
+        """As `_by_softmax`; each column is a decision of its own."""
+        columns = cls_preds.shape[-1]
+        wanted = mx.nd.one_hot(target, columns)  # (B, A, C + 1)
+        plain = _binary_cross_entropy(cls_preds, wanted)
+        if self._smoothing:
+            share = mx.nd.expand_dims(target > 0, axis=2) * self._smoothing
+            wanted = mx.nd.broadcast_mul(wanted, 1 - share)
+            wanted = mx.nd.broadcast_add(wanted, share / columns)
+        loss = _binary_cross_entropy(cls_preds, wanted) if self._smoothing else plain
+        if self._focal:
+            score = mx.nd.sigmoid(cls_preds)
+            loss = loss * mx.nd.abs(wanted - score) ** GAMMA
+        return plain.sum(axis=-1), loss.sum(axis=-1)
+
+    def _classes(self, cls_preds: Any, target: Any) -> Any:
+        plain, loss = self._by_target(cls_preds, target)
+        positive = target > 0
         if self._focal:
             return loss.sum()
         with mx.autograd.pause():
@@ -106,6 +137,11 @@ class MultiBoxLoss:
         return GIOU_WEIGHT * (1 - giou(_corners(offsets, anchors), _corners(targets, anchors))).sum()
 
 
+def _binary_cross_entropy(logits: Any, wanted: Any) -> Any:
+    """Of each logit and its target from 0 to 1, in the form that does not overflow."""
+    return mx.nd.relu(logits) - logits * wanted + mx.nd.log1p(mx.nd.exp(-mx.nd.abs(logits)))
+
+
 def count_positives(cls_target: np.ndarray) -> int:
     """Number of positive anchors of a batch, at least 1; the loss is divided by it."""
     return max(1, int((cls_target > 0).sum()))
@@ -120,12 +156,19 @@ def giou(boxes: Tuple[Any, Any], other_boxes: Tuple[Any, Any]) -> Any:
     return intersection / union - (hull - union) / hull
 
 
-def set_prior(class_convolutions: Any, classes: int) -> None:
-    """Set the biases so that every anchor predicts background with probability ``1 - PRIOR``."""
+def set_prior(class_convolutions: Any, classes: int, scores: str = "softmax") -> None:
+    """Set the biases so that every anchor predicts background with probability ``1 - PRIOR``.
+
+    With ``"sigmoid"`` scores every class alone has the probability `PRIOR`.
+    """
     for convolution in class_convolutions:
         bias = convolution.bias.data()
         values = np.zeros((bias.shape[0] // (classes + 1), classes + 1), np.float32)
-        values[:, 0] = np.log((1 - PRIOR) / PRIOR * classes)
+        if scores == "sigmoid":
+            values[:] = -np.log((1 - PRIOR) / PRIOR)
+            values[:, 0] *= -1
+        else:
+            values[:, 0] = np.log((1 - PRIOR) / PRIOR * classes)
         convolution.bias.set_data(mx.nd.array(values.ravel(), ctx=bias.context))
 
 

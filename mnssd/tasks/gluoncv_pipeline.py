@@ -17,11 +17,12 @@ from ..boxes import STDS
 from ..data.dataset import Dataset
 from ..data.gluon.own_datasets import gluoncv_dataset
 from ..data.gluon.transform import rows_of
-from ..data.image import IMAGENET_MEAN, IMAGENET_STD, complete_header, read_bytes
+from ..data.image import complete_header, read_bytes
 from ..data.loader import Arrays
 from ..data.open import default_splits
 from ..data.sample import Sample
 from ..errors import DataError
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..train.options import DetectionOptions
 from .detection_loss import MIN_NEGATIVES, Loss
 from .transformed_samples import Item, TransformedSamples, gluon_item

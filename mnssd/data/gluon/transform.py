@@ -16,11 +16,12 @@ import numpy as np
 
 from ...boxes import STDS
 from ...errors import OptionError, TransformError
+from ...imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ...options import Size
 from ..annotations.annotation import AnnotationError
 from ..annotations.label_rows import label_rows, parse_rows
 from ..findings import Findings
-from ..image import IMAGENET_MEAN, IMAGENET_STD, to_network_input
+from ..image import to_network_input
 from ..sample import Sample
 
 Transform = Callable[[Any, Any], Any]

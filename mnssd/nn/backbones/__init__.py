@@ -8,8 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
+from ...imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ...registry import Registry
 from ..choices import DEFAULTS
+
+INPUT_VARIANTS: Mapping[str, Any] = {
+    "rotated": False, "pixel_mean": IMAGENET_MEAN, "pixel_std": IMAGENET_STD,
+}  # fmt: skip
+"""Arguments of `input_layer.input_layer` among the variants of a backbone (`Backbone.variants`)."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Backbone:
         Checkpoints of other libraries that can be loaded.
     variants : mapping of str to value
         Further arguments of `build` and their defaults, for imported networks that differ from the usual one
-        (``'divisor'``, ``'output_bias'``). Values are numbers or True or False.
+        (``'divisor'``, ``'output_bias'``). Values are numbers, tuples of numbers, or True or False.
     recognize : callable, optional
         ``recognize(shapes, width, classes)`` returns the `Structure` of the network whose converted arrays
         have these shapes, or None if it is not such a network. `width` is tried first if it is not None.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ...imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..choices import ACTIVATIONS, CLASSIFIERS
+from ..input_layer import input_layer
 from ..layers import add_conv, add_separable, scale_channels
-from . import Backbone, Structure, Tap, backbones
+from . import INPUT_VARIANTS, Backbone, Structure, Tap, backbones
 from ._mobilenet_v1_conversions import CONVERSIONS, LAST_CONV
 from ._structures import Shapes, find_structure, output_channels
 
@@ -26,7 +28,8 @@ class MobileNetV1(HybridBlock):
     Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet1_0`` and its siblings. The
     width `multiplier` is that of section 3.3 of the paper; the activation is ``'relu'`` as in the zoo, or
     ``'relu6'`` as in TensorFlow's release. `divisor` is that of `layers.scale_channels`; `last_conv` adds a
-    1x1 convolution before the pooling, as in timm's ``mobilenetv1_100h``.
+    1x1 convolution before the pooling, as in timm's ``mobilenetv1_100h``. `rotated`, `pixel_mean` and
+    `pixel_std` are those of `input_layer.InputLayer`.
 
     The `classifier` is ``'dense'``, global average pooling and a dense layer; or ``'conv'``, a 1x1
     convolution to the classes with BatchNorm and activation, global average pooling and a dense layer.
@@ -46,6 +49,9 @@ class MobileNetV1(HybridBlock):
         divisor: int = 0,
         last_conv: bool = False,
         classifier: str = "dense",
+        rotated: bool = False,
+        pixel_mean: Sequence[float] = IMAGENET_MEAN,
+        pixel_std: Sequence[float] = IMAGENET_STD,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,9 +74,10 @@ class MobileNetV1(HybridBlock):
             self.output = (
                 nn.Dense(classes) if classifier == "dense" else _conv_classifier(classes, activation)
             )
+            self.input = input_layer(rotated, pixel_mean, pixel_std)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        return self.output(self.features(x))
+        return self.output(self.features(self.input(x) if self.input else x))
 
 
 def _conv_classifier(classes: int, activation: str) -> nn.HybridSequential:
@@ -123,7 +130,7 @@ backbones.register(
         widths=(1.0, 0.75, 0.5, 0.25),
         published=PUBLISHED,
         conversions=CONVERSIONS,
-        variants={"divisor": 0, "last_conv": False},
+        variants={"divisor": 0, "last_conv": False, **INPUT_VARIANTS},
         recognize=recognize,
     ),
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from math import ceil
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ...imagenet import IMAGENET_MEAN, IMAGENET_STD
 from ..choices import DEFAULTS, EXPANSIONS, SHORTCUTS
+from ..input_layer import input_layer
 from ..layers import LinearBottleneck, add_conv, scale_channels
-from . import Backbone, Structure, Tap, backbones
+from . import INPUT_VARIANTS, Backbone, Structure, Tap, backbones
 from ._mobilenet_v2_conversions import CONVERSIONS, FIRST_BLOCK
 from ._structures import Shapes, find_structure, output_channels
 
@@ -95,7 +97,8 @@ class MobileNetV2(HybridBlock):
     Same parameter names and shapes as ``mxnet.gluon.model_zoo.vision.mobilenet_v2_1_0`` and its siblings. The
     last 1280 channels grow with the width `multiplier` above 1 but do not shrink below it (paper, section 5).
     `shortcut` is that of `LinearBottleneck`; `divisor`, `depth` and `expansion` are those of `layout`. With
-    `output_bias` the last layer has a bias, as in torchvision and timm.
+    `output_bias` the last layer has a bias, as in torchvision and timm. `rotated`, `pixel_mean` and
+    `pixel_std` are those of `input_layer.InputLayer`.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
@@ -112,6 +115,9 @@ class MobileNetV2(HybridBlock):
         depth: float = 1.0,
         output_bias: bool = False,
         expansion: int = EXPANSION,
+        rotated: bool = False,
+        pixel_mean: Sequence[float] = IMAGENET_MEAN,
+        pixel_std: Sequence[float] = IMAGENET_STD,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,9 +136,10 @@ class MobileNetV2(HybridBlock):
             self.output = nn.HybridSequential(prefix="output_")
             with self.output.name_scope():
                 self.output.add(nn.Conv2D(classes, 1, use_bias=output_bias, prefix="pred_"), nn.Flatten())
+            self.input = input_layer(rotated, pixel_mean, pixel_std)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        return self.output(self.features(x))
+        return self.output(self.features(self.input(x) if self.input else x))
 
 
 def layer_channels(multiplier: float, divisor: int = 0, depth: float = 1.0) -> Tuple[int, ...]:
@@ -193,7 +200,7 @@ backbones.register(
         widths=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4),
         published=PUBLISHED,
         conversions=CONVERSIONS,
-        variants={"divisor": 0, "depth": 1.0, "output_bias": False},
+        variants={"divisor": 0, "depth": 1.0, "output_bias": False, **INPUT_VARIANTS},
         recognize=recognize,
     ),
 )
