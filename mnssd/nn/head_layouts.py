@@ -129,7 +129,8 @@ class HeadLayout:
 
     @classmethod
     def from_dict(cls, values: Dict[str, Any]) -> HeadLayout:
-        """The inverse of `as_dict`; raises ValueError or TypeError if it is damaged."""
+        """The inverse of `as_dict`; raises ValueError, KeyError or TypeError if it is damaged."""
+        _require(isinstance(values, dict) and isinstance(values["anchors"], dict), "layout: not a mapping")
         anchors = AnchorLayout(**{key: _as_tuples(value) for key, value in values["anchors"].items()})
         rest = {key: _as_tuples(value) for key, value in values.items() if key != "anchors"}
         return cls(anchors=anchors, **rest)

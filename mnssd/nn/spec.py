@@ -78,7 +78,7 @@ class DetectorSpec(NetworkSpec):
     @classmethod
     def from_dict(cls: Type[S], values: Dict[str, Any]) -> S:
         """See `NetworkSpec.from_dict`."""
-        if values.get("layout") is not None:
+        if "layout" in values and values["layout"] is not None:
             values = {**values, "layout": HeadLayout.from_dict(values["layout"])}
         return super().from_dict(values)  # type: ignore[misc]
 

@@ -17,6 +17,7 @@ from ..train.recipes import read_recipe
 from ..train.run_folder import RunConfig, RunFolder
 from .conflicts import refuse_conflicts, unused_options
 from .given_transforms import NO_TRANSFORMS, Transforms
+from .imported_start import with_structure
 
 if TYPE_CHECKING:
     from ..distributed.context import Context
@@ -82,6 +83,7 @@ def resolve(kind: Type[T], given: Mapping[str, Any], has_transform: bool = False
     run = _run_to_resume(values)
     if run is not None:
         return Resolved(_resume(kind, values, run), None)
+    values = with_structure(kind, values)
     refuse_conflicts(values)
     budget: Optional[float] = 1.0
     if values.get("recipe"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
+import yaml
 
 from ..errors import WeightsError
-from ..nn.backbones import Structure, backbones
+from ..nn.backbones import INPUT_VARIANTS, Structure, backbones
 from ..nn.choices import DEFAULTS, RESHAPING
 from ..nn.gluoncv_names import GluonCVDetector, convert_detector
+from ..nn.spec import ClassifierSpec, DetectorSpec
+from ..options import parse_yaml
 from .conversion import convert, required_options
 from .read import read_weights
 
@@ -131,8 +135,9 @@ def _structure_for(
     options: Mapping[str, Any],
 ) -> Structure:
     found = recognize(file.arrays, network, width, classes)
+    input_variant = _input_variant_of_run(path)
     if found is None:
-        return Structure(width)
+        return Structure(width, input_variant)
     held = {name: value for name, value in found.structure.options.items() if name in RESHAPING}
     wanted = {name: options.get(name, value) for name, value in held.items()}
     if found.network != network or found.structure.width != width or wanted != held:
@@ -141,4 +146,21 @@ def _structure_for(
             f"{path}: weights of {found}, not of {network} {Structure(width, {}, wanted)}; use --network "
             f"{found.network} --width {found.structure.width:g}{''.join(flags)}"
         )
+    found.structure.variant.update(input_variant)
     return found.structure
+
+
+def _input_variant_of_run(path: str) -> Dict[str, Any]:
+    """How the input of the run differs whose parameter file this is, which no shape tells; see `InputLayer`.
+
+    Empty for other networks, and without the run's ``config.yaml`` in the folder.
+    """
+    config = Path(path).with_name("config.yaml")
+    for kind in (DetectorSpec, ClassifierSpec):
+        try:
+            content = parse_yaml(config.read_text(encoding="utf-8"), ("classes",))
+            variant = kind.from_dict(content[kind.section]).variant
+            return {name: variant[name] for name in INPUT_VARIANTS if name in variant}
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
+            continue
+    return {}

@@ -1,0 +1,71 @@
+"""Training that starts from a run folder, of an imported network among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple, Type, Union
+
+from ..errors import OptionError, WeightsError
+from ..nn.backbones import INPUT_VARIANTS
+from ..nn.choices import backbone_options
+from ..train.options import Training
+from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
+
+
+def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Options of a run whose ``weights`` may be a run folder, which stands for the best weights in it.
+
+    Those of an imported network also settle what no option says: the new network gets its structure.
+
+    Parameters
+    ----------
+    kind : type
+        `DetectionTraining` or `ClassificationTraining`.
+    values : mapping
+        Options by name.
+
+    Raises
+    ------
+    OptionError
+        If an option contradicts the imported network.
+    """
+    weights = values.get("weights")
+    place = Path(weights) if weights else None
+    folder = place if place is None or place.is_dir() else place.parent
+    if place is None or folder is None or not (folder / CONFIG_FILE).is_file() or not place.exists():
+        return dict(values)
+    changed = {**values, "weights": str(folder / BEST_FILE if place.is_dir() else place)}
+    spec = _spec_of(folder)
+    layout = getattr(spec, "layout", None)
+    if spec is None or not (layout or set(INPUT_VARIANTS) & set(spec.variant)):
+        return changed
+    needed = {"network": spec.network, "width": spec.width, **_options_of(kind, spec)}
+    for name, value in needed.items():
+        if values.get(name, value) != value:
+            raise OptionError(
+                f"--{name.replace('_', '-')} {values[name]}: the imported network in {folder} has {value}; omit"
+                " the option"
+            )
+    own = {"structure": str(folder), "size": spec.size} if spec.section == _SECTIONS[kind.task] else {}
+    return {**needed, **own, **changed}
+
+
+_SECTIONS = {"detection": DetectorSpec.section, "classification": ClassifierSpec.section}
+
+
+def _options_of(kind: Type[Training], spec: Union[DetectorSpec, ClassifierSpec]) -> Dict[str, Any]:
+    """Options of a spec that the training takes, other than network and width."""
+    known = {name for group in kind.groups for name in group.__dataclass_fields__}
+    options = {**backbone_options(spec), **({"head": spec.head} if isinstance(spec, DetectorSpec) else {})}
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _spec_of(folder: Path) -> Union[DetectorSpec, ClassifierSpec, None]:
+    """Structure of the run in a folder; None if its configuration is not one."""
+    kinds: Tuple[Any, ...] = (DetectorSpec, ClassifierSpec)
+    for kind in kinds:
+        try:
+            return read_spec(str(folder / CONFIG_FILE), kind)  # type: ignore[no-any-return]
+        except WeightsError:
+            continue
+    return None
