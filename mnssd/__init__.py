@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         get_model,
+        import_model,
         list_models,
         save_run,
         train_classifier,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Classifier", "Detector", "Run", "compare_runs", "evaluate", "export", "get_model", "list_models",
-    "save_run", "train_classifier", "train_detector",
+    "Classifier", "Detector", "Run", "compare_runs", "evaluate", "export", "get_model", "import_model",
+    "list_models", "save_run", "train_classifier", "train_detector",
 ]  # fmt: skip
 
 environment.check_environment()

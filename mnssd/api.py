@@ -317,6 +317,31 @@ def export(
     return folder
 
 
+def import_model(file: PathLike, labels: Optional[PathLike] = None, output: Optional[PathLike] = None) -> Run:
+    """Import a detector or classifier that another framework trained; compares it with its file.
+
+    Parameters
+    ----------
+    file : str or Path
+        TensorFlow Lite (``.tflite``) or OpenVINO IR (``.xml`` beside its ``.bin``); see docs/import.md.
+    labels : str or Path, optional
+        Names of the classes: a text file with one per line, or a ``.pbtxt`` label map.
+    output : str or Path, optional
+        Run folder to write, which must not exist or be empty; by default ``runs/`` and the name of `file`.
+
+    Raises
+    ------
+    ImportedFileError
+        If the file is damaged, or holds a network that has no equal here; the message names the operator.
+    OptionError
+        If `output` is not empty, or a package that reading needs is missing.
+    """
+    from .importers.run import import_file
+
+    texts = [None if path is None else os.fspath(path) for path in (labels, output)]
+    return Run(import_file(os.fspath(file), *texts).path)
+
+
 def save_run(net: Any, output: PathLike, data: Optional[PathLike] = None) -> Run:
     """Write a detector as a run, to evaluate, export or train it further.
 

@@ -41,3 +41,7 @@ class ExportError(MnssdError):
 
 class DownloadError(MnssdError):
     """A failed download, or one with unexpected content."""
+
+
+class ImportedFileError(MnssdError):
+    """A file of another framework that is damaged, or holds a network that is not a MobileNet-SSD."""

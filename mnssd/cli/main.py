@@ -42,6 +42,7 @@ COMMANDS: Dict[str, Command] = {
     "train-ssd": Command("train_ssd", "train an SSD detector", "train"),
     "train-cls": Command("train_cls", "train an image classifier", "train"),
     "launch": Command("launch", "train in several processes, on one machine or several", "train"),
+    "import": Command("import_model", "import a network that another framework trained", "train"),
     "prune": Command("prune", "remove channels of a trained network and train the rest further", "train"),
     "eval": Command("eval", "evaluate a detector with the metrics of Pascal VOC or COCO", "evaluate"),
     "eval-cls": Command("eval_cls", "evaluate a classifier", "evaluate"),

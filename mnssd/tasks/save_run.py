@@ -10,8 +10,10 @@ from ..errors import OptionError
 from ..files import atomic_path
 from ..nn.choices import backbone_options
 from ..runtime.settings import wait_all
-from ..train.options import DetectionTraining
+from ..train.checkpoint import save_weights
+from ..train.options import ClassificationTraining, DetectionTraining
 from ..train.run_folder import RunConfig, RunFolder
+from ..zoo import ClassifierSpec
 
 
 def save_run(net: Any, output: str, given: Mapping[str, Any]) -> Path:
@@ -51,6 +53,19 @@ def save_run(net: Any, output: str, given: Mapping[str, Any]) -> Path:
         wait_all()
         with atomic_path(run.best) as temporary:
             net.heads.save_parameters(str(temporary))
+    finally:
+        run.unlock()
+    return run.path
+
+
+def save_classifier_run(net: Any, spec: ClassifierSpec, output: str) -> Path:
+    """Write a classifier with weights as a run folder; raises OptionError if `output` is not empty."""
+    structure = {"network": spec.network, "width": spec.width, "size": spec.size}
+    options = ClassificationTraining.resolve({**structure, **backbone_options(spec), "weights": None})
+    run = RunFolder.create(output, "")
+    try:
+        run.write_config(RunConfig(spec, options))
+        save_weights(run.best, net)
     finally:
         run.unlock()
     return run.path

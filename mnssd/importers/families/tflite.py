@@ -1,0 +1,79 @@
+"""TensorFlow Lite: SSD MobileNets of the Object Detection API, and MobileNet classifiers."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+
+from ..flatbuffer import IDENTIFIER, FlatGraph, read_flatbuffer
+from ..graph import ReadNetwork
+from ..tflite_graph import read_network
+from . import EngineOutputs, Family, families
+
+
+class TFLiteFamily(Family):
+    """Files with float32, uint8 or int8 weights."""
+
+    name = "tflite"
+    description = "TensorFlow Lite (.tflite): SSD MobileNet with or without its post-processing, MobileNet"
+    engine = "ai-edge-litert"
+
+    def recognizes(self, path: str, start: bytes) -> bool:
+        return start[4:8] == IDENTIFIER
+
+    def read(self, path: str) -> ReadNetwork:
+        return read_network(path, _parse(path))
+
+    def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
+        try:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        except ImportError:
+            return None
+        interpreter = Interpreter(
+            model_path=path, experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )  # fmt: skip
+        interpreter.allocate_tensors()
+        details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+        source = interpreter.get_input_details()[0]
+        wanted = [*read.class_tensors, *read.box_tensors] or [read.logits]
+        rows = []
+        for image in images:
+            interpreter.set_tensor(source["index"], _as_input(image, source, read))
+            interpreter.invoke()
+            parts = [_real(interpreter.get_tensor(int(t)), details[int(t)]) for t in wanted]
+            rows.append([part.reshape(-1) for part in parts])
+        columns = [np.stack(values) for values in zip(*rows)]
+        is_quantized = source["dtype"] != np.float32
+        engine = f"{self.engine} (TensorFlow Lite)"
+        if not read.is_detector:
+            return EngineOutputs(engine, columns[0], None, is_quantized)
+        count = len(read.class_tensors)
+        classes, boxes = (np.concatenate(group, axis=1) for group in (columns[:count], columns[count:]))
+        shape = (len(images), -1)
+        logits = classes.reshape(*shape, read.column_count)
+        return EngineOutputs(engine, logits, boxes.reshape(*shape, 4), is_quantized)
+
+
+def _parse(path: str) -> FlatGraph:
+    with open(path, "rb") as file:
+        return read_flatbuffer(path, file.read())
+
+
+def _as_input(image: np.ndarray, source: Any, read: ReadNetwork) -> np.ndarray:
+    """An image as the interpreter takes it: its own integers, or normalized floats."""
+    if source["dtype"] == np.uint8:
+        return image[None]
+    if source["dtype"] == np.int8:
+        return (image[None].astype(np.int16) - 128).astype(np.int8)
+    return read.pixels.normalize(image[None]).transpose(0, 2, 3, 1)
+
+
+def _real(values: np.ndarray, detail: Any) -> np.ndarray:
+    """Real numbers of a tensor of the interpreter."""
+    scale, zero = detail["quantization"]
+    return (values.astype(np.float64) - zero) * scale if scale else values.astype(np.float64)
+
+
+families.register("tflite", TFLiteFamily())
