@@ -106,8 +106,8 @@ class InputPixels:
     `mean` and `std` are in the order of the network's channels.
     """
 
-    mean: Tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: Tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: Tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: Tuple[float, ...] = (0.5, 0.5, 0.5)
     is_bgr: bool = False
 
     def normalize(self, images: np.ndarray) -> np.ndarray:

@@ -70,8 +70,8 @@ def _detector(
     ]
     heads = [conv for pair in pairs for predictor in pair for conv in predictor.convolutions]
     trunk = read_trunk(read.graph, without(read.graph, heads), path)
-    taps = [trunk.paths.get(pair[0].source) for pair in pairs]
-    taps = [tap for tap in taps if tap]
+    sources = [pair[0].source for pair in pairs]
+    taps = [trunk.paths[source] for source in sources if source in trunk.paths]
     maps = [*(_tensor_of(trunk, tap) for tap in taps), *(layer[-1].output for layer in trunk.extras)]
     if [p.source for pair in pairs for p in pair] != [tensor for tensor in maps for _ in range(2)]:
         raise ImportedFileError(f"{path}: {pairs[0][0].last.name}: predictors of other maps than expected")

@@ -43,8 +43,8 @@ def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str,
     for name, value in needed.items():
         if values.get(name, value) != value:
             raise OptionError(
-                f"--{name.replace('_', '-')} {values[name]}: the imported network in {folder} has {value}; omit"
-                " the option"
+                f"--{name.replace('_', '-')} {values[name]}: the imported network in {folder} has {value};"
+                " omit the option"
             )
     own = {"structure": str(folder), "size": spec.size} if spec.section == _SECTIONS[kind.task] else {}
     return {**needed, **own, **changed}

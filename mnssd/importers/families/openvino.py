@@ -1,0 +1,51 @@
+"""OpenVINO IR of Open Model Zoo's SSDs with MobileNet."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+
+from ..graph import ReadNetwork
+from ..ir_file import IRFile
+from ..ir_graph import read_network
+from . import EngineOutputs, Family, families
+
+
+class OpenVINOFamily(Family):
+    """An XML with its ``.bin`` file beside it, in float32 or float16."""
+
+    name = "openvino"
+    description = "OpenVINO IR (.xml, with its .bin beside it): SSD MobileNet of Open Model Zoo"
+    engine = "openvino"
+
+    def recognizes(self, path: str, start: bytes) -> bool:
+        return b"<net " in start
+
+    def read(self, path: str) -> ReadNetwork:
+        return read_network(IRFile(path))
+
+    def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
+        try:
+            import openvino
+        except ImportError:
+            return None
+        core: Any = openvino.Core()
+        model = core.read_model(path)
+        nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+        first = len(model.outputs)
+        model.add_outputs([nodes[name].output(0) for name in (*read.class_tensors, *read.box_tensors)])
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        rows = []
+        for image in images:
+            x = image[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)  # BGR, 0 to 255
+            outputs = list(compiled(x).values())[first:]
+            rows.append([np.asarray(output).transpose(0, 2, 3, 1).reshape(-1) for output in outputs])
+        columns = [np.stack(values) for values in zip(*rows)]
+        count = len(read.class_tensors)
+        classes, boxes = (np.concatenate(group, axis=1) for group in (columns[:count], columns[count:]))
+        logits = classes.reshape(len(images), -1, read.column_count)
+        return EngineOutputs("OpenVINO", logits, boxes.reshape(len(images), -1, 4), False)
+
+
+families.register("openvino", OpenVINOFamily())
