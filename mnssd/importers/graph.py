@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from ..errors import ImportedFileError
 
 ACTIVATIONS = ("", "relu", "relu6")
+
+
+class Rounding(NamedTuple):
+    """How an engine stores a tensor: integers from `low` to `high`, ``(integer - zero) * scale``."""
+
+    scale: float
+    zero: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Conv:
         One of `ACTIVATIONS`.
     clamped : bool
         Whether the activation is only known from the range of a quantized output.
+    rounding : Rounding, optional
+        Of the output in the file's engine.
     """
 
     name: str
@@ -45,6 +56,7 @@ class Conv:
     same: bool = False
     activation: str = ""
     clamped: bool = False
+    rounding: Optional[Rounding] = None
 
     @property
     def kernel(self) -> int:
@@ -75,6 +87,7 @@ class Add:
     first: str
     second: str
     output: str
+    rounding: Optional[Rounding] = None
 
 
 Operator = Union[Conv, Add]
@@ -196,13 +209,3 @@ def with_identity_expansion(convolution: Conv) -> Conv:
     weight = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1)
     bias = np.zeros(channels, np.float32)
     return replace(convolution, weight=weight, bias=bias, stride=1, groups=1, activation="relu6")
-
-
-def read_by(graph: ConvGraph) -> Mapping[str, List[Operator]]:
-    """The operators that read each tensor."""
-    readers: Dict[str, List[Operator]] = {}
-    for operator in graph.operators:
-        sources = (operator.first, operator.second) if isinstance(operator, Add) else (operator.source,)
-        for source in sources:
-            readers.setdefault(source, []).append(operator)
-    return readers

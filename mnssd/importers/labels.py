@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 from ..errors import ImportedFileError
+from .graph import ReadNetwork
 
 _ITEM = re.compile(r"item\s*\{([^{}]*)\}")
 _FIELD = re.compile(r"\b(id|name|display_name)\s*:\s*(?:(\d+)|'([^'\n]*)'|\"([^\"\n]*)\")")
@@ -65,43 +66,31 @@ def _lines(text: str) -> Dict[int, str]:
     return dict(enumerate(lines))
 
 
-def choose_columns(
-    path: Optional[str], column_count: int, background: Optional[int], keep_all: bool
-) -> Labels:
+def choose_columns(path: Optional[str], read: ReadNetwork) -> Labels:
     """Names of the classes, and the columns of the scores that are theirs.
 
-    Without labels the names are ``class 1`` and so on, by the number of the column. Labels without a name for
-    the background, or that name classes only, count from the first column of a class.
+    Without labels the names are ``class 1`` and so on, by the number of the column. Labels that name classes
+    only count from the first column of a class. Columns without a name are left out where each has a score of
+    its own (sigmoid); the others of a softmax depend on them.
 
-    Parameters
-    ----------
-    path : str, optional
-        File of labels.
-    column_count : int
-        Columns of the scores.
-    background : int, optional
-        Column of the background, which gets no name.
-    keep_all : bool
-        Whether columns without a name are kept, as a classifier's probabilities depend on all of them.
+    Raises
+    ------
+    ImportedFileError
+        If the labels cannot be read, name no column, or are more than there are columns.
     """
-    own = [column for column in range(column_count) if keep_all or column != background]
+    count = read.column_count
+    own = [column for column in range(count) if not read.is_detector or column != read.background]
     if path is None:
         return Labels([f"class {column}" for column in own], own)
     labels = read_labels(path)
-    shift = _shift(path, labels, column_count, background)
-    names: Dict[int, str] = {}
-    for number, name in labels.items():
-        column = number + shift
-        if name.strip().lower() not in UNNAMED and column in own:
-            names[column] = name.strip()
-    if keep_all:
-        names = {
-            column: names.get(column) or labels.get(column - shift) or f"class {column}" for column in own
-        }
-        names = {column: name if name not in UNNAMED else f"class {column}" for column, name in names.items()}
-    names = _distinct(names)
+    shift = _shift(path, labels, count, read.background)
+    names = {number + shift: name for number, name in labels.items() if name.strip().lower() not in UNNAMED}
+    names = {column: names[column] for column in own if column in names}
     if not names:
-        raise ImportedFileError(f"{path}: names none of the {column_count} columns; check --labels")
+        raise ImportedFileError(f"{path}: names none of the {count} columns; check --labels")
+    if not read.is_detector or read.scores == "softmax":
+        names = {column: names.get(column, f"class {column}") for column in own}
+    names = _distinct(names)
     return Labels(list(names.values()), list(names))
 
 

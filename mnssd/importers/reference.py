@@ -7,17 +7,32 @@ from typing import Any, Dict, List, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
-from .graph import Add, Conv, ReadNetwork
+from .graph import Add, Conv, ReadNetwork, Rounding
 
 
-def compute(read: ReadNetwork, images: np.ndarray, tensors: Sequence[str]) -> List[np.ndarray]:
-    """Tensors ``(N, C, H, W)`` of the file's graph for images ``(N, H, W, 3)`` uint8 RGB."""
+def compute(
+    read: ReadNetwork, images: np.ndarray, tensors: Sequence[str], rounded: bool = False
+) -> List[np.ndarray]:
+    """Tensors ``(N, C, H, W)`` of the file's graph for images ``(N, H, W, 3)`` uint8 RGB.
+
+    With `rounded`, every tensor is rounded to the integers in which the file's engine stores it.
+    """
     values: Dict[str, Any] = {read.graph.input: mx.nd.array(read.pixels.normalize(images))}
+    roundings: Dict[str, Rounding] = {}
     for operator in read.graph.operators:
         if isinstance(operator, Add):
-            values[operator.output] = values[operator.first] + values[operator.second]
+            value = values[operator.first] + values[operator.second]
         else:
-            values[operator.output] = _convolve(operator, values[operator.source])
+            source = values[operator.source]
+            if operator.name.endswith(POOLED):
+                source = source.mean(axis=(2, 3), keepdims=True)
+                if rounded and operator.source in roundings:  # pooling keeps the scale of its input
+                    source = _round(source, roundings[operator.source])
+            value = _convolve(operator, source)
+        if rounded and operator.rounding:
+            roundings[operator.output] = operator.rounding
+            value = _round(value, operator.rounding)
+        values[operator.output] = value
     return [values[tensor].asnumpy() for tensor in tensors]
 
 
@@ -26,8 +41,6 @@ def _convolve(conv: Conv, x: Any) -> Any:
         (top, bottom), (left, right) = (conv.padding(side) for side in x.shape[2:])
         pads = (0, 0, 0, 0, top, bottom, left, right)
         x = mx.nd.pad(x, mode="constant", pad_width=pads, constant_value=0)
-    else:  # pooled to one place, for a classifier's last layer
-        x = x.mean(axis=(2, 3), keepdims=True) if conv.name.endswith(POOLED) else x
     y = mx.nd.Convolution(
         x, mx.nd.array(conv.weight), mx.nd.array(conv.bias), kernel=(conv.kernel, conv.kernel),
         stride=(conv.stride, conv.stride), num_filter=conv.channels, num_group=conv.groups,
@@ -35,13 +48,18 @@ def _convolve(conv: Conv, x: Any) -> Any:
     return mx.nd.clip(y, 0, 6) if conv.activation == "relu6" else mx.nd.relu(y) if conv.activation else y
 
 
+def _round(x: Any, rounding: Rounding) -> Any:
+    integers = mx.nd.round(x / rounding.scale) + rounding.zero
+    return (mx.nd.clip(integers, rounding.low, rounding.high) - rounding.zero) * rounding.scale
+
+
 POOLED = " after pooling"
 """End of the name of a convolution that reads the mean of its input over all positions."""
 
 
-def raw_heads(read: ReadNetwork, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def raw_heads(read: ReadNetwork, images: np.ndarray, rounded: bool = False) -> Tuple[np.ndarray, np.ndarray]:
     """Class logits ``(N, A, C)`` and boxes ``(N, A, 4)`` with the file's columns and order of anchors."""
-    tensors = compute(read, images, [*read.class_tensors, *read.box_tensors])
+    tensors = compute(read, images, [*read.class_tensors, *read.box_tensors], rounded)
     parts = [t.transpose(0, 2, 3, 1).reshape(len(images), -1) for t in tensors]
     count = len(read.class_tensors)
     classes, boxes = (np.concatenate(group, axis=1) for group in (parts[:count], parts[count:]))

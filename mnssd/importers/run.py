@@ -52,7 +52,7 @@ def import_file(
         raise OptionError(f"{folder}: exists already; choose another --output")
     family = family_of(file)
     read = family.read(file)
-    names = choose_columns(labels, read.column_count, read.background, not read.is_detector)
+    names = choose_columns(labels, read)
     net, spec = build(read, names.names, names.columns, file)
     proof = prove(net, read, names.columns, family, file, resized(images, read.size))
     what = f"{read.source}: {spec.describe()}, {len(spec.classes)} classes"

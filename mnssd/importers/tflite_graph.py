@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from ..errors import ImportedFileError
 from .flatbuffer import FlatGraph, Op, refusing
-from .graph import Add, AnchorTable, Conv, ConvGraph, InputPixels, ReadNetwork
+from .graph import Add, AnchorTable, Conv, ConvGraph, InputPixels, ReadNetwork, Rounding
 from .reference import POOLED
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
@@ -114,7 +114,8 @@ class _Reader:
             first, second = (str(self._source(tensor)) for tensor in self._tensors(op, 2))
             if FUSED.get(op.options("AddOptions").FusedActivationFunction()) != "":
                 raise ImportedFileError("an activation after a sum")
-            graph.operators.append(Add(self._name(op), first, second, str(op.outputs[0])))
+            rounding = self._rounding(op)
+            graph.operators.append(Add(self._name(op), first, second, str(op.outputs[0]), rounding))
         elif op.name not in (*HANDS_ON, *SCORE_FUNCTIONS, *OTHERS):
             raise ImportedFileError("an operator that MobileNet-SSDs do not have")
 
@@ -154,7 +155,8 @@ class _Reader:
         ) != (1, 1):
             raise ImportedFileError("strides that differ, or a dilation")
         activation, clamped = self._activation(op, options.FusedActivationFunction())
-        through, pooled = (*HANDS_ON, "PAD"), ""
+        through: Tuple[str, ...] = (*HANDS_ON, "PAD")
+        pooled = ""
         if weight.shape[2] == 1:
             pooled = POOLED if self._is_pooled(data) else ""
             through = (*HANDS_ON, *POOLING) if pooled else HANDS_ON
@@ -162,7 +164,15 @@ class _Reader:
             self._name(op) + pooled, str(self._source(data, through)), str(op.outputs[0]), weight,
             self._bias(op, weight.shape[0]), int(options.StrideH()), weight.shape[0] if is_depthwise else 1,
             self._is_same(op, options, weight.shape[2]), activation, clamped,
+            self._rounding(op),
         )  # fmt: skip
+
+    def _rounding(self, op: Op) -> Optional[Rounding]:
+        """How the interpreter stores the output of an operator; None if in floats."""
+        output = self.flat.tensor(op.outputs[0])
+        if output.scale is None or output.zero is None or output.kind not in RANGES:
+            return None
+        return Rounding(float(output.scale[0]), float(output.zero[0]), *map(float, RANGES[output.kind]))
 
     def _is_pooled(self, index: int) -> bool:
         op = self.producers.get(index)
@@ -186,7 +196,7 @@ class _Reader:
         bias = self._bias(op, weight.shape[0])
         name = self._name(op) + POOLED
         source = str(self._source(data, (*HANDS_ON, *POOLING)))
-        return Conv(name, source, str(op.outputs[0]), weight, bias)
+        return Conv(name, source, str(op.outputs[0]), weight, bias, rounding=self._rounding(op))
 
     def _bias(self, op: Op, count: int) -> np.ndarray:
         if len(op.inputs) < 3 or op.inputs[2] < 0:

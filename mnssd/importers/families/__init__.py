@@ -16,7 +16,7 @@ class EngineOutputs(NamedTuple):
     """What an independent engine computes, with the file's columns and order of anchors.
 
     Class logits ``(N, A, C)`` and boxes ``(N, A, 4)`` of a detector; logits ``(N, C)`` of a classifier, and
-    no boxes. `is_quantized` tells that the engine rounds every layer to 8 bits.
+    no boxes. `is_quantized` tells that the engine computes with 8-bit integers.
     """
 
     engine: str

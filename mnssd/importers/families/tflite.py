@@ -45,7 +45,7 @@ class TFLiteFamily(Family):
             parts = [_real(interpreter.get_tensor(int(t)), details[int(t)]) for t in wanted]
             rows.append([part.reshape(-1) for part in parts])
         columns = [np.stack(values) for values in zip(*rows)]
-        is_quantized = source["dtype"] != np.float32
+        is_quantized = "float" not in read.source
         engine = f"{self.engine} (TensorFlow Lite)"
         if not read.is_detector:
             return EngineOutputs(engine, columns[0], None, is_quantized)
