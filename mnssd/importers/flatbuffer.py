@@ -17,7 +17,7 @@ from ..errors import ImportedFileError, OptionError
 
 IDENTIFIER = b"TFL3"
 
-MOST_OPERATORS, MOST_TENSORS, MOST_AXES = 5_000, 20_000, 8
+MOST_OPERATORS, MOST_TENSORS, MOST_AXES = 1_000, 5_000, 8
 """More come from a damaged file: these networks have a hundred."""
 
 PARSING_ERRORS = (
@@ -172,7 +172,7 @@ def _tensor(model: Any, table: Any, index: int) -> Tensor:
     if content is not None and content.DataLength():
         if min(shape, default=1) < 0:
             raise ImportedFileError(f"shape {shape}")
-        result.data = content.DataAsNumpy().tobytes()
+        result.data = content.DataAsNumpy()  # a view: many tensors may share it
     _read_quantization(table.Quantization(), result)
     return result
 

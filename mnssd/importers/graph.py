@@ -9,6 +9,12 @@ import numpy as np
 
 from ..errors import ImportedFileError
 
+LARGEST_SIDE = 4096
+"""Of an input, in pixels."""
+
+MOST_VALUES = 100_000_000
+"""All weights of a file together; the largest MobileNet SSD has a fifth."""
+
 ACTIVATIONS = ("", "relu", "relu6")
 
 
@@ -201,6 +207,17 @@ class ReadNetwork:
     @property
     def is_detector(self) -> bool:
         return bool(self.class_tensors)
+
+    def check(self, path: str) -> None:
+        """ImportedFileError for sizes that no MobileNet has, before anything of that size is made."""
+        if not all(32 <= side <= LARGEST_SIDE for side in self.size):
+            raise ImportedFileError(f"{path}: input of {self.size[0]}x{self.size[1]} pixels")
+        for tensor in self.class_tensors or [self.logits]:
+            last = self.graph.convolution(tensor, path)
+            if self.column_count < 1 or last.channels % self.column_count:
+                raise ImportedFileError(
+                    f"{path}: {last.name}: {last.channels} outputs for {self.column_count} columns of scores"
+                )
 
 
 def with_identity_expansion(convolution: Conv) -> Conv:

@@ -13,6 +13,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ..errors import ImportedFileError
+from .graph import MOST_VALUES
 
 MOST_BYTES = 64 << 20
 """A larger XML describes no MobileNet: those here have a quarter of a megabyte."""
@@ -45,7 +46,7 @@ class IRFile:
     """Layers by name, in the order in which they are computed."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path, self._total = path, 0
         self.layers = _in_order(path, _parse(path))
         place = Path(path).with_suffix(".bin")
         try:
@@ -78,6 +79,9 @@ class IRFile:
                 f" {len(self._weights)}"
             )
         values = np.frombuffer(self._weights, dtype, prod(shape), offset).reshape(shape)
+        self._total += values.size
+        if self._total > MOST_VALUES:
+            raise ImportedFileError(f"{self.path}: more than {MOST_VALUES} weights")
         return values.astype(np.float32) if values.dtype.kind == "f" else values
 
     def is_constant(self, name: str) -> bool:
@@ -129,15 +133,26 @@ def _in_order(path: str, root: Element) -> Dict[str, Layer]:
         edges.setdefault(ends[1], []).append((int(port), ends[0]))
     for name, sources in edges.items():
         layers[name].inputs = [source for _, source in sorted(sources)]
-    order: Dict[str, Layer] = {}
-    waiting = dict(layers)
-    while waiting:
-        ready = [name for name, layer in waiting.items() if all(source in order for source in layer.inputs)]
-        if not ready:
-            raise ImportedFileError(f"{path}: layer {next(iter(waiting))!r}: depends on itself")
-        for name in ready:
-            order[name] = waiting.pop(name)
-    return order
+    return _sorted(path, layers)
+
+
+def _sorted(path: str, layers: Dict[str, Layer]) -> Dict[str, Layer]:
+    """Layers after those that they read (Kahn 1962); ImportedFileError if one depends on itself."""
+    missing = {name: len(layer.inputs) for name, layer in layers.items()}
+    readers: Dict[str, List[str]] = {}
+    for name, layer in layers.items():
+        for source in layer.inputs:
+            readers.setdefault(source, []).append(name)
+    ready = [name for name, count in missing.items() if not count]
+    for name in ready:
+        for reader in readers.get(name, ()):
+            missing[reader] -= 1
+            if not missing[reader]:
+                ready.append(reader)
+    if len(ready) < len(layers):
+        stuck = next(name for name, count in missing.items() if count)
+        raise ImportedFileError(f"{path}: layer {stuck!r}: depends on itself")
+    return {name: layers[name] for name in ready}
 
 
 def _layer(path: str, element: Element) -> Layer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
+import mxnet as mx
 import numpy as np
 
 from .. import zoo
@@ -13,6 +14,7 @@ from ..nn.head_layouts import HeadLayout
 from ..weights import assign, infer_shapes
 from ..weights.structure import recognize
 from .anchors import anchor_layout
+from .flatbuffer import PARSING_ERRORS
 from .graph import Conv, ReadNetwork
 from .trunk import Trunk, read_trunk, without
 
@@ -57,7 +59,7 @@ def build(read: ReadNetwork, classes: Sequence[str], columns: Sequence[int], pat
         return make(read, tuple(classes), list(columns), path)
     except ImportedFileError:
         raise
-    except (MnssdError, ValueError) as error:
+    except (MnssdError, mx.MXNetError, *PARSING_ERRORS) as error:
         raise ImportedFileError(f"{path}: a network that has no equal here ({error})") from error
 
 

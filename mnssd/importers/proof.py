@@ -12,6 +12,7 @@ import numpy as np
 from ..boxes import STDS, class_scores, decode
 from ..data.image import to_network_input
 from ..errors import ImportedFileError
+from ..export.engines import last_line
 from .families import EngineOutputs, Family
 from .graph import ReadNetwork
 from .reference import compute, raw_heads
@@ -95,7 +96,10 @@ def prove(
     difference = _compare(net, read, columns, ours, graph)
     _require_equal(difference, path, "its file, operator by operator")
     lines = [f"equal to the file, operator by operator: {difference}"]
-    engine = family.run_engine(path, read, images)
+    try:
+        engine = family.run_engine(path, read, images)
+    except Exception as error:  # the engines have no common base class
+        return [*lines, f"not compared with {family.engine}, which cannot run the file ({last_line(error)})"]
     if engine is None:
         return [*lines, f"not compared with an independent engine; for that: pip install {family.engine}"]
     difference = _compare(net, read, columns, ours, (engine.logits, engine.boxes))
@@ -140,9 +144,14 @@ def _graph_outputs(
     read: ReadNetwork, images: np.ndarray, rounded: bool = False
 ) -> Tuple[np.ndarray, Optional[np.ndarray]]:
     """Outputs of the file's graph, as `EngineOutputs` has them."""
-    if read.is_detector:
-        return raw_heads(read, images, rounded)
-    return compute(read, images, [read.logits], rounded)[0].reshape(len(images), -1), None
+    try:
+        if read.is_detector:
+            return raw_heads(read, images, rounded)
+        return compute(read, images, [read.logits], rounded)[0].reshape(len(images), -1), None
+    except (KeyError, ValueError, mx.MXNetError) as error:
+        raise ImportedFileError(
+            f"{read.source}: its graph cannot be computed ({last_line(error)})"
+        ) from error
 
 
 def network_outputs(net: Any, read: ReadNetwork, images: np.ndarray) -> Tuple[np.ndarray, Any]:

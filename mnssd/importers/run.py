@@ -52,6 +52,7 @@ def import_file(
         raise OptionError(f"{folder}: exists already; choose another --output")
     family = family_of(file)
     read = family.read(file)
+    read.check(file)
     names = choose_columns(labels, read)
     net, spec = build(read, names.names, names.columns, file)
     proof = prove(net, read, names.columns, family, file, resized(images, read.size))

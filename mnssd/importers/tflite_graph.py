@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ImportedFileError
 from .flatbuffer import FlatGraph, Op, refusing
-from .graph import Add, AnchorTable, Conv, ConvGraph, InputPixels, ReadNetwork, Rounding
+from .graph import MOST_VALUES, Add, AnchorTable, Conv, ConvGraph, InputPixels, ReadNetwork, Rounding
 from .reference import POOLED
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
@@ -50,7 +50,7 @@ class _Heads(NamedTuple):
 
 class _Reader:
     def __init__(self, path: str, flat: FlatGraph) -> None:
-        self.path, self.flat = path, flat
+        self.path, self.flat, self.total = path, flat, 0
         self.producers: Dict[int, Op] = {}
         for op in flat.operators:
             for output in op.outputs:
@@ -138,7 +138,11 @@ class _Reader:
 
     def _constant(self, index: int) -> np.ndarray:
         """Real numbers of a constant, or of one that a DEQUANTIZE hands on."""
-        return self.flat.tensor(self._source(index)).values()
+        values = self.flat.tensor(self._source(index)).values()
+        self.total += values.size
+        if self.total > MOST_VALUES:
+            raise ImportedFileError(f"more than {MOST_VALUES} weights")
+        return values
 
     def _convolution(self, op: Op) -> Conv:
         is_depthwise = op.name == "DEPTHWISE_CONV_2D"
