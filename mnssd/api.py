@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
 from . import zoo
-from .data.classification import CLASSIFICATION_ROOTS
-from .data.formats import allow_dataset, dataset_names
+from .data.formats import allow_dataset
 from .errors import OptionError
 from .options import from_mapping
 from .tasks import compare_runs as comparing
 from .tasks import evaluate as evaluation
 from .tasks import export as exporting
 from .tasks.given_datasets import by_list, datasets_of, given, is_object
+from .tasks.given_names import data_options_of, model_options_of
 from .tasks.given_transforms import NO_TRANSFORMS, Transform, Transforms
 from .train.run_folder import RunFolder
 
@@ -231,10 +231,10 @@ def evaluate(
     task = RunFolder.containing(path).read_task()
     if task == "detection":
         with datasets_of(_own_datasets(run), data) as own:
-            values = _with_text_paths({**(own or _data_options(data, task)), **options})
+            values = _with_text_paths({**(own or data_options_of(data, task)), **options})
             values = evaluation.options_of_run(path, values)
             return evaluation.evaluate_detector(path, from_mapping(evaluation.EvalOptions, values))
-    values = _with_text_paths({**_data_options(data, task), **options})
+    values = _with_text_paths({**data_options_of(data, task), **options})
     return evaluation.evaluate_classifier_run(path, from_mapping(evaluation.EvalClassOptions, values))
 
 
@@ -267,7 +267,7 @@ def compare_runs(
     """
     paths = _path_of(a), _path_of(b)
     with datasets_of(_own_datasets(a), data) as own:
-        data_options = own or (_data_options(data, comparing.task_of(paths[0])) if data is not None else {})
+        data_options = own or (data_options_of(data, comparing.task_of(paths[0])) if data is not None else {})
         return comparing.compare_runs(*paths, _with_text_paths({**data_options, **options}))
 
 
@@ -361,7 +361,7 @@ def save_run(net: Any, output: PathLike, data: Optional[PathLike] = None) -> Run
     """
     from .tasks.save_run import save_run as write
 
-    return Run(write(net, os.fspath(output), _with_text_paths(_data_options(data, "detection"))))
+    return Run(write(net, os.fspath(output), _with_text_paths(data_options_of(data, "detection"))))
 
 
 def _path_of(run: Union[Run, PathLike]) -> str:
@@ -381,41 +381,15 @@ def _train(
 
     detect = partial(run.train_detector, transforms=transforms)
     train = detect if task == "detection" else run.train_classifier
-    data_options = _data_options(data, task)
+    data_options = data_options_of(data, task)
     if "dataset" in options and "data_root" in data_options:  # the format of the folder
         data_options.pop("dataset", None)
-    arguments = {**data_options, **_model_options(model, task), **arguments}
+    arguments = {**data_options, **model_options_of(model, task), **arguments}
     arguments = {name: value for name, value in arguments.items() if value is not None}
     for name in arguments:
         if name in options:
             raise OptionError(f"{name}: given as an option ({options[name]!r}) and by data= or model=")
     return Run(train(_with_text_paths({**arguments, **options})))
-
-
-def _data_options(data: Optional[PathLike], task: str) -> Dict[str, Any]:
-    """``dataset`` or ``data_root``, whichever `data` is."""
-    if data is None:
-        return {}
-    if is_object(data):
-        raise OptionError(
-            f"data: a {type(data).__name__}; for a classifier give the name of a dataset, or a folder with a "
-            "folder of images per class"
-        )
-    name = os.fspath(data)
-    if name in (dataset_names() if task == "detection" else CLASSIFICATION_ROOTS):
-        return {"dataset": name}
-    return {"data_root": name} if task == "detection" else {"dataset": "folder", "data_root": name}
-
-
-def _model_options(model: Optional[str], task: str) -> Dict[str, Any]:
-    if model is None:
-        return {}
-    parts = zoo.parse_name(model)
-    if task == "detection" and not parts.head:
-        raise OptionError(f"model {model!r} is a classifier; expected a detector, such as ssd_300_{model}")
-    if task == "classification" and parts.head:
-        raise OptionError(f"model {model!r} is a detector; expected a classifier, such as {parts.network}")
-    return parts._asdict() if parts.head else {"network": parts.network, "width": parts.width}
 
 
 def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:

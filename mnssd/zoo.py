@@ -19,6 +19,7 @@ from .nn.choices import DEFAULTS, HEADS, RESHAPING, BackboneOptions, ClassifierO
 from .nn.gluoncv_models import GLUONCV_MODELS
 from .nn.head_layouts import LAYOUTS, HeadLayout
 from .nn.spec import ClassifierSpec, DetectorSpec, NetworkSpec, S
+from .nn.variants import check_variant
 from .options import format_size, parse_yaml, unknown_name
 
 _log = logging.getLogger(__name__)
@@ -60,32 +61,12 @@ def build_backbone(
             is_range = isinstance(choices, range)
             known = f"{choices[0]} to {choices[-1]}" if is_range else " or ".join(map(str, choices))
             raise OptionError(f"{name}: {network} takes {known}, got {value!r}")
-    _check_variant(network, variant or {})
+    check_variant(network, variant or {})
     chosen = {name: options.get(name, DEFAULTS[name]) for name in backbone.options}
     try:
         return backbone.build(width, classes, **chosen, **(variant or {}))
     except ValueError as error:
         raise OptionError(f"{network}: {error}") from error
-
-
-def _check_variant(network: str, variant: Mapping[str, Any]) -> None:
-    """Raise OptionError for an unknown name or a value of another type than the default."""
-    known = backbones[network].variants
-    if not isinstance(variant, Mapping):
-        raise OptionError(f"{network}: variant: expected names and values, got {variant!r}")
-    for name, value in variant.items():
-        if name not in known:
-            raise OptionError(f"{network}: {unknown_name('variant', str(name), known)}")
-        if not _is_like(value, known[name]):
-            raise OptionError(f"{network}: {name}: expected a value like {known[name]!r}, got {value!r}")
-
-
-def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value has the type of a default; for a tuple, whether it is as many numbers."""
-    if isinstance(default, tuple):
-        is_list = isinstance(value, (list, tuple)) and len(value) == len(default)
-        return is_list and all(_is_like(number, 0.0) for number in value)
-    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
 
 
 def build_classifier(spec: NetworkSpec) -> Any:

@@ -177,8 +177,7 @@ def append_detections(
     kept = min(suppression.post_nms, rows)
     candidates = rows if suppression.nms_topk < 0 else min(max(suppression.nms_topk, kept), rows)
 
-    is_sigmoid = scores == "sigmoid"
-    probabilities = nodes.add("Sigmoid", heads[0]) if is_sigmoid else nodes.add("Softmax", heads[0], axis=2)
+    probabilities = _class_scores(nodes, heads[0], scores)
     class_rows = nodes.add("Transpose", nodes.slice(probabilities, 2, 1, classes + 1), perm=[0, 2, 1])
     flat = nodes.add("Flatten", class_rows, axis=1)  # (B, C * A)
     if candidates < rows:  # the others must not suppress anything
@@ -209,6 +208,11 @@ def append_detections(
     for tensor, name in zip((nodes.unsqueeze(class_of), nodes.unsqueeze(best), boxes), outputs):
         nodes.add("Where", is_detection, tensor, padding, outputs=(name,))
     _set_outputs(model, {name: (kept, values) for name, values in zip(outputs, (1, 1, 4))})
+
+
+def _class_scores(nodes: _Nodes, logits: str, function: str) -> str:
+    """Scores of the background and the classes; see `boxes.class_scores`."""
+    return nodes.add("Sigmoid", logits) if function == "sigmoid" else nodes.add("Softmax", logits, axis=2)
 
 
 def _decode(nodes: _Nodes, offsets: str, anchors: np.ndarray) -> str:

@@ -117,6 +117,11 @@ class Writer:
         self.operators.append((name, inputs, [output], options))
         return output
 
+    def dequantized(self, source: int) -> int:
+        output = self.tensor("real", self.tensors[source]["shape"], 0)
+        self.operators.append(("DEQUANTIZE", [source], [output], None))
+        return output
+
     def reshape(self, source: int, shape: Sequence[int]) -> int:
         wanted = self.tensor("shape", (len(shape),), 2, np.array(shape, "<i4").tobytes())
         return self.simple("RESHAPE", [source, wanted], shape)
@@ -169,6 +174,8 @@ def write_ssd(path: Path, image: np.ndarray, kind: str = "float", columns: int =
     total = len(boxes)
     box_tensor, score_tensor = (writer.simple("CONCATENATION", parts[v], (1, total, v)) for v in (4, columns))
     score_tensor = writer.simple("LOGISTIC", [score_tensor], (1, total, columns))
+    if kind == "int8":  # the operator takes floats or uint8
+        box_tensor, score_tensor = (writer.dequantized(t) for t in (box_tensor, score_tensor))
     results = [box_tensor, score_tensor]
     if postprocess:
         sides = [writer.values[m].shape[2] for m in maps]
@@ -181,7 +188,8 @@ def write_ssd(path: Path, image: np.ndarray, kind: str = "float", columns: int =
             data = np.rint(values / more["scale"][0]).astype("u1").tobytes()
         anchors = writer.tensor("anchors", values.shape, 3 if more else 0, data, **more)
         options = {
-            "max_detections": 10, "max_classes_per_detection": 1, "nms_iou_threshold": 0.6, "nms_score_threshold": 1e-8,
+            "max_detections": 10, "max_classes_per_detection": 1,
+            "nms_iou_threshold": 0.6, "nms_score_threshold": 1e-8,
             "num_classes": columns - 1, "x_scale": 10.0, "y_scale": 10.0, "w_scale": 5.0, "h_scale": 5.0,
             **changes,
         }  # fmt: skip

@@ -56,7 +56,7 @@ def test_usual_networks_have_no_such_layer() -> None:
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0, 0.5))])
 def test_other_numbers_are_refused(mean: Tuple[float, ...], std: Tuple[float, ...]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="pixel_std"):
         InputLayer(False, mean, std)
 
 
