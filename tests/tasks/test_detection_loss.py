@@ -165,3 +165,42 @@ def test_prior_makes_all_anchors_predict_background() -> None:
     set_prior(net.heads.class_convolutions(), 3)
     background = mx.nd.softmax(net.heads(x)[0]).asnumpy()[..., 0]
     assert abs(np.median(background) - (1 - PRIOR)) < 0.003
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def binary_losses(arrays: Tuple[np.ndarray, ...]) -> np.ndarray:
+    """Binary cross entropy ``(B, A, C + 1)`` of every column, the background's among them."""
+    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)]
+    score = sigmoid(arrays[0])
+    return -(wanted * np.log(score) + (1 - wanted) * np.log(1 - score))
+
+
+def test_sigmoid_loss_of_positives_and_the_hardest_negatives() -> None:
+    arrays = batch(4)
+    losses, positive = binary_losses(arrays).sum(axis=-1), arrays[2] > 0
+    total = 0.0
+    for row, is_object in zip(losses, positive):
+        count = max(MIN_NEGATIVES, 3 * int(is_object.sum()))
+        total += row[is_object].sum() + np.sort(row[~is_object])[::-1][:count].sum()
+    loss = MultiBoxLoss("ohem", "smooth_l1", 0.0, ANCHORS, "sigmoid")
+    assert run(loss, arrays)[0] == pytest.approx(total / positive.sum(), rel=1e-4)
+
+
+def test_sigmoid_focal_loss_weights_every_column_by_its_error() -> None:
+    arrays = batch(5)
+    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)]
+    expected = (np.abs(wanted - sigmoid(arrays[0])) ** GAMMA * binary_losses(arrays)).sum()
+    loss = MultiBoxLoss("focal", "smooth_l1", 0.0, ANCHORS, "sigmoid")
+    assert run(loss, arrays)[0] == pytest.approx(expected / (arrays[2] > 0).sum(), rel=1e-4)
+
+
+def test_sigmoid_loss_of_large_logits_is_finite() -> None:
+    arrays = batch(6)
+    arrays[0][:] *= 1e4
+    for loss in (MultiBoxLoss(kind, "smooth_l1", 0.1, ANCHORS, "sigmoid") for kind in ("ohem", "focal")):
+        values = run(loss, arrays)
+        assert np.isfinite(values[0])
+        assert np.isfinite(values[2]).all()
