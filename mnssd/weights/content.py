@@ -31,11 +31,11 @@ _MAGIC = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it and give the file in it"),
     (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive; unpack it and give the file in it"),
     (257, b"ustar", "a tar archive; unpack it and give the file in it"),
-    (4, b"TFL3", "a TensorFlow Lite model; it cannot be converted"),
+    (4, b"TFL3", "a TensorFlow Lite model; make a run of it with: mnssd import FILE"),
     (0, b"GGUF", "a GGUF model; it cannot be converted"),
     (0, b"version https://git-lfs", "a pointer of Git LFS instead of the file; run `git lfs pull`"),
     (0, b"model_checkpoint_path:", "a list of TensorFlow checkpoints; they cannot be converted"),
-    (0, b"<?xml", "an XML file, as of OpenVINO; it cannot be converted"),
+    (0, b"<?xml", "an XML file; make a run of an OpenVINO network with: mnssd import FILE"),
     (0, b"\x93NUMPY", "a NumPy array; weights need names"),
 )
 
