@@ -99,6 +99,11 @@ class SSDHeads(HybridBlock):
                 else:
                     add_conv(layer, channels, 3, 2, 1, act=act, epsilon=epsilon)
                 self.extras.add(layer)
+            expected = self.layout.anchors.maps - len(self.layout.extras)
+            if len(taps) != expected:
+                raise ValueError(
+                    f"these heads read {expected} feature maps of a backbone, got {len(taps)} taps"
+                )
             self._map_channels = tap_channels(self.backbone, taps)
             self._map_channels += [channels for _, channels in self.layout.extras]
             self.class_predictors = self._predictors(num_classes + 1)

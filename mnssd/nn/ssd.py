@@ -87,6 +87,7 @@ class SSD(HybridBlock):
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
         # SSD paper, section 3.1: NMS at IoU 0.45 over the best 400 boxes, 200 kept.
         self.nms_thresh, self.nms_topk, self.post_nms = self.heads.layout.nms_iou, 400, 200
+        self._scores = self.heads.layout.scores
 
     def _set_classes(self, classes: Sequence[str]) -> None:
         names = not isinstance(classes, str) and all(isinstance(name, str) and name for name in classes)
@@ -172,7 +173,7 @@ class SSD(HybridBlock):
 
     def class_scores(self, F: Any, cls_preds: Any) -> Any:
         """Scores of the background and the classes from their logits, by the function of the layout."""
-        if self.heads.layout.scores == "sigmoid":
+        if self._scores == "sigmoid":
             return F.sigmoid(cls_preds)
         return F.softmax(cls_preds, axis=-1)
 

@@ -15,7 +15,7 @@ from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spe
 def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str, Any]:
     """Options of a run whose ``weights`` may be a run folder, which stands for the best weights in it.
 
-    Those of an imported network also settle what no option says: the new network gets its structure.
+    The new network also gets the structure of an imported one, which no option tells.
 
     Parameters
     ----------
