@@ -148,12 +148,9 @@ class _Nodes:
 
 
 def append_detections(
-    model: onnx.ModelProto,
-    anchors: np.ndarray,
-    suppression: Suppression,
-    outputs: Sequence[str],
+    model: onnx.ModelProto, anchors: np.ndarray, suppression: Suppression, outputs: Sequence[str],
     scores: str = "softmax",
-) -> None:
+) -> None:  # fmt: skip
     """Append decoding and non-maximum suppression to a model that ends with the heads of an SSD.
 
     As in `nn.SSD`, only boxes of the same class suppress each other.
