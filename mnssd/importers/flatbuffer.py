@@ -15,8 +15,6 @@ import numpy as np
 
 from ..errors import ImportedFileError, OptionError
 
-IDENTIFIER = b"TFL3"
-
 MOST_OPERATORS, MOST_TENSORS, MOST_AXES = 1_000, 5_000, 8
 """More come from a damaged file: these networks have a hundred."""
 

@@ -41,6 +41,7 @@ def run(shapes: str, tmp_path_factory: pytest.TempPathFactory) -> mnssd.Run:
     return mnssd.train_detector(**TRANSFORMS, resume=output, save_minutes=5.0, workers=3)
 
 
+@pytest.mark.slow
 def test_training_is_reproduced(run: mnssd.Run, shapes: str, tmp_path: Path) -> None:
     whole = mnssd.train_detector(shapes, **TRANSFORMS, output=tmp_path / "whole", **OPTIONS)
     assert_same_run(run.path, whole.path)

@@ -140,6 +140,7 @@ def classifiers(tmp_path: Path) -> Tuple[Path, Path]:
     return write_run(tmp_path / "one", *one, **options), write_run(tmp_path / "two", *two, **options)
 
 
+@pytest.mark.slow
 def test_classifiers_are_compared_by_top1(classifiers: Tuple[Path, Path], tmp_path: Path) -> None:
     data = ["--data-root", tmp_path / "photos"]
     single = [run_json("eval-cls", run, *data) for run in classifiers]

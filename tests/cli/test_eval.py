@@ -61,6 +61,7 @@ def run_folder(tmp_path, devkit, spec, network) -> Path:
     return folder.path
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_detections(network, devkit_val):
     by_size = {}
     for batch_size in (1, 3):

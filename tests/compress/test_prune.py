@@ -218,6 +218,7 @@ def test_pruned_detector_is_evaluated_exported_and_pruned_again(
     assert str(smaller) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pruned_classifier(shapes: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     options = {
         "dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (64, 64), "batch_size": 8,

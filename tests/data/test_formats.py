@@ -130,6 +130,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 # ---- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_is_identical(converted: Dict[str, Path], tmp_path: Path) -> None:
     weights: List[Dict[str, np.ndarray]] = []
     for name in ("voc", "coco", "recordio"):  # all have the same samples, see above

@@ -51,6 +51,7 @@ def test_images_without_objects_or_of_one_pixel_are_combined() -> None:
     assert (image[0, 0] == 7).all()
 
 
+@pytest.mark.slow
 def test_training_with_mosaics_skips_unreadable_images_and_is_reproducible(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -71,6 +71,7 @@ def test_training_on_one_folder_in_voc_layout(tmp_path: Path, capsys: pytest.Cap
     assert "mine val" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_validation_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "shapes"
     make_shapes(folder, train=10, val=4, size=(96, 96))

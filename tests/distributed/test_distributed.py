@@ -154,6 +154,7 @@ def children_of(pid: int) -> Dict[str, int]:
     return ids
 
 
+@pytest.mark.slow
 def test_error_of_one_process_ends_all_and_is_printed(data: str, tmp_path: Path) -> None:
     status, printed = run(launched(data, tmp_path / "run", **{"weights": "nothing.params"}))
     assert status == 1

@@ -51,6 +51,14 @@ TESTED_ELSEWHERE: Dict[str, str] = {
 }
 """Part of a command, and the tests that run such commands."""
 
+SLOW: Dict[str, str] = {
+    "--freeze": "tests/train/test_train_detector.py",
+    "--overfit": "tests/train/test_train_detector.py",
+    "--tensorboard": "tests/train/test_logger.py",
+    "mnssd prune": "tests/compress/test_prune.py",
+}
+"""Part of a command that only `make test-slow` runs, and the tests of what it does."""
+
 OUTPUTS = re.compile(r"(?:--output|--fix|--voc|--json|--jsonl|--coco|--save-detections) (\S+)")
 
 
@@ -71,6 +79,10 @@ def programs(page: str) -> List[str]:
     """Python blocks of a page that use the package; together they are one program."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     return blocks if any("import mnssd" in block for block in blocks) else []
+
+
+def is_slow(command: str) -> bool:
+    return any(part in command for part in SLOW)
 
 
 def other_test(command: str) -> str:
@@ -99,7 +111,7 @@ def test_commands_are_found_in_the_pages() -> None:
 
 
 def test_tests_of_other_commands_exist() -> None:
-    assert [test for test in TESTED_ELSEWHERE.values() if not (ROOT / test).is_file()] == []
+    assert [test for test in {**TESTED_ELSEWHERE, **SLOW}.values() if not (ROOT / test).is_file()] == []
 
 
 def test_every_command_is_documented() -> None:
@@ -123,7 +135,14 @@ def remove_outputs(folder: Path, targets: List[str]) -> None:
             path.unlink()
 
 
-@pytest.mark.parametrize(("page", "command"), CASES, ids=[f"{page}: {c[:60]}" for page, c in CASES])
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [
+        pytest.param(page, command, marks=[pytest.mark.slow] if is_slow(command) else [])
+        for page, command in CASES
+    ],
+    ids=[f"{page}: {c[:60]}" for page, c in CASES],
+)
 def test_command(
     page: str, command: str, user_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

@@ -62,10 +62,8 @@ def test_batch_outputs_equal_single_image_outputs(engine: str, tiny_export: Path
             np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "calibration"),
-    [("int8", "percentile"), pytest.param("onnx-int8", "naive", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "calibration"), [("int8", "percentile"), ("onnx-int8", "naive")])
 def test_int8_takes_floats_or_pixels(
     name: str, calibration: str, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:

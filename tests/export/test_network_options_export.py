@@ -123,6 +123,7 @@ def test_detector_with_options_is_trained_and_evaluated(shapes: str, tmp_path: P
         assert "--expansion" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_v1_with_the_conv_classifier_is_trained_and_fine_tuned(shapes: str, tmp_path: Path) -> None:
     options = {**TINY, "data_root": shapes, "size": (32, 32), "network": "mobilenet_v1", "classifier": "conv"}
     run = train_classifier({**options, "output": str(tmp_path / "run")})

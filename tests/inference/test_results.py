@@ -62,6 +62,7 @@ def test_a_result_converts_to_other_formats() -> None:
     assert (list(empty), bool(empty), repr(empty)) == ([], False, "0 detections")
 
 
+@pytest.mark.slow
 def test_writing_many_lines_needs_little_memory(tmp_path: Path) -> None:
     path = str(tmp_path / "lines")
     lines = JsonLines(path, False)

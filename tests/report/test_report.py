@@ -130,6 +130,7 @@ def test_page_has_the_results_of_the_evaluation(run: Path, tmp_path: Path) -> No
     assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
+@pytest.mark.slow
 def test_report_is_reproducible_after_the_dataset_moved(run: Path, shapes: str, tmp_path: Path) -> None:
     first = (run / "report" / "index.html").read_text()
     moved = tmp_path / "moved" / Path(shapes).name

@@ -103,6 +103,7 @@ def test_run_with_a_log_but_without_checkpoints_is_not_overwritten(tiny_run: Pat
     assert (tmp_path / "best.params").exists()
 
 
+@pytest.mark.slow
 def test_keep_every_keeps_checkpoints_of_epochs(shapes: str, tmp_path: Path) -> None:
     run = train(shapes, tmp_path / "run", keep_every=2, val_interval=0)
     assert sorted(path.name for path in run.glob("*.ckpt")) == [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import List, NamedTuple, Optional
-
-import numpy as np
+from typing import TYPE_CHECKING, List, NamedTuple, Optional
 
 from ...errors import ImportedFileError
 from ...registry import Registry
-from ..graph import ReadNetwork
+
+if TYPE_CHECKING:  # `mnssd import --help` lists the families and imports nothing heavy
+    import numpy as np
+
+    from ..graph import ReadNetwork
 
 
 class EngineOutputs(NamedTuple):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
-from ..graph import ReadNetwork
-from ..ir_file import IRFile
-from ..ir_graph import read_network
 from . import EngineOutputs, Family, families
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..graph import ReadNetwork
 
 
 class OpenVINOFamily(Family):
@@ -23,6 +23,9 @@ class OpenVINOFamily(Family):
         return b"<net " in start
 
     def read(self, path: str) -> ReadNetwork:
+        from ..ir_file import IRFile
+        from ..ir_graph import read_network
+
         return read_network(IRFile(path))
 
     def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
@@ -30,6 +33,8 @@ class OpenVINOFamily(Family):
             import openvino
         except ImportError:
             return None
+        import numpy as np
+
         core: Any = openvino.Core()
         model = core.read_model(path)
         nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}

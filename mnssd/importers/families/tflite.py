@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
-from ..flatbuffer import IDENTIFIER, FlatGraph, read_flatbuffer
-from ..graph import ReadNetwork
-from ..tflite_graph import read_network
 from . import EngineOutputs, Family, families
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..graph import ReadNetwork
+
+IDENTIFIER = b"TFL3"
+"""Of TensorFlow Lite's flatbuffers, after four bytes."""
 
 
 class TFLiteFamily(Family):
@@ -23,13 +26,19 @@ class TFLiteFamily(Family):
         return start[4:8] == IDENTIFIER
 
     def read(self, path: str) -> ReadNetwork:
-        return read_network(path, _parse(path))
+        from ..flatbuffer import read_flatbuffer
+        from ..tflite_graph import read_network
+
+        with open(path, "rb") as file:
+            return read_network(path, read_flatbuffer(path, file.read()))
 
     def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError:
             return None
+        import numpy as np
+
         interpreter = Interpreter(
             model_path=path, experimental_preserve_all_tensors=True,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -56,13 +65,10 @@ class TFLiteFamily(Family):
         return EngineOutputs(engine, logits, boxes.reshape(*shape, 4), is_quantized)
 
 
-def _parse(path: str) -> FlatGraph:
-    with open(path, "rb") as file:
-        return read_flatbuffer(path, file.read())
-
-
 def _as_input(image: np.ndarray, source: Any, read: ReadNetwork) -> np.ndarray:
     """An image as the interpreter takes it: its own integers, or normalized floats."""
+    import numpy as np
+
     if source["dtype"] == np.uint8:
         return image[None]
     if source["dtype"] == np.int8:
@@ -72,6 +78,8 @@ def _as_input(image: np.ndarray, source: Any, read: ReadNetwork) -> np.ndarray:
 
 def _real(values: np.ndarray, detail: Any) -> np.ndarray:
     """Real numbers of a tensor of the interpreter."""
+    import numpy as np
+
     scale, zero = detail["quantization"]
     return (values.astype(np.float64) - zero) * scale if scale else values.astype(np.float64)
 
