@@ -84,10 +84,16 @@ class Structure:
     def __str__(self) -> str:
         unusual = {name: value for name, value in self.options.items() if value != DEFAULTS[name]}
         parts = [
-            name.replace("_", " ") + ("" if value is True else f" {value}")
+            name.replace("_", " ") + ("" if value is True else f" {_shown(value)}")
             for name, value in {**unusual, **self.variant}.items()
         ]
         return f"x{self.width:g}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _shown(value: Any) -> str:
+    """A number, text or several numbers for the user."""
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return " ".join(f"{part:.3g}" if isinstance(part, float) else str(part) for part in values)
 
 
 Recognize = Callable[[Mapping[str, Tuple[int, ...]], Optional[float], Optional[int]], Optional[Structure]]
