@@ -58,7 +58,7 @@ setup(
         "fonts": ["manimgx-fonts", "manimgx-fonts-cjk"],
         # MXNet exports opset 13; ONNX Runtime's quantizer needs onnx 1.16 and ml-dtypes.
         "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
-        "import": ["tflite"],  # the schema of .tflite files, for `mnssd import`
+        "import": ["protobuf", "tflite"],  # the formats of Caffe and of .tflite files, for `mnssd import`
         "tensorboard": ["tensorboardX"],
         "browser": ["axe-playwright-python", "playwright"],  # for `make test-browser`
         "test": [

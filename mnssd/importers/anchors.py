@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ImportedFileError
 from ..nn.head_layouts import AnchorLayout
-from .graph import AnchorTable, PixelAnchors, ReadNetwork
+from .graph import AnchorTable, ReadNetwork, RuleAnchors
 
 Shapes = Tuple[Tuple[float, float], ...]
 
@@ -54,10 +54,10 @@ def anchor_layout(
     ImportedFileError
         If the anchors are not the same shapes at every position of a map.
     """
-    if isinstance(read.anchors, PixelAnchors):
-        shapes, steps = read.anchors.shapes, read.anchors.steps
-        _check_counts(shapes, counts, path)
-        return AnchorLayout((), (), steps, "explicit", shapes)
+    if isinstance(read.anchors, RuleAnchors):
+        rule = read.anchors
+        _check_counts(rule.shapes, counts, path)
+        return AnchorLayout((), (), rule.steps, "explicit", rule.shapes, rule.clip)
     known: Optional[Tuple[Shapes, ...]] = tensorflow_shapes(len(counts))
     if [len(shapes) for shapes in known or ()] != list(counts):
         known = None

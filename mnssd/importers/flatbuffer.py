@@ -118,7 +118,10 @@ def refusing(path: str, what: str) -> Iterator[None]:
         yield
     except ImportedFileError as error:
         text = str(error)
-        raise (error if text.startswith(path) else ImportedFileError(f"{path}: {text}")) from error
+        if text.startswith(path):
+            raise
+        named = text if text.startswith(what) else f"{what}: {text}"
+        raise ImportedFileError(f"{path}: {named}") from error
     except PARSING_ERRORS as error:
         raise ImportedFileError(f"{path}: {what}: damaged ({error or type(error).__name__})") from error
 

@@ -148,11 +148,12 @@ class AnchorTable:
 
 
 @dataclass(frozen=True)
-class PixelAnchors:
-    """Anchors by rule: widths and heights of each map and steps, in pixels of the input; centers at .5."""
+class RuleAnchors:
+    """Anchors by rule: widths and heights of each map, and steps; see `nn.head_layouts.AnchorLayout`."""
 
     shapes: Tuple[Tuple[Tuple[float, float], ...], ...]
-    steps: Tuple[float, ...]
+    steps: Tuple[float, ...] = ()
+    clip: bool = False
 
 
 @dataclass
@@ -181,7 +182,7 @@ class ReadNetwork:
         Columns of the boxes' x, y, width and height.
     box_stds : (float, float, float, float)
         What offsets of x, y, width and height are multiplied by.
-    anchors : AnchorTable, PixelAnchors or None
+    anchors : AnchorTable, RuleAnchors or None
         None if the file has no anchors.
     nms_iou : float
     notes : list of str
@@ -200,7 +201,7 @@ class ReadNetwork:
     scores: str = "softmax"
     box_order: Tuple[int, int, int, int] = (0, 1, 2, 3)
     box_stds: Tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
-    anchors: Union[AnchorTable, PixelAnchors, None] = None
+    anchors: Union[AnchorTable, RuleAnchors, None] = None
     nms_iou: float = 0.45
     notes: List[str] = field(default_factory=list)
 
@@ -221,8 +222,15 @@ class ReadNetwork:
 
 
 def with_identity_expansion(convolution: Conv) -> Conv:
-    """A 1x1 convolution that hands on what `convolution` reads, with ReLU6, which changes nothing there."""
+    """A 1x1 convolution that hands on what `convolution` reads; its activation changes nothing there."""
     channels = convolution.channels
     weight = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1)
     bias = np.zeros(channels, np.float32)
-    return replace(convolution, weight=weight, bias=bias, stride=1, groups=1, activation="relu6")
+    return replace(convolution, weight=weight, bias=bias, stride=1, groups=1)
+
+
+def rescaled(conv: Conv, factor: np.ndarray, shift: np.ndarray) -> Conv:
+    """`conv` with its output ``(C,)`` multiplied by `factor`, then increased by `shift`."""
+    factor = factor.astype(np.float64)
+    weight, bias = conv.weight * factor[:, None, None, None], conv.bias * factor + shift
+    return replace(conv, weight=weight.astype(np.float32), bias=bias.astype(np.float32))

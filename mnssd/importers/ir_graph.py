@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ImportedFileError
 from .flatbuffer import refusing
-from .graph import Add, Conv, ConvGraph, InputPixels, PixelAnchors, ReadNetwork
+from .graph import Add, Conv, ConvGraph, InputPixels, ReadNetwork, RuleAnchors
 from .ir_file import IRFile, Layer
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -200,7 +200,7 @@ class _Reader:
                 raise ImportedFileError(f"layer {layer.name!r} ({layer.kind}): not after a predictor")
         raise ImportedFileError(f"layer {name!r}: joins too many layers")
 
-    def _anchors(self, name: str) -> Tuple[PixelAnchors, Tuple[float, float, float, float]]:
+    def _anchors(self, name: str) -> Tuple[RuleAnchors, Tuple[float, float, float, float]]:
         joined = self.ir.layers[name]
         parts = joined.inputs if joined.kind == "Concat" else [name]
         shapes, steps, variances = [], [], set()
@@ -221,4 +221,4 @@ class _Reader:
         (stds,) = variances
         if len(stds) != 4 or not min(stds) > 0:
             raise ImportedFileError(f"variances {stds}")
-        return PixelAnchors(tuple(shapes), tuple(steps)), (stds[0], stds[1], stds[2], stds[3])
+        return RuleAnchors(tuple(shapes), tuple(steps)), (stds[0], stds[1], stds[2], stds[3])

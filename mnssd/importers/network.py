@@ -84,11 +84,17 @@ def _detector(
             raise ImportedFileError(f"{path}: {by_class.last.name}: {problem}")
     map_sizes = _map_sizes(read.size, [tap[1] for tap in taps], len(trunk.extras))
     kernel = max(p.last.kernel for pair in pairs for p in pair)
+    linear = {not layer[-1].activation for layer in trunk.extras}
+    if len(linear) > 1:
+        raise ImportedFileError(
+            f"{path}: {trunk.extras[-1][-1].name}: an activation unlike the layers before"
+        )
     layout = HeadLayout(
         extras=tuple((layer[0].channels, layer[-1].channels) for layer in trunk.extras),
         anchors=anchor_layout(read, map_sizes, counts, path),
         convolution="separable" if any(len(layer) == 3 for layer in trunk.extras) else "plain",
-        activation=_common_activation(trunk.extras, path),
+        activation=_common_activation([layer[:-1] for layer in trunk.extras], path),
+        linear_extras=linear == {True},
         kernel=kernel,
         predictors=tuple(pair[0].kind for pair in pairs),
         predictor_activation=_common_activation(
@@ -164,6 +170,8 @@ def _backbone_of(read: ReadNetwork, trunk: Trunk, classes: Any, path: str) -> Di
     options = {**found.structure.options}
     if trunk.network == "mobilenet_v1":
         options["activation"] = trunk.activation
+    elif trunk.activation == "relu":
+        variant["plain_relu"] = True
     if read.pixels.is_bgr:
         trunk.arrays["features.0.weight"] = np.ascontiguousarray(trunk.arrays["features.0.weight"][:, ::-1])
     return {"network": trunk.network, "width": found.structure.width, "variant": variant, **options}

@@ -100,6 +100,8 @@ def prove(
         engine = family.run_engine(path, read, images)
     except Exception as error:  # the engines have no common base class
         return [*lines, f"not compared with {family.engine}, which cannot run the file ({last_line(error)})"]
+    if engine is None and not family.engine:
+        return [*lines, "not compared with an independent engine: none runs such files"]
     if engine is None:
         return [*lines, f"not compared with an independent engine; for that: pip install {family.engine}"]
     difference = _compare(net, read, columns, ours, (engine.logits, engine.boxes))

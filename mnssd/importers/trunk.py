@@ -132,23 +132,21 @@ class _Walk:
 
     def bottlenecks(self) -> None:
         """The bottlenecks of MobileNetV2, and the convolution after them if there is one."""
-        trunk = self._trunk
-        if trunk.activation != "relu6":
-            raise ImportedFileError(f"{self._path}: MobileNetV2 with {trunk.activation or 'no activation'}")
+        trunk, act = self._trunk, self._trunk.activation
         for block in range(V2_BLOCKS):
             start, base = self._tensor, f"features.{FIRST_BLOCK + block}.out"
             if block == 0 and self._waiting and self._waiting[0].is_depthwise:
                 trunk.put(f"{base}.0", f"{base}.1", with_identity_expansion(self._waiting[0]))
             else:
-                trunk.put(f"{base}.0", f"{base}.1", self.take("an expansion", False, 1, "relu6"))
+                trunk.put(f"{base}.0", f"{base}.1", self.take("an expansion", False, 1, act))
                 self._mark(f"{base}.2")
-            trunk.put(f"{base}.3", f"{base}.4", self.take("a depthwise", True, 3, "relu6"))
+            trunk.put(f"{base}.3", f"{base}.4", self.take("a depthwise", True, 3, act))
             trunk.put(f"{base}.6", f"{base}.7", self.take("a projection", False, 1, ""))
             self._merge(start)
             self._mark(f"features.{FIRST_BLOCK + block}")
         last = FIRST_BLOCK + V2_BLOCKS
         if self._waiting and self._waiting[0].source == self._tensor and self._waiting[0].kernel == 1:
-            trunk.put(f"features.{last}", f"features.{last + 1}", self.take("the last", False, 1, "relu6"))
+            trunk.put(f"features.{last}", f"features.{last + 1}", self.take("the last", False, 1, act))
             self._mark(f"features.{last + 2}")
 
     def extra_layers(self) -> List[List[Conv]]:
@@ -158,7 +156,9 @@ class _Walk:
             act = self._waiting[0].activation
             layer = [self.take("a 1x1 convolution of an extra layer", False, 1, act)]
             if self._waiting and self._waiting[0].is_depthwise:
-                layer += [self.take("a depthwise", True, 3, act), self.take("a pointwise", False, 1, act)]
+                layer.append(self.take("a depthwise", True, 3, act))
+                is_linear = bool(self._waiting) and not self._waiting[0].activation
+                layer.append(self.take("a pointwise", False, 1, "" if is_linear else act))
             else:
                 layer.append(self.take("a 3x3 convolution of an extra layer", False, 3, act))
             if layer[1].stride != 2:

@@ -92,6 +92,8 @@ class HeadLayout:
         IoU threshold of non-maximum suppression.
     taps : tuple of (str, int)
         Path and stride of the backbone's feature maps, see `backbones.Tap`; empty: the backbone's own.
+    linear_extras : bool
+        Whether separable extra layers end without an activation, as the bottlenecks of MobileNetV2.
     """
 
     extras: Tuple[Tuple[int, int], ...]
@@ -105,6 +107,7 @@ class HeadLayout:
     scores: str = SCORES[0]
     nms_iou: float = 0.45
     taps: Tuple[Tuple[str, int], ...] = ()
+    linear_extras: bool = False
 
     def __post_init__(self) -> None:
         kinds = (self.convolution, *self.predictors)

@@ -93,7 +93,7 @@ class SSDHeads(HybridBlock):
                 layer = nn.HybridSequential()
                 add_conv(layer, squeeze, act=act, epsilon=epsilon)
                 if self.layout.convolution == "separable":
-                    add_separable(layer, squeeze, channels, stride=2, act=act)
+                    add_separable(layer, squeeze, channels, 2, act, self.layout.linear_extras)
                 elif self.layout.convolution == "factorized":
                     add_factorized(layer, squeeze, channels, stride=2, act=act)
                 else:

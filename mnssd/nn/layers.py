@@ -80,14 +80,20 @@ def add_conv(
 
 
 def add_separable(
-    out: nn.HybridSequential, in_channels: int, channels: int, stride: int, act: str = "relu6"
+    out: nn.HybridSequential,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    act: str = "relu6",
+    linear: bool = False,
 ) -> None:
     """Append a depthwise 3x3 and a pointwise convolution, each with BatchNorm and activation, to `out`.
 
-    MobileNetV1 paper, section 3.1 and figure 3; the extra layers of SSDLite use it as well.
+    MobileNetV1 paper, section 3.1 and figure 3; the extra layers of SSDLite use it as well. If `linear`, the
+    second has no activation.
     """
     add_conv(out, in_channels, kernel=3, stride=stride, pad=1, groups=in_channels, act=act)
-    add_conv(out, channels, act=act)
+    add_conv(out, channels, act="" if linear else act)
 
 
 def add_factorized(
@@ -123,6 +129,8 @@ class LinearBottleneck(HybridBlock):
     residual : bool, callable or mxnet.gluon.HybridBlock
         As `residual` of ``expanded_conv`` in TensorFlow's slim: False for no shortcut; a function or block
         ``residual(input_tensor, output_tensor)`` that returns the block's output in place of the shortcut.
+    act : str
+        Activation, see `activation`.
 
     Raises
     ------
@@ -139,6 +147,7 @@ class LinearBottleneck(HybridBlock):
         stride: int,
         shortcut: str = "identity",
         residual: Union[bool, Callable[[Any, Any], Any]] = True,
+        act: str = "relu6",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -154,8 +163,8 @@ class LinearBottleneck(HybridBlock):
         with self.name_scope():
             self.out = nn.HybridSequential()
             middle = in_channels * t
-            add_conv(self.out, middle)
-            add_conv(self.out, middle, kernel=3, stride=stride, pad=1, groups=middle)
+            add_conv(self.out, middle, act=act)
+            add_conv(self.out, middle, kernel=3, stride=stride, pad=1, groups=middle, act=act)
             add_conv(self.out, channels, act="")
             if self.use_projection:
                 self.projection = nn.HybridSequential()

@@ -36,7 +36,7 @@ class Family(ABC):
     description : str
         One line for ``mnssd import --help``.
     engine : str
-        Package of the independent engine, for pip.
+        Package of the independent engine, for pip; empty if there is none.
     """
 
     name: str

@@ -98,7 +98,8 @@ class MobileNetV2(HybridBlock):
     last 1280 channels grow with the width `multiplier` above 1 but do not shrink below it (paper, section 5).
     `shortcut` is that of `LinearBottleneck`; `divisor`, `depth` and `expansion` are those of `layout`. With
     `output_bias` the last layer has a bias, as in torchvision and timm. `rotated`, `pixel_mean` and
-    `pixel_std` are those of `input_layer.InputLayer`.
+    `pixel_std` are those of `input_layer.InputLayer`. With `plain_relu` the activations are ReLU in place of
+    ReLU6, as in shicai's network for Caffe.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. The output is ``(N, classes)`` logits.
@@ -118,20 +119,22 @@ class MobileNetV2(HybridBlock):
         rotated: bool = False,
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
+        plain_relu: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         parts = layout(multiplier, divisor, depth, expansion)
-        self.taps = taps_of(parts)
+        self.taps, act = taps_of(parts), "relu" if plain_relu else "relu6"
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="features_")
             with self.features.name_scope():
                 channels = parts.first
-                add_conv(self.features, channels, kernel=3, stride=2, pad=1)
+                add_conv(self.features, channels, kernel=3, stride=2, pad=1, act=act)
                 for t, out_channels, stride in parts.bottlenecks:
-                    self.features.add(LinearBottleneck(channels, out_channels, t, stride, shortcut))
+                    block = LinearBottleneck(channels, out_channels, t, stride, shortcut, act=act)
+                    self.features.add(block)
                     channels = out_channels
-                add_conv(self.features, parts.last)
+                add_conv(self.features, parts.last, act=act)
                 self.features.add(nn.GlobalAvgPool2D())
             self.output = nn.HybridSequential(prefix="output_")
             with self.output.name_scope():
@@ -200,7 +203,13 @@ backbones.register(
         widths=(1.0, 0.75, 0.5, 0.25, 0.35, 1.4),
         published=PUBLISHED,
         conversions=CONVERSIONS,
-        variants={"divisor": 0, "depth": 1.0, "output_bias": False, **INPUT_VARIANTS},
+        variants={
+            "divisor": 0,
+            "depth": 1.0,
+            "output_bias": False,
+            "plain_relu": False,
+            **INPUT_VARIANTS,
+        },
         recognize=recognize,
     ),
 )

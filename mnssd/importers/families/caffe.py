@@ -1,0 +1,50 @@
+"""Caffe: SSD MobileNets such as chuanqi305's, and MobileNet classifiers such as shicai's."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+import cv2
+import numpy as np
+
+from ..caffe_file import CaffeNetwork, find_files, kind_of
+from ..caffe_graph import read_network
+from ..graph import ReadNetwork
+from . import EngineOutputs, Family, families
+
+_LAYER = re.compile(rb"^\s*layers?\s*\{", re.MULTILINE)
+
+
+class CaffeFamily(Family):
+    """A ``.prototxt`` and a ``.caffemodel`` beside each other, of which the user gives one."""
+
+    name = "caffe"
+    description = "Caffe (.prototxt and .caffemodel beside each other): SSD MobileNet, MobileNet"
+    engine = "opencv-python-headless"
+
+    def recognizes(self, path: str, start: bytes) -> bool:
+        return bool(kind_of(path) or _LAYER.search(start))
+
+    def read(self, path: str) -> ReadNetwork:
+        return read_network(CaffeNetwork(path))
+
+    def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
+        net = cv2.dnn.readNetFromCaffe(*find_files(path))
+        wanted = [*read.class_tensors, *read.box_tensors] or [read.logits]
+        rows = []
+        for image in images:
+            net.setInput(read.pixels.normalize(image[None]))
+            rows.append([np.atleast_3d(output) for output in net.forward(wanted)])
+        parts = [np.concatenate(values) for values in zip(*rows)]
+        if not read.is_detector:
+            return EngineOutputs("OpenCV", parts[0].reshape(len(images), -1), None, False)
+        flat = [part.transpose(0, 2, 3, 1).reshape(len(images), -1) for part in parts]
+        count = len(read.class_tensors)
+        classes, boxes = (np.concatenate(group, axis=1) for group in (flat[:count], flat[count:]))
+        shape = (len(images), -1)
+        logits = classes.reshape(*shape, read.column_count)
+        return EngineOutputs("OpenCV", logits, boxes.reshape(*shape, 4), False)
+
+
+families.register("caffe", CaffeFamily())
