@@ -44,8 +44,8 @@ _SUFFIXES = {
     ".pb": "a TensorFlow graph; it cannot be converted",
     ".index": "the index of a TensorFlow checkpoint; it cannot be converted",
     ".meta": "the graph of a TensorFlow checkpoint; it cannot be converted",
-    ".caffemodel": "a Caffe model; it cannot be converted",
-    ".prototxt": "the description of a Caffe network, without weights",
+    ".caffemodel": "a Caffe network; make a run of it with: mnssd import FILE",
+    ".prototxt": "a Caffe network; make a run of it with: mnssd import FILE",
     ".mlmodel": "a Core ML model; it cannot be converted",
     ".weights": "a Darknet model; it cannot be converted",
 }
