@@ -66,11 +66,12 @@ def _shapes(param: Any) -> List[Tuple[float, float]]:
             raise ImportedFileError(f"an aspect ratio of {ratio}")
         if all(abs(ratio - known) >= SAME_RATIO for known in (1.0, *ratios)):
             ratios += [ratio, 1 / ratio] if param.flip else [ratio]
-    result = []
+    result: List[Tuple[float, float]] = []
     for index, size in enumerate(low):
         result.append((size, size))
         if high:
-            result.append((sqrt(size * high[index]),) * 2)
+            mean = sqrt(size * high[index])
+            result.append((mean, mean))
         result += [(size * sqrt(ratio), size / sqrt(ratio)) for ratio in ratios]
     return result
 

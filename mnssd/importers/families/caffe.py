@@ -35,7 +35,7 @@ class CaffeFamily(Family):
         rows = []
         for image in images:
             net.setInput(read.pixels.normalize(image[None]))
-            rows.append([np.atleast_3d(output) for output in net.forward(wanted)])
+            rows.append(net.forward(wanted))
         parts = [np.concatenate(values) for values in zip(*rows)]
         if not read.is_detector:
             return EngineOutputs("OpenCV", parts[0].reshape(len(images), -1), None, False)
