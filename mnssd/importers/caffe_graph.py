@@ -160,7 +160,8 @@ class _Reader:
         param = layer.eltwise_param
         if param.operation != 1 or len(sources) != 2 or set(param.coeff) - {1.0}:
             raise ImportedFileError("expected the sum of two tensors")
-        self.operators[layer.name] = Add(f"layer {layer.name!r}", *sources, layer.name)
+        name, (first, second) = layer.name, sources
+        self.operators[name] = Add(f"layer {name!r}", first, second, name)
 
     def _pool(self, layer: Any, sources: List[str]) -> None:
         param = layer.pooling_param
