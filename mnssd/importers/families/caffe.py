@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-import cv2
-import numpy as np
-
-from ..caffe_file import CaffeNetwork, find_files, kind_of
-from ..caffe_graph import read_network
-from ..graph import ReadNetwork
 from . import EngineOutputs, Family, families
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..graph import ReadNetwork
 
 _LAYER = re.compile(rb"^\s*layers?\s*\{", re.MULTILINE)
 
@@ -24,12 +23,22 @@ class CaffeFamily(Family):
     engine = "opencv-python-headless"
 
     def recognizes(self, path: str, start: bytes) -> bool:
+        from ..caffe_file import kind_of
+
         return bool(kind_of(path) or _LAYER.search(start))
 
     def read(self, path: str) -> ReadNetwork:
+        from ..caffe_file import CaffeNetwork
+        from ..caffe_graph import read_network
+
         return read_network(CaffeNetwork(path))
 
     def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
+        import cv2
+        import numpy as np
+
+        from ..caffe_file import find_files
+
         net = cv2.dnn.readNetFromCaffe(*find_files(path))
         wanted = [*read.class_tensors, *read.box_tensors] or [read.logits]
         rows = []

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
-import numpy as np
+from typing import TYPE_CHECKING, Optional
 
 from ...errors import ImportedFileError, WeightsError
-from ...weights.state_dict import is_pickle, read_state_dict
-from ..graph import ReadNetwork
-from ..torch_graph import read_network
 from . import EngineOutputs, Family, families
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..graph import ReadNetwork
 
 
 class TorchFamily(Family):
@@ -21,9 +21,14 @@ class TorchFamily(Family):
     engine = ""
 
     def recognizes(self, path: str, start: bytes) -> bool:
+        from ...weights.state_dict import is_pickle
+
         return start[:2] == b"PK" or is_pickle(start)
 
     def read(self, path: str) -> ReadNetwork:
+        from ...weights.state_dict import read_state_dict
+        from ..torch_graph import read_network
+
         try:
             arrays = read_state_dict(path)
         except WeightsError as error:
