@@ -29,7 +29,7 @@ demo: $(READY) ## train, evaluate, export and run a detector on the built-in dat
 test: lint ## run the linters and all tests except slow ones
 	$(PYTEST) -m "not slow and not browser"
 
-test-slow: $(READY) ## run the tests that take minutes
+test-slow: $(READY) ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow
 
 test-browser: $(READY) ## test a report in Chromium, which must be installed

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt modules and tests from garbage collection, which otherwise takes a sixth of the tests' time."""
+    """Exempt modules and tests from garbage collection, a sixth of a training's time."""
     gc.collect()
     gc.freeze()
 
@@ -47,7 +47,7 @@ def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def unflushed_files() -> Iterator[None]:
-    """Files are not flushed to the disk, which takes a third of the time where it is slow."""
+    """Files are not flushed to the disk, which may be slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield

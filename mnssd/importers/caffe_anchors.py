@@ -6,8 +6,8 @@ from math import sqrt
 from typing import Any, List, Sequence, Tuple
 
 from ..errors import ImportedFileError
-from .flatbuffer import refusing
 from .graph import RuleAnchors
+from .refusal import refusing
 
 Stds = Tuple[float, float, float, float]
 

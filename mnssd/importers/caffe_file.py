@@ -13,8 +13,8 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from ..errors import ImportedFileError, OptionError
-from .flatbuffer import refusing
 from .graph import MOST_VALUES
+from .refusal import refusing
 
 STRUCTURE, WEIGHTS = ".prototxt", ".caffemodel"
 

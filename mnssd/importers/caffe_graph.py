@@ -10,9 +10,9 @@ import numpy as np
 from ..errors import ImportedFileError
 from .caffe_anchors import read_anchors
 from .caffe_file import CaffeNetwork
-from .flatbuffer import refusing
 from .graph import Add, Conv, ConvGraph, InputPixels, Operator, ReadNetwork, rescaled
 from .reference import POOLED
+from .refusal import refusing
 
 DEPTHWISE = ("DepthwiseConvolution", "ConvolutionDepthwise")
 """Convolutions of forks of Caffe with one filter for each channel."""

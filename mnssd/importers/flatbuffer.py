@@ -6,22 +6,16 @@ end raises an error of `struct` or NumPy, which becomes one message.
 
 from __future__ import annotations
 
-import struct
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from ..errors import ImportedFileError, OptionError
+from .refusal import refusing
 
 MOST_OPERATORS, MOST_TENSORS, MOST_AXES = 1_000, 5_000, 8
 """More come from a damaged file: these networks have a hundred."""
-
-PARSING_ERRORS = (
-    struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError, KeyError, MemoryError,
-    AssertionError, RecursionError, ArithmeticError,
-)  # fmt: skip
 
 DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 9: "i1"}
 """NumPy's types by ``TensorType``."""
@@ -109,21 +103,6 @@ def _schema() -> Any:
             "reading .tflite files needs the package tflite; install it with: pip install 'mnssd[import]'"
         ) from error
     return tflite
-
-
-@contextmanager
-def refusing(path: str, what: str) -> Iterator[None]:
-    """Make one message of the errors of damaged content; `what` names the part of the file."""
-    try:
-        yield
-    except ImportedFileError as error:
-        text = str(error)
-        if text.startswith(path):
-            raise
-        named = text if text.startswith(what) else f"{what}: {text}"
-        raise ImportedFileError(f"{path}: {named}") from error
-    except PARSING_ERRORS as error:
-        raise ImportedFileError(f"{path}: {what}: damaged ({error or type(error).__name__})") from error
 
 
 def read_flatbuffer(path: str, data: bytes) -> FlatGraph:

@@ -209,6 +209,17 @@ class ReadNetwork:
     def is_detector(self) -> bool:
         return bool(self.class_tensors)
 
+    def heads(self, rows: Sequence[np.ndarray]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        """Logits and boxes as `families.EngineOutputs` has them.
+
+        `rows` are the ``(N, values)`` of `class_tensors` and `box_tensors`, or of `logits`, channels last.
+        """
+        if not self.is_detector:
+            return rows[0], None
+        count = len(self.class_tensors)
+        classes, boxes = (np.concatenate(group, axis=1) for group in (rows[:count], rows[count:]))
+        return classes.reshape(len(classes), -1, self.column_count), boxes.reshape(len(boxes), -1, 4)
+
     def check(self, path: str) -> None:
         """ImportedFileError for sizes that no MobileNet has, before anything of that size is made."""
         if not all(32 <= side <= LARGEST_SIDE for side in self.size):

@@ -8,9 +8,9 @@ from typing import Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from ..errors import ImportedFileError
-from .flatbuffer import refusing
 from .graph import Add, Conv, ConvGraph, InputPixels, ReadNetwork, RuleAnchors
 from .ir_file import IRFile, Layer
+from .refusal import refusing
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 

@@ -14,8 +14,8 @@ from ..nn.head_layouts import HeadLayout
 from ..weights import assign, infer_shapes
 from ..weights.structure import recognize
 from .anchors import anchor_layout
-from .flatbuffer import PARSING_ERRORS
 from .graph import Conv, ReadNetwork
+from .refusal import PARSING_ERRORS
 from .trunk import Trunk, read_trunk, without
 
 Spec = Union[zoo.DetectorSpec, zoo.ClassifierSpec]

@@ -15,7 +15,7 @@ from ..errors import ImportedFileError
 from ..export.engines import last_line
 from .families import EngineOutputs, Family
 from .graph import ReadNetwork
-from .reference import compute, raw_heads
+from .reference import graph_outputs
 
 TOLERANCE = 1e-3
 """Largest difference of float32 outputs, relative to the largest output: sums of thousands of products in
@@ -147,9 +147,7 @@ def _graph_outputs(
 ) -> Tuple[np.ndarray, Optional[np.ndarray]]:
     """Outputs of the file's graph, as `EngineOutputs` has them."""
     try:
-        if read.is_detector:
-            return raw_heads(read, images, rounded)
-        return compute(read, images, [read.logits], rounded)[0].reshape(len(images), -1), None
+        return graph_outputs(read, images, rounded)
     except (KeyError, ValueError, mx.MXNetError) as error:
         raise ImportedFileError(
             f"{read.source}: its graph cannot be computed ({last_line(error)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -57,10 +57,10 @@ POOLED = " after pooling"
 """End of the name of a convolution that reads the mean of its input over all positions."""
 
 
-def raw_heads(read: ReadNetwork, images: np.ndarray, rounded: bool = False) -> Tuple[np.ndarray, np.ndarray]:
-    """Class logits ``(N, A, C)`` and boxes ``(N, A, 4)`` with the file's columns and order of anchors."""
-    tensors = compute(read, images, [*read.class_tensors, *read.box_tensors], rounded)
-    parts = [t.transpose(0, 2, 3, 1).reshape(len(images), -1) for t in tensors]
-    count = len(read.class_tensors)
-    classes, boxes = (np.concatenate(group, axis=1) for group in (parts[:count], parts[count:]))
-    return classes.reshape(len(images), -1, read.column_count), boxes.reshape(len(images), -1, 4)
+def graph_outputs(
+    read: ReadNetwork, images: np.ndarray, rounded: bool = False
+) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """Outputs of the file's graph, as `families.EngineOutputs` has them."""
+    wanted = [*read.class_tensors, *read.box_tensors] or [read.logits]
+    parts = compute(read, images, wanted, rounded)
+    return read.heads([part.transpose(0, 2, 3, 1).reshape(len(images), -1) for part in parts])

@@ -7,9 +7,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from ..errors import ImportedFileError
-from .flatbuffer import FlatGraph, Op, refusing
+from .flatbuffer import FlatGraph, Op
 from .graph import MOST_VALUES, Add, AnchorTable, Conv, ConvGraph, InputPixels, ReadNetwork, Rounding
 from .reference import POOLED
+from .refusal import refusing
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 

@@ -9,8 +9,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from ..errors import ImportedFileError
-from .flatbuffer import refusing
 from .graph import MOST_VALUES, Add, Conv, ConvGraph, InputPixels, ReadNetwork, RuleAnchors, rescaled
+from .refusal import refusing
 
 EPSILON = 1e-5
 """PyTorch's default of BatchNorm."""

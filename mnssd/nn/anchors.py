@@ -32,13 +32,17 @@ class MapAnchorGenerator(SSDAnchorGenerator):  # type: ignore[misc]
     ) -> np.ndarray:
         """Anchors ``(1, 1, H, W, K * 4)``; a loop over the positions in the base class, an array here."""
         rows, columns = alloc_size
-        shapes = [(sizes[0] * np.sqrt(r), sizes[0] / np.sqrt(r)) for r in ratios]
-        shapes += [(sizes[1], sizes[1])] + [(sizes[0] / 2, sizes[0] / 2)] * (self._index == 0)
+        shapes = self._map_shapes(sizes, ratios)
         grid = np.empty((rows, columns, len(shapes), 4))
         grid[..., 0] = ((np.arange(columns) + offsets[1]) * step[0])[None, :, None]
         grid[..., 1] = ((np.arange(rows) + offsets[0]) * step[1])[:, None, None]
         grid[..., 2:] = shapes
         return grid.reshape(1, 1, rows, columns, -1)
+
+    def _map_shapes(self, sizes: Sequence[float], ratios: Sequence[float]) -> List[Tuple[float, float]]:
+        """Widths and heights of the anchors at a position."""
+        shapes = [(sizes[0] * np.sqrt(r), sizes[0] / np.sqrt(r)) for r in ratios]
+        return shapes + [(sizes[1], sizes[1])] + [(sizes[0] / 2, sizes[0] / 2)] * (self._index == 0)
 
     @property
     def num_depth(self) -> int:
@@ -61,22 +65,15 @@ class ExplicitAnchorGenerator(MapAnchorGenerator):
         self._shapes, self._limit = tuple(shapes), im_size[::-1] if clip else None
         super().__init__(index, im_size, (1.0, 1.0), (1.0,), step, alloc_size=alloc_size)
 
-    def _generate_anchors(
-        self,
-        sizes: Sequence[float],
-        ratios: Sequence[float],
-        step: Tuple[float, float],
-        alloc_size: Tuple[int, int],
-        offsets: Tuple[float, float],
-    ) -> np.ndarray:
-        rows, columns = alloc_size
-        grid = np.empty((rows, columns, len(self._shapes), 4))
-        grid[..., 0] = ((np.arange(columns) + offsets[1]) * step[0])[None, :, None]
-        grid[..., 1] = ((np.arange(rows) + offsets[0]) * step[1])[:, None, None]
-        grid[..., 2:] = self._shapes
-        if self._limit:
-            grid = np.clip(grid, 0, np.tile(self._limit, 2))
-        return grid.reshape(1, 1, rows, columns, -1)
+    def _generate_anchors(self, *args: Any) -> np.ndarray:
+        anchors = super()._generate_anchors(*args)
+        if self._limit is None:
+            return anchors
+        grid = anchors.reshape(*anchors.shape[:4], -1, 4)
+        return np.clip(grid, 0, np.tile(self._limit, 2)).reshape(anchors.shape)
+
+    def _map_shapes(self, sizes: Sequence[float], ratios: Sequence[float]) -> List[Tuple[float, float]]:
+        return list(self._shapes)
 
     @property
     def num_depth(self) -> int:

@@ -46,14 +46,9 @@ class CaffeFamily(Family):
             net.setInput(read.pixels.normalize(image[None]))
             rows.append(net.forward(wanted))
         parts = [np.concatenate(values) for values in zip(*rows)]
-        if not read.is_detector:
-            return EngineOutputs("OpenCV", parts[0].reshape(len(images), -1), None, False)
-        flat = [part.transpose(0, 2, 3, 1).reshape(len(images), -1) for part in parts]
-        count = len(read.class_tensors)
-        classes, boxes = (np.concatenate(group, axis=1) for group in (flat[:count], flat[count:]))
-        shape = (len(images), -1)
-        logits = classes.reshape(*shape, read.column_count)
-        return EngineOutputs("OpenCV", logits, boxes.reshape(*shape, 4), False)
+        if read.is_detector:
+            parts = [part.transpose(0, 2, 3, 1) for part in parts]
+        return EngineOutputs("OpenCV", *read.heads([part.reshape(len(images), -1) for part in parts]), False)
 
 
 families.register("caffe", CaffeFamily())

@@ -46,11 +46,7 @@ class OpenVINOFamily(Family):
             x = image[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)  # BGR, 0 to 255
             outputs = list(compiled(x).values())[first:]
             rows.append([np.asarray(output).transpose(0, 2, 3, 1).reshape(-1) for output in outputs])
-        columns = [np.stack(values) for values in zip(*rows)]
-        count = len(read.class_tensors)
-        classes, boxes = (np.concatenate(group, axis=1) for group in (columns[:count], columns[count:]))
-        logits = classes.reshape(len(images), -1, read.column_count)
-        return EngineOutputs("OpenVINO", logits, boxes.reshape(len(images), -1, 4), False)
+        return EngineOutputs("OpenVINO", *read.heads([np.stack(values) for values in zip(*rows)]), False)
 
 
 families.register("openvino", OpenVINOFamily())

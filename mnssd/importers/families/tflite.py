@@ -53,16 +53,8 @@ class TFLiteFamily(Family):
             interpreter.invoke()
             parts = [_real(interpreter.get_tensor(int(t)), details[int(t)]) for t in wanted]
             rows.append([part.reshape(-1) for part in parts])
-        columns = [np.stack(values) for values in zip(*rows)]
-        is_quantized = "float" not in read.source
-        engine = f"{self.engine} (TensorFlow Lite)"
-        if not read.is_detector:
-            return EngineOutputs(engine, columns[0], None, is_quantized)
-        count = len(read.class_tensors)
-        classes, boxes = (np.concatenate(group, axis=1) for group in (columns[:count], columns[count:]))
-        shape = (len(images), -1)
-        logits = classes.reshape(*shape, read.column_count)
-        return EngineOutputs(engine, logits, boxes.reshape(*shape, 4), is_quantized)
+        outputs = read.heads([np.stack(values) for values in zip(*rows)])
+        return EngineOutputs(f"{self.engine} (TensorFlow Lite)", *outputs, "float" not in read.source)
 
 
 def _as_input(image: np.ndarray, source: Any, read: ReadNetwork) -> np.ndarray:
