@@ -275,7 +275,7 @@ def export(
     run: Union[Run, PathLike],
     format: Union[str, Sequence[str], None] = None,
     output: Optional[PathLike] = None,
-    images: Optional[Sequence[PathLike]] = None,
+    images: Union[PathLike, Sequence[PathLike], None] = None,
     **options: Any,
 ) -> Path:
     """Export a trained network and compare the files with it; returns the folder that was written.
@@ -291,7 +291,7 @@ def export(
         to ``'shared'`` with `shared_bits` or `huffman`, else to ``'symbol'``.
     output : str or Path, optional
         Folder to write. Defaults to ``exports/NAME`` for a run folder called ``NAME``.
-    images : sequence of str or Path, optional
+    images : str, Path or sequence of them, optional
         Images, or folders of them, for the comparison and for calibration. Defaults to those of the run.
     **options
         Options of ``mnssd export``, such as ``raw_heads=True`` or ``shared_bits=5, huffman=True``.
@@ -311,9 +311,9 @@ def export(
     if format is not None:
         options["format"] = format if isinstance(format, str) else ",".join(format)
     values = _with_text_paths({"output": folder, **options})
-    paths = [os.fspath(path) for path in images] if images is not None else None
+    given = [images] if isinstance(images, (str, os.PathLike)) else images or ()
     with datasets_of(_own_datasets(run)):
-        exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), paths)
+        exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), [*map(os.fspath, given)])
     return folder
 
 

@@ -57,12 +57,13 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mnssd.tasks.run import train_detector
 
     folder = tmp_path_factory.mktemp("originals")
-    net, spec = make_net()
+    net, spec = make_net(network="mobilenet_v1")
     options = ExportOptions(("symbol", "int8", "onnx", "shared"))
     export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
     options = {
-        "width": 0.25, "size": (96, 96), "batch_size": 8, "epochs": 1, "val_interval": 0, "weights": "none",
+        "network": "mobilenet_v1", "width": 0.25, "size": (96, 96), "batch_size": 8, "epochs": 1,
+        "val_interval": 0, "weights": "none",
     }  # fmt: skip
     train_detector({**options, "data_root": str(folder / "shapes"), "output": str(folder / "trained")})
     write_run(folder / "run", net, spec)

@@ -16,8 +16,8 @@ from mnssd import api, registry, zoo
 from mnssd.cli.main import main
 from mnssd.errors import MnssdError, OptionError, WeightsError
 
-OPTIONS = {key: value for key, value in TINY.items() if key not in ("dataset", "width", "size", "epochs")}
-OPTIONS["weights"] = "none"
+NAMED = ("dataset", "network", "width", "size", "epochs")
+OPTIONS = {**{key: value for key, value in TINY.items() if key not in NAMED}, "weights": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,10 @@ def test_evaluate_equals_the_command(run: mnssd.Run, tmp_path: Path) -> None:
 
 
 def test_export_writes_what_the_detector_loads(run: mnssd.Run, shapes: str, tmp_path: Path) -> None:
-    folder = run.export(["symbol", "onnx"], output=tmp_path / "export")
+    images = Path(shapes) / "JPEGImages"
+    folder = run.export(["symbol", "onnx"], output=tmp_path / "export", images=images)
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json", ".onnx", ".params"]
-    image = next((Path(shapes) / "JPEGImages").iterdir())
+    image = next(images.iterdir())
     detections = mnssd.Detector.load(folder)(image, score=0.0)
     expected = run.detector()(image, score=0.0)
     assert detections.names == expected.names

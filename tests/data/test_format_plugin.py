@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterator
 
 import pytest
 from helpers.datasets import assert_same_samples
+from helpers.plugins import forgotten_plugins
 
 from mnssd.cli.main import main
 from mnssd.data.formats import formats
@@ -64,15 +65,12 @@ formats.register("boxes", BoxesFormat())
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(tmp_path: Path) -> Iterator[str]:
     """Path of the plugin, which is unloaded after the test."""
-    monkeypatch.setattr(plugins, "_loaded", [])
-    monkeypatch.setenv(plugins.VARIABLE, "")
-    list(formats)  # imports the built-in entries, which stay after the test
-    monkeypatch.setattr(formats, "_entries", dict(formats._entries))
     path = tmp_path / "boxes_format.py"
     path.write_text(PLUGIN)
-    return f"--plugin={path}"
+    with forgotten_plugins(formats):
+        yield f"--plugin={path}"
 
 
 @pytest.mark.parametrize("command", ["train-ssd", "eval", "bench", "check-data", "convert-data"])

@@ -42,6 +42,19 @@ def test_samples_are_those_of_our_reader(kind: str, copies: Path, ours: Dataset)
     assert not dataset.findings
 
 
+@pytest.fixture(scope="module")
+def cells(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_copies(str(shared / "bccd" / "BCCD"), tmp_path_factory.mktemp("cells"))
+
+
+@pytest.mark.slow  # as above, with 87 photographs of 1,137 cells
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_of_photographs_are_those_of_our_reader(kind: str, cells: Path) -> None:
+    make, folder = KINDS[kind]
+    expected = open_dataset("auto", cells / folder, SPLIT)
+    assert_same_objects(from_gluon(make(cells, expected.classes), expected.classes), expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_chosen_items_are_read_alone(kind: str, copies: Path, ours: Dataset) -> None:
     dataset = KINDS[kind][0](copies, ours.classes)

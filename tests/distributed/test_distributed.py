@@ -23,8 +23,8 @@ from mnssd.runtime import plugins
 from mnssd.train.checkpoint import read_checkpoint
 
 OPTIONS: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": 96, "epochs": 3, "batch-size": 8, "lr": 0.01,
-    "predictor-lr": 1.0, "val-interval": 3, "workers": 0,
+    "dataset": "shapes", "network": "mobilenet_v1", "width": 0.25, "size": 96, "epochs": 3, "batch-size": 8,
+    "lr": 0.01, "predictor-lr": 1.0, "val-interval": 3, "workers": 0,
 }  # fmt: skip
 FROZEN_STATISTICS = Path(__file__).resolve().parents[1] / "helpers" / "train_frozen.py"
 
@@ -70,7 +70,7 @@ def test_two_processes_learn_what_one_learns(data: str, tmp_path: Path) -> None:
 
     The learning rate is small: at a large one, rounding differences of the sums grow quickly.
     """
-    options = {"lr": 0.0001, "epochs": 1}
+    options = {"lr": 0.0005, "epochs": 1}
     status, printed = run(launched(data, tmp_path / "two", **options))
     assert status == 0, printed
     weights = digests(printed)

@@ -47,7 +47,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
             os.utime(folder / name, (0, 0))  # older than the environment: `make setup` has nothing to do
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    make_shapes(folder / "data" / "shapes", train=16, val=4, size=(128, 128))
+    make_shapes(folder / "data" / "shapes", train=4, val=2, size=(128, 128))
     return folder
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 from helpers.detectors import write_run
-from helpers.interpreter import run_python
+from helpers.plugins import forgotten_plugins
+
+from mnssd.bench import exports
+from mnssd.cli.main import main
+from mnssd.export.formats import export_formats
 
 PLUGIN = '''
 """Export format npz: graph and arrays in one NumPy archive."""
@@ -49,11 +53,8 @@ export_formats.register("npz", NpzFormat())
 '''
 
 
-def command(arguments: List[Any]) -> Tuple[int, str, str]:
-    """Run `mnssd` in a process of its own: plugins stay registered in a process."""
-    code = f"from mnssd.cli.main import main; raise SystemExit(main({list(map(str, arguments))!r}))"
-    done = run_python(code)
-    return done.returncode, done.stdout, done.stderr
+def command(*arguments: Any) -> int:
+    return int(main(list(map(str, arguments))))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,12 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plugins") / "npz_format.py"
     path.write_text(PLUGIN)
     return path
+
+
+@pytest.fixture(autouse=True)
+def plugins_end_with_the_test() -> Iterator[None]:
+    with forgotten_plugins(export_formats):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +81,20 @@ def exported(
     folder = tmp_path_factory.mktemp("npz")
     run = write_run(folder / "run", *tiny_detector)
     arguments = ["export", run, "--plugin", plugin, "--output", folder / "e", "--format", "symbol,npz"]
-    status, out, err = command([*arguments, "--images", *image_files])
-    assert status == 0, err
-    assert {line.split(":")[0] for line in out.splitlines()} >= {"plain", "fused", "npz"}
+    with forgotten_plugins(export_formats):
+        assert command(*arguments, "--images", *image_files) == 0
     return folder / "e"
 
 
-def test_help_lists_the_format_and_its_engine(plugin: Path) -> None:
-    status, out, _ = command(["export", "--plugin", plugin, "--help"])
-    assert status == 0
-    assert "npz" in out
-    assert "numpy-archive" in command(["detect", "--plugin", plugin, "--help"])[1]
-    assert "numpy-archive" not in command(["detect", "--help"])[1]
+def test_help_lists_the_format_and_its_engine(plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("detect", "--help") == 0
+    assert "numpy-archive" not in capsys.readouterr().out
+    assert command("detect", "--plugin", plugin, "--help") == 0
+    assert "numpy-archive" in capsys.readouterr().out
+    assert command("export", "--plugin", plugin, "--help") == 0
+    printed = capsys.readouterr().out
+    assert "npz" in printed
+    assert "numpy-archive" in printed
 
 
 def test_files_are_described_and_parity_checked(exported: Path, image_files: List[str]) -> None:
@@ -101,25 +110,33 @@ def test_detect_uses_the_engine(plugin: Path, exported: Path, image_files: List[
     for engine in ("numpy-archive", "mxnet"):
         target = tmp_path / f"{engine}.json"
         options = ["--plugin", plugin, "--engine", engine, "--json", target]
-        status, _, err = command(["detect", exported, image_files[0], *options])
-        assert status == 0, err
+        assert command("detect", exported, image_files[0], *options) == 0
         (image,) = json.loads(target.read_text())["images"]
         boxes.append([(d["class"], d["box"]) for d in image["detections"]])
     assert len(boxes[0]) == len(boxes[1]) > 0
 
 
-def test_bench_export_measures_the_engine(plugin: Path, exported: Path, shapes: str, tmp_path: Path) -> None:
+def test_bench_export_measures_the_engine(
+    plugin: Path,
+    exported: Path,
+    shapes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(exports, "ROUNDS", 1)
     target = tmp_path / "bench.json"
     options = ["--plugin", plugin, "--data-root", shapes, "--seconds", "0.01", "--json", target]
-    status, out, err = command(["bench", "export", exported, *options])
-    assert status == 0, err
-    assert "numpy-archive" in out
+    assert command("bench", "export", exported, *options) == 0
+    assert "numpy-archive" in capfd.readouterr().out
     rows = json.loads(target.read_text())["rows"]
     assert [row["engine"] for row in rows] == ["mxnet", "numpy-archive"]
 
 
-def test_error_names_the_file_kind_of_a_missing_plugin(exported: Path, image_files: List[str]) -> None:
-    status, _, err = command(["detect", exported, image_files[0]])
-    assert status == 1
-    assert "'npz'" in err
-    assert "--plugin" in err
+def test_error_names_the_file_kind_of_a_missing_plugin(
+    exported: Path, image_files: List[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("detect", exported, image_files[0]) == 1
+    error = capsys.readouterr().err
+    assert "'npz'" in error
+    assert "--plugin" in error

@@ -37,12 +37,16 @@ class Items:
         return self.items[index]
 
 
-def make_copies(shapes: str, folder: Path) -> Path:
-    """The validation list of `shapes` in several formats, every second object difficult."""
-    dataset = open_dataset("voc", shapes, SPLIT)
+def make_copies(root: str, folder: Path) -> Path:
+    """The validation list of a VOC dataset in several formats, every second object difficult.
+
+    Names of classes are in lower case, as GluonCV demands.
+    """
+    dataset = open_dataset("voc", root, SPLIT)
     samples = [replace(s, difficult=np.arange(len(s.labels)) % 2 == 1) for s in dataset]
+    dataset = replace(dataset, samples=samples, classes=tuple(name.lower() for name in dataset.classes))
     for name in ("voc", "coco", "recordio"):
-        convert({SPLIT: replace(dataset, samples=samples)}, folder / name, formats[name], False)
+        convert({SPLIT: dataset}, folder / name, formats[name], False)
     (folder / "lst").mkdir()
     shutil.copytree(folder / "voc" / "JPEGImages", folder / "lst" / "images")
     for name in (f"{SPLIT}.lst", "classes.txt"):

@@ -19,8 +19,9 @@ STEPS = 4
 """Steps per epoch of `TINY` runs."""
 
 TINY: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": (96, 96), "epochs": 2, "batch_size": 6, "lr": 0.02,
-    "predictor_lr": 1.0, "val_interval": 1, "workers": 1, "ema": 0.9, "mosaic": 0.3,
+    "dataset": "shapes", "network": "mobilenet_v1", "width": 0.25, "size": (96, 96), "epochs": 2,
+    "batch_size": 6, "lr": 0.02, "predictor_lr": 1.0, "val_interval": 1, "workers": 1, "ema": 0.9,
+    "mosaic": 0.3,
 }  # fmt: skip
 
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_mb")

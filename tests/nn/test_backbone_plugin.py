@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import mxnet as mx
 import numpy as np
 import pytest
 from helpers.networks import images
+from helpers.plugins import forgotten_plugins
 from mxnet.gluon import nn
 
 from mnssd import zoo
@@ -61,15 +62,12 @@ backbones.register(
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(tmp_path: Path) -> Iterator[str]:
     """Path of the plugin; it is forgotten after the test."""
-    monkeypatch.setattr(plugins, "_loaded", [])
-    monkeypatch.setenv(plugins.VARIABLE, "")
-    list(backbones)  # imports the built-in entries, which stay after the test
-    monkeypatch.setattr(backbones, "_entries", dict(backbones._entries))
     path = tmp_path / "toynet.py"
     path.write_text(PLUGIN)
-    return str(path)
+    with forgotten_plugins(backbones):
+        yield str(path)
 
 
 @pytest.mark.parametrize("command", ["train-ssd", "train-cls", "summary", "compare", "bench"])

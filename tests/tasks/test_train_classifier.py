@@ -21,8 +21,8 @@ from mnssd.tasks.run import train_classifier, train_detector
 from mnssd.train import loop
 
 TINY: Dict[str, Any] = {
-    "dataset": "shapes", "width": 0.25, "size": (32, 32), "epochs": 2, "batch_size": 16, "workers": 0,
-    "lr": 0.05,
+    "dataset": "shapes", "network": "mobilenet_v1", "width": 0.25, "size": (32, 32), "epochs": 2,
+    "batch_size": 16, "workers": 0, "lr": 0.05,
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_eval_cls_reports_the_best_score_of_the_log(
     run = train(shapes, tmp_path / "run", mixup=0.2, label_smoothing=0.1, class_weights=True)
     rows, printed = read_log(run), capsys.readouterr().out
     best = max(float(row["top1"]) for row in rows)
-    assert "mobilenet_v2 x0.25 at 32x32" in printed
+    assert "mobilenet_v1 x0.25 at 32x32" in printed
     assert f"top-1 {best:.4f}" in printed
     assert 0 <= float(rows[-1]["top1"]) <= float(rows[-1]["top5"]) <= 1
     output = tmp_path / "result.json"
@@ -76,8 +76,8 @@ def test_resumed_run_equals_an_uninterrupted_one(
 def test_weights_of_a_classifier_initialize_a_detector(shapes: str, tmp_path: Path) -> None:
     run = train(shapes, tmp_path / "classifier", epochs=1)
     options = {
-        "dataset": "shapes", "data_root": shapes, "width": 0.25, "size": (96, 96), "epochs": 1,
-        "batch_size": 8, "val_interval": 0, "freeze": "features",
+        "dataset": "shapes", "data_root": shapes, "network": "mobilenet_v1", "width": 0.25, "size": (96, 96),
+        "epochs": 1, "batch_size": 8, "val_interval": 0, "freeze": "features",
     }  # fmt: skip
     weights = str(run / "best.params")
     detector = zoo.load_detector(

@@ -102,7 +102,7 @@ def test_random_weights_need_no_network(unreachable: None, tmp_path: Path) -> No
 
 
 def test_run_from_the_cache(in_cache: Path, shapes: str, tmp_path: Path, capsys: Any) -> None:
-    run = train(shapes, tmp_path / "run", weights="imagenet", epochs=1)
+    run = train(shapes, tmp_path / "run", network="mobilenet_v2", weights="imagenet", epochs=1)
     shown = capsys.readouterr().out
     assert "gluoncv/mobilenetv2_0.25" in shown
     assert str(in_cache) in shown
@@ -111,7 +111,10 @@ def test_run_from_the_cache(in_cache: Path, shapes: str, tmp_path: Path, capsys:
     )
 
     in_cache.unlink()  # a resumed run needs no weights
-    again = {**TINY, "epochs": 1, "data_root": shapes, "output": str(run), "resume": "auto"}
+    again = {
+        **TINY, "network": "mobilenet_v2", "epochs": 1, "data_root": shapes, "output": str(run),
+        "resume": "auto",
+    }  # fmt: skip
     assert train_detector({**again, "weights": "imagenet"}) == run
     with pytest.raises(OptionError, match="none"):
         train_detector({**again, "weights": "none"})

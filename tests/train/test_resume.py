@@ -287,7 +287,7 @@ def test_equal_boxes_of_two_classes_are_told_apart() -> None:
 
 def test_network_of_a_plugin_that_is_not_loaded_is_named(run: Path, capsys: pytest.CaptureFixture) -> None:
     text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("network: mobilenet_v2", "network: mynet"))
+    (run / "config.yaml").write_text(text.replace("network: mobilenet_v1", "network: mynet"))
     assert main(["train-ssd", "--resume", str(run)]) == 1
     message = capsys.readouterr().err
     assert all(word in message for word in (str(run / "config.yaml"), "mynet", "--plugin"))
