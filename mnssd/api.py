@@ -310,10 +310,10 @@ def export(
     folder = Path(output or Path("exports") / RunFolder.containing(path).path.name)
     if format is not None:
         options["format"] = format if isinstance(format, str) else ",".join(format)
-    values = _with_text_paths({"output": folder, **options})
+    values = from_mapping(exporting.RunExportOptions, _with_text_paths({"output": folder, **options}))
     given = [images] if isinstance(images, (str, os.PathLike)) else images or ()
     with datasets_of(_own_datasets(run)):
-        exporting.export_run(path, from_mapping(exporting.RunExportOptions, values), [*map(os.fspath, given)])
+        exporting.export_run(path, values, [os.fspath(path) for path in given])
     return folder
 
 
