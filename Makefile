@@ -4,6 +4,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# This variable turns bytecode files off: each process would compile MXNet, SciPy and others again, in four seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two test processes with one OpenMP thread each use two cores better than one process with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 

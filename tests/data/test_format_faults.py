@@ -185,8 +185,8 @@ def fuzz(converted: Dict[str, Path], folder: Path, count: int) -> None:
     assert read > count / 20
 
 
-def test_300_damaged_files(converted: Dict[str, Path], tmp_path: Path) -> None:
-    fuzz(converted, tmp_path, 300)
+def test_150_damaged_files(converted: Dict[str, Path], tmp_path: Path) -> None:
+    fuzz(converted, tmp_path, 150)
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ SLOW: Dict[str, str] = {
     "--freeze": "tests/train/test_train_detector.py",
     "--overfit": "tests/train/test_train_detector.py",
     "--tensorboard": "tests/train/test_logger.py",
+    "--recipe fast": "tests/train/test_recipes.py",
+    "--size 448x352": "tests/train/test_options.py",
     "mnssd prune": "tests/compress/test_prune.py",
 }
 """Part of a command that only `make test-slow` runs, and the tests of what it does."""

@@ -11,7 +11,7 @@ from helpers.networks import images
 from helpers.ssd import CLASSES, detector, numbers
 
 from mnssd import zoo
-from mnssd.nn import SSD, MobileNetV2
+from mnssd.nn import SSD, MobileNetV1
 from mnssd.nn.heads import LitePredictor
 
 NEW = ("horse", "dog", "sheep", "kitten")
@@ -30,7 +30,7 @@ NEW = ("horse", "dog", "sheep", "kitten")
 )
 def test_reset_class_keeps_weights(head: str, reuse: Any, columns: Dict[int, int]) -> None:
     """`columns`: old column of each kept column of class scores; the background, 0, is always kept."""
-    net = detector(head=head)
+    net = detector("v1", head)
     net.hybridize()
     x = images(2, 96, 96)
     cls_before, box_before = numbers(net.heads(x))
@@ -49,12 +49,12 @@ def test_reset_class_keeps_weights(head: str, reuse: Any, columns: Dict[int, int
     assert ids.max() <= 3
     # no parameter without an array, no old parameter
     assert all(p._data is not None for p in net.collect_params().values())
-    fresh = SSD(MobileNetV2(0.25, 1), NEW, (96, 96), head)
+    fresh = SSD(MobileNetV1(0.25, 1), NEW, (96, 96), head)
     assert set(fresh._collect_params_with_prefix()) == set(net._collect_params_with_prefix())
 
 
 def test_reset_class_twice_then_train() -> None:
-    net = detector()
+    net = detector("v1")
     x = images(1, 96, 96)
     before = net.heads(x)[0].asnumpy()
     net.reset_class(NEW, ["dog"])
@@ -68,7 +68,7 @@ def test_reset_class_twice_then_train() -> None:
 
 @pytest.mark.parametrize(("head", "initialized"), [("ssd", True), ("ssdlite", True), ("ssdlite", False)])
 def test_reset_class_before_the_first_batch(head: str, initialized: bool) -> None:
-    net = SSD(MobileNetV2(0.25, 1), CLASSES, (96, 96), head)
+    net = SSD(MobileNetV1(0.25, 1), CLASSES, (96, 96), head)
     if initialized:
         zoo.initialize(net)
     net.reset_class(NEW, ["dog"])
@@ -94,7 +94,7 @@ def test_reset_class_before_the_first_batch(head: str, initialized: bool) -> Non
     ],
 )
 def test_reset_class_with_invalid_classes(classes: Any, reuse: Any, named: str) -> None:
-    net = detector()
+    net = detector("v1")
     x = images(1, 96, 96)
     before = numbers(net(x))
     with pytest.raises(ValueError, match=named):

@@ -193,8 +193,8 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> List[str]:
     [
         ({"class_weights": True}, 1),
         ({"linear_probe": False}, 0),
-        ({"freeze": "^output"}, 0),
-        ({"weights": None}, 0),
+        pytest.param({"freeze": "^output"}, 0, marks=pytest.mark.slow),
+        pytest.param({"weights": None}, 0, marks=pytest.mark.slow),
     ],
 )
 def test_runs_with_new_classes_fit_the_last_layer(

@@ -122,15 +122,15 @@ def test_without_pretrained_batchnorms_nothing_changes() -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("enabled", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_runs_recalibrate_only_when_they_start_from_weights(
     enabled: bool, shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: List[Any] = []
     monkeypatch.setattr(base, "recalibrate_batchnorm", lambda *arguments: calls.append(arguments) or "note")
     options = {
-        "dataset": "shapes", "data_root": shapes, "width": 0.25, "epochs": 1, "batch_size": 8, "workers": 0,
-        "val_interval": 0, "recalibrate_batchnorm": enabled,
+        "dataset": "shapes", "data_root": shapes, "network": "mobilenet_v1", "width": 0.25, "epochs": 1,
+        "batch_size": 8, "workers": 0, "val_interval": 0, "recalibrate_batchnorm": enabled,
     }  # fmt: skip
     start = train_classifier({**options, "size": (32, 32), "output": str(tmp_path / "start")})
     assert not calls

@@ -84,7 +84,10 @@ def test_all_mobilenets_of_gluoncv_are_known() -> None:
     assert set(GLUONCV_MODELS) <= set(zoo.list_models())
 
 
-@pytest.mark.parametrize("name", ["ssd_512_mobilenet1.0_custom", "ssd_300_mobilenet1.0_lite_coco"])
+@pytest.mark.parametrize(
+    "name",
+    ["ssd_512_mobilenet1.0_custom", pytest.param("ssd_300_mobilenet1.0_lite_coco", marks=pytest.mark.slow)],
+)
 def test_same_outputs(name: str, tmp_path: Path) -> None:
     options: Dict[str, Any] = {"classes": ["a", "b"]} if name.endswith("custom") else {}
     net = theirs(name, **options)
