@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
 from ..errors import OptionError
+from ..options import listed
 from .families import family_of
 from .labels import choose_columns
 from .network import Spec, build
@@ -57,7 +58,11 @@ def import_file(
     net, spec = build(read, names.names, names.columns, file)
     proof = prove(net, read, names.columns, family, file, resized(images, read.size))
     what = f"{read.source}: {spec.describe()}, {len(spec.classes)} classes"
-    if labels is None:
+    if labels is None and read.names:
+        read.notes.append(
+            f"the classes are taken to be {listed(read.names)}; --labels gives them other names"
+        )
+    elif labels is None:
         read.notes.append("without --labels the classes are called by the numbers of their columns")
     path = _write(net, spec, folder)
     return ImportedRun(path, [what, *(f"note: {note}" for note in read.notes), *proof])
