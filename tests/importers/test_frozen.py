@@ -102,7 +102,7 @@ def test_classifier_has_the_logits_of_the_file(norm: str, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("frozen") / "net.pb"
-    write_ssd(path, image_of((64, 64)), width=0.25)
+    write_ssd(path, image_of((96, 96)), width=0.25)
     return path.read_bytes()
 
 
@@ -120,9 +120,9 @@ BAD: Dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[: len(data) // 2],
     "saved model without a graph": lambda data: b"\x08\x01\x12\x00",
     "unknown operator": renamed(b"\x05Relu6", b"\x05Swish"),
-    "variables": renamed(b"\x05Const", b"\x05VarV2".replace(b"VarV2", b"Varia")),
+    "variables": renamed(b"\x08Identity", b"\x08Variable"),
     "for 8 bits": renamed(b"\x08Identity", b"\x08FakeQuan"),
-    "missing node": renamed(b"\x0cPreprocessor/sub"[1:], b"Preprocessor/sup"),
+    "missing node": renamed(b"\n\x10Preprocessor/sub", b"\n\x10Preprocessor/sup"),
     "anchors of an unknown operator": renamed(b"\x04Sqrt", b"\x04Cosh"),
     "no predictors": renamed(b"\x08ConcatV2", b"\x08ConcatV9"),
     "a loop": lambda data: data.replace(b"Preprocessor/mul/x", b"Preprocessor/sub\0\0", 1),
