@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -46,10 +46,12 @@ class Heads:
         Outputs of the predictors of each map; of a classifier its logits, and nothing.
     scores : str
         See `nn.head_layouts.SCORES`; empty if nothing tells.
-    has_background : bool, optional
-        Whether the first column of the scores is cut off; None if nothing tells.
+    has_background : bool
+        Whether the first column of the scores is cut off before non-maximum suppression.
     anchors : str
         ``(A, 4)`` top, left, bottom, right; or y, x, height and width if `centers`.
+    is_decoded : bool
+        Whether the boxes are computed in the graph.
     scales : list of str
         What the offsets ty, tx, th and tw are divided by; empty: by nothing.
     divisors : list of str
@@ -63,7 +65,7 @@ class Heads:
     classes: List[str]
     boxes: List[str]
     scores: str = ""
-    has_background: Optional[bool] = None
+    has_background: bool = True
     anchors: str = ""
     centers: bool = False
     is_decoded: bool = False
@@ -84,7 +86,7 @@ class Heads:
             read.scores = self.scores
         else:
             read.notes.append("the file has no score function: sigmoid, as TensorFlow's SSD MobileNets")
-        if self.has_background is False:
+        if not self.has_background:
             read.background = None
         if any(constants[name].size != 1 or constants[name] != 1 for name in self.divisors):
             raise ImportedFileError("class logits that are divided by another number than 1")
@@ -124,6 +126,8 @@ def _centered(values: Optional[np.ndarray], are_centers: bool) -> np.ndarray:
     if values is None or values.ndim != 2 or values.shape[1] != 4:
         found = "not constant" if values is None else f"of shape {values.shape}"
         raise ImportedFileError(f"anchors {found}, expected (A, 4)")
+    if not np.isfinite(values).all():
+        raise ImportedFileError("anchors that are not finite")
     first, last = values[:, 1::-1].astype(np.float64), values[:, :1:-1].astype(np.float64)
     return np.concatenate([first, last] if are_centers else [(first + last) / 2, last - first], axis=1)
 
@@ -154,12 +158,12 @@ def find_heads(file: FrozenGraph) -> Heads:
     for name, chain in chains.items():
         heads.scores = SCORE_FUNCTIONS[file.nodes[name].op]
         heads.divisors = [node.inputs[1] for node in chain if node.op == "RealDiv"]
-        heads.has_background = _is_cut(file, scores)
     posts = [node for node in file.nodes.values() if node.op == POSTPROCESS]
     if posts:
         heads.post, heads.anchors, heads.centers = posts[0], posts[0].inputs[2], True
     else:
-        _find_decoding(file, heads, boxes[0])
+        _find_decoding(file, heads)
+        heads.has_background = not heads.iou or _is_cut(file, scores)
     return heads
 
 
@@ -169,11 +173,11 @@ def _classifier(file: FrozenGraph, functions: List[Node]) -> Heads:
     return Heads([_strip(file, functions[0].inputs[0]).name], [])
 
 
-def _strip(file: FrozenGraph, tensor: str) -> Node:
-    """The node that makes the values of a tensor, through those that only reshape them."""
+def _strip(file: FrozenGraph, tensor: str, through: Sequence[str] = HANDS_ON) -> Node:
+    """The node that makes the values of a tensor, through the operators of these names."""
     node = file.producer(tensor)
     for _ in range(len(file.nodes)):
-        if node.op not in HANDS_ON:
+        if node.op not in through:
             return node
         node = file.producer(node.inputs[0])
     raise ImportedFileError(f"{node}: depends on itself")
@@ -230,7 +234,7 @@ def _is_cut(file: FrozenGraph, scores: str) -> bool:
     return False
 
 
-def _find_decoding(file: FrozenGraph, heads: Heads, boxes: str) -> None:
+def _find_decoding(file: FrozenGraph, heads: Heads) -> None:
     """Find anchors, scales and the IoU threshold in the post-processing, if there is one."""
     readers = _readers(file)
     decode = [n for n in file.nodes.values() if n.op == "Unpack" and n.name.endswith("/Decode/unstack")]
@@ -242,11 +246,10 @@ def _find_decoding(file: FrozenGraph, heads: Heads, boxes: str) -> None:
         if node.op == "RealDiv" and node.inputs[0].split(":")[0] == decode[0].name:
             heads.scales[int((node.inputs[0].split(":") + ["0"])[1])] = node.inputs[1]
     corners = file.producer(f"{prefix}/get_center_coordinates_and_sizes/transpose")
-    anchors = file.producer(corners.inputs[0])
-    while anchors.op in ("Reshape", "Tile", "ExpandDims"):
-        anchors = file.producer(anchors.inputs[0])
-    heads.anchors = anchors.name
-    for node in file.nodes.values():
-        if node.op.startswith("NonMaxSuppression") and len(node.inputs) > 3:
-            heads.iou = node.inputs[3]
-            return
+    heads.anchors = _strip(file, corners.inputs[0], (*HANDS_ON, "Tile")).name
+    thresholds = (
+        node.inputs[3]
+        for node in file.nodes.values()
+        if node.op.startswith("NonMaxSuppression") and len(node.inputs) > 3
+    )
+    heads.iou = next(thresholds, "")

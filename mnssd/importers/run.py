@@ -13,6 +13,9 @@ from .labels import choose_columns
 from .network import Spec, build
 from .proof import prove, resized
 
+SAVED_MODEL = "saved_model.pb"
+"""Name of the graph in the folder of a SavedModel."""
+
 
 @dataclass
 class ImportedRun:
@@ -33,7 +36,7 @@ def import_file(
     Parameters
     ----------
     file : str
-        A file of one of the `families`.
+        A file of one of the `families`, or the folder of a SavedModel.
     labels : str, optional
         Names of the classes: a text file with one per line, or a ``.pbtxt`` label map.
     output : str, optional
@@ -48,6 +51,8 @@ def import_file(
     OptionError
         If `output` is not empty, or a package that reading needs is missing.
     """
+    if (Path(file) / SAVED_MODEL).is_file():
+        file = str(Path(file) / SAVED_MODEL)
     folder = Path(output or Path("runs") / Path(file).stem)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: exists already; choose another --output")

@@ -64,7 +64,9 @@ def test_detector_has_heads_and_anchors_of_the_file(
 ) -> None:
     image, path = image_of(size), tmp_path / "frozen_inference_graph.pb"
     logits, boxes = write_ssd(path, image, **options)
-    run = mnssd.import_model(path, output=tmp_path / "run")
+    if options.get("saved"):
+        path.rename(tmp_path / "saved_model.pb")
+    run = mnssd.import_model(tmp_path if options.get("saved") else path, output=tmp_path / "run")
     net = zoo.load_detector(str(run.path))
     assert net.size == size
     assert len(net.classes) == logits.shape[1] - 1
@@ -166,7 +168,7 @@ def test_hostile_graphs_are_refused(kind: str, graph: bytes, tmp_path: Path) -> 
 
 def fuzz(data: bytes, path: Path, count: int, seed: int) -> None:
     """Change bytes, cut and double parts: the file is read or refused by name."""
-    rng, outcomes = random.Random(seed), set()
+    rng, outcomes, built = random.Random(seed), set(), []
     for _ in range(count):
         changed = bytearray(data)
         for _ in range(rng.choice((1, 3, 20))):
@@ -185,8 +187,9 @@ def fuzz(data: bytes, path: Path, count: int, seed: int) -> None:
         try:
             read = family_of(str(path)).read(str(path))
             read.check(str(path))
-            names = [f"class {i}" for i in range(1, read.column_count)]
-            build(read, names, list(range(1, read.column_count)), str(path))
+            if len(built) < 50:  # a tenth of a second each
+                columns = list(range(1, read.column_count))
+                built.append(build(read, [f"class {i}" for i in columns], columns, str(path)))
         except ImportedFileError as error:
             message = str(error)
         outcomes.add(str(path) in message if message else None)
