@@ -32,9 +32,11 @@ def detector_path(name: str) -> str:
         As `detector_run`.
     """
     entry = next((entry for entry in DETECTORS if entry.name == name), None)
+    if entry is None:
+        return name
     folder = Path(name)
     is_taken = folder.is_file() or (folder / "config.yaml").exists() or any(folder.glob("*.json"))
-    return name if entry is None or is_taken else str(detector_run(entry))
+    return name if is_taken else str(detector_run(entry))
 
 
 def detector_run(entry: PublishedDetector) -> Path:

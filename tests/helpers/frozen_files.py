@@ -372,14 +372,16 @@ def write_ssd(
     return scores_values, boxes_values
 
 
-def write_classifier(path: Path, image: np.ndarray, classes: int = 5, **options: Any) -> np.ndarray:
+def write_classifier(
+    path: Path, image: np.ndarray, classes: int = 5, network: str = "v1", **options: Any
+) -> np.ndarray:
     """Write a classifier as slim's; returns its logits for the image."""
     writer = GraphWriter(image, **options)
     height, width = image.shape[1:3]
     shape = attr("shape", "shape", (-1, height, width, 3))
     source = writer.node("input", "Placeholder", (), [attr("dtype", "type", 1), shape])
     writer.values[source] = writer.values["Preprocessor/sub"]
-    top = writer.v1(source)[1]
+    top = getattr(writer, network)(source)[1]
     sides = writer.values[top].shape[2:]
     attrs = [attr("ksize", "list", (1, *sides, 1)), attr("padding", "bytes", "VALID")]
     pooled = writer.node("AvgPool", "AvgPool", [top], attrs)

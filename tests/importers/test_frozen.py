@@ -92,12 +92,14 @@ def test_scales_threshold_and_labels(tmp_path: Path) -> None:
     assert_close(own, boxes[:, [1, 0, 3, 2]] * [0.5, 1, 1, 2])
 
 
-@pytest.mark.parametrize("norm", ["unfused", pytest.param("fused", marks=pytest.mark.slow)])
-def test_classifier_has_the_logits_of_the_file(norm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("norm", "network"), [("unfused", "v1"), pytest.param("fused", "v2", marks=pytest.mark.slow)]
+)
+def test_classifier_has_the_logits_of_the_file(norm: str, network: str, tmp_path: Path) -> None:
     image, path = image_of((96, 96)), tmp_path / "net.pb"
-    logits = write_classifier(path, image, norm=norm)
+    logits = write_classifier(path, image, norm=norm, network=network)
     net, spec = zoo.load_classifier(str(mnssd.import_model(path, output=tmp_path / "run").path))
-    assert (spec.network, spec.size, len(spec.classes)) == ("mobilenet_v1", (96, 96), 5)
+    assert (spec.network, spec.size, len(spec.classes)) == (f"mobilenet_{network}", (96, 96), 5)
     assert_close(net(mx.nd.array(to_network_input(list(image)))).asnumpy()[0], logits)
 
 
