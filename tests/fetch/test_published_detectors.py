@@ -144,6 +144,7 @@ def test_archive_without_the_file_is_named(home: Path, monkeypatch: pytest.Monke
     assert list((home / "runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_of_the_same_name_is_meant(
     home: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
