@@ -323,8 +323,8 @@ def import_model(file: PathLike, labels: Optional[PathLike] = None, output: Opti
     Parameters
     ----------
     file : str or Path
-        TensorFlow Lite (``.tflite``), OpenVINO IR (``.xml`` beside its ``.bin``), Caffe (``.prototxt`` beside
-        its ``.caffemodel``) or an SSD of PyTorch (``.pth``); see docs/import.md.
+        TensorFlow Lite (``.tflite``) and 1 (``.pb``), OpenVINO IR (``.xml``), Caffe (``.prototxt``), SSDs of
+        PyTorch (``.pth``) and GluonCV (``.params``); see docs/import.md.
     labels : str or Path, optional
         Names of the classes: a text file with one per line, or a ``.pbtxt`` label map.
     output : str or Path, optional

@@ -53,6 +53,10 @@ and ImageNet, on which a detector for photographs would be trained, do not menti
 class DetectOptions:
     """Detecting."""
 
+    detector: Optional[str] = option(
+        None, "run, export or published detector (mnssd weights), instead of the first argument",
+        metavar="NAME",
+    )  # fmt: skip
     output: Optional[str] = option(
         None, "draw labeled boxes and write images and videos to this folder", metavar="DIR"
     )
@@ -84,7 +88,7 @@ class DetectOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "detector", nargs="?", metavar="EXPORT_OR_RUN",
+        "first", nargs="?", metavar="EXPORT_OR_RUN",
         help="export or run folder (default: the built-in detector of the shapes dataset)",
     )  # fmt: skip
     parser.add_argument(
@@ -97,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Detect in one image after the other; returns 1 if some could not be read or written, else 0."""
     options = from_mapping(DetectOptions, given(args, DetectOptions))
-    detector_path, inputs = _resolve_arguments(args.detector, args.images)
+    detector_path, inputs = _resolve_arguments(options.detector, args.first, args.images)
     if options.show:
         _check_display()
     _check_outputs(options)
@@ -165,8 +169,10 @@ def _check_outputs(options: DetectOptions) -> None:
                 raise MnssdError(f"{folder}: cannot be written to ({error.strerror})") from error
 
 
-def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, List[str]]:
-    """Detector and inputs; if the first argument is an image, the detector is the built-in one."""
+def _resolve_arguments(
+    detector: Optional[str], first: Optional[str], images: List[str]
+) -> Tuple[str, List[str]]:
+    """Detector and inputs; if none is given and the first argument is an image, it is the built-in one."""
     from ..export.sidecar import find_sidecars
     from ..inference.inputs import match_pattern
     from ..inference.video import is_address, is_camera
@@ -174,6 +180,8 @@ def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, Li
 
     if first is None:
         raise OptionError("no images given: mnssd detect EXPORT_OR_RUN IMAGE ...")
+    if detector:
+        return detector, [first, *images]
     path = Path(first)
     is_image = is_address(first) or is_camera(first) or (path.is_file() and path.suffix != ".params")
     is_image = is_image or bool(not path.exists() and glob.has_magic(first) and match_pattern(first))
@@ -181,7 +189,8 @@ def _resolve_arguments(first: Optional[str], images: List[str]) -> Tuple[str, Li
     if is_image or (path.is_dir() and not images and not is_detector):
         print(
             "note: no detector given; using the built-in one, which detects circles, squares, triangles,"
-            " stars, crosses and rings as rendered by `mnssd shapes`",
+            " stars, crosses and rings as rendered by `mnssd shapes`; for people, animals, vehicles and other"
+            " classes of COCO: --detector coco",
             file=sys.stderr,
         )
         return str(BUILTIN_DETECTOR), [first, *images]

@@ -160,6 +160,7 @@ def _load_for_training(source: Path, config: RunConfig, options: PruneOptions) -
     if task.spec.classes != config.spec.classes:
         raise DataError(
             f"{task.train_set.name} has the classes {listed(task.spec.classes)}, but {source} was trained on "
-            f"{listed(config.spec.classes)}, in this order; restore the dataset"
+            f"{listed(config.spec.classes)}, in this order; restore the dataset, train on this one first with"
+            f" --weights {source}, or prune with --importance magnitude --epochs 0"
         )
     return task.block, task.ctx, config.spec.size, gradients(task, GRADIENT_BATCHES)

@@ -1,8 +1,8 @@
-"""List published ImageNet weights, and fill the cache from which --weights takes them.
+"""List published ImageNet weights and detectors, and fill the cache from which --weights takes them.
 
 `mnssd weights` lists them, `mnssd weights fetch NAME` downloads one, and `mnssd weights add FILE` copies a
 file that was downloaded elsewhere into the cache. In the list, "imagenet" marks what --weights imagenet means
-for a network.
+for a network. A detector also becomes a run folder in the cache, and `mnssd detect --detector NAME` uses it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..files import encodable
 from ..options import unknown_name
 
 if TYPE_CHECKING:
-    from ..weights.catalog import PublishedWeights
+    from ..weights.catalog import PublishedDetector, PublishedWeights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +37,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(_: Sequence[str]) -> int:
-    from ..weights.published import CATALOG, cache_folder
+    from ..weights.published import CATALOG, DETECTORS, cache_folder
 
-    print("\n".join(_table(CATALOG)))
+    print("\n".join([*_table(CATALOG), "", *_detector_table(DETECTORS)]))
     print(encodable(f"\ncache: {cache_folder()}"))
     return 0
 
 
 def _fetch(names: Sequence[str]) -> int:
+    from ..weights.catalog import PublishedDetector
+    from ..weights.detectors import detector_run
     from ..weights.published import fetch_published, find_published
 
     for entry in [find_published(name) for name in names]:
-        print(encodable(f"{entry.name}: {fetch_published(entry)}"))
+        path = detector_run(entry) if isinstance(entry, PublishedDetector) else fetch_published(entry)
+        print(encodable(f"{entry.name}: {path}"))
     return 0
 
 
@@ -83,5 +86,19 @@ def _table(catalog: Sequence[PublishedWeights]) -> List[str]:
             entry.name, network, f"{entry.width:g}", f"{entry.top1:.1f}", megabytes(entry), entry.license,
             ", ".join(marks),
         ))  # fmt: skip
+    return _aligned(rows)
+
+
+def _detector_table(catalog: Sequence[PublishedDetector]) -> List[str]:
+    from ..weights.published import cached_path, megabytes
+
+    rows = [("detector", "network", "classes", "size", "license", "")]
+    for entry in catalog:
+        mark = "cached" if cached_path(entry).exists() else ""
+        rows.append((entry.name, entry.network, entry.classes, megabytes(entry), entry.license, mark))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]

@@ -85,7 +85,10 @@ class Costs:
 
 def count_block(block: Any, shape: Shape) -> Costs:
     """Costs of a Gluon block with one input of `shape`, with a batch of 1; it need not be initialized."""
-    return count_json(trace(block).tojson(), {"data": shape})
+    parameters = block.collect_params().items()
+    # Of constants, such as those of `nn.input_layer`, no operator tells the shape, and none is trained.
+    constants = {name: p.shape for name, p in parameters if isinstance(p, mx.gluon.Constant)}
+    return count_json(trace(block).tojson(), {"data": shape, **constants})
 
 
 def count_json(text: str, inputs: Mapping[str, Shape], arrays: Optional[Mapping[str, Shape]] = None) -> Costs:

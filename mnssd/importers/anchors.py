@@ -58,18 +58,26 @@ def anchor_layout(
         rule = read.anchors
         _check_counts(rule.shapes, counts, path)
         return AnchorLayout((), (), rule.steps, "explicit", rule.shapes, rule.clip)
-    known: Optional[Tuple[Shapes, ...]] = tensorflow_shapes(len(counts))
+    short = min(read.size)
+    known: Optional[Tuple[Shapes, ...]] = _scaled(tensorflow_shapes(len(counts)), short, short, read.size)
     if [len(shapes) for shapes in known or ()] != list(counts):
         known = None
     if read.anchors is None:
         if known is None:
             raise ImportedFileError(f"{path}: has no anchors, and not as many as TensorFlow's networks")
         return AnchorLayout((), (), (), "explicit", known)
-    table = _by_map(read.anchors, map_sizes, counts, path)
+    fractions = _by_map(read.anchors, map_sizes, counts, path)
+    table = _scaled([tuple(map(tuple, part.tolist())) for part in fractions], *read.size, read.size)
     near = 2 * read.anchors.rounding
-    if known and all(np.abs(part - np.array(shapes)).max() <= near for part, shapes in zip(table, known)):
+    if known and all(np.abs(np.subtract(part, shapes)).max() <= near for part, shapes in zip(table, known)):
         return AnchorLayout((), (), (), "explicit", known)
-    return AnchorLayout((), (), (), "explicit", tuple(tuple(map(tuple, part.tolist())) for part in table))
+    return AnchorLayout((), (), (), "explicit", table)
+
+
+def _scaled(maps: Sequence[Shapes], width: float, height: float, size: Tuple[int, int]) -> Tuple[Shapes, ...]:
+    """Fractions of a width and a height in pixels as fractions of the geometric mean of the input's sides."""
+    x, y = (length / sqrt(size[0] * size[1]) for length in (width, height))
+    return tuple(tuple((w * x, h * y) for w, h in shapes) for shapes in maps)
 
 
 def _check_counts(shapes: Sequence[Shapes], counts: Sequence[int], path: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from ..errors import ImportedFileError, OptionError
+from ..errors import ImportedFileError
 from .graph import MOST_VALUES
+from .protobuf import make_messages, parse, read_bytes
 from .refusal import refusing
 
 STRUCTURE, WEIGHTS = ".prototxt", ".caffemodel"
@@ -73,42 +74,11 @@ ENUMS = {
 }
 """Names by number."""
 
-_FIELD = re.compile(r"(\w+)(\*?):([\w.]+)=(\d+)(?:~(\S+))?")
-
 
 @lru_cache(maxsize=None)
 def _messages() -> Dict[str, Any]:
     """The classes of `MESSAGES`."""
-    try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    except ImportError as error:
-        raise OptionError(
-            "reading Caffe's files needs the package protobuf; install it with: pip install 'mnssd[import]'"
-        ) from error
-    package = "mnssd_caffe"
-    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
-    types = descriptor_pb2.FieldDescriptorProto
-    messages = {name: file.message_type.add(name=name) for name in MESSAGES}
-    for enum, values in ENUMS.items():
-        message, name = enum.split(".")
-        added = messages[message].enum_type.add(name=name)
-        for number, value in enumerate(values):
-            added.value.add(name=value, number=number)
-    for message, fields in MESSAGES.items():
-        for name, many, kind, number, default in _FIELD.findall(fields):
-            label = types.LABEL_REPEATED if many else types.LABEL_OPTIONAL
-            field = messages[message].field.add(name=name, number=int(number), label=label)
-            if kind in MESSAGES or kind in ENUMS:
-                field.type = types.TYPE_MESSAGE if kind in MESSAGES else types.TYPE_ENUM
-                field.type_name = f".{package}.{kind}"
-            else:
-                field.type = getattr(types, f"TYPE_{kind.upper()}")
-            if default:
-                field.default_value = default
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    find = pool.FindMessageTypeByName
-    return {name: message_factory.GetMessageClass(find(f"{package}.{name}")) for name in MESSAGES}
+    return make_messages("mnssd_caffe", "Caffe's files", MESSAGES, ENUMS)
 
 
 class CaffeNetwork:
@@ -144,7 +114,8 @@ class CaffeNetwork:
                 raise ImportedFileError(f"{len(self.layers)} layers; damaged or another kind of file")
             self.image, self.size = self._input(net)
         with refusing(self.weights, "the weights"):
-            stored = _parse_binary(self.weights)
+            data = read_bytes(self.weights, LARGEST_WEIGHTS)
+            stored = parse(_messages()["Weights"](), data, "the weights of a Caffe network")
             if len(stored.layers) and not len(stored.layer):
                 raise ImportedFileError("layers of an old kind; convert it by upgrade_net_proto_binary")
             self._blobs = {layer.name: layer.blobs for layer in stored.layer}
@@ -222,35 +193,13 @@ def _is_at_test_time(layer: Any) -> bool:
     return included and not any(rule.HasField("phase") and rule.phase == 1 for rule in layer.exclude)
 
 
-def _read(path: str, limit: int) -> bytes:
-    try:
-        if Path(path).stat().st_size > limit:
-            raise ImportedFileError(f"more than {limit} bytes")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ImportedFileError(f"cannot be read ({error.strerror})") from error
-
-
 def _parse_text(path: str) -> Any:
     net = _messages()["Net"]()
     from google.protobuf import text_format
 
-    text = _read(path, LARGEST_STRUCTURE).decode("utf-8-sig")
+    text = read_bytes(path, LARGEST_STRUCTURE).decode("utf-8-sig")
     try:
         text_format.Parse(text, net, allow_unknown_field=True)
     except text_format.ParseError as error:
         raise ImportedFileError(f"not a network of Caffe, or a damaged one ({error})") from error
-    return net
-
-
-def _parse_binary(path: str) -> Any:
-    net = _messages()["Weights"]()
-    from google.protobuf.message import DecodeError
-
-    try:
-        net.ParseFromString(_read(path, LARGEST_WEIGHTS))
-    except DecodeError as error:
-        raise ImportedFileError(
-            "not the weights of a Caffe network, or damaged or incomplete ones"
-        ) from error
     return net

@@ -187,6 +187,8 @@ class ReadNetwork:
     nms_iou : float
     notes : list of str
         What the user should know.
+    names : sequence of str
+        Names of the classes, without the background, if the file is known to have these; else empty.
     """
 
     source: str
@@ -204,6 +206,7 @@ class ReadNetwork:
     anchors: Union[AnchorTable, RuleAnchors, None] = None
     nms_iou: float = 0.45
     notes: List[str] = field(default_factory=list)
+    names: Sequence[str] = ()
 
     @property
     def is_detector(self) -> bool:
@@ -245,3 +248,12 @@ def rescaled(conv: Conv, factor: np.ndarray, shift: np.ndarray) -> Conv:
     factor = factor.astype(np.float64)
     weight, bias = conv.weight * factor[:, None, None, None], conv.bias * factor + shift
     return replace(conv, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+
+
+def widened(conv: Conv, sides: Tuple[int, int]) -> Conv:
+    """A 2x2 convolution with SAME padding as a 3x3 one that is equal for inputs of ``(height, width)``."""
+    if conv.kernel != 2 or not conv.same:
+        return conv
+    wide = replace(conv, weight=np.pad(conv.weight, ((0, 0), (0, 0), (0, 1), (0, 1))))
+    zeros = [wide.padding(side)[0] - conv.padding(side)[0] for side in sides]  # before the 2x2 weights
+    return replace(wide, weight=np.roll(wide.weight, zeros, (2, 3)))

@@ -69,9 +69,9 @@ def _lines(text: str) -> Dict[int, str]:
 def choose_columns(path: Optional[str], read: ReadNetwork) -> Labels:
     """Names of the classes, and the columns of the scores that are theirs.
 
-    Without labels the names are ``class 1`` and so on, by the number of the column. Labels that name classes
-    only count from the first column of a class. Columns without a name are left out where each has a score of
-    its own (sigmoid); the others of a softmax depend on them.
+    Without labels the names are the file's own, else ``class 1`` and so on, by the number of the column.
+    Labels that name classes only count from the first column of a class. Columns without a name are left out
+    where each has a score of its own (sigmoid); the others of a softmax depend on them.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def choose_columns(path: Optional[str], read: ReadNetwork) -> Labels:
     count = read.column_count
     own = [column for column in range(count) if not read.is_detector or column != read.background]
     if path is None:
-        return Labels([f"class {column}" for column in own], own)
+        return Labels(list(read.names) or [f"class {column}" for column in own], own)
     labels = read_labels(path)
     shift = _shift(path, labels, count, read.background)
     names = {number + shift: name for number, name in labels.items() if name.strip().lower() not in UNNAMED}

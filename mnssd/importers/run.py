@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
 from ..errors import OptionError
+from ..options import listed
 from .families import family_of
 from .labels import choose_columns
 from .network import Spec, build
 from .proof import prove, resized
+
+SAVED_MODEL = "saved_model.pb"
+"""Name of the graph in the folder of a SavedModel."""
 
 
 @dataclass
@@ -32,7 +36,7 @@ def import_file(
     Parameters
     ----------
     file : str
-        A file of one of the `families`.
+        A file of one of the `families`, or the folder of a SavedModel.
     labels : str, optional
         Names of the classes: a text file with one per line, or a ``.pbtxt`` label map.
     output : str, optional
@@ -47,6 +51,8 @@ def import_file(
     OptionError
         If `output` is not empty, or a package that reading needs is missing.
     """
+    if (Path(file) / SAVED_MODEL).is_file():
+        file = str(Path(file) / SAVED_MODEL)
     folder = Path(output or Path("runs") / Path(file).stem)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: exists already; choose another --output")
@@ -57,7 +63,11 @@ def import_file(
     net, spec = build(read, names.names, names.columns, file)
     proof = prove(net, read, names.columns, family, file, resized(images, read.size))
     what = f"{read.source}: {spec.describe()}, {len(spec.classes)} classes"
-    if labels is None:
+    if labels is None and read.names:
+        read.notes.append(
+            f"the classes are taken to be {listed(read.names)}; --labels gives them other names"
+        )
+    elif labels is None:
         read.notes.append("without --labels the classes are called by the numbers of their columns")
     path = _write(net, spec, folder)
     return ImportedRun(path, [what, *(f"note: {note}" for note in read.notes), *proof])

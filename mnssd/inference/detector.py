@@ -13,6 +13,7 @@ from ..export.load import load_export
 from ..graph.inference import inference_block
 from ..options import Size, unknown_name
 from ..runtime import settings
+from ..weights.detectors import detector_path
 from . import DISPLAY_SCORE
 from .dense import DenseDetector, dense_export, dense_network
 from .images import ImageLike, in_batches, is_single
@@ -43,12 +44,13 @@ class Detector:
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
-        """Load an export or the network of a run.
+        """Load an export, the network of a run, or a published detector.
 
         Parameters
         ----------
         path : str or Path
-            Export folder, run folder, or a parameter file in a run folder.
+            Export folder, run folder, or a parameter file in a run folder; or the name of a published
+            detector, such as ``coco``, which is downloaded and imported once.
         ctx : str
             Device for MXNet: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
         engine : str
@@ -62,7 +64,10 @@ class Detector:
             If the export is damaged, incomplete, of another version, or for another task.
         WeightsError
             If the run is damaged, or `path` is neither an export nor a run.
+        DownloadError
+            If a published detector cannot be downloaded.
         """
+        path = detector_path(str(path))
         context = settings.pick_context(ctx)
         export = load_export(Path(path), "detection", context, engine)
         if export:

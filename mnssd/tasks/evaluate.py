@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
@@ -317,11 +317,13 @@ def _coco_metric(options: EvalOptions, dataset: Dataset) -> Optional[COCOMetric]
 def open_for_evaluation(
     options: EvalOptions, classes: Optional[List[str]], allow_absent: bool = False
 ) -> Dataset:
-    """The dataset to evaluate on, with its notes printed; raises DataError if it has no object to find."""
-    dataset = open_dataset(
-        options.dataset, options.data_root, options.splits, classes, "eval",
-        download=options.download, allow_absent=allow_absent, progress=True,
-    )  # fmt: skip
+    """The dataset to evaluate on, with its notes printed; raises DataError if it has no object to find.
+
+    With `allow_absent`, classes without objects may have another name there, see `weights.class_names`.
+    """
+    dataset = _open(options, classes, allow_absent)
+    if classes and allow_absent:
+        dataset = _with_other_names(options, dataset)
     if options.hold_out:
         dataset = dataset.hold_out(options.hold_out)[1]
     for line in dataset.notes:
@@ -332,6 +334,34 @@ def open_for_evaluation(
             "check --dataset, --data-root and --splits"
         )
     return dataset
+
+
+def _open(options: EvalOptions, classes: Optional[Sequence[str]], allow_absent: bool) -> Dataset:
+    return open_dataset(
+        options.dataset, options.data_root, options.splits, classes and list(classes), "eval",
+        download=options.download, allow_absent=allow_absent, progress=True,
+    )  # fmt: skip
+
+
+def _with_other_names(options: EvalOptions, dataset: Dataset) -> Dataset:
+    """The dataset with the objects of classes that have another name in it, under the name of their class."""
+    from ..weights.class_names import OTHER_NAMES
+
+    own, present = dataset.classes, _present(dataset)
+    others = {n: OTHER_NAMES[n] for n in own if n not in present and OTHER_NAMES.get(n, own[0]) not in own}
+    if not others:
+        return dataset
+    renamed = _open(options, [others.get(name, name) for name in own], True)
+    found = {name: other for name, other in others.items() if other in _present(renamed)}
+    if not found:
+        return dataset
+    names = listed(f"{name} = {other}" for name, other in found.items())
+    return replace(renamed, classes=own, notes=[*renamed.notes, f"Other names in the dataset: {names}"])
+
+
+def _present(dataset: Dataset) -> Set[str]:
+    """Names of the classes that a dataset has objects of."""
+    return {dataset.classes[label] for sample in dataset for label in set(sample.labels.tolist())}
 
 
 def _print_note(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Training that starts from a run folder, of an imported network among them."""
+"""Training that starts from a run folder, of an imported network or a published detector among them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from ..errors import OptionError, WeightsError
 from ..nn.backbones import INPUT_VARIANTS
 from ..nn.choices import backbone_options
 from ..train.options import Training
+from ..weights.detectors import detector_path
 from ..zoo import BEST_FILE, CONFIG_FILE, ClassifierSpec, DetectorSpec, read_spec
 
 
 def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Options of a run whose ``weights`` may be a run folder, which stands for the best weights in it.
+    """Options of a run whose ``weights`` may be a run folder, which stands for the best weights in it, or the
+    name of a published detector.
 
     The new network also gets the structure of an imported one, which no option tells.
 
@@ -29,7 +31,7 @@ def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str,
     OptionError
         If an option contradicts the imported network.
     """
-    weights = values.get("weights")
+    weights = values.get("weights") and detector_path(values["weights"])
     place = Path(weights) if weights else None
     folder = place if place is None or place.is_dir() else place.parent
     if place is None or folder is None or not (folder / CONFIG_FILE).is_file() or not place.exists():

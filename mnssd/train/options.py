@@ -18,7 +18,9 @@ from ..options import Size, option, require
 
 T = TypeVar("T", bound="_Training")
 
-_START = "initial weights: imagenet, none, a name listed by `mnssd weights`, or a file of weights"
+_START = (
+    "initial weights: imagenet, none, a name listed by `mnssd weights`, a run folder, or a file of weights"
+)
 _WEIGHTS = o.ValueType(lambda text: None if text == "none" else text)
 _FROM_DATA = "chosen from the data"
 _STRUCTURE = "run folder whose channel counts are used, such as one written by `mnssd prune`"

@@ -1,4 +1,6 @@
-"""Published ImageNet weights of MobileNets: addresses, checksums, licenses and accuracies. Data only.
+"""Published weights: addresses, checksums, licenses and accuracies. Data only.
+
+Files of ImageNet weights of MobileNets, and detectors of other frameworks.
 
 Where the entries come from:
 
@@ -10,6 +12,8 @@ Where the entries come from:
   complete digest is published, so timm's own releases are used, whose names have the first digits.
 - mxnet, gluoncv: SHA-1 in ``model_zoo/model_store.py`` of mxnet 1.9.1 and gluoncv 0.10.5; top-1 in the model
   zoo page of MXNet 1.5 and in GluonCV's ``docs/model_zoo/csv_tables/Classifications/MobileNet.csv``.
+- coco: address and SHA-256 in ``tensorflow/workspace2.bzl`` of TensorFlow (``tflite_mobilenet_ssd_quant``).
+- coco-ssdlite: address and SHA-256 in ``models/public/ssdlite_mobilenet_v2/model.yml`` of Open Model Zoo.
 """
 
 from __future__ import annotations
@@ -67,6 +71,74 @@ class PublishedWeights:
     activation: str = ""
     pixels: Pixels = IMAGENET
 
+    @property
+    def member(self) -> str:
+        """Name of `file` in the archive at the address; empty if it is the file itself."""
+        return self.file if self.address.endswith(".zip") else ""
+
+    @property
+    def description(self) -> str:
+        """What it is, for messages."""
+        return f"weights {self.name}"
+
+
+@dataclass(frozen=True)
+class PublishedDetector:
+    """An archive with a detector that can be downloaded and imported.
+
+    Attributes
+    ----------
+    name : str
+        What ``--detector`` and ``--weights`` take.
+    network, classes : str
+        For the list.
+    file : str
+        Name of the archive in the cache.
+    size, checksum, license, address
+        Of the archive, as in `PublishedWeights`.
+    model : str
+        The file in the archive to import.
+    labels : str
+        The file in it with the names of the classes; empty: the classes of COCO by their numbers.
+    """
+
+    name: str
+    network: str
+    classes: str
+    file: str
+    size: int
+    checksum: str
+    license: str
+    address: str
+    model: str
+    labels: str = ""
+
+    member = ""  # the cache has the archive itself
+
+    @property
+    def description(self) -> str:
+        """What it is, for messages."""
+        return f"detector {self.name}"
+
+
+DETECTORS = (
+    PublishedDetector(
+        "coco", "ssd 300 mobilenet_v1 x0.75", "80 of COCO",
+        "coco_ssd_mobilenet_v1_0.75_quant_2018_06_29.zip", 4000000,
+        "sha256:a809cd290b4d6a2e8a9d5dad076e0bd695b8091974e0eed1052b480b2f21b6dc", "Apache-2.0",
+        "https://storage.googleapis.com/download.tensorflow.org/models/tflite/"
+        "coco_ssd_mobilenet_v1_0.75_quant_2018_06_29.zip",
+        "detect.tflite", "labelmap.txt",
+    ),
+    PublishedDetector(
+        "coco-ssdlite", "ssdlite 300 mobilenet_v2", "80 of COCO",
+        "ssdlite_mobilenet_v2_coco_2018_05_09.tar.gz", 51000000,
+        "sha256:542445cce834dbfbb7df1991425d475e85a2d7ec68c60a4f262bb18aac10c8b2", "Apache-2.0",
+        "https://download.tensorflow.org/models/object_detection/"
+        "ssdlite_mobilenet_v2_coco_2018_05_09.tar.gz",
+        "ssdlite_mobilenet_v2_coco_2018_05_09/frozen_inference_graph.pb",
+    ),
+)  # fmt: skip
 
 # The first entry that fits is what ``--weights imagenet`` means. Those of one network and width are in the
 # order of accuracy, with one exception: torchvision's first file, from which a detector reached mAP .667 on

@@ -41,7 +41,7 @@ _MAGIC = (
 
 _SUFFIXES = {
     ".onnx": "an ONNX model; it cannot be converted",
-    ".pb": "a TensorFlow graph; it cannot be converted",
+    ".pb": "a TensorFlow graph; make a run of it with: mnssd import FILE",
     ".index": "the index of a TensorFlow checkpoint; it cannot be converted",
     ".meta": "the graph of a TensorFlow checkpoint; it cannot be converted",
     ".caffemodel": "a Caffe network; make a run of it with: mnssd import FILE",

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ..errors import DownloadError, OptionError, WeightsError
@@ -14,7 +14,7 @@ from ..fetch.download import Checksum, digest_of, download_file, unpack_member
 from ..files import atomic_path
 from ..nn.choices import DEFAULTS, RESHAPING
 from ..options import unknown_name
-from .catalog import CATALOG, PublishedWeights
+from .catalog import CATALOG, DETECTORS, PublishedDetector, PublishedWeights
 from .content import describe_missing
 
 HOME = "MNSSD_HOME"
@@ -25,6 +25,9 @@ GLUON_REPOSITORY = "MXNET_GLUON_REPO"
 
 NONE, IMAGENET = "none", "imagenet"
 """Values of ``--weights`` that are neither names nor files: random weights, and the best published ones."""
+
+
+Published = Union[PublishedWeights, PublishedDetector]
 
 
 class Choice(NamedTuple):
@@ -47,17 +50,18 @@ def cache_folder() -> Path:
     return caches / "mnssd" / "weights"
 
 
-def cached_path(entry: PublishedWeights) -> Path:
+def cached_path(entry: Published) -> Path:
     """Where the cache has a file, or will have it."""
     return cache_folder() / entry.file
 
 
-def find_published(name: str) -> PublishedWeights:
+def find_published(name: str) -> Published:
     """The entry of the catalog with a name; raises OptionError with similar names if there is none."""
-    entry = _named(name)
-    if entry is None:
-        raise OptionError(unknown_name("weights", name, [entry.name for entry in CATALOG]))
-    return entry
+    entries: Tuple[Published, ...] = (*CATALOG, *DETECTORS)
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise OptionError(unknown_name("weights", name, [entry.name for entry in entries]))
 
 
 def _named(name: str) -> Optional[PublishedWeights]:
@@ -147,7 +151,7 @@ def weights_path(weights: str) -> str:
     problem = describe_missing(weights)
     if problem is None:
         return weights
-    known = [IMAGENET, NONE, *(entry.name for entry in CATALOG)]
+    known = [IMAGENET, NONE, *(entry.name for entry in (*CATALOG, *DETECTORS))]
     near = "" if os.path.exists(weights) else f"; {unknown_name('name', weights, known)}"
     raise WeightsError(f"{weights}: {problem}{near}")
 
@@ -183,7 +187,7 @@ def _none_published(
     )
 
 
-def fetch_published(entry: PublishedWeights) -> Path:
+def fetch_published(entry: Published) -> Path:
     """Path of a published file in the cache, downloaded if it is missing, after a line on stderr.
 
     Raises
@@ -197,34 +201,36 @@ def fetch_published(entry: PublishedWeights) -> Path:
     if is_missing:
         host = urlsplit(address).hostname
         print(
-            f"downloading weights {entry.name} ({megabytes(entry)}, {entry.license}) from {host} to {path}",
+            f"downloading {entry.description} ({megabytes(entry)}, {entry.license}) from {host} to {path}",
             file=sys.stderr,
         )
     try:
         download_file(
             (address,), path, checksum=_checksum(entry), max_bytes=2 * entry.size + (1 << 20),
-            member=entry.file if _is_archive(entry) else "",
+            member=entry.member,
         )  # fmt: skip
     except DownloadError as error:
         raise DownloadError(_ways_out(entry, address, error) if is_missing else str(error)) from error
     return path
 
 
-def _ways_out(entry: PublishedWeights, address: str, error: DownloadError) -> str:
+def _ways_out(entry: Published, address: str, error: DownloadError) -> str:
+    is_detector = isinstance(entry, PublishedDetector)
+    other = "give a run or export of your own" if is_detector else "start from random weights with --weights "
     return (
-        f"weights {entry.name}: {error}. Without a network:\n"
+        f"{entry.description}: {error}. Without a network:\n"
         f"  - download {address} elsewhere and run `mnssd weights add FILE` here,\n"
         f"  - or copy {cache_folder()} from a machine that has it (or set {HOME}),\n"
-        f"  - or start from random weights with --weights {NONE} (in Python weights='{NONE}')"
+        f"  - or {other}" + ("" if is_detector else f"{NONE} (in Python weights='{NONE}')")
     )
 
 
-def add_to_cache(path: Path) -> Tuple[PublishedWeights, Path]:
-    """Copy a file of published weights, recognized by its digest, into the cache.
+def add_to_cache(path: Path) -> Tuple[Published, Path]:
+    """Copy a file of published weights or an archive of a detector, recognized by its digest, into the cache.
 
     Returns
     -------
-    PublishedWeights
+    PublishedWeights or PublishedDetector
         What it is.
     Path
         Its place in the cache.
@@ -252,17 +258,18 @@ def add_to_cache(path: Path) -> Tuple[PublishedWeights, Path]:
     return entry, target
 
 
-def _recognize(path: Path) -> Tuple[PublishedWeights, str]:
+def _recognize(path: Path) -> Tuple[Published, str]:
     """The entry whose file `path` is, or is an archive of: entry, and name in the archive."""
-    for entry in CATALOG:
+    entries: Tuple[Published, ...] = (*CATALOG, *DETECTORS)
+    for entry in entries:
         if _checksum(entry).problem(path) is None:
             return entry, ""
-    for entry in filter(_is_archive, CATALOG):
-        if _checksum(entry).problem(path, entry.file) is None:
-            return entry, entry.file
+    for entry in entries:
+        if entry.member and _checksum(entry).problem(path, entry.member) is None:
+            return entry, entry.member
     digest = digest_of(path, "sha256")
-    names = {entry.file: entry for entry in CATALOG}
-    names.update({Path(urlsplit(e.address).path).name: e for e in CATALOG if _is_archive(e)})
+    names = {entry.file: entry for entry in entries}
+    names.update({Path(urlsplit(e.address).path).name: e for e in entries if e.member})
     same = names.get(path.name)
     known = "`mnssd weights` lists those that are known"
     if same is not None:
@@ -273,22 +280,18 @@ def _recognize(path: Path) -> Tuple[PublishedWeights, str]:
     )
 
 
-def _checksum(entry: PublishedWeights) -> Checksum:
+def _checksum(entry: Published) -> Checksum:
     algorithm, digits = entry.checksum.split(":")
     return Checksum(algorithm, digits)
 
 
-def _is_archive(entry: PublishedWeights) -> bool:
-    return entry.address.endswith(".zip")
-
-
-def _address(entry: PublishedWeights) -> str:
+def _address(entry: Published) -> str:
     repository = os.environ.get(GLUON_REPOSITORY)
-    if repository and _is_archive(entry):
+    if repository and entry.member:
         return f"{repository.rstrip('/')}/gluon/models/{entry.address.rpartition('/')[2]}"
     return entry.address
 
 
-def megabytes(entry: PublishedWeights) -> str:
+def megabytes(entry: Published) -> str:
     """Size as text."""
     return f"{entry.size / 1e6:.0f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from mnssd.errors import DataError, OptionError
 from mnssd.inference.predict import evaluate, predict
 from mnssd.metrics import voc
 from mnssd.runtime.settings import wait_all
-from mnssd.tasks.evaluate import EvalOptions
+from mnssd.tasks.evaluate import EvalOptions, open_for_evaluation
 from mnssd.train.options import DetectionTraining
 from mnssd.train.run_folder import RunConfig, RunFolder
 
@@ -320,3 +321,24 @@ def test_missing_shapes_are_rendered(tmp_path, monkeypatch):
     assert first.classes == shapes.SHAPE_CLASSES
     assert open_dataset("shapes", folder, "train", ["circle"], "val").classes == ("circle",)
     assert calls == [folder]
+
+
+def test_objects_with_another_name_of_the_same_class(devkit, tmp_path, capsys):
+    """Of cat and dog, whose annotations are renamed to classes of VOC, for a network with those of COCO."""
+    data = tmp_path / "data" / "VOCdevkit"
+    shutil.copytree(devkit, data)
+    for path in (data / "VOC2012" / "Annotations").iterdir():
+        path.write_text(path.read_text().replace(">cat<", ">sofa<").replace(">dog<", ">motorbike<"))
+    options = EvalOptions(data_root=str(data), splits="2012_val")
+    dataset = open_for_evaluation(options, ["person", "motorcycle", "couch", "tv"], allow_absent=True)
+    assert dataset.classes == ("person", "motorcycle", "couch", "tv")
+    counts = np.bincount(np.concatenate([sample.labels for sample in dataset]), minlength=4)
+    np.testing.assert_array_equal(counts, [0, 2, 3, 0])
+    printed = capsys.readouterr().err
+    for name in ("motorbike", "couch"):
+        assert name in printed
+    alone = open_for_evaluation(options, ["motorcycle"], allow_absent=True)
+    assert sum(len(sample.labels) for sample in alone) == 2
+    kept = open_for_evaluation(options, ["sofa", "motorbike", "couch"], allow_absent=True)
+    counts = np.bincount(np.concatenate([sample.labels for sample in kept]), minlength=3)
+    np.testing.assert_array_equal(counts, [3, 2, 0])

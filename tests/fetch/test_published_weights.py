@@ -228,7 +228,7 @@ def test_add(entries: Any, home: Path, tmp_path: Path, server: Server, capsys: A
     assert names(home) == ["w.pth", "z.params"]
     capsys.readouterr()
     assert main(["weights"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "mobilenet_v2" in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/mobilenet" in line]
     assert len(lines) == 2
     assert all("cached" in line for line in lines)
 

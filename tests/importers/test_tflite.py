@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_anchors_that_are_no_grid_are_refused(row: int, image: np.ndarray, tmp_p
 
 
 def test_run_is_like_any_other(
-    image: np.ndarray, labels: str, image_files: List[str], tmp_path: Path
+    image: np.ndarray, labels: str, image_files: List[str], tmp_path: Path, capsys: Any
 ) -> None:
     write_ssd(tmp_path / "ssd.tflite", image)
     run, files = str(tmp_path / "run"), image_files[:2]
@@ -120,6 +121,12 @@ def test_run_is_like_any_other(
     assert len(own) == len(exported) > 0
     np.testing.assert_allclose(own.scores, exported.scores, atol=1e-4)
     assert main(["import", *arguments]) == 2  # the folder is not empty
+    capsys.readouterr()
+    assert main(["summary", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["multiply_adds"] > 1e6
+    pruning = ["--importance", "magnitude", "--epochs", "0", "--keep", "0.9"]
+    assert main(["prune", run, "--output", str(tmp_path / "small"), *pruning]) == 0
+    assert mnssd.Detector.load(tmp_path / "small-start").classes == tuple(CLASSES)
 
 
 BAD: Dict[str, Any] = {

@@ -13,7 +13,7 @@ from helpers.networks import fill, images
 from mnssd.nn import SSD, MobileNetV1, MobileNetV2
 from mnssd.runtime.settings import wait_all
 from mnssd.weights import load_backbone
-from mnssd.weights.class_names import classes_of_run
+from mnssd.weights.class_names import classes_of_run, match_classes, name_among
 from mnssd.zoo import get_model
 
 OLD = ("cat", "dog", "no")
@@ -106,3 +106,17 @@ def test_classes_of_other_files_are_unknown(tmp_path: Path) -> None:
         assert classes_of_run(path) is None, text
     config.write_text("classifier:\n  classes: [no, 010]\n")
     assert classes_of_run(path) == ("no", "010")
+
+
+def test_classes_of_coco_and_voc_are_the_same_under_either_name() -> None:
+    old, new = ("person", "motorcycle", "tv", "couch"), ("sofa", "person", "motorbike", "ox")
+    values = np.arange(10.0).reshape(2, 5, 1, 1, 1).reshape(10, 1, 1, 1)
+    name = "class_predictors.0.weight"
+    arrays, note = match_classes({name: values}, old, new, [name])
+    found = arrays[name].reshape(2, 5)
+    np.testing.assert_array_equal(found, [[0, 4, 1, 2, 2.5], [5, 9, 6, 7, 7.5]])
+    for name in ("sofa", "motorbike", "ox"):
+        assert name in note
+    assert name_among("tvmonitor", old) == "tv"
+    assert name_among("sofa", ("sofa", "couch")) == "sofa"
+    assert name_among("ox", old) is None
