@@ -66,7 +66,12 @@ def test_multiply_adds_fall_to_the_share(name: str, keep: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*NETWORKS, "mobilenet_v2_0.5 projection-all", "ssdfactorized_96_mobilenet_v2_0.5"]
+    "name",
+    [
+        *NETWORKS,
+        "mobilenet_v2_0.5 projection-all",
+        pytest.param("ssdfactorized_96_mobilenet_v2_0.5", marks=pytest.mark.slow),
+    ],
 )
 def test_zero_channels_are_removed_without_effect(name: str) -> None:
     """Channels whose gammas and betas are zero do not affect the outputs."""

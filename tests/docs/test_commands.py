@@ -57,6 +57,9 @@ SLOW: Dict[str, str] = {
     "--tensorboard": "tests/train/test_logger.py",
     "--recipe fast": "tests/train/test_recipes.py",
     "--size 448x352": "tests/train/test_options.py",
+    "--hold-out": "tests/tasks/test_hold_out.py",
+    "--weights none": "tests/train/test_pretrained_weights.py",
+    "--output page-two": "tests/report/test_report.py",
     "mnssd prune": "tests/compress/test_prune.py",
 }
 """Part of a command that only `make test-slow` runs, and the tests of what it does."""

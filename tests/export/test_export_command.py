@@ -69,7 +69,7 @@ def test_error_names_missing_dataset_and_images_option(
     assert "--images" in err
 
 
-@pytest.mark.parametrize("network", ["mobilenet_v1", "mobilenet_v2"])
+@pytest.mark.parametrize("network", [pytest.param("mobilenet_v1", marks=pytest.mark.slow), "mobilenet_v2"])
 @pytest.mark.parametrize("format_name", ["symbol", "int8"])
 def test_classifier_is_exported(
     format_name: str, network: str, image_files: List[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -59,7 +59,7 @@ def sorted_rows(ids: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> np.nd
     return rows[np.lexsort([rows[:, 2].round(0), rows[:, 0]])]
 
 
-@pytest.mark.parametrize("head", ["ssd", "ssdlite"])
+@pytest.mark.parametrize("head", ["ssd", pytest.param("ssdlite", marks=pytest.mark.slow)])
 def test_plain_mxnet_computes_the_same_detections(
     head: str, tiny_export: Path, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:
@@ -168,7 +168,7 @@ def test_pixel_input_and_float16_weights(
     np.testing.assert_allclose(scores, direct, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["symbol", "int8"])
+@pytest.mark.parametrize("name", ["symbol", pytest.param("int8", marks=pytest.mark.slow)])
 def test_raw_heads_export_has_anchors_and_is_not_a_detector(
     name: str, tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path: Path
 ) -> None:

@@ -169,7 +169,7 @@ def test_random_damage_is_refused_or_read(image: np.ndarray, tmp_path: Path) -> 
     path, rng = tmp_path / "net.tflite", random.Random(0)
     write_classifier(path, image, "uint8")
     original, outcomes = path.read_bytes(), []
-    for _ in range(300):
+    for _ in range(150):
         data = bytearray(original)
         for _ in range(rng.choice((1, 3, 20))):
             at = rng.choice((rng.randrange(64), rng.randrange(len(data) - 8)))

@@ -44,7 +44,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
     return write_images(tmp_path_factory.mktemp("images"), 5, ".png")
 
 
-@pytest.mark.parametrize(("network", "part"), [("mobilenet_v1", 1.0), ("mobilenet_v2", 0.875)])
+@pytest.mark.parametrize(
+    ("network", "part"), [pytest.param("mobilenet_v1", 1.0, marks=pytest.mark.slow), ("mobilenet_v2", 0.875)]
+)
 def test_plain_mxnet_and_classifier_predict_the_same(
     network: str, part: float, images: List[str], tmp_path: Path
 ) -> None:

@@ -153,7 +153,7 @@ def test_a_file_of_another_number_of_classes_is_not_matched(tmp_path: Path, capl
     ("sizes", "steps"),
     [
         ([30, 60, 110, 160, 210, 260, 310], [8, 16, 32, 64, 100, 300]),
-        ([21, 45, 99, 153, 207, 261, 315], [16, 32, 64, 100, 150, 300]),
+        pytest.param([21, 45, 99, 153, 207, 261, 315], [16, 32, 64, 100, 150, 300], marks=pytest.mark.slow),
     ],
 )
 def test_other_anchors_are_noticed(
