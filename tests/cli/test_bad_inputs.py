@@ -24,7 +24,13 @@ from mnssd.inference.detector import Detector
 FLOOR = 0.02
 
 
-@pytest.fixture(scope="module", params=engine_names()[1:])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name == "onnxruntime-int8" else [])
+        for name in engine_names()[1:]
+    ],
+)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

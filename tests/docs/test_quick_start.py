@@ -65,12 +65,27 @@ def type_lines(checkout: Path, lines: List[str]) -> subprocess.CompletedProcess:
 INSTALL = [line for line in code("Install", "sh").splitlines() if line.strip()]
 
 
+TRAINING, *AFTER_TRAINING = code("Quick start", "sh").splitlines()
+
+
+def test_shell_lines_after_the_training_work_as_typed(checkout: Path, tiny_run: Path) -> None:
+    """tests/docs/test_commands.py runs the training with smaller options."""
+    assert TRAINING.startswith("python train_ssd.py --output runs/shapes")
+    shutil.copytree(tiny_run, checkout / "runs" / "shapes")
+    done = type_lines(checkout, [*INSTALL, *AFTER_TRAINING])
+    assert done.returncode == 0, done.stdout
+    assert (checkout / "exports/shapes/shapes.onnx").is_file()
+    assert [path.name for path in (checkout / "drawn").iterdir()] == ["val_000000.jpg"]
+
+
+@pytest.mark.slow
 def test_shell_lines_work_as_typed(checkout: Path) -> None:
-    done = type_lines(checkout, [*INSTALL, *code("Quick start", "sh").splitlines()])
+    for folder in ("runs", "exports", "drawn"):
+        shutil.rmtree(checkout / folder, ignore_errors=True)
+    done = type_lines(checkout, [*INSTALL, TRAINING, *AFTER_TRAINING])
     assert done.returncode == 0, done.stdout
     assert (checkout / "runs/shapes/report/index.html").is_file()
     assert (checkout / "exports/shapes/shapes.onnx").is_file()
-    assert [path.name for path in (checkout / "drawn").iterdir()] == ["val_000000.jpg"]
 
 
 @pytest.mark.slow  # tests/docs/test_commands.py runs the same program with smaller options

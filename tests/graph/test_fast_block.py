@@ -44,6 +44,9 @@ NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
     "ssdlite v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdlite").heads, (60, 0)),
 }
 
+VARIANTS = ("v2 t 4", "v1 conv", "ssdfactorized v2")
+"""Networks of `NETWORKS` with the operators of another."""
+
 
 def fix_statistics(block: Any) -> Any:
     """Let every BatchNorm use its running statistics in training, so that rounding errors do not grow."""
@@ -101,7 +104,10 @@ def passes_of_all_kinds(factory: Callable[[], Any], x: Any) -> Tuple[Any, Any, A
 @pytest.mark.parametrize(
     ("name", "blocks"),
     [
-        *((name, "blocks_of_sixteen") for name in NETWORKS),
+        *(
+            pytest.param(name, "blocks_of_sixteen", marks=[pytest.mark.slow] if name in VARIANTS else [])
+            for name in NETWORKS
+        ),
         ("ssd v2", "blocks_of_eight"),
         *(
             pytest.param(name, "blocks_of_eight", marks=pytest.mark.slow)

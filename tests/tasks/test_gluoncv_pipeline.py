@@ -45,6 +45,7 @@ def items_of(name: str, root: Path, split: str) -> Any:
     return (dataset, *training_items(dataset, data))
 
 
+@pytest.mark.slow  # tests/train/test_checkpoints.py resumes the toolkit's own pipeline
 def test_training_is_stopped_and_resumed(
     shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple, Type
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnssd.cli
@@ -240,6 +240,7 @@ def parser_of(kind: Type[Any]) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("kind", option_classes(), ids=lambda kind: kind.__qualname__)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_arguments_of_options_parse_to_the_same_options(kind: Type[Any], data: st.DataObject) -> None:
     try:

@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Dict, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import numpy as np
 import pytest
 from helpers.dataset_faults import FAULTS, SIDE, FaultyDataset, misspelled_class
 
+from mnssd import zoo
 from mnssd.cli.main import main
 from mnssd.data.findings import KINDS
 from mnssd.data.formats import writable_names
@@ -34,6 +35,22 @@ FURTHER_ERRORS = {
 """Fault to the errors that it may cause besides its own."""
 
 Findings = List[Dict[str, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_network() -> Iterator[None]:
+    """The network whose anchors are compared with the boxes is built once."""
+    build = zoo.build_detector
+    built: Dict[Any, Any] = {}
+
+    def build_once(spec: zoo.DetectorSpec) -> Any:
+        if spec.size not in built:
+            built[spec.size] = build(spec)
+        return built[spec.size]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo, "build_detector", build_once)
+        yield
 
 
 @pytest.fixture(scope="module")
