@@ -13,6 +13,7 @@ Where the entries come from:
 - mxnet, gluoncv: SHA-1 in ``model_zoo/model_store.py`` of mxnet 1.9.1 and gluoncv 0.10.5; top-1 in the model
   zoo page of MXNet 1.5 and in GluonCV's ``docs/model_zoo/csv_tables/Classifications/MobileNet.csv``.
 - coco: address and SHA-256 in ``tensorflow/workspace2.bzl`` of TensorFlow (``tflite_mobilenet_ssd_quant``).
+  No source has the size; it is that of the compressed network.
 - coco-ssdlite: address and SHA-256 in ``models/public/ssdlite_mobilenet_v2/model.yml`` of Open Model Zoo.
 """
 
@@ -124,7 +125,7 @@ class PublishedDetector:
 DETECTORS = (
     PublishedDetector(
         "coco", "ssd 300 mobilenet_v1 x0.75", "80 of COCO",
-        "coco_ssd_mobilenet_v1_0.75_quant_2018_06_29.zip", 4000000,
+        "coco_ssd_mobilenet_v1_0.75_quant_2018_06_29.zip", 2930000,
         "sha256:a809cd290b4d6a2e8a9d5dad076e0bd695b8091974e0eed1052b480b2f21b6dc", "Apache-2.0",
         "https://storage.googleapis.com/download.tensorflow.org/models/tflite/"
         "coco_ssd_mobilenet_v1_0.75_quant_2018_06_29.zip",
@@ -132,7 +133,7 @@ DETECTORS = (
     ),
     PublishedDetector(
         "coco-ssdlite", "ssdlite 300 mobilenet_v2", "80 of COCO",
-        "ssdlite_mobilenet_v2_coco_2018_05_09.tar.gz", 51000000,
+        "ssdlite_mobilenet_v2_coco_2018_05_09.tar.gz", 51025348,
         "sha256:542445cce834dbfbb7df1991425d475e85a2d7ec68c60a4f262bb18aac10c8b2", "Apache-2.0",
         "https://download.tensorflow.org/models/object_detection/"
         "ssdlite_mobilenet_v2_coco_2018_05_09.tar.gz",
