@@ -240,7 +240,7 @@ def parser_of(kind: Type[Any]) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("kind", option_classes(), ids=lambda kind: kind.__qualname__)
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_arguments_of_options_parse_to_the_same_options(kind: Type[Any], data: st.DataObject) -> None:
     try:

@@ -57,7 +57,7 @@ def one_network() -> Iterator[None]:
 def valid(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Path]:
     """One dataset without faults in each format; also ``lst``, a list beside its images."""
     folder = tmp_path_factory.mktemp("valid")
-    make_shapes(folder / "shapes", train=36, val=12, size=(SIDE, SIDE))
+    make_shapes(folder / "shapes", train=36, val=8, size=(SIDE, SIDE))
     empty = folder / "shapes" / "Annotations" / "train_000035.xml"
     empty.write_text(re.sub("<object>.*</object>", "", empty.read_text(), flags=re.DOTALL))
     for kind in writable_names():
@@ -163,7 +163,7 @@ def test_fix_writes_a_copy_without_faults(kind: str, valid: Dict[str, Path], tmp
     fixed = open_dataset("auto", tmp_path / "fixed", "train")
     assert fixed.classes == open_dataset("auto", valid["voc"], "train").classes
     assert len(fixed) == 35
-    assert len(open_dataset("auto", tmp_path / "fixed", "val", allow_absent=True)) == 12
+    assert len(open_dataset("auto", tmp_path / "fixed", "val", allow_absent=True)) == 8
 
 
 def test_printed_result(valid: Dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
