@@ -1,4 +1,4 @@
-"""The nodes of a frozen graph of TensorFlow (``.pb``), or of a SavedModel whose graph is frozen.
+"""The nodes of a frozen graph of TensorFlow (``.pb``), or of a SavedModel of TensorFlow 1.
 
 Both are protobuf messages. Only the fields that are needed are in the schema here; others are skipped.
 """
@@ -6,6 +6,7 @@ Both are protobuf messages. Only the fields that are needed are in the schema he
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..errors import ImportedFileError
 from .graph import MOST_VALUES
 from .protobuf import make_messages, parse, read_bytes
 from .refusal import refusing
+from .tensor_bundle import read_bundle
 
 LARGEST = 1 << 30
 """Bytes; the files of MobileNets have up to 70 MB."""
@@ -45,6 +47,9 @@ MESSAGES = {
 FLOAT, UINT8 = 1, 4
 """Values of ``DataType``."""
 
+VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
+"""Operators of weights that are in other files."""
+
 DTYPES = {
     FLOAT: ("<f4", "float_val"), 2: ("<f8", "double_val"), 3: ("<i4", "int_val"), UINT8: ("u1", "int_val"),
     6: ("i1", "int_val"), 9: ("<i8", "int64_val"), 10: ("?", "bool_val"), 19: ("<f2", "half_val"),
@@ -59,12 +64,45 @@ def _messages() -> Dict[str, Any]:
 
 
 def graph_bytes(path: str) -> bytes:
-    """The serialized graph in a file."""
+    """The serialized graph in a file; variables of a SavedModel are constants in it."""
     data = read_bytes(path, LARGEST)
     if not data.startswith(SAVED_MODEL):
         return data
     saved = parse(_messages()["Saved"](), data, KIND)
-    return saved.meta[0].graph.SerializeToString() if len(saved.meta) else b""
+    if not len(saved.meta):
+        return b""
+    graph = saved.meta[0].graph
+    prefix = Path(path).parent / "variables" / "variables"
+    if any(node.op in VARIABLES for node in graph.node) and Path(f"{prefix}.index").exists():
+        _freeze(graph, prefix)
+    return bytes(graph.SerializeToString())
+
+
+def _freeze(graph: Any, prefix: Path) -> None:
+    """Make constants of the variables whose values are in the files of `prefix`."""
+    variables = read_bundle(prefix)
+    frozen: Dict[str, int] = {}
+    for node in graph.node:
+        shared = [attr.value.s.decode() for attr in node.attr if attr.key == "shared_name"]
+        variable = variables.get((shared and shared[0]) or node.name)
+        if node.op in VARIABLES and variable:
+            tensor = _messages()["Tensor"](dtype=variable.dtype, content=variable.content)
+            for side in variable.shape:
+                tensor.shape.dim.add(size=side)
+            frozen[node.name] = variable.dtype
+            _replace(node, "Const", dtype={"type": variable.dtype}, value={"tensor": tensor})
+            del node.input[:]
+    for node in graph.node:
+        if node.op == "ReadVariableOp" and node.input[0] in frozen:
+            _replace(node, "Identity", T={"type": frozen[node.input[0]]})
+
+
+def _replace(node: Any, op: str, **attrs: Dict[str, Any]) -> None:
+    """Make another operator of a node."""
+    node.op = op
+    del node.attr[:]
+    for key, value in attrs.items():
+        node.attr.add(key=key, value=_messages()["Value"](**value))
 
 
 class Node(NamedTuple):
@@ -111,11 +149,12 @@ class FrozenGraph:
             self.nodes = {node.name: _node(node) for node in nodes}
             if len(self.nodes) != len(nodes):
                 raise ImportedFileError("two nodes of the same name")
-            stored = [n for n in self.nodes.values() if n.op.startswith("Variable") or n.op == "VarHandleOp"]
+            stored = [node for node in self.nodes.values() if node.op in VARIABLES]
             if stored:
                 raise ImportedFileError(
-                    f"{stored[0]}: the weights are in other files; freeze the graph by TensorFlow's"
-                    " freeze_graph, or export_inference_graph.py of the Object Detection API"
+                    f"{stored[0]}: its value is not in this file, nor in variables/ beside a saved_model.pb"
+                    " of TensorFlow 1; freeze the graph by TensorFlow's freeze_graph, or"
+                    " export_inference_graph.py of the Object Detection API, or convert it to .tflite"
                 )
 
     def producer(self, tensor: str) -> Node:

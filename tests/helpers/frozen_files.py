@@ -13,10 +13,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from helpers.bundle_files import write_bundle
 from helpers.caffe_files import V1_BLOCKS, V2_STAGES, field, varint
 
 EXTRAS = ((32, 64), (16, 32), (16, 32), (16, 32))
 TYPES = {"float32": 1, "uint8": 4, "int32": 3}
+READING = {"VarHandleOp": "ReadVariableOp", "VariableV2": "Identity"}
 OUT = {"bytes": 2, "int": 3, "float": 4, "bool": 5, "type": 6}
 
 
@@ -41,14 +43,14 @@ class GraphWriter:
     """Appends nodes; `values` are the tensors ``(N, C, H, W)`` that they compute.
 
     `norm` is ``fused``, ``unfused`` or ``folded``; with `dynamic` the sides of feature maps are read from
-    them, and the image has no fixed size before it is resized.
+    them, and the image has no fixed size before it is resized. `variables`: operator of weights in `stored`.
     """
 
     def __init__(self, image: np.ndarray, norm: str = "fused", dynamic: bool = False, width: float = 0.25,
-                 explicit: bool = False, seed: int = 0) -> None:  # fmt: skip
+                 explicit: bool = False, seed: int = 0, variables: str = "") -> None:  # fmt: skip
+        self.variables, self.stored, self.data = variables, {}, b""  # type: str, Dict[str, np.ndarray], bytes
         self.rng, self.norm, self.dynamic, self.width = np.random.default_rng(seed), norm, dynamic, width
-        self.explicit, self.data = explicit, b""
-        self.size = (image.shape[2], image.shape[1])
+        self.explicit, self.size = explicit, (image.shape[2], image.shape[1])
         pixels = image.astype(np.float64) * 2 / 255 - 1
         self.values: Dict[str, Any] = {"Preprocessor/sub": mx.nd.array(pixels.transpose(0, 3, 1, 2))}
 
@@ -73,8 +75,12 @@ class GraphWriter:
         return self.node(name, "Const", (), [dtype, attr("value", "tensor", tensor)])
 
     def read(self, name: str, value: Any) -> str:
-        """A variable as freezing leaves it: a constant and an Identity."""
-        return self.node(f"{name}/read", "Identity", [self.const(name, value)])
+        """A variable, or what freezing leaves of it: a constant and an Identity."""
+        if not self.variables:
+            return self.node(f"{name}/read", "Identity", [self.const(name, value)])
+        self.stored[name] = np.asarray(value, "float32")
+        self.node(name, self.variables, (), [attr("shared_name", "bytes", ""), attr("dtype", "type", 1)])
+        return self.node(f"{name}/read", READING[self.variables], [name])
 
     def preprocess(self) -> str:
         """The preprocessor, with a loop over the images that resizes them; returns the normalized image."""
@@ -314,8 +320,9 @@ class GraphWriter:
         self.node("nms", "NonMaxSuppressionV3", ["boxes", "scores", "count", "iou_threshold", "low"])
 
     def write(self, path: Path, saved: bool = False) -> None:
-        data = b"\x08\x01" + field(2, field(2, self.data)) if saved else self.data
-        path.write_bytes(data)
+        path.write_bytes(b"\x08\x01" + field(2, field(2, self.data)) if saved else self.data)
+        if self.stored:
+            write_bundle(path.parent / "variables" / "variables", self.stored)
 
 
 def anchor_sizes(maps: int) -> List[Tuple[Sequence[float], Sequence[float]]]:
@@ -373,7 +380,7 @@ def write_ssd(
 
 
 def write_classifier(
-    path: Path, image: np.ndarray, classes: int = 5, network: str = "v1", **options: Any
+    path: Path, image: np.ndarray, classes: int = 5, network: str = "v1", saved: bool = False, **options: Any
 ) -> np.ndarray:
     """Write a classifier as slim's; returns its logits for the image."""
     writer = GraphWriter(image, **options)
@@ -389,5 +396,5 @@ def write_classifier(
     logits = writer.conv("Logits/Conv2d_1c_1x1", pooled, classes, act=False, head=True)
     flat = writer.node("Logits/SpatialSqueeze", "Squeeze", [logits], [attr("squeeze_dims", "list", (1, 2))])
     writer.node("Predictions/Softmax", "Softmax", [flat])
-    writer.write(path)
+    writer.write(path, saved)
     return writer.values[logits].asnumpy().reshape(-1)

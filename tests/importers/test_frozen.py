@@ -51,7 +51,7 @@ def assert_close(own: np.ndarray, other: np.ndarray) -> None:
     ("size", "options"),
     [
         pytest.param((160, 160), {}, marks=pytest.mark.slow),
-        ((128, 128), {"norm": "unfused", "dynamic": True, "saved": True}),
+        ((128, 128), {"norm": "unfused", "dynamic": True}),
         ((128, 96), {"norm": "folded", "dynamic": True}),
         ((96, 96), {"network": "v2", "lite": True, "columns": 4, "width": 0.175}),
         pytest.param((96, 96), {"network": "v2", "explicit": True, "post": "lite"}, marks=pytest.mark.slow),
@@ -64,9 +64,7 @@ def test_detector_has_heads_and_anchors_of_the_file(
 ) -> None:
     image, path = image_of(size), tmp_path / "frozen_inference_graph.pb"
     logits, boxes = write_ssd(path, image, **options)
-    if options.get("saved"):
-        path.rename(tmp_path / "saved_model.pb")
-    run = mnssd.import_model(tmp_path if options.get("saved") else path, output=tmp_path / "run")
+    run = mnssd.import_model(path, output=tmp_path / "run")
     net = zoo.load_detector(str(run.path))
     assert net.size == size
     assert len(net.classes) == logits.shape[1] - 1
