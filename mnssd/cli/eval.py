@@ -28,8 +28,6 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.run) == bool(values.get("detections")):
         raise OptionError("give either RUN, the folder of a trained detector, or --detections DIR")
     if args.run:
-        if "classes" in values:
-            raise OptionError("--classes is for --detections; a trained detector has its own classes")
         options = from_mapping(EvalOptions, options_of_run(args.run, values))
         result = evaluate_detector(args.run, options)
     else:

@@ -13,7 +13,7 @@ from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
 from ..metrics import METRICS
-from ..options import NAMES, listed, option, require
+from ..options import NAMES, listed, option, require, unknown_name
 from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class EvalOptions:
         None, "evaluate the detection files in this folder instead of a network", metavar="DIR"
     )
     classes: Optional[List[str]] = option(
-        None, "with --detections: class names, separated by commas (default: all of the dataset)", type=NAMES
+        None, "class names, separated by commas (default: all of the detector or dataset)", type=NAMES
     )
 
     def __post_init__(self) -> None:
@@ -324,6 +324,8 @@ def open_for_evaluation(
     dataset = _open(options, classes, allow_absent)
     if classes and allow_absent:
         dataset = _with_other_names(options, dataset)
+    if options.classes and options.classes != classes:
+        dataset = _only(dataset, options.classes)
     if options.hold_out:
         dataset = dataset.hold_out(options.hold_out)[1]
     for line in dataset.notes:
@@ -357,6 +359,19 @@ def _with_other_names(options: EvalOptions, dataset: Dataset) -> Dataset:
         return dataset
     names = listed(f"{name} = {other}" for name, other in found.items())
     return replace(renamed, classes=own, notes=[*renamed.notes, f"Other names in the dataset: {names}"])
+
+
+def _only(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The dataset without the objects of other classes. `names` may be the other names of classes."""
+    from ..weights.class_names import name_among
+
+    chosen = []
+    for name in names:
+        own = name_among(name, dataset.classes)
+        if own is None:
+            raise OptionError(f"--classes: {unknown_name('class', name, dataset.classes)}")
+        chosen.append(own)
+    return dataset.with_classes(tuple(chosen)).with_classes(dataset.classes)
 
 
 def _present(dataset: Dataset) -> Set[str]:

@@ -272,7 +272,7 @@ def test_invalid_line_of_a_detection_file_is_named(detection_files, devkit, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"), [([], "--detections"), (["run", "--classes", "cat"], "--classes")]
+    ("arguments", "named"), [([], "--detections"), (["run", "--detections", "folder"], "--detections")]
 )
 def test_contradicting_arguments_are_named(capsys, arguments, named):
     assert run_command("eval", arguments) == 2

@@ -229,17 +229,19 @@ def test_short_weights_are_refused_by_name(size: int, copy: Path, capsys: Any) -
     assert not (copy.parent / "run").exists()
 
 
-def test_random_damage_is_refused_or_read(copy: Path) -> None:
-    weights, text, rng = copy.parent / "net.caffemodel", copy.read_text(encoding="utf-8"), random.Random(0)
+@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+def test_random_damage_is_refused_or_read(count: int, copy: Path) -> None:
+    weights, text = copy.parent / "net.caffemodel", copy.read_text(encoding="utf-8")
+    rng = random.Random(count)
     data, outcomes = weights.read_bytes(), []
     places = [match.span() for match in re.finditer(r'(?<=: )[^ "\n]+', text)]
-    for _ in range(30):
+    for _ in range(count):
         start, end = rng.choice(places)
         value = rng.choice(("-1", "0", "9" * 20, "x", "{", "1e400", "nan", "true", '"a"'))
         copy.write_text(text[:start] + value + text[end:], encoding="utf-8")
         outcomes.append(outcome(copy, copy.parent))  # or the file beside it
     copy.write_text(text, encoding="utf-8")
-    for _ in range(30):
+    for _ in range(count):
         damaged = bytearray(data)
         for _ in range(rng.choice((1, 10, 1000))):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)

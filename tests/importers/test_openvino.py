@@ -117,10 +117,11 @@ def test_weights_beside_it_are_missing_or_short(size: Any, copy: Path, capsys: A
     assert copy.stem in capsys.readouterr().err
 
 
-def test_random_damage_is_refused_or_read(copy: Path) -> None:
-    text, rng, outcomes = copy.read_text(encoding="utf-8"), random.Random(0), []
+@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+def test_random_damage_is_refused_or_read(count: int, copy: Path) -> None:
+    text, rng, outcomes = copy.read_text(encoding="utf-8"), random.Random(count), []
     places = [match.span() for match in re.finditer(r'(?<=")[^"<>]*(?=")', text)]
-    for _ in range(30):
+    for _ in range(count):
         parts: Tuple[int, int] = rng.choice(places)
         value = rng.choice(("-1", "0", "1", "3", "9" * 20, "x", "", "1,1", "1e400", "nan"))
         copy.write_text(text[: parts[0]] + value + text[parts[1] :], encoding="utf-8")

@@ -165,11 +165,12 @@ def test_labels_that_do_not_fit(labels: str, image: np.ndarray, tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_random_damage_is_refused_or_read(image: np.ndarray, tmp_path: Path) -> None:
-    path, rng = tmp_path / "net.tflite", random.Random(0)
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_random_damage_is_refused_or_read(count: int, image: np.ndarray, tmp_path: Path) -> None:
+    path, rng = tmp_path / "net.tflite", random.Random(count)
     write_classifier(path, image, "uint8")
     original, outcomes = path.read_bytes(), []
-    for _ in range(150):
+    for _ in range(count):
         data = bytearray(original)
         for _ in range(rng.choice((1, 3, 20))):
             at = rng.choice((rng.randrange(64), rng.randrange(len(data) - 8)))

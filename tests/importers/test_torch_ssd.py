@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -9,6 +10,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from helpers.imports import outcome
 from helpers.torch_files import install_torch_names, tensors, write_legacy, write_zip
 from helpers.torch_ssd import make, priors
 
@@ -126,3 +128,25 @@ def test_damaged_and_hostile_files_are_refused_by_name(data: bytes, tmp_path: Pa
     assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert family_of(str(path)).name == "torch_ssd"
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_random_damage_is_refused_or_read(
+    write: Callable[..., str], count: int, network: Tuple[Arrays, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    install_torch_names(monkeypatch)
+    path, rng = Path(write(tmp_path / "net.pth", tensors(network[0]))), random.Random(count)
+    data, outcomes = path.read_bytes(), []
+    start = data.find(b"\x80\x02")  # of the pickled names and shapes
+    for _ in range(count):
+        damaged = bytearray(data)
+        for _ in range(rng.choice((1, 3, 20))):
+            places = (rng.randrange(len(data)), start + rng.randrange(20_000), -rng.randrange(1, 9000))
+            damaged[rng.choice(places)] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+        if rng.random() < 0.1:
+            del damaged[rng.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        outcomes.append(outcome(path))
+    assert set(outcomes) <= {None, True}
+    assert True in outcomes

@@ -126,6 +126,16 @@ def test_all_images_of_one_list_are_measured(
     assert default_splits("auto", "val", undivided) == "all:val"
 
 
+def test_chosen_classes_are_measured_alone(tiny_run: Path) -> None:
+    whole = evaluate("eval", tiny_run)
+    name, other = list(whole["ap_per_class"])[:2]
+    result = evaluate("eval", tiny_run, "--classes", name)
+    assert result["ap_per_class"][name] == whole["ap_per_class"][name] == result["mAP"]
+    assert result["ap_per_class"][other] is None
+    assert (result["images"], result["positives"][other]) == (whole["images"], 0)
+    assert main(["eval", str(tiny_run), "--classes", f"{name},nothing"]) == 2
+
+
 def test_a_run_with_held_out_images_measures_all_of_another_folder(
     tiny_run: Path, shapes: str, undivided: Path, tmp_path: Path
 ) -> None:
