@@ -229,7 +229,9 @@ def test_short_weights_are_refused_by_name(size: int, copy: Path, capsys: Any) -
     assert not (copy.parent / "run").exists()
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 def test_random_damage_is_refused_or_read(count: int, copy: Path) -> None:
     weights, text = copy.parent / "net.caffemodel", copy.read_text(encoding="utf-8")
     rng = random.Random(count)

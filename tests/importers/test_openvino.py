@@ -117,7 +117,9 @@ def test_weights_beside_it_are_missing_or_short(size: Any, copy: Path, capsys: A
     assert copy.stem in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 def test_random_damage_is_refused_or_read(count: int, copy: Path) -> None:
     text, rng, outcomes = copy.read_text(encoding="utf-8"), random.Random(count), []
     places = [match.span() for match in re.finditer(r'(?<=")[^"<>]*(?=")', text)]

@@ -165,7 +165,9 @@ def test_labels_that_do_not_fit(labels: str, image: np.ndarray, tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 def test_random_damage_is_refused_or_read(count: int, image: np.ndarray, tmp_path: Path) -> None:
     path, rng = tmp_path / "net.tflite", random.Random(count)
     write_classifier(path, image, "uint8")

@@ -130,7 +130,9 @@ def test_damaged_and_hostile_files_are_refused_by_name(data: bytes, tmp_path: Pa
     assert family_of(str(path)).name == "torch_ssd"
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
 def test_random_damage_is_refused_or_read(
     write: Callable[..., str], count: int, network: Tuple[Arrays, Any], tmp_path: Path, monkeypatch: Any
