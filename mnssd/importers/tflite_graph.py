@@ -39,7 +39,8 @@ BOX_ORDER, NMS_IOU = (1, 0, 3, 2), 0.6
 
 def read_network(path: str, flat: FlatGraph) -> ReadNetwork:
     """The detector or classifier; ImportedFileError names the operator that has no equal here."""
-    return _Reader(path, flat).read()
+    with refusing(path, "the graph"):
+        return _Reader(path, flat).read()
 
 
 class _Heads(NamedTuple):
