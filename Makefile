@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two test processes with one OpenMP thread each use two cores better than one process with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test tests test-slow test-browser lint test-pythons bench clean
+.PHONY: help setup demo test pytest test-slow test-browser lint test-pythons bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -30,9 +30,9 @@ demo: $(READY) ## train, evaluate, export and run a detector on the built-in dat
 	$(RUN) -m mnssd.cli.main demo
 
 test: $(READY) ## run the linters and, beside them, all tests except slow ones
-	@$(MAKE) --jobs=2 --keep-going lint tests
+	@$(MAKE) --jobs=2 --keep-going lint pytest
 
-tests:
+pytest: $(READY) ## run all tests except slow ones
 	$(PYTEST) -m "not slow and not browser"
 
 test-slow: $(READY) ## run the tests that `make test` leaves out
