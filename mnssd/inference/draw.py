@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from itertools import product
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -46,7 +46,9 @@ class _Label(NamedTuple):
         )
 
 
-def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> np.ndarray:
+def draw(
+    image: np.ndarray, detections: Detections, classes: Sequence[str], ids: Optional[np.ndarray] = None
+) -> np.ndarray:
     """Draw each detection as a box with its class and score.
 
     Parameters
@@ -57,6 +59,8 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
         Boxes in pixels of `image`. Detections with higher scores are drawn over others.
     classes : sequence of str
         Names, in any script; see `text`.
+    ids : numpy.ndarray, optional
+        ``(N,)`` ids of tracks, which are written before the class and choose the color; 0 and below for none.
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
@@ -64,12 +68,17 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
     line = max(1, round(mean_side * LINE_SHARE))
     boxes = [_corners(box, width, height) for box in detections.boxes]
     best_first = np.argsort(-detections.scores, kind="stable")
-    colors = [class_color(int(label)) for label in detections.labels]
+    numbers = np.zeros(len(boxes), int) if ids is None else ids
+    colors = [
+        class_color(int(label if number <= 0 else number))
+        for label, number in zip(detections.labels, numbers)
+    ]
     for i in best_first[::-1]:
         cv2.rectangle(canvas, boxes[i][0], boxes[i][1], colors[i], line)
     labels: List[_Label] = []
     for i in best_first:  # the best detections choose their place first
-        text = f"{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
+        mark = f"#{numbers[i]} " if numbers[i] > 0 else ""
+        text = f"{mark}{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
         scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
         if scale:
             labels.append(_place(text, scale, colors[i], boxes[i], (width, height), line, labels))
