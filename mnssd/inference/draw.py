@@ -23,6 +23,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE_SHARE, TEXT_SHARE = 1 / 200, 1 / 34
 """Line width and text height relative to the geometric mean of the image's sides."""
 
+_REGION_COLOR, _ARROW_SHARE = (255, 255, 255), 1 / 16
+"""Of lines and zones, and the length of their arrow relative to the same mean."""
+
 MIN_TEXT = 8
 """Text height in pixels below which labels are omitted as illegible."""
 
@@ -85,6 +88,35 @@ def draw(
     for label in labels[::-1]:
         _draw_label(canvas, label)
     return canvas
+
+
+def draw_region(image: np.ndarray, points: Sequence[Tuple[float, float]], text: str) -> None:
+    """Draw a line with an arrow to its right, or a polygon, with text beside it, into an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        ``(height, width, 3)`` RGB uint8, which is modified.
+    points : sequence of (float, float)
+        The two ends of the line, or the corners of the polygon; x and y in pixels, counted from 0.
+    text : str
+        In any script. Left out if it would not be legible.
+    """
+    height, width = image.shape[:2]
+    mean_side = (width * height) ** 0.5
+    line = max(1, round(mean_side * LINE_SHARE))
+    corners = np.rint(points).astype(np.int32)
+    for color, thickness in (((0, 0, 0), 3 * line), (_REGION_COLOR, line)):
+        cv2.polylines(image, [corners], len(corners) > 2, color, thickness, cv2.LINE_AA)
+        if len(corners) == 2:
+            (dx, dy), middle = corners[1] - corners[0], corners.mean(axis=0)
+            step = np.array([-dy, dx]) / np.hypot(dx, dy) * mean_side * _ARROW_SHARE
+            start, end = (tuple(np.rint(point).astype(int).tolist()) for point in (middle, middle + step))
+            cv2.arrowedLine(image, start, end, color, thickness, cv2.LINE_AA, tipLength=0.4)
+    scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
+    if scale:
+        box = _corners(np.concatenate([corners.min(axis=0), corners.max(axis=0)]), width, height)
+        _draw_label(image, _place(text, scale, _REGION_COLOR, box, (width, height), line, []))
 
 
 def class_color(label: int) -> Color:

@@ -80,14 +80,14 @@ class TrackedResult(DetectionResult):
 class Tracker:
     """Tracks the objects of one video, frame by frame.
 
-    - Detections from `score` on are assigned to the tracks whose predicted boxes they overlap, so that the sum
-      of all IoUs is the largest. Tracks that remain are continued by detections below `score`.
+    - Detections from `score` on are assigned to the tracks whose predicted boxes they overlap, so that the
+      sum of all IoUs is the largest. Tracks that remain are continued by detections below `score`.
     - A detection from `score` on that is left begins a track. It gets its id with its second detection, which
       has to be in the next frame; in the first frame of a video at once.
     - A track has one class: detections of other classes never continue it. An object that the detector takes
       for another class gets another id.
-    - A track without detections moves on at its last velocity. It ends after `keep_frames` frames, or when its
-      box has left the image.
+    - A track without detections moves on at its last velocity. It ends after `keep_frames` frames, or when
+      its box has left the image.
     - Ids count from 1 and are never used again. The same detections always get the same ids.
 
     Parameters
@@ -181,14 +181,14 @@ class Tracker:
         has_id, was_seen = tracks.ids != NO_TRACK, tracks.was_seen
         is_high, is_low = result.scores >= self.score, result.scores >= self.low_score
         track_of = np.full(len(boxes), -1, np.int64)
-        for rows, columns, least in (
+        for of_tracks, of_boxes, least in (
             (has_id, is_high, _MIN_IOU),
             (has_id & was_seen, is_low & ~is_high, _MIN_IOU_LOW),
             (~has_id, is_high, _MIN_IOU_NEW),
         ):
             free = np.ones(len(tracks.ids), bool)
             free[track_of[track_of >= 0]] = False
-            rows, columns = np.flatnonzero(rows & free), np.flatnonzero(columns & (track_of < 0))
+            rows, columns = np.flatnonzero(of_tracks & free), np.flatnonzero(of_boxes & (track_of < 0))
             for row, column in _best_pairs(similarity[np.ix_(rows, columns)], least):
                 track_of[columns[column]] = rows[row]
         return track_of
@@ -217,7 +217,7 @@ class _Tracks:
         self.unseen = self.unseen + frames
 
     def correct(self, boxes: np.ndarray, track_of: np.ndarray) -> None:
-        """Take the detections of this frame into account; `track_of` is the row of each one's track, or -1."""
+        """Take the detections of this frame into account; `track_of` as from `Tracker._assign`."""
         columns = np.flatnonzero(track_of >= 0)
         rows = track_of[columns]
         self.motion.correct(rows, boxes[columns])
