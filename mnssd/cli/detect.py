@@ -325,9 +325,8 @@ class _DetectionRun:
             result = self._detector(image, score, options.iou, options.max_detections, options.classes)
             result = tracks.track(frame, result) if tracks else result
             pixels = read_image(image) if draws and isinstance(image, str) else image
+            pixels = tracks.draw(pixels) if draws and tracks else pixels
             drawn = result.draw(pixels) if draws else None
-            if tracks and drawn is not None:
-                tracks.draw(drawn)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             if tracks:

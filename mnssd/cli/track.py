@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ImageError, OptionError
 from ..files import printable
 from ..inference.counting import AnyCounter, LineCounter, ZoneCounter, describe
-from ..inference.draw import draw_region
+from ..inference.draw import draw_regions
 from ..inference.results import DetectionResult
 from ..inference.sources import Sequences
 from ..inference.tracking import KEEP_FRAMES, TrackedResult, Tracker
@@ -80,10 +80,10 @@ class SequenceTracker:
         counters = self._sequence.counters if self._sequence else []
         return {"counts": [counter.to_dict() for counter in counters]} if counters else {}
 
-    def draw(self, drawn: np.ndarray) -> None:
-        """Draw lines, zones and counts into a drawing of the last frame."""
-        for counter in self._sequence.counters if self._sequence else []:
-            draw_region(drawn, counter.points, describe(counter.counts, with_classes=False))
+    def draw(self, pixels: np.ndarray) -> np.ndarray:
+        """The last frame with lines, zones and counts."""
+        counters = self._sequence.counters if self._sequence else []
+        return draw_regions(pixels, [(c.points, describe(c.counts, with_classes=False)) for c in counters])
 
     def finish(self) -> None:
         """Show the summary of the last sequence."""

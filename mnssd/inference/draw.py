@@ -90,33 +90,46 @@ def draw(
     return canvas
 
 
-def draw_region(image: np.ndarray, points: Sequence[Tuple[float, float]], text: str) -> None:
-    """Draw a line with an arrow to its right, or a polygon, with text beside it, into an image.
+def draw_regions(
+    image: np.ndarray, regions: Sequence[Tuple[Sequence[Tuple[float, float]], str]]
+) -> np.ndarray:
+    """Draw lines, each with an arrow to its right, and polygons, with text beside them.
 
     Parameters
     ----------
     image : numpy.ndarray
-        ``(height, width, 3)`` RGB uint8, which is modified.
-    points : sequence of (float, float)
-        The two ends of the line, or the corners of the polygon; x and y in pixels, counted from 0.
-    text : str
-        In any script. Left out if it would not be legible.
+        ``(height, width, 3)`` RGB uint8; not modified.
+    regions : sequence of (points, str)
+        The two ends of a line or the corners of a polygon, as x and y in pixels of `image` from 0; and the
+        text, in any script, which is left out if it would not be legible.
     """
-    height, width = image.shape[:2]
+    canvas = np.ascontiguousarray(image).copy()
+    height, width = canvas.shape[:2]
     mean_side = (width * height) ** 0.5
     line = max(1, round(mean_side * LINE_SHARE))
-    corners = np.rint(points).astype(np.int32)
-    for color, thickness in (((0, 0, 0), 3 * line), (_REGION_COLOR, line)):
-        cv2.polylines(image, [corners], len(corners) > 2, color, thickness, cv2.LINE_AA)
+    outlines = [np.rint(points).astype(np.int32) for points, _ in regions]
+    for corners in outlines:
+        _draw_outline(canvas, corners, line, mean_side * _ARROW_SHARE)
+    labels: List[_Label] = []
+    for corners, (_, text) in zip(outlines, regions):
+        scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
+        if scale:
+            box = _corners(np.concatenate([corners.min(axis=0), corners.max(axis=0)]), width, height)
+            labels.append(_place(text, scale, _REGION_COLOR, box, (width, height), line, labels))
+    for label in labels:
+        _draw_label(canvas, label)
+    return canvas
+
+
+def _draw_outline(canvas: np.ndarray, corners: np.ndarray, line: int, arrow: float) -> None:
+    """A line with an arrow of this length, or a polygon, in white with a black border."""
+    for color, thickness in (((0, 0, 0), line + 2), (_REGION_COLOR, line)):
+        cv2.polylines(canvas, [corners], len(corners) > 2, color, thickness, cv2.LINE_AA)
         if len(corners) == 2:
             (dx, dy), middle = corners[1] - corners[0], corners.mean(axis=0)
-            step = np.array([-dy, dx]) / np.hypot(dx, dy) * mean_side * _ARROW_SHARE
+            step = np.array([-dy, dx]) / max(1.0, np.hypot(dx, dy)) * arrow
             start, end = (tuple(np.rint(point).astype(int).tolist()) for point in (middle, middle + step))
-            cv2.arrowedLine(image, start, end, color, thickness, cv2.LINE_AA, tipLength=0.4)
-    scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
-    if scale:
-        box = _corners(np.concatenate([corners.min(axis=0), corners.max(axis=0)]), width, height)
-        _draw_label(image, _place(text, scale, _REGION_COLOR, box, (width, height), line, []))
+            cv2.arrowedLine(canvas, start, end, color, thickness, cv2.LINE_AA, tipLength=0.4)
 
 
 def class_color(label: int) -> Color:
