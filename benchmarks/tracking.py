@@ -29,9 +29,10 @@ KINDS: Dict[str, Settings] = {
     "plain": Settings(),
     "crowded": Settings(objects=30, missed=0.1, low=0.15, false=0.6),
     "fast": Settings(objects=10, speed=9.0, missed=0.12),
+    "small": Settings(objects=7, frames=60, size=(320, 240), sides=(30.0, 60.0), speed=2.0),
     "rendered": Settings(objects=6, frames=150, size=(320, 320), sides=(70.0, 130.0), speed=1.5),
 }
-"""Kinds of sequences; those that are rendered are seen by the built-in detector."""
+"""Kinds of sequences; those that are rendered are seen by the built-in detector. Tests use ``small-0``."""
 
 SEQUENCES = 4  # per kind
 

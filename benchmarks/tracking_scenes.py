@@ -115,7 +115,7 @@ def detect(objects: Sequence[Visible], settings: Settings, rng: np.random.Genera
     limits = np.array([width - 1, height - 1] * 2)
     return [
         {
-            "class": SHAPE_CLASSES[label], "score": float(np.clip(score, 0.12, 0.99)),
+            "class": SHAPE_CLASSES[label], "score": round(float(np.clip(score, 0.12, 0.99)), 3),
             "box": np.clip(box, 0, limits).round(2).tolist(),
         }
         for label, score, box in rows

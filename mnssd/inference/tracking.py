@@ -1,10 +1,8 @@
 """`Tracker`: gives the detections of an object the same id in all frames of a video.
 
-The association is that of ByteTrack (Zhang et al. 2022, arXiv:2110.06864). It is written here because no
-package of a tracker can be required: `trackers` 2.6 needs Python 3.10 and NumPy 2, which MXNet cannot use;
-`supervision` has dropped its tracker, and needs Python 3.10; `boxmot` is under the AGPL and needs PyTorch, as
-`bytetracker` does; `norfair` and `motpy` have no second association of low scores. The assignment is SciPy's.
-`benchmarks/TRACKING.md` compares the results.
+The association is that of ByteTrack (Zhang et al. 2022, arXiv:2110.06864), except that low scores also
+continue tracks that were not detected in the frame before. `benchmarks/TRACKING.md` compares the results with
+a public ByteTrack; `docs/architecture.md` says why no package is used. The assignment is SciPy's.
 """
 
 from __future__ import annotations
@@ -32,9 +30,10 @@ LOW_SCORE = 0.1
 KEEP_FRAMES = 30
 """Frames for which a track without detections is kept; ByteTrack's."""
 
-_MIN_IOU, _MIN_IOU_LOW, _MIN_IOU_NEW = 0.2, 0.5, 0.3
-"""Least IoU of a predicted box and a detection: from `Tracker.score` on, below it, and for the second
-detection of a track. ByteTrack's, which multiplies the first and the last by the detection's score."""
+_MIN_IOU, _MIN_IOU_UNSURE = 0.2, 0.3
+"""Least IoU of a predicted box and a detection; the second for detections below `Tracker.score` and for the
+second detection of a track. ByteTrack has .5 for low scores, and multiplies the others by the score. The
+values were chosen with the seeds 10 to 13 of `benchmarks/tracking.py`, not with those of its table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,13 +177,13 @@ class Tracker:
         boxes = result.boxes.astype(np.float64)
         similarity = iou(clip(tracks.motion.boxes(), self._size).astype(np.float64)[:, None], boxes, offset=1)
         similarity[tracks.labels[:, None] != result.labels] = 0
-        has_id, was_seen = tracks.ids != NO_TRACK, tracks.was_seen
+        has_id = tracks.ids != NO_TRACK
         is_high, is_low = result.scores >= self.score, result.scores >= self.low_score
         track_of = np.full(len(boxes), -1, np.int64)
         for of_tracks, of_boxes, least in (
             (has_id, is_high, _MIN_IOU),
-            (has_id & was_seen, is_low & ~is_high, _MIN_IOU_LOW),
-            (~has_id, is_high, _MIN_IOU_NEW),
+            (has_id, is_low & ~is_high, _MIN_IOU_UNSURE),
+            (~has_id, is_high, _MIN_IOU_UNSURE),
         ):
             free = np.ones(len(tracks.ids), bool)
             free[track_of[track_of >= 0]] = False
@@ -206,14 +205,12 @@ class _Tracks:
     def __init__(self, boxes: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> None:
         self.motion, self.labels, self.ids = BoxMotion(boxes), labels, ids
         self.unseen = np.zeros(len(ids))  # frames since the last detection
-        self.was_seen = np.ones(len(ids), bool)  # in the frame before
         self.is_seen = np.ones(len(ids), bool)  # in this frame
 
     def predict(self, frames: float) -> None:
         """Move on to a frame that is `frames` later."""
-        self.was_seen = self.is_seen
+        self.motion.predict(frames, ~self.is_seen)
         self.is_seen = np.zeros(len(self.ids), bool)
-        self.motion.predict(frames, ~self.was_seen)
         self.unseen = self.unseen + frames
 
     def correct(self, boxes: np.ndarray, track_of: np.ndarray) -> None:
@@ -226,13 +223,13 @@ class _Tracks:
     def take(self, rows: np.ndarray) -> None:
         """Keep the tracks `rows` only."""
         self.motion.take(rows)
-        for name in ("labels", "ids", "unseen", "was_seen", "is_seen"):
+        for name in ("labels", "ids", "unseen", "is_seen"):
             setattr(self, name, getattr(self, name)[rows])
 
     def append(self, other: _Tracks) -> None:
         """Add tracks."""
         self.motion.append(other.motion)
-        for name in ("labels", "ids", "unseen", "was_seen", "is_seen"):
+        for name in ("labels", "ids", "unseen", "is_seen"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
 
 
