@@ -56,7 +56,7 @@ def _camera_frames(entry: str) -> Iterator[Frame]:
 
 
 def _in_sequence(inputs: Iterable[Input]) -> Iterator[Input]:
-    """The inputs; consecutive files of the same folder in the order of a sequence."""
+    """The inputs; consecutive files of the same folder as `iter_frames` says."""
     for _, group in itertools.groupby(inputs, _folder_of):
         yield from sorted(group, key=_place_in_sequence)
 
@@ -67,9 +67,12 @@ def _folder_of(item: Input) -> Tuple[str, bool]:
 
 
 def _place_in_sequence(item: Input) -> Tuple[bool, Sequence[Any], str]:
+    """Sorts images by name, and videos after them in the order in which they were given."""
+    if is_video_file(item.path):
+        return True, (), ""
     parts = re.split(r"(\d+)", os.path.basename(item.path))
     parts[1::2] = map(int, parts[1::2])  # type: ignore[arg-type]
-    return is_video_file(item.path), parts, item.path
+    return False, parts, item.path
 
 
 class Sequences:
