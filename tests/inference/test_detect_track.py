@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from helpers.detectors import write_image
 
+from mnssd.cli.detect import DetectOptions
 from mnssd.cli.main import run_command
 from mnssd.data.image import read_image
 from mnssd.inference.detector import Detector
 from mnssd.inference.results import DetectionResult
 from mnssd.inference.sources import Sequences, iter_frames
+from mnssd.options import add_options, as_arguments, from_mapping, given
 
 SIZE = (160, 120)
 
@@ -204,6 +207,18 @@ def test_options_that_need_each_other(tmp_path: Path) -> None:
     assert detect(tmp_path / "a.png", "--mot", tmp_path / "full") == 2
     assert (tmp_path / "full" / "gt.txt").read_text() == "1,1,1,1,1,1,1,1,1"
     assert not (tmp_path / "mot").exists()
+
+
+def test_repeated_options() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, DetectOptions)
+    arguments = ["--track", "--count-line=0,1,2,3", "--count-line=4,5,6,7.5", "--count-zone=0,0,9,0,9,9"]
+    options = from_mapping(DetectOptions, given(parser.parse_args(arguments), DetectOptions))
+    assert options.count_line == ((0, 1, 2, 3), (4, 5, 6, 7.5))
+    assert options.count_zone == ((0, 0, 9, 0, 9, 9),)
+    again = from_mapping(DetectOptions, given(parser.parse_args(as_arguments(options)), DetectOptions))
+    assert again == options
+    assert from_mapping(DetectOptions, {"track": True, "count_line": "0,1,2,3"}).count_line == ((0, 1, 2, 3),)
 
 
 def test_times_of_frames(tmp_path: Path) -> None:
