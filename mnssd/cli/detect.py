@@ -12,7 +12,8 @@ Prints a line per image or frame. --output draws labeled boxes. Detections are w
 Boxes are in pixels of the image, counted from 0, and from 1 in --voc and --mot.
 
 --track gives the detections of an object the same "id" in all frames of a video, camera or stream, or in the
-images of a folder, which are taken as the frames of one sequence in the order of the numbers in their names.
+images of a folder, which are taken as the frames of one video in the order of the numbers in their names.
+--count-line and --count-zone add their "counts" so far to each line of --jsonl, and print the sums.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from ..errors import ImageError, OptionError
+from ..errors import ImageError
 from ..files import printable
 from ..inference.counting import AnyCounter, LineCounter, ZoneCounter, describe
 from ..inference.draw import draw_regions
+from ..inference.regions import check_within
 from ..inference.results import DetectionResult
 from ..inference.sources import Sequences
 from ..inference.tracking import KEEP_FRAMES, TrackedResult, Tracker
@@ -52,6 +53,13 @@ class SequenceTracker:
         Returns those from the user's score on. Raises ImageError if a line or zone is not within the image;
         of a video, the following frames are then refused.
         """
+        try:
+            for points in (*self._options.count_line, *self._options.count_zone):
+                check_within(points, result.size)
+        except ValueError as error:
+            if frame.number is not None:
+                self._refused = frame.name
+            raise ImageError(f"{frame.name}: {error}") from error
         if self._sequences.add(frame.name, frame.number):
             self.finish()
             self._sequence = _Sequence(self._options, self._sequences.name, frame)
@@ -60,12 +68,7 @@ class SequenceTracker:
                     f"{self._sequence.name}: the images of this folder are tracked as the frames of one video"
                 )
         assert self._sequence
-        try:
-            return self._sequence.track(frame, self._sequences.frame, result)
-        except OptionError as error:
-            if frame.number is not None:
-                self._refused, self._sequence = frame.name, None
-            raise ImageError(f"{frame.name}: {error}") from error
+        return self._sequence.track(frame, self._sequences.frame, result)
 
     def refuses(self, frame: Frame) -> bool:
         """Whether a frame is of a video that was refused."""

@@ -93,17 +93,17 @@ class LineCounter:
             distance, _ = self._position(point)
             before = self._places.get(number)
             nearest = int(np.sign(distance)) or (before.nearest if before else 0)
-            settled = nearest if abs(distance) > margin else 0
+            beyond = nearest if abs(distance) > margin else 0
             if before is None:
-                self._places[number] = _Place(point, nearest, settled)
+                self._places[number] = _Place(point, nearest, beyond)
                 continue
             if nearest != before.nearest:
                 before.between = self._crosses_between(before.point, point)
             before.point, before.nearest = point, nearest
-            if settled and settled != before.side:
+            if beyond and beyond != before.side:
                 if before.side and before.between:
-                    (self._in if settled > 0 else self._out)[name] += 1
-                before.side = settled
+                    (self._in if beyond > 0 else self._out)[name] += 1
+                before.side = beyond
         _forget(self._places, tracked)
 
     def _position(self, point: Point) -> Tuple[float, float]:

@@ -21,7 +21,8 @@ class JsonLines:
     """A file of one JSON object per image, each written at once.
 
     ``{"image", "width", "height", "detections": [...]}`` as from `DetectionResult.to_dict`, with ``"frame"``
-    for a frame of a video; ``{"image", "error"}`` for an image that could not be read.
+    for a frame of a video; ``{"image", "error"}`` for an image that could not be read. Tracked detections
+    have an ``"id"``, and with lines and zones there are ``"counts"``.
 
     With `resume`, an existing file is continued after its last complete line.
 

@@ -180,6 +180,19 @@ def test_a_line_outside_of_one_video_refuses_that_one_only(
     assert "z.avi" not in error
 
 
+def test_an_image_that_a_line_is_not_within_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    for t, image in enumerate(falling(20)):
+        write_image(tmp_path / "seen" / f"{t:02}.png", image[:50] if t == 7 else image)
+    lines, mot = tmp_path / "a.jsonl", tmp_path / "mot"
+    assert detect(tmp_path / "seen", "--jsonl", lines, "--mot", mot, "--count-line", LINE) == 1
+    found = read_lines(lines)
+    assert ["error" in line for line in found] == [t == 7 for t in range(20)]
+    assert found[-1]["counts"][0]["in"] == {"cat": 1}
+    rows = [line.split(",")[:2] for line in (mot / "seen.txt").read_text().splitlines()]
+    assert rows == [[str(t + 1), "1"] for t in range(20) if t != 7]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
