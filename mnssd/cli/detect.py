@@ -316,7 +316,7 @@ class _DetectionRun:
         from ..data.image import read_image
 
         image, options, tracks = frame.image, self._options, self._tracks
-        draws = self._drawings is not None or options.show
+        draws, drawn = self._drawings is not None or options.show, None
         if tracks and tracks.refuses(frame):
             return True
         try:
@@ -325,9 +325,9 @@ class _DetectionRun:
             score = tracks.low_score if tracks else options.score
             result = self._detector(image, score, options.iou, options.max_detections, options.classes)
             result = tracks.track(frame, result) if tracks else result
-            pixels = read_image(image) if draws and isinstance(image, str) else image
-            pixels = tracks.draw(pixels) if draws and tracks else pixels
-            drawn = result.draw(pixels) if draws else None
+            if draws:
+                pixels = read_image(image) if isinstance(image, str) else image
+                drawn = result.draw(tracks.draw(pixels) if tracks else pixels)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             if tracks:

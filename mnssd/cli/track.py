@@ -129,7 +129,7 @@ class _Sequence:
         if frame.time is None or self._last.time is None:
             return float(max(1, number - self._number))
         frames = (frame.time - self._last.time) * self._fps
-        return frames if frames > 0 else 1.0  # times that do not increase are none
+        return frames if 0 < frames < float("inf") else 1.0  # times that do not increase are none
 
     def _count_objects(self, ids: np.ndarray, names: Sequence[str]) -> None:
         for number, name in sorted(zip(ids.tolist(), names)):

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from ..errors import OptionError
-from ..options import Size
 from .regions import Point, check_line, check_within, check_zone, text_of
 from .tracking import NO_TRACK, TrackedResult
 
@@ -88,7 +87,7 @@ class LineCounter:
 
     def update(self, tracked: TrackedResult) -> None:
         """Count in the next frame; raises OptionError if the line is not within its image."""
-        _check_size(self.points, tracked.size)
+        _check(tracked, self.points)
         for number, name, point, margin in _objects(tracked):
             distance, _ = self._position(point)
             before = self._places.get(number)
@@ -177,7 +176,7 @@ class ZoneCounter:
 
     def update(self, tracked: TrackedResult) -> None:
         """Count in the next frame; raises OptionError if the zone is not within its image."""
-        _check_size(self.points, tracked.size)
+        _check(tracked, self.points)
         for number, name, point, margin in _objects(tracked):
             depth = float(cv2.pointPolygonTest(self._contour, point, True))
             was_inside = self._inside.get(number, depth >= 0)
@@ -207,9 +206,12 @@ def _flat(points: Sequence[Point]) -> List[float]:
     return [value for point in points for value in point]
 
 
-def _check_size(points: Sequence[Point], size: Size) -> None:
+def _check(tracked: TrackedResult, points: Sequence[Point]) -> None:
+    """Raise OptionError for what is not by a tracker, and points outside of the image."""
+    if not isinstance(tracked, TrackedResult):
+        raise OptionError(f"expected the result of Tracker.update, got {type(tracked).__name__}")
     try:
-        check_within(_flat(points), size)
+        check_within(_flat(points), tracked.size)
     except ValueError as error:
         raise OptionError(str(error)) from error
 

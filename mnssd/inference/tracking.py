@@ -147,6 +147,8 @@ class Tracker:
         OptionError
             If a box or score is not finite, or `frames` is not above 0.
         """
+        if not isinstance(result, DetectionResult):
+            raise OptionError(f"expected the DetectionResult of one frame, got {type(result).__name__}")
         if not (math.isfinite(frames) and frames > 0):
             raise OptionError(f"frames: expected a number above 0, got {frames}")
         if not (np.isfinite(result.boxes).all() and np.isfinite(result.scores).all()):

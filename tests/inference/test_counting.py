@@ -13,7 +13,8 @@ from mnssd.errors import OptionError
 from mnssd.inference.counting import AnyCounter, LineCounter, ZoneCounter, describe
 from mnssd.inference.draw import draw_regions
 from mnssd.inference.regions import parse_line, parse_zone
-from mnssd.inference.tracking import TrackedResult
+from mnssd.inference.results import DetectionResult
+from mnssd.inference.tracking import TrackedResult, Tracker
 
 CLASSES = ("cat", "dog")
 SIZE = (320, 240)
@@ -182,6 +183,16 @@ def test_lines_and_zones_outside_of_the_image_are_refused() -> None:
             counter.update(tracked([], []))
     for inside in (LineCounter((0, 240, 320, 240)), ZoneCounter((0, 0, 320, 0, 320, 240))):
         inside.update(tracked([], []))
+
+
+def test_results_without_ids_are_refused() -> None:
+    plain = tracked([(50, 50)], [1])
+    untracked = DetectionResult(plain.boxes, plain.labels, plain.scores, CLASSES, SIZE)
+    for update in (LineCounter(LINE).update, ZoneCounter(ZONE).update):
+        with pytest.raises(OptionError):
+            update(untracked)  # type: ignore[arg-type]
+    with pytest.raises(OptionError):
+        Tracker().update([untracked])  # type: ignore[arg-type]
 
 
 def test_drawing() -> None:

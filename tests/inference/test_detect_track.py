@@ -14,10 +14,12 @@ from helpers.detectors import write_image
 
 from mnssd.cli.detect import DetectOptions
 from mnssd.cli.main import run_command
+from mnssd.cli.track import SequenceTracker
 from mnssd.data.image import read_image
 from mnssd.inference.detector import Detector
 from mnssd.inference.results import DetectionResult
 from mnssd.inference.sources import Sequences, iter_frames
+from mnssd.inference.video import Frame
 from mnssd.options import add_options, as_arguments, from_mapping, given
 
 SIZE = (160, 120)
@@ -238,6 +240,20 @@ def test_times_of_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", falling(4), fps=12.5)
     times = [item.time for item in iter_frames([str(path)])]
     np.testing.assert_allclose(np.array(times, float), [0, 0.08, 0.16, 0.24], atol=1e-6)
+
+
+@pytest.mark.parametrize("fps", [10.0, 0.0, 90000.0])
+def test_the_times_of_frames_tell_which_were_dropped(fps: float) -> None:
+    """A camera at 10 frames per second; of 6 to 21, only each fifth one was read."""
+    tracks = SequenceTracker(DetectOptions(track=True), print, print)
+    for t in (*range(6), *range(6, 22, 5)):
+        box = np.array([[5 + 9 * t, 20, 44 + 9 * t, 59]], np.float32)
+        result = DetectionResult(box, np.zeros(1, int), np.full(1, 0.9), ("cat", "dog"), (320, 240))
+        place = Frame("camera:0", np.zeros((240, 320, 3), np.uint8), t, fps, 50 + t / 10)
+        assert tracks.track(place, result).ids.tolist() == [1]
+    for time in (50.0, 50.0, 49.0, float("nan")):  # a clock that does not go on
+        tracked = tracks.track(place._replace(time=time), result)
+    assert tracked.ids.tolist() == [1]
 
 
 def test_sequences() -> None:
