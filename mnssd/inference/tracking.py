@@ -85,8 +85,8 @@ class Tracker:
       has to be in the next frame; in the first frame of a video at once.
     - A track has one class: detections of other classes never continue it. An object that the detector takes
       for another class gets another id.
-    - A track without detections moves on at its last velocity. It ends after `keep_frames` frames, or when
-      its box has left the image.
+    - A track without detections moves on at its last velocity. It ends when it had none for more than
+      `keep_frames` frames, or when its box has left the image.
     - Ids count from 1 and are never used again. The same detections always get the same ids.
 
     Parameters
@@ -96,7 +96,7 @@ class Tracker:
     low_score : float
         Lowest score of detections that continue tracks. Call the detector with it.
     keep_frames : float
-        Frames for which a track without detections is kept.
+        Frames for which a track without detections is kept. With 0 it ends in the first of them.
 
     Raises
     ------
@@ -158,13 +158,14 @@ class Tracker:
         if is_first:
             tracks.take(np.zeros(0, np.int64))
         tracks.predict(frames)
-        tracks.take(np.flatnonzero((tracks.unseen <= self.keep_frames) & _is_inside(tracks, self._size)))
+        is_kept = (tracks.unseen - 1 <= self.keep_frames) & _is_inside(tracks, self._size)
+        tracks.take(np.flatnonzero(is_kept))
         track_of = self._assign(tracks, result)
         tracks.correct(result.boxes, track_of)
-        begun = tracks.is_seen & (tracks.ids == NO_TRACK)
-        tracks.ids[begun] = self._new_ids(begun)
+        has_second = tracks.is_seen & (tracks.ids == NO_TRACK)
+        tracks.ids[has_second] = self._new_ids(has_second)
         ids = np.append(tracks.ids, NO_TRACK)[track_of]  # the last for -1
-        tracks.take(np.flatnonzero(tracks.ids != NO_TRACK))
+        tracks.take(np.flatnonzero(tracks.ids != NO_TRACK))  # without a second detection, a track ends
         begins = (track_of < 0) & (result.scores >= self.score)
         if is_first:
             ids[begins] = self._new_ids(begins)

@@ -124,7 +124,8 @@ def test_dropped_frames_are_taken_into_account(step: int) -> None:
     tracker = Tracker(keep_frames=30)
     tracker.update(result([square(10)]))
     assert tracker.update(result([]), 30).active_ids == (1,)
-    assert tracker.update(result([]), 1).active_ids == ()
+    assert tracker.update(result([]), 1.5).active_ids == ()
+    assert ids(Tracker(keep_frames=0), [square(10)], [square(11)], [], [square(13)]) == [[1], [1], [], [-1]]
 
 
 def test_objects_leave_the_image_and_others_come() -> None:
