@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import List, Sequence, Tuple
 
@@ -149,9 +150,10 @@ def numbers(text: str) -> List[float]:
 def test_what_is_no_line_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="."):
         parse_line(text)
-    if all(part.strip("-").isalnum() for part in text.split(",")) and not set(text) & set("abcd"):
+    with contextlib.suppress(ValueError):  # not all are numbers
+        values = numbers(text)
         with pytest.raises(OptionError):
-            mnssd.LineCounter(numbers(text))
+            mnssd.LineCounter(values)
 
 
 @pytest.mark.parametrize("text", BAD_ZONES)
