@@ -21,11 +21,12 @@ from mnssd.cli.main import COMMANDS
 PUBLIC: Dict[str, Sequence[str]] = {
     "Python API": (
         "mnssd.train_detector", "mnssd.train_classifier", "mnssd.evaluate", "mnssd.compare_runs",
-        "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.get_model",
-        "mnssd.list_models",
+        "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.Tracker",
+        "mnssd.LineCounter", "mnssd.ZoneCounter", "mnssd.get_model", "mnssd.list_models",
     ),
     "Results": (
         "mnssd.inference.results.DetectionResult", "mnssd.inference.results.Detection",
+        "mnssd.inference.tracking.TrackedResult",
         "mnssd.inference.classifier.Prediction", "mnssd.tasks.evaluate.DetectionEvaluation",
         "mnssd.metrics.voc.VOCResult", "mnssd.metrics.coco.COCOResult",
         "mnssd.metrics.classification.ClassificationResult", "mnssd.metrics.comparison.Comparison",

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
         train_detector,
     )
     from .inference.classifier import Classifier
+    from .inference.counting import LineCounter, ZoneCounter
     from .inference.detector import Detector
+    from .inference.tracking import Tracker
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Classifier", "Detector", "Run", "compare_runs", "evaluate", "export", "get_model", "import_model",
-    "list_models", "save_run", "train_classifier", "train_detector",
+    "Classifier", "Detector", "LineCounter", "Run", "Tracker", "ZoneCounter", "compare_runs", "evaluate",
+    "export", "get_model", "import_model", "list_models", "save_run", "train_classifier", "train_detector",
 ]  # fmt: skip
 
 environment.check_environment()
@@ -42,7 +44,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = {"Detector": ".inference.detector", "Classifier": ".inference.classifier"}
+    modules = {
+        "Classifier": ".inference.classifier", "Detector": ".inference.detector",
+        "LineCounter": ".inference.counting", "Tracker": ".inference.tracking",
+        "ZoneCounter": ".inference.counting",
+    }  # fmt: skip
     value = getattr(import_module(modules.get(name, ".api"), __name__), name)
     globals()[name] = value
     return value

@@ -96,6 +96,7 @@ def option(
     choices: Any = None,
     metavar: Optional[str] = None,
     shown: Optional[str] = None,
+    repeatable: bool = False,
 ) -> Any:
     """Dataclass field with a line of help; `help` and `metavar` are as in argparse.
 
@@ -109,8 +110,12 @@ def option(
         Allowed values. A callable is evaluated when a parser is built or a value is checked.
     shown : str, optional
         Text after ``default:`` in the help, if the default depends on other things.
+    repeatable : bool
+        Whether the option may be given several times; its value is then a tuple of values of `type`, by
+        default ``()``.
     """
     metadata = {"help": help, "type": type, "choices": choices, "metavar": metavar, "shown": shown}
+    metadata["repeatable"] = repeatable
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -133,6 +138,7 @@ def add_options(
             group.add_argument(
                 _flag(field), dest=field.name, default=argparse.SUPPRESS, choices=_choices(field),
                 type=_argparse_type(_value_type(field).parse), metavar=field.metadata["metavar"], help=text,
+                action="append" if field.metadata["repeatable"] else "store",
             )  # fmt: skip
 
 
@@ -167,7 +173,11 @@ def convert_values(
         raise OptionError(f"{source}: {error}") from error
 
 
-def _convert(field: Any, value: Any) -> Any:
+def _convert(field: Any, value: Any, is_one: bool = False) -> Any:
+    """The value of a field; with `is_one`, one of the values of a repeatable option."""
+    if field.metadata["repeatable"] and not is_one:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(field, one, True) for one in values)
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"{field.name}: expected true or false, got {value!r}")
@@ -252,9 +262,12 @@ def as_arguments(options: Any) -> List[str]:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if value != field.default:
-            is_flag = isinstance(value, bool)
-            text = _shown(field, value) if is_flag else f"{_flag(field)}={_value_type(field).format(value)}"
-            arguments.append(text)
+            if isinstance(value, bool):
+                arguments.append(_shown(field, value))
+                continue
+            format = _value_type(field).format
+            values = value if field.metadata["repeatable"] else [value]
+            arguments += [f"{_flag(field)}={format(one)}" for one in values]
     return arguments
 
 

@@ -7,8 +7,13 @@ Prints a line per image or frame. --output draws labeled boxes. Detections are w
   --json   one file: {"classes": [...], "images": [...]}
   --coco   a COCO dataset
   --voc    Pascal VOC annotations, one per image
+  --mot    tracks in the format of the MOT Challenge, a text file per video
 
-Boxes are in pixels of the image, counted from 0, and from 1 in --voc.
+Boxes are in pixels of the image, counted from 0, and from 1 in --voc and --mot.
+
+--track gives the detections of an object the same "id" in all frames of a video, camera or stream, or in the
+images of a folder, which are taken as the frames of one video in the order of the numbers in their names.
+--count-line and --count-zone add their "counts" so far to each line of --jsonl, and print the sums.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import contextlib
 import errno
 import glob
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -31,7 +35,9 @@ from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
 from ..files import check_folder, check_writable, printable
 from ..inference import DISPLAY_SCORE
-from ..options import FLOAT, NAMES, add_options, from_mapping, given, option, require
+from ..inference.regions import parse_line, parse_zone
+from ..options import FLOAT, NAMES, ValueType, add_options, from_mapping, given, option, require
+from .display import check_display, show
 from .main import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -73,6 +79,18 @@ class DetectOptions:
     json: Optional[str] = option(None, "write the detections to this JSON file", metavar="FILE")
     coco: Optional[str] = option(None, "write a COCO dataset of the detections", metavar="FILE")
     voc: Optional[str] = option(None, "write Pascal VOC annotations to this folder", metavar="DIR")
+    track: bool = option(False, "give each object an id that is the same in all frames")
+    count_line: Tuple[Tuple[float, ...], ...] = option(
+        (), "count tracked objects that cross this line, in pixels; repeatable", type=ValueType(parse_line),
+        metavar="X1,Y1,X2,Y2", repeatable=True,
+    )  # fmt: skip
+    count_zone: Tuple[Tuple[float, ...], ...] = option(
+        (), "count tracked objects that enter and leave this polygon, in pixels; repeatable",
+        type=ValueType(parse_zone), metavar="X1,Y1,X2,Y2,X3,Y3,...", repeatable=True,
+    )  # fmt: skip
+    mot: Optional[str] = option(
+        None, "write the tracks as text files of the MOT Challenge to this new or empty folder", metavar="DIR"
+    )
     show: bool = option(False, "also show the images in a window; q ends")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     engine: str = option(
@@ -84,6 +102,11 @@ class DetectOptions:
         require(self, "a number from 0 to 1", lambda value: value is None or 0 <= value <= 1, "iou")
         if self.resume and not self.jsonl:
             raise ValueError("resume needs the file to continue; add --jsonl FILE")
+        for name in ("count_line", "count_zone", "mot"):
+            if getattr(self, name) and not self.track:
+                raise ValueError(f"{name} needs tracks; add --track")
+        if self.track and self.resume:
+            raise ValueError("tracks cannot be resumed; leave out resume, and begin another --jsonl FILE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     options = from_mapping(DetectOptions, given(args, DetectOptions))
     detector_path, inputs = _resolve_arguments(options.detector, args.first, args.images)
     if options.show:
-        _check_display()
+        check_display()
     _check_outputs(options)
     from ..runtime import settings
 
@@ -128,18 +151,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_files(options: DetectOptions, lines: str, classes: Sequence[str]) -> None:
-    """Write --json and --coco; the error of one that cannot be written tells where the detections are."""
-    from ..inference.output import write_coco, write_json
+    """Write --json, --coco and --mot; an error in writing tells where the detections are."""
+    from ..inference.output import write_coco, write_json, write_mot
 
     problems = []
-    for write, target in ((write_json, options.json), (write_coco, options.coco)):
+    for write, target in (
+        (lambda path: write_json(path, lines, classes), options.json),
+        (lambda path: write_coco(path, lines, classes), options.coco),
+        (lambda path: write_mot(path, lines), options.mot),
+    ):
         if target:
             try:
-                write(target, lines, classes)
+                write(target)
             except OSError as error:
                 problems.append(f"{target}: cannot be written ({error.strerror}); earlier content is kept")
     if problems:
-        raise MnssdError(f"{'; '.join(problems)}. To write again, add: --jsonl {lines} --resume")
+        remedy = f"To write again, add: --jsonl {lines} --resume"
+        remedy = f"The detections and ids are in {lines}" if options.track else remedy
+        raise MnssdError(f"{'; '.join(problems)}. {remedy}")
 
 
 def _check_outputs(options: DetectOptions) -> None:
@@ -158,7 +187,7 @@ def _check_outputs(options: DetectOptions) -> None:
         other = paths.setdefault(os.path.realpath(path), name)
         if other != name:
             raise OptionError(f"--{other} and --{name} are the same file, {path}; choose two")
-    for name in ("output", "voc"):
+    for name in ("output", "voc", "mot"):
         folder = getattr(options, name)
         if folder and os.path.exists(folder) and not os.path.isdir(folder):
             raise MnssdError(f"{folder}: is a file, but --{name} takes a folder")
@@ -167,6 +196,8 @@ def _check_outputs(options: DetectOptions) -> None:
                 check_folder(folder)
             except OSError as error:
                 raise MnssdError(f"{folder}: cannot be written to ({error.strerror})") from error
+    if options.mot and os.listdir(options.mot):
+        raise OptionError(f"--mot {options.mot}: the folder is not empty; choose a new one")
 
 
 def _resolve_arguments(
@@ -210,10 +241,12 @@ class _DetectionRun:
 
         from ..inference.annotations import AnnotationWriter
         from ..inference.drawings import DrawingWriter
+        from .track import SequenceTracker
 
         self._detector, self._options, self._inputs, self._lines = detector, options, inputs, lines
         self._drawings = DrawingWriter(options.output) if options.output else None
         self._annotations = AnnotationWriter(options.voc, inputs) if options.voc else None
+        self._tracks = SequenceTracker(options, self._note, self._print) if options.track else None
         self._bar = tqdm(unit="image", disable=None, leave=False)
         self._count = self._failed = self._unwritten = 0
 
@@ -226,16 +259,19 @@ class _DetectionRun:
 
         start, status = time.monotonic(), 0
         try:
-            for number, frame in enumerate(iter_frames(self._inputs, self._note)):
+            for number, frame in enumerate(iter_frames(self._inputs, self._note, self._options.track)):
                 if number < self._lines.count:
                     self._skip(frame, number)
                 elif not self._process(frame):
                     break
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
-            hint = f"; continue with: --jsonl {self._lines.path} --resume" if self._options.jsonl else ""
+            can_resume = self._options.jsonl and not self._options.track
+            hint = f"; continue with: --jsonl {self._lines.path} --resume" if can_resume else ""
             print(f"interrupted{hint}", file=sys.stderr)
         finally:
+            if self._tracks:
+                self._tracks.finish()
             if self._drawings:
                 self._attempt(self._drawings.close)
         return self._summarize(status, time.monotonic() - start)
@@ -279,25 +315,30 @@ class _DetectionRun:
         """Detect and write the outputs; returns False if the user has ended the display."""
         from ..data.image import read_image
 
-        image, options = frame.image, self._options
-        draws = self._drawings is not None or options.show
+        image, options, tracks = frame.image, self._options, self._tracks
+        draws, drawn = self._drawings is not None or options.show, None
+        if tracks and tracks.refuses(frame):
+            return True
         try:
             if isinstance(image, ImageError):
                 raise image
-            result = self._detector(
-                image, options.score, options.iou, options.max_detections, options.classes
-            )
-            pixels = read_image(image) if draws and isinstance(image, str) else image
-            drawn = result.draw(pixels) if draws else None
+            score = tracks.low_score if tracks else options.score
+            result = self._detector(image, score, options.iou, options.max_detections, options.classes)
+            result = tracks.track(frame, result) if tracks else result
+            if draws:
+                pixels = read_image(image) if isinstance(image, str) else image
+                drawn = result.draw(tracks.draw(pixels) if tracks else pixels)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
+            if tracks:
+                tracks.skip(frame.name)
             self._failed += 1
             self._lines.add({"image": frame.name, "error": str(error)})
             return True
         self._write(frame, result, drawn)
         self._count += 1
         self._bar.update()
-        return not (options.show and drawn is not None and _show(drawn))
+        return not (options.show and drawn is not None and show(drawn))
 
     def _write(self, frame: Frame, result: DetectionResult, drawn: Optional[np.ndarray]) -> None:
         number = "" if frame.number is None else f" frame {frame.number}"
@@ -309,7 +350,8 @@ class _DetectionRun:
             line += f" -> {printable(str(target))}" if target else ""
         if annotations and frame.number is None:
             self._attempt(lambda: annotations.write(frame.name, result))
-        self._lines.add({**frame.as_dict(), **result.to_dict()})
+        counts = self._tracks.counts() if self._tracks else {}
+        self._lines.add({**frame.as_dict(), **result.to_dict(), **counts})
         self._print(line)
 
     def _attempt(self, write: Callable[[], Optional[Path]]) -> Optional[Path]:
@@ -336,23 +378,3 @@ class _DetectionRun:
 
 def _images(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _check_display() -> None:
-    """Raise OptionError if no window can be opened."""
-    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform.startswith("linux") and not has_display:
-        raise OptionError("--show: no display (DISPLAY is not set); use --output")
-    import cv2
-
-    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
-        reason = "this OpenCV cannot open windows; replace opencv-python-headless by opencv-python"
-        raise OptionError(f"--show: {reason}")
-
-
-def _show(drawn: np.ndarray) -> bool:
-    """Show an image; returns whether the user has pressed q."""
-    import cv2
-
-    cv2.imshow("mnssd", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    return (cv2.waitKey(1) & 0xFF) == ord("q")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from itertools import product
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 LINE_SHARE, TEXT_SHARE = 1 / 200, 1 / 34
 """Line width and text height relative to the geometric mean of the image's sides."""
+
+_REGION_COLOR, _ARROW_SHARE = (255, 255, 255), 1 / 16
+"""Of lines and zones, and the length of their arrow relative to the same mean."""
 
 MIN_TEXT = 8
 """Text height in pixels below which labels are omitted as illegible."""
@@ -46,7 +49,9 @@ class _Label(NamedTuple):
         )
 
 
-def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> np.ndarray:
+def draw(
+    image: np.ndarray, detections: Detections, classes: Sequence[str], ids: Optional[np.ndarray] = None
+) -> np.ndarray:
     """Draw each detection as a box with its class and score.
 
     Parameters
@@ -57,6 +62,8 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
         Boxes in pixels of `image`. Detections with higher scores are drawn over others.
     classes : sequence of str
         Names, in any script; see `text`.
+    ids : numpy.ndarray, optional
+        ``(N,)`` ids of tracks, which are written before the class and choose the color; 0 and below for none.
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
@@ -64,18 +71,65 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str]) -> n
     line = max(1, round(mean_side * LINE_SHARE))
     boxes = [_corners(box, width, height) for box in detections.boxes]
     best_first = np.argsort(-detections.scores, kind="stable")
-    colors = [class_color(int(label)) for label in detections.labels]
+    numbers = np.zeros(len(boxes), int) if ids is None else ids
+    colors = [
+        class_color(int(label if number <= 0 else number))
+        for label, number in zip(detections.labels, numbers)
+    ]
     for i in best_first[::-1]:
         cv2.rectangle(canvas, boxes[i][0], boxes[i][1], colors[i], line)
     labels: List[_Label] = []
     for i in best_first:  # the best detections choose their place first
-        text = f"{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
+        mark = f"#{numbers[i]} " if numbers[i] > 0 else ""
+        text = f"{mark}{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
         scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
         if scale:
             labels.append(_place(text, scale, colors[i], boxes[i], (width, height), line, labels))
     for label in labels[::-1]:
         _draw_label(canvas, label)
     return canvas
+
+
+def draw_regions(
+    image: np.ndarray, regions: Sequence[Tuple[Sequence[Tuple[float, float]], str]]
+) -> np.ndarray:
+    """Draw lines, each with an arrow to its right, and polygons, with text beside them.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        ``(height, width, 3)`` RGB uint8; not modified.
+    regions : sequence of (points, str)
+        The two ends of a line or the corners of a polygon, as x and y in pixels of `image` from 0; and the
+        text, in any script, which is left out if it would not be legible.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    height, width = canvas.shape[:2]
+    mean_side = (width * height) ** 0.5
+    line = max(1, round(mean_side * LINE_SHARE))
+    outlines = [np.rint(points).astype(np.int32) for points, _ in regions]
+    for corners in outlines:
+        _draw_outline(canvas, corners, line, mean_side * _ARROW_SHARE)
+    labels: List[_Label] = []
+    for corners, (_, text) in zip(outlines, regions):
+        scale = _text_scale(text, max(MIN_TEXT + 4, mean_side * TEXT_SHARE), width, height)
+        if scale:
+            box = _corners(np.concatenate([corners.min(axis=0), corners.max(axis=0)]), width, height)
+            labels.append(_place(text, scale, _REGION_COLOR, box, (width, height), line, labels))
+    for label in labels:
+        _draw_label(canvas, label)
+    return canvas
+
+
+def _draw_outline(canvas: np.ndarray, corners: np.ndarray, line: int, arrow: float) -> None:
+    """A line with an arrow of this length, or a polygon, in white with a black border."""
+    for color, thickness in (((0, 0, 0), line + 2), (_REGION_COLOR, line)):
+        cv2.polylines(canvas, [corners], len(corners) > 2, color, thickness, cv2.LINE_AA)
+        if len(corners) == 2:
+            (dx, dy), middle = corners[1] - corners[0], corners.mean(axis=0)
+            step = np.array([-dy, dx]) / max(1.0, np.hypot(dx, dy)) * arrow
+            start, end = (tuple(np.rint(point).astype(int).tolist()) for point in (middle, middle + step))
+            cv2.arrowedLine(canvas, start, end, color, thickness, cv2.LINE_AA, tipLength=0.4)
 
 
 def class_color(label: int) -> Color:

@@ -6,11 +6,12 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Collection, Dict, Iterator, Mapping, Optional, Sequence, Set
+from typing import IO, Any, Collection, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
 from ..errors import MnssdError
-from ..files import atomic_write
+from ..files import atomic_write, fit_name
 from .results import coco_box
+from .sources import Sequences
 
 _ANNOTATION_FOLDERS = ("annotations", "labels", "coco", "json")
 """Folders beside those of the images, in lower case."""
@@ -20,7 +21,8 @@ class JsonLines:
     """A file of one JSON object per image, each written at once.
 
     ``{"image", "width", "height", "detections": [...]}`` as from `DetectionResult.to_dict`, with ``"frame"``
-    for a frame of a video; ``{"image", "error"}`` for an image that could not be read.
+    for a frame of a video; ``{"image", "error"}`` for an image that could not be read. Tracked detections
+    have an ``"id"``, and with lines and zones there are ``"counts"``.
 
     With `resume`, an existing file is continued after its last complete line.
 
@@ -91,12 +93,12 @@ class JsonLines:
         self._file.close()
 
 
-def read_lines(path: str) -> Iterator[Dict[str, Any]]:
-    """The entries of a file by `JsonLines`, one at a time, without those of unreadable images."""
+def read_lines(path: str, with_errors: bool = False) -> Iterator[Dict[str, Any]]:
+    """The entries of a file by `JsonLines`, one at a time; those of unreadable images if `with_errors`."""
     with open(path, encoding="utf-8") as file:
         for line in file:
             entry = json.loads(line)
-            if "error" not in entry:
+            if with_errors or "error" not in entry:
                 yield entry
 
 
@@ -116,6 +118,54 @@ def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
     images = (_coco_image(image_id, entry, root) for image_id, entry in enumerate(read_lines(lines), 1))
     annotations = _coco_annotations(lines, classes)
     _write_lists(path, "categories", categories, {"images": images, "annotations": annotations})
+
+
+def write_mot(folder: str, lines: str) -> None:
+    """Write the tracks of each video or folder of images in the format of the MOT Challenge, as ``NAME.txt``.
+
+    Lines are ``frame, id, left, top, width, height, score, -1, -1, -1``. Frames, ids and pixels count from 1.
+    Detections without a track are left out. `folder` is new or empty.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, entries in _tracked_sequences(lines):
+        with atomic_write(_new_path(Path(folder), name)) as file:
+            for frame, entry in entries:
+                for detection in entry["detections"]:
+                    if detection["id"] is not None:
+                        left, top, width, height = coco_box(detection["box"])
+                        box = [round(left + 1, 3), round(top + 1, 3), width, height]
+                        values = [frame + 1, detection["id"], *box, detection["score"], -1, -1, -1]
+                        file.write(",".join(map(str, values)) + "\n")
+
+
+def _tracked_sequences(lines: str) -> Iterator[Tuple[str, Iterator[Tuple[int, Dict[str, Any]]]]]:
+    """Name of each sequence, and its frames: number from 0, and entry."""
+    sequences, count = Sequences(), itertools.count()
+
+    def numbered() -> Iterator[Tuple[int, str, int, Dict[str, Any]]]:
+        sequence = 0
+        for entry in read_lines(lines, with_errors=True):
+            if "error" in entry:
+                sequences.add_failed(entry["image"])
+                continue
+            if sequences.add(entry["image"], entry.get("frame")):
+                sequence = next(count)
+            yield sequence, sequences.name, sequences.frame, entry
+
+    for (_, name), group in itertools.groupby(numbered(), key=lambda item: item[:2]):
+        yield name, ((frame, entry) for _, _, frame, entry in group)
+
+
+def _new_path(folder: Path, sequence: str) -> Path:
+    """A path in `folder` that does not exist, for a video, camera, address or folder."""
+    is_folder = os.path.isdir(sequence or os.curdir)
+    name = os.path.basename(os.path.abspath(sequence) if is_folder else sequence)
+    stem = (name if is_folder else os.path.splitext(name)[0]).replace(":", "") or "sequence"
+    path, number = folder / fit_name(stem, ".txt"), 1
+    while path.exists():
+        number += 1
+        path = folder / fit_name(stem, f"-{number}.txt")
+    return path
 
 
 def _files(lines: str) -> Iterator[Dict[str, Any]]:
@@ -162,6 +212,7 @@ def _coco_annotations(lines: str, classes: Sequence[str]) -> Iterator[Dict[str, 
             yield {
                 "id": next(numbers), "image_id": image_id, "category_id": ids[detection["class"]],
                 "bbox": box, "area": round(box[2] * box[3], 3), "iscrowd": 0, "score": detection["score"],
+                **({"track_id": detection["id"]} if detection.get("id") else {}),
             }  # fmt: skip
 
 

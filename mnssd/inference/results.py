@@ -108,7 +108,6 @@ class DetectionResult(Detections):
 
         Takes the image in the same forms as the detector. Raises ImageError if it has another size.
         """
-        from .draw import draw
         from .images import image_pixels
 
         pixels = image_pixels(image)
@@ -118,6 +117,11 @@ class DetectionResult(Detections):
                 f"cannot draw on an image of {size[0]}x{size[1]} pixels: the detections are of one of"
                 f" {self.size[0]}x{self.size[1]}"
             )
+        return self._draw(pixels)
+
+    def _draw(self, pixels: np.ndarray) -> np.ndarray:
+        from .draw import draw
+
         return draw(pixels, self, self.classes)
 
 

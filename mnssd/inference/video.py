@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
@@ -54,12 +55,16 @@ class Frame(NamedTuple):
         Number of the frame, from 0; None for an image file and an error.
     fps : float
         Frames per second of the video; 0 if unknown, and for images.
+    time : float, optional
+        Seconds at which the frame is shown, from the start of the video; of a camera, at which it was read,
+        by any clock. None for images.
     """
 
     name: str
     image: Union[str, np.ndarray, ImageError]
     number: Optional[int] = None
     fps: float = 0.0
+    time: Optional[float] = None
 
     def as_dict(self) -> Dict[str, Union[str, int]]:
         """``{"image"}``, and ``"frame"`` for a frame."""
@@ -115,7 +120,7 @@ def camera_frames(entry: str) -> Iterator[Frame]:
     camera = cv2.VideoCapture(int(match.group(1)))
     if not camera.isOpened():
         raise OptionError(f"{entry}: no such camera, or it is in use")
-    yield from _frames(entry, camera, 1)
+    yield from _frames(entry, camera, 1, is_live=True)
 
 
 def stream_frames(address: str) -> Iterator[Frame]:
@@ -136,8 +141,13 @@ def stream_frames(address: str) -> Iterator[Frame]:
     yield Frame(address, ImageError(f"{address}: {problem}"))
 
 
-def _frames(name: str, video: cv2.VideoCapture, orientation: Optional[int]) -> Iterator[Frame]:
-    """The frames, turned by the EXIF `orientation`, or if that is None as OpenCV says."""
+def _frames(
+    name: str, video: cv2.VideoCapture, orientation: Optional[int], is_live: bool = False
+) -> Iterator[Frame]:
+    """The frames, turned by the EXIF `orientation`, or if that is None as OpenCV says.
+
+    Their times are those of the file or stream, or when they are read if the source is live.
+    """
     fps, number = float(video.get(cv2.CAP_PROP_FPS)), 0
     # OpenCV turns frames in some versions only, and ignores mirroring.
     video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
@@ -148,7 +158,8 @@ def _frames(name: str, video: cv2.VideoCapture, orientation: Optional[int]) -> I
         success, pixels = video.read()
         while success:
             upright = apply_orientation(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), orientation)
-            yield Frame(name, np.ascontiguousarray(upright), number, fps)
+            seconds = time.monotonic() if is_live else video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield Frame(name, np.ascontiguousarray(upright), number, fps, seconds)
             number += 1
             success, pixels = video.read()
     finally:

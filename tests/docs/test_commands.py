@@ -64,7 +64,7 @@ SLOW: Dict[str, str] = {
 }
 """Part of a command that only `make test-slow` runs, and the tests of what it does."""
 
-OUTPUTS = re.compile(r"(?:--output|--fix|--voc|--json|--jsonl|--coco|--save-detections) (\S+)")
+OUTPUTS = re.compile(r"(?:--output|--fix|--voc|--mot|--json|--jsonl|--coco|--save-detections) (\S+)")
 
 
 def commands(page: str) -> List[str]:

@@ -90,9 +90,9 @@ def _make_devkit(folder: Path) -> None:
 
 
 def _make_video(path: Path) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 5, (96, 96))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 5, (640, 480))
     for level in range(3):
-        writer.write(np.full((96, 96, 3), 60 * level, np.uint8))
+        writer.write(np.full((480, 640, 3), 60 * level, np.uint8))
     writer.release()
 
 

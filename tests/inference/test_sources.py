@@ -11,7 +11,7 @@ from helpers.detectors import make_image, write_image
 
 from mnssd.errors import ImageError, MnssdError
 from mnssd.inference.sources import iter_frames
-from mnssd.inference.video import CAMERA, VideoWriter
+from mnssd.inference.video import CAMERA, Frame, VideoWriter
 
 
 def test_folders_patterns_and_videos_have_a_stable_order(workspace: Path) -> None:
@@ -51,7 +51,7 @@ def test_an_input_without_images_is_named_and_the_rest_goes_on(workspace: Path, 
         if entry != str(tmp_path / "absent.jpg"):  # told by the decoder
             assert entry in str(first.image)
             assert isinstance(first.image, ImageError)
-        assert last == (good, good, None, 0.0)
+        assert last == Frame(good, good)
 
 
 def test_broken_videos_are_named(tmp_path: Path) -> None:
