@@ -1,0 +1,188 @@
+"use strict";
+// The controls of the page, and the drawing of results.
+
+const element = (id) => document.getElementById(id);
+const slider = element("score"); // of detectors only
+const TOP = 5; // classes that are listed for a classifier
+const LONGEST = 1280; // pixels of the drawing's longer side
+
+let shown = null; // {bitmap, found, milliseconds} of the present image
+let stream = null; // of the camera, while it runs
+let request = 0; // number of the last image that was asked for; results of earlier ones are dropped
+
+function say(text) {
+  if (element("status").textContent !== text) element("status").textContent = text; // else it is read out again
+}
+
+function showError(text) {
+  element("error").textContent = text;
+  element("error").hidden = !text;
+}
+
+async function openFiles(files) {
+  if (!files.length) return;
+  stopCamera();
+  const [file] = files, own = ++request;
+  showError("");
+  say(`Reading ${file.name}.`);
+  try {
+    await detect(await openImage(file), own);
+    if (own === request && files.length > 1) showError(`Only the first of ${files.length} files is shown: ${file.name}`);
+  } catch (error) {
+    if (own === request) fail(`${file.name}: ${error.message}`);
+  }
+}
+
+function fail(text) {
+  say("");
+  showError(text);
+  element("results").hidden = true;
+}
+
+/** Run the network and show what it finds, unless another image was asked for meanwhile. */
+async function detect(bitmap, own) {
+  await session();
+  const start = performance.now();
+  const found = await findIn(bitmap);
+  const milliseconds = performance.now() - start;
+  if (own !== request) return bitmap.close();
+  shown?.bitmap.close();
+  shown = { bitmap, found, milliseconds };
+  return show();
+}
+
+/** Results above the threshold, or the best classes. */
+function chosen() {
+  return slider ? shown.found.filter(({ score }) => score >= Number(slider.value)) : shown.found.slice(0, TOP);
+}
+
+function show() {
+  if (!shown) return;
+  element("results").hidden = false;
+  const results = chosen(), time = `${shown.milliseconds.toFixed(0)} ms`;
+  const noun = results.length === 1 ? "detection" : "detections";
+  say(slider ? `${results.length} ${noun} in ${time}.` : `Classified in ${time}.`);
+  const texts = results.map(({ label, score }) => `${PAGE.classes[label]} ${score.toFixed(2)}`);
+  element("image").setAttribute("aria-label", `Image with ${texts.join(", ") || "no detections"}`);
+  element("rows").replaceChildren(...results.map(row));
+  draw(results, texts);
+}
+
+function row({ label, score, box }) {
+  const line = document.createElement("tr"), head = document.createElement("th");
+  head.scope = "row";
+  head.textContent = PAGE.classes[label];
+  line.append(head);
+  for (const text of [score.toFixed(3), ...(box ? box.map((value) => value.toFixed(0)) : [])]) {
+    line.insertCell().textContent = text;
+  }
+  return line;
+}
+
+function draw(results, texts) {
+  const canvas = element("image"), context = canvas.getContext("2d");
+  const { width, height } = shown.bitmap, longer = Math.max(width, height);
+  const scale = Math.min(LONGEST / longer, Math.max(1, LONGEST / 2 / longer));
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  context.drawImage(shown.bitmap, 0, 0, canvas.width, canvas.height);
+  const unit = canvas.width / (canvas.clientWidth || canvas.width); // canvas pixels per pixel of the screen
+  // The best detections are drawn last, over the others.
+  for (let i = results.length - 1; i >= 0; i--) {
+    if (results[i].box) drawBox(context, results[i], texts[i], scale, unit);
+  }
+}
+
+/** A box whose last row and column belong to it, and its label above it or, at the top, in it. */
+function drawBox(context, { label, box }, text, scale, unit) {
+  const [left, top, right, bottom] = box.map((value, edge) => (value + (edge > 1 ? 1 : 0)) * scale);
+  const size = 14 * unit, margin = 3 * unit, height = size + 2 * margin;
+  const color = `hsl(${((0.36 + label * 0.618034) % 1) * 360} 85% 42%)`;
+  context.lineWidth = 2.5 * unit;
+  context.strokeStyle = context.fillStyle = color;
+  context.strokeRect(left, top, right - left, bottom - top);
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const width = context.measureText(text).width + 2 * margin;
+  const x = Math.max(0, Math.min(left, context.canvas.width - width)), y = top >= height ? top - height : top;
+  context.fillRect(x, y, width, height);
+  // Black outlines keep white text readable on light colors.
+  context.lineWidth = 2 * unit;
+  context.lineJoin = "round";
+  context.strokeStyle = "#000";
+  context.strokeText(text, x + margin, y + height - 1.9 * margin);
+  context.fillStyle = "#fff";
+  context.fillText(text, x + margin, y + height - 1.9 * margin);
+}
+
+async function startCamera() {
+  const own = ++request;
+  showError("");
+  say("Waiting for the camera.");
+  try {
+    const opened = await openCamera();
+    if (own !== request) return opened.getTracks().forEach((track) => track.stop());
+    stream = opened;
+    setCamera(true);
+    await detectFrames(own);
+  } catch (error) {
+    if (own !== request) return; // something else is shown by now
+    stopCamera();
+    fail(`Camera: ${error.message}`);
+  }
+}
+
+function openCamera() {
+  const devices = navigator.mediaDevices;
+  if (!devices) throw new Error("browsers allow it on https, localhost and files of this device only");
+  return devices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+}
+
+async function detectFrames(own) {
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
+  stream.getVideoTracks()[0].addEventListener("ended", () => stopCamera("The camera has stopped."));
+  await video.play();
+  while (own === request) {
+    await detect(await createImageBitmap(video), own);
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+/** The last frame stays on the page. */
+function stopCamera(text) {
+  if (!stream) return;
+  request += 1;
+  stream.getTracks().forEach((track) => track.stop());
+  stream = null;
+  setCamera(false);
+  if (text) say(text);
+}
+
+function setCamera(runs) {
+  element("camera").textContent = runs ? "Stop the camera" : "Use the camera";
+  element("camera").setAttribute("aria-pressed", String(runs));
+  element("status").setAttribute("aria-live", runs ? "off" : "polite"); // not read out for every frame
+}
+
+element("file").addEventListener("change", async ({ target }) => {
+  await openFiles([...target.files]);
+  target.value = ""; // so that the same file can be chosen again
+});
+element("camera").addEventListener("click", () => (stream ? stopCamera() : startCamera()));
+slider?.addEventListener("input", () => {
+  element("score-value").textContent = Number(slider.value).toFixed(2);
+  show();
+});
+for (const type of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault(); // else the browser would open the file
+    element("drop").classList.toggle("over", type === "dragover");
+    if (type !== "drop") return;
+    if (event.dataTransfer.files.length) openFiles([...event.dataTransfer.files]);
+    else showError("This is not a file. Save the image, and drop the file.");
+  });
+}
+window.addEventListener("resize", show);
+session().then(
+  () => request || say("Ready."),
+  (error) => fail(`The network cannot run here: ${error.message}`),
+);
