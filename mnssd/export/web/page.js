@@ -87,31 +87,57 @@ function draw(results, texts) {
   canvas.height = Math.max(1, Math.round(height * scale));
   context.drawImage(shown.bitmap, 0, 0, canvas.width, canvas.height);
   const unit = canvas.width / (canvas.clientWidth || canvas.width); // canvas pixels per pixel of the screen
-  // The best detections are drawn last, over the others.
-  for (let i = results.length - 1; i >= 0; i--) {
-    if (results[i].box) drawBox(context, results[i], texts[i], scale, unit);
-  }
+  const boxes = results.filter(({ box }) => box).map((each, index) => ({ ...each, text: texts[index] }));
+  const labels = placeLabels(context, boxes, scale, unit);
+  // The best ones are drawn last, over the others.
+  for (const each of boxes.reverse()) drawBox(context, each, scale, unit);
+  for (const each of labels.reverse()) drawLabel(context, each, unit);
 }
 
-/** A box whose last row and column belong to it, and its label above it or, at the top, in it. */
-function drawBox(context, { label, box }, text, scale, unit) {
-  const [left, top, right, bottom] = box.map((value, edge) => (value + (edge > 1 ? 1 : 0)) * scale);
-  const size = 14 * unit, margin = 3 * unit, height = size + 2 * margin;
-  const color = `hsl(${((0.36 + label * 0.618034) % 1) * 360} 85% 42%)`;
+/** Steps of the golden section around the color circle: neighboring classes differ, and colors do not repeat. */
+function colorOf(label) {
+  return `hsl(${((0.36 + label * 0.618034) % 1) * 360} 85% 42%)`;
+}
+
+/** Corners on the canvas. The last row and column belong to a box. */
+function cornersOf(box, scale) {
+  return box.map((value, edge) => (value + (edge > 1 ? 1 : 0)) * scale);
+}
+
+function drawBox(context, { label, box }, scale, unit) {
+  const [left, top, right, bottom] = cornersOf(box, scale);
   context.lineWidth = 2.5 * unit;
-  context.strokeStyle = context.fillStyle = color;
+  context.strokeStyle = colorOf(label);
   context.strokeRect(left, top, right - left, bottom - top);
+}
+
+/** Labels {text, label, x, y, width, height} above, below or in their boxes, where there is room for them. */
+function placeLabels(context, boxes, scale, unit) {
+  const size = 14 * unit, margin = 3 * unit, height = size + 2 * margin, canvas = context.canvas;
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const width = context.measureText(text).width + 2 * margin;
-  const x = Math.max(0, Math.min(left, context.canvas.width - width)), y = top >= height ? top - height : top;
+  const placed = [];
+  for (const { label, box, text } of boxes) {
+    const [left, top, , bottom] = cornersOf(box, scale);
+    const width = context.measureText(text).width + 2 * margin;
+    const x = Math.max(0, Math.min(left, canvas.width - width));
+    const isFree = (y) =>
+      y >= 0 && y + height <= canvas.height &&
+      placed.every((other) => x >= other.x + other.width || other.x >= x + width || Math.abs(y - other.y) >= height);
+    const y = [top - height, bottom, top, bottom - height].find(isFree) ?? Math.max(0, top - height);
+    placed.push({ text, label, x, y, width, height });
+  }
+  return placed;
+}
+
+function drawLabel(context, { text, label, x, y, width, height }, unit) {
+  context.fillStyle = colorOf(label);
   context.fillRect(x, y, width, height);
-  // Black outlines keep white text readable on light colors.
-  context.lineWidth = 2 * unit;
+  context.lineWidth = 2 * unit; // black outlines keep white text readable on light colors
   context.lineJoin = "round";
   context.strokeStyle = "#000";
-  context.strokeText(text, x + margin, y + height - 1.9 * margin);
+  context.strokeText(text, x + 3 * unit, y + height - 5.5 * unit);
   context.fillStyle = "#fff";
-  context.fillText(text, x + margin, y + height - 1.9 * margin);
+  context.fillText(text, x + 3 * unit, y + height - 5.5 * unit);
 }
 
 async function startCamera() {

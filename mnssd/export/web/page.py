@@ -21,10 +21,13 @@ START_SCORE = 0.5
 
 _SCRIPTS = ("images.js", "network.js", "page.js")
 _POLICY = (
-    "default-src 'none'; script-src 'self' file: blob: 'unsafe-inline' 'wasm-unsafe-eval';"
+    "default-src 'none'; script-src 'self' file: blob: 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
-"""Content security policy: a page loads its own scripts, and nothing else; nor can it send anything."""
+"""Content security policy: a page loads its own scripts and nothing else, and sends nothing.
+
+WebAssembly needs 'unsafe-eval' in browsers that do not know 'wasm-unsafe-eval' yet.
+"""
 
 _MODEL = re.compile(r'const MODEL = "([A-Za-z0-9+/=]+)";')
 
@@ -144,4 +147,4 @@ def _json(value: Any) -> str:
 
 def _pack(content: bytes) -> str:
     """Base64 of a gzip stream, which is the same every time; see ``unpack`` in network.js."""
-    return base64.b64encode(gzip.compress(content, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
