@@ -1,33 +1,50 @@
 "use strict";
-// Image files to the pixels that the network sees, as mnssd computes them with OpenCV.
-// Images are {width, height, data}: RGB bytes, row by row.
+// Image files, read as mnssd reads them: the stored colors, turned as the EXIF orientation says.
 
-const MOST_PIXELS = 178956970; // as mnssd.data.image.MAX_PIXELS
-const FACTORS = [8, 4, 2, 1];
-const COEFFICIENT = 2048; // OpenCV's bilinear weights have 11 bits
+const MOST_PIXELS = 178956970; // mnssd.data.image.MAX_PIXELS
+
+const STARTS = { jpeg: "\xff\xd8", png: "\x89PNG", gif: "GIF8", webp: "RIFF" };
 
 class ImageProblem extends Error {}
 
-/** An image file as an ImageBitmap: the stored colors, turned as the EXIF orientation says. */
+/** An image file as an ImageBitmap. */
 async function openImage(file) {
-  refuseTruncated(new Uint8Array(await file.arrayBuffer()));
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const isKind = (kind) => textAt(bytes, 0, STARTS[kind].length) === STARTS[kind];
+  if (bytes.length === 0) throw new ImageProblem("the file is empty");
+  if ((isKind("jpeg") && !jpegEnds(bytes)) || (isKind("png") && !pngChunks(bytes).has("IEND"))) {
+    throw new ImageProblem("the file is truncated or damaged: its end is missing"); // browsers show a part
+  }
+  // Browsers turn JPEG and AVIF files, but only some PNG and WebP files; these get no EXIF block to see.
+  const exif = isKind("png") ? pngChunks(bytes).get("eXIf") : isKind("webp") ? webpChunk(bytes, "EXIF") : null;
+  const orientation = exif ? exifOrientation(exif) : 1;
+  exif?.fill(0);
+  const bitmap = await decode(exif ? new Blob([bytes]) : file);
+  if (isKind("gif") && isTransparent(rgbaOf(bitmap))) {
+    throw new ImageProblem("browsers drop the colors of transparent pixels of GIF files. Convert it to PNG");
+  }
+  return orientation === 1 ? bitmap : toBitmap(turn(rgbOf(bitmap), orientation));
+}
+
+async function decode(file) {
+  const options = { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" };
   try {
-    return await createImageBitmap(file, {
-      imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none",
-    });
+    return await createImageBitmap(file, options);
   } catch {
     throw new ImageProblem("not an image that this browser reads, or damaged. Convert it to JPEG or PNG");
   }
 }
 
-/** The first bytes tell JPEG and PNG files; browsers show truncated ones in part. */
-function refuseTruncated(bytes) {
-  const startsWith = (...start) => start.every((value, index) => bytes[index] === value);
-  const isJpeg = startsWith(0xff, 0xd8), isPng = startsWith(0x89, 0x50, 0x4e, 0x47);
-  if (bytes.length === 0) throw new ImageProblem("the file is empty");
-  if ((isJpeg && !jpegEnds(bytes)) || (isPng && !pngEnds(bytes))) {
-    throw new ImageProblem("the file is truncated or damaged: its end is missing");
+function toBitmap({ width, height, data }) {
+  const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
+  for (let from = 0, to = 0; from < data.length; from += 3, to += 4) {
+    for (let channel = 0; channel < 3; channel++) rgba[to + channel] = data[from + channel];
   }
+  return createImageBitmap(new ImageData(rgba, width, height));
+}
+
+function textAt(bytes, start, length) {
+  return String.fromCharCode(...bytes.subarray(start, start + length));
 }
 
 /** Whether the end marker follows the segments; thumbnails in segments have end markers of their own. */
@@ -43,32 +60,84 @@ function jpegEnds(bytes) {
   return false;
 }
 
-function pngEnds(bytes) {
-  const length = (at) => new DataView(bytes.buffer).getUint32(at);
-  let place = 8;
-  while (place + 12 <= bytes.length) {
-    if (String.fromCharCode(...bytes.subarray(place + 4, place + 8)) === "IEND") return true;
-    place += 12 + length(place);
+/** Contents of the chunks of a PNG file by type, the first of each. */
+function pngChunks(bytes) {
+  const view = new DataView(bytes.buffer), chunks = new Map();
+  for (let place = 8, length; place + 12 <= bytes.length; place += 12 + length) {
+    length = view.getUint32(place);
+    const type = textAt(bytes, place + 4, 4);
+    if (!chunks.has(type)) chunks.set(type, bytes.subarray(place + 8, place + 8 + length));
   }
-  return false;
+  return chunks;
 }
 
-/** The RGB bytes of an ImageBitmap. */
+/** Content of a chunk of a WebP file, or null. */
+function webpChunk(bytes, type) {
+  const view = new DataView(bytes.buffer);
+  for (let place = 12, length; place + 8 <= bytes.length; place += 8 + length + (length % 2)) {
+    length = view.getUint32(place + 4, true);
+    if (textAt(bytes, place, 4) === type) return bytes.subarray(place + 8, place + 8 + length);
+  }
+  return null;
+}
+
+/** EXIF orientation, 1 to 8 (TIFF 6.0, tag 274); 1, upright, if it is missing. */
+function exifOrientation(exif) {
+  const block = textAt(exif, 0, 6) === "Exif\0\0" ? exif.subarray(6) : exif;
+  const view = new DataView(block.buffer, block.byteOffset, block.byteLength), order = textAt(block, 0, 2);
+  if (order !== "II" && order !== "MM") return 1;
+  const isLittle = order === "II";
+  try {
+    const directory = view.getUint32(4, isLittle), count = view.getUint16(directory, isLittle);
+    for (let entry = directory + 2; entry < directory + 2 + 12 * count; entry += 12) {
+      const value = view.getUint16(entry + 8, isLittle);
+      const isOrientation = view.getUint16(entry, isLittle) === 274 && view.getUint16(entry + 2, isLittle) === 3;
+      if (isOrientation) return value >= 1 && value <= 8 ? value : 1;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // a truncated directory
+  }
+  return 1;
+}
+
+/** Pixels as displayed. */
+function turn(image, orientation) {
+  const isTransposed = orientation >= 5;
+  const [width, height] = isTransposed ? [image.height, image.width] : [image.width, image.height];
+  const mirrorsX = [2, 3, 6, 7].includes(orientation), mirrorsY = [3, 4, 7, 8].includes(orientation);
+  const data = new Uint8Array(image.data.length);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, to += 3) {
+      const column = mirrorsX ? width - 1 - x : x, row = mirrorsY ? height - 1 - y : y;
+      const from = (isTransposed ? column * image.width + row : row * image.width + column) * 3;
+      data.set(image.data.subarray(from, from + 3), to);
+    }
+  }
+  return { width, height, data };
+}
+
+/** The RGB bytes of an ImageBitmap, {width, height, data}. Transparency is dropped, colors under it are kept. */
 function rgbOf(bitmap) {
+  const rgba = rgbaOf(bitmap);
+  return {
+    width: bitmap.width,
+    height: bitmap.height,
+    // A canvas multiplies colors by alpha.
+    data: withoutAlpha(isTransparent(rgba) ? storedColors(bitmap) : rgba),
+  };
+}
+
+function rgbaOf(bitmap) {
   const { width, height } = bitmap;
   if (width * height > MOST_PIXELS) throw new ImageProblem(`too large: ${width} x ${height} pixels`);
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  let rgba;
   try {
     context.drawImage(bitmap, 0, 0);
-    rgba = context.getImageData(0, 0, width, height).data;
+    return context.getImageData(0, 0, width, height).data;
   } catch {
     throw new ImageProblem(`too large for this browser: ${width} x ${height} pixels`);
   }
-  // A canvas multiplies colors by alpha; mnssd drops alpha and keeps the colors.
-  if (isTransparent(rgba)) rgba = storedColors(bitmap, width, height);
-  return { width, height, data: withoutAlpha(rgba) };
 }
 
 function isTransparent(rgba) {
@@ -87,160 +156,22 @@ function withoutAlpha(rgba) {
 }
 
 /** RGBA that is not multiplied by alpha, which only WebGL returns. */
-function storedColors(bitmap, width, height) {
+function storedColors(bitmap) {
+  const { width, height } = bitmap;
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
   const gl = canvas.getContext("webgl");
   if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) {
     throw new ImageProblem("this browser cannot read an image with transparency of this size; save it without");
   }
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
   gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
-  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
   const rgba = new Uint8Array(width * height * 4);
   gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
   const problem = gl.getError();
   gl.getExtension("WEBGL_lose_context")?.loseContext();
   if (problem) throw new ImageProblem("this browser cannot read the colors of this image");
   return rgba;
-}
-
-/** The network's input of `size` = [width, height]; `centralPart` of each side for a classifier, else null. */
-function networkPixels(image, size, centralPart) {
-  const factor = FACTORS.find(
-    (each) => each === 1 || (Math.ceil(image.width / each) >= size[0] && Math.ceil(image.height / each) >= size[1]),
-  );
-  const reduced = factor === 1 ? image : reduce(image, factor);
-  if (centralPart === null) return resizeLinear(reduced, ...size).data;
-  const part = crop(reduced, centralPart);
-  const shrinks = part.width >= size[0] && part.height >= size[1];
-  return (shrinks ? resizeArea : resizeLinear)(part, ...size).data;
-}
-
-/** Round as Python and OpenCV do: halves to the even neighbor. */
-function roundEven(value) {
-  const floor = Math.floor(value), rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
-}
-
-/** The central part of each side; see val_transform in mnssd. */
-function crop(image, part) {
-  const left = roundEven((image.width * (1 - part)) / 2), top = roundEven((image.height * (1 - part)) / 2);
-  const width = image.width - 2 * left, height = image.height - 2 * top;
-  const data = new Uint8Array(width * height * 3);
-  for (let y = 0; y < height; y++) {
-    const start = ((y + top) * image.width + left) * 3;
-    data.set(image.data.subarray(start, start + width * 3), y * width * 3);
-  }
-  return { width, height, data };
-}
-
-/** Averages of factor x factor pixels; the last row and column are repeated where some are missing. */
-function reduce(image, factor) {
-  const width = Math.ceil(image.width / factor), height = Math.ceil(image.height / factor);
-  const data = new Uint8Array(width * height * 3);
-  const sums = new Uint32Array(width * 3);
-  for (let y = 0; y < height; y++) {
-    sums.fill(0);
-    for (let row = 0; row < factor; row++) {
-      const start = Math.min(y * factor + row, image.height - 1) * image.width * 3;
-      const end = start + (image.width - 1) * 3;
-      for (let x = 0, from = start; x < width * 3; x += 3) {
-        for (let column = 0; column < factor; column++, from += 3) {
-          const pixel = Math.min(from, end);
-          sums[x] += image.data[pixel];
-          sums[x + 1] += image.data[pixel + 1];
-          sums[x + 2] += image.data[pixel + 2];
-        }
-      }
-    }
-    for (let i = 0; i < sums.length; i++) {
-      // OpenCV rounds halves up for 2 x 2 pixels, and to even otherwise.
-      data[y * width * 3 + i] = factor === 2 ? (sums[i] + 2) >> 2 : roundEven(sums[i] / (factor * factor));
-    }
-  }
-  return { width, height, data };
-}
-
-/** Bilinear, in the integers of OpenCV's INTER_LINEAR: pixel centers at halves, no smoothing. */
-function resizeLinear(image, width, height) {
-  if (image.width === width && image.height === height) return image;
-  const columns = linearWeights(image.width, width, true), rows = linearWeights(image.height, height, false);
-  const length = width * 3;
-  const data = new Uint8Array(length * height);
-  const blend = (y) => {
-    const line = new Int32Array(length), start = y * image.width * 3;
-    for (let x = 0; x < width; x++) {
-      const { first, second, weights } = columns[x];
-      for (let channel = 0; channel < 3; channel++) {
-        line[x * 3 + channel] =
-          image.data[start + first * 3 + channel] * weights[0] + image.data[start + second * 3 + channel] * weights[1];
-      }
-    }
-    return line;
-  };
-  const lines = new Map();
-  for (let y = 0; y < height; y++) {
-    const { first, second, weights } = rows[y];
-    for (const old of lines.keys()) if (old < first) lines.delete(old);
-    for (const each of [first, second]) if (!lines.has(each)) lines.set(each, blend(each));
-    const above = lines.get(first), below = lines.get(second);
-    for (let i = 0; i < length; i++) {
-      const sum = ((weights[0] * (above[i] >> 4)) >> 16) + ((weights[1] * (below[i] >> 4)) >> 16);
-      data[y * length + i] = (sum + 2) >> 2;
-    }
-  }
-  return { width, height, data };
-}
-
-/** For each position of the result: two neighbors in the source, and their weights. */
-function linearWeights(from, to, isColumns) {
-  const inside = (place) => Math.min(Math.max(place, 0), from - 1);
-  return Array.from({ length: to }, (_, index) => {
-    const place = Math.fround((index + 0.5) * (from / to) - 0.5), floor = Math.floor(place);
-    // Beyond the edge both neighbors are the same. OpenCV gives one all the weight in columns, not in rows.
-    const isBeyond = isColumns && (floor < 0 || floor >= from - 1);
-    const rest = isBeyond ? 0 : Math.fround(place - floor);
-    const weights = [roundEven(Math.fround(1 - rest) * COEFFICIENT), roundEven(rest * COEFFICIENT)];
-    return { first: inside(floor), second: inside(floor + 1), weights };
-  });
-}
-
-/** Averages of areas, as OpenCV's INTER_AREA, where both sides shrink. */
-function resizeArea(image, width, height) {
-  const factor = image.width / width;
-  if (Number.isInteger(factor) && factor === image.height / height) return factor === 1 ? image : reduce(image, factor);
-  const columns = areaWeights(image.width, width), rows = areaWeights(image.height, height);
-  const length = width * 3;
-  const data = new Uint8Array(length * height);
-  const line = new Float32Array(length), sums = new Float32Array(length);
-  for (let y = 0; y < height; y++) {
-    sums.fill(0);
-    for (const [row, rowWeight] of rows[y]) {
-      line.fill(0);
-      for (let x = 0; x < width; x++) {
-        for (const [column, weight] of columns[x]) {
-          const from = (row * image.width + column) * 3;
-          for (let channel = 0; channel < 3; channel++) line[x * 3 + channel] += image.data[from + channel] * weight;
-        }
-      }
-      for (let i = 0; i < length; i++) sums[i] += line[i] * rowWeight;
-    }
-    for (let i = 0; i < length; i++) data[y * length + i] = Math.min(roundEven(sums[i]), 255);
-  }
-  return { width, height, data };
-}
-
-/** For each position of the result: positions in the source and the shares that they have in it. */
-function areaWeights(from, to) {
-  const scale = from / to;
-  return Array.from({ length: to }, (_, index) => {
-    const start = index * scale, end = start + scale, size = Math.min(scale, from - start);
-    const last = Math.min(Math.floor(end), from - 1), first = Math.min(Math.ceil(start), last);
-    const shares = [];
-    if (first - start > 1e-3) shares.push([first - 1, Math.fround((first - start) / size)]);
-    for (let each = first; each < last; each++) shares.push([each, Math.fround(1 / size)]);
-    if (end - last > 1e-3) shares.push([last, Math.fround(Math.min(end - last, 1, size) / size)]);
-    return shares;
-  });
 }

@@ -19,7 +19,7 @@ from .runtime import VERSION, RuntimeFiles, read_license
 START_SCORE = 0.5
 """Score threshold when a page opens, as of ``mnssd detect``."""
 
-_SCRIPTS = ("images.js", "network.js", "page.js")
+_SCRIPTS = ("images.js", "resize.js", "network.js", "page.js")
 _POLICY = (
     "default-src 'none'; script-src 'self' file: blob: 'unsafe-inline' 'unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
