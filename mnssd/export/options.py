@@ -39,8 +39,8 @@ class ExportOptions:
     """What to write."""
 
     format: Tuple[str, ...] = option(
-        (), "export formats, separated by commas, or all, which leaves out web and web-file; see below", type=ValueType(parse_formats),
-        shown="symbol; shared with --shared-bits or --huffman",
+        (), "export formats, separated by commas, or all, which leaves out web and web-file; see below",
+        type=ValueType(parse_formats), shown="symbol; shared with --shared-bits or --huffman",
     )  # fmt: skip
     pixels: bool = option(False, "the exported network takes uint8 RGB pixels and normalizes them itself")
     raw_heads: bool = option(
@@ -68,7 +68,9 @@ class ExportOptions:
             raise ValueError("shared_bits and huffman apply to shared files; add --format shared")
         pages = [name for name in self.format if name in ("web", "web-file")]
         if self.raw_heads and pages:
-            raise ValueError(f"raw_heads: the page of --format {pages[0]} shows detections; export it without")
+            raise ValueError(
+                f"raw_heads: the page of --format {pages[0]} shows detections; export it without"
+            )
         if self.shared_bits is not None:
             low, high = SHARED_BITS
             require(self, f"{low} to {high}", lambda bits: low <= bits <= high, "shared_bits")

@@ -72,7 +72,9 @@ class WebFormat(ExportFormat):
 
         paths = self.paths(folder, sidecar)
         if find_chromium() is None:
-            _log.warning(f"{paths[0].name}: not checked in a browser (no Chromium); only its network is checked")
+            _log.warning(
+                f"{paths[0].name}: not checked in a browser (no Chromium); only its network is checked"
+            )
             return {f"{self.section}_model": OnnxEngine(read_model(paths), takes_pixels=True)}
         engine = ChromiumEngine(paths[0], network.tensors)
         check_reading(engine, network, network.images)

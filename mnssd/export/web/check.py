@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 import cv2
 import numpy as np
@@ -65,7 +65,9 @@ class ChromiumEngine(Engine):
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         executable = find_chromium()
         if executable is None:
-            raise ExportError(f"{path}: needs Chromium or Chrome; install one, or set {EXECUTABLE} to its path")
+            raise ExportError(
+                f"{path}: needs Chromium or Chrome; install one, or set {EXECUTABLE} to its path"
+            )
         self._page, self._path, self._names = ChromiumPage(path, executable), path, list(names)
 
     def run(self, x: np.ndarray) -> List[np.ndarray]:
@@ -104,7 +106,9 @@ def _png(image: Image) -> bytes:
         pixels = image
     else:
         pixels = decode_image(image, "the image") if isinstance(image, bytes) else read_image(image)
-    return bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+    return bytes(
+        cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    )
 
 
 def _encode(content: bytes) -> str:

@@ -45,13 +45,14 @@ for end, number in zip(ends, (3, 4)):
     os.dup2(end, number)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
-"""Python program that starts Chromium with the file descriptors from which it reads and to which it writes."""
+"""Python program that starts Chromium with two pipes as the file descriptors that it reads and writes."""
 
-_LOADED = "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))"
+_LOADED = """new Promise(
+  done => document.readyState === "complete" ? done() : addEventListener("load", () => done()))"""
 
 
 def find_chromium() -> Optional[str]:
-    """Path of Chromium or Chrome; None if there is none, and on Windows, which has no such file descriptors."""
+    """Path of Chromium or Chrome; None if there is none, and on Windows, where it has no such pipes."""
     if sys.platform == "win32":
         return None
     names = (os.environ[EXECUTABLE],) if EXECUTABLE in os.environ else _NAMES
@@ -106,9 +107,13 @@ class ChromiumPage:
                 message = self._pipe.receive(end)
                 if message.get("id") == number:
                     break
-                if message["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+                if message["method"] in (
+                    "Runtime.exceptionThrown",
+                    "Runtime.consoleAPICalled",
+                    "Log.entryAdded",
+                ):
                     self._problems.append(_text(message["params"]))
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise ExportError(
                 f"{self._path}: {self._executable} does not run it ({error}); set {EXECUTABLE} to another"
                 " Chromium, or to nothing"
@@ -154,6 +159,8 @@ class _Pipe:
             If none comes until `end`, of `time.monotonic`.
         EOFError
             If Chromium has ended.
+        ValueError
+            If it is not JSON.
         """
         parts = [self._received]
         while b"\0" not in parts[-1]:

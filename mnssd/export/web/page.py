@@ -126,7 +126,9 @@ def _render(name: str, sidecar: Mapping[str, Any], scripts: List[_Script], licen
         is_detector=is_detector,
         classes=sidecar["classes"],
         caption="Detections, boxes in pixels of the image" if is_detector else "Most probable classes",
-        columns=["class", "score", "xmin", "ymin", "xmax", "ymax"] if is_detector else ["class", "probability"],
+        columns=["class", "score", "xmin", "ymin", "xmax", "ymax"]
+        if is_detector
+        else ["class", "probability"],
         floor=sidecar["thresholds"]["score"] if is_detector else 0,
         score=START_SCORE,
         license=license_text,

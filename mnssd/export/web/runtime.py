@@ -78,14 +78,14 @@ def fetch_archive() -> Path:
 
 def read_runtime() -> RuntimeFiles:
     """The files of the archive that a page needs; raises DownloadError as `fetch_archive`."""
-    path = fetch_archive()
-    with tarfile.open(path) as archive:
-        contents = []
-        for name in RuntimeFiles(_SCRIPT, _WASM):
-            file = archive.extractfile(name)
-            assert file is not None  # the digest of the archive is right
-            contents.append(file.read())
-    return RuntimeFiles(*contents)
+    with tarfile.open(fetch_archive()) as archive:
+        return RuntimeFiles(_member(archive, _SCRIPT), _member(archive, _WASM))
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None  # the archive has the right digest
+    return file.read()
 
 
 def read_license() -> str:
