@@ -51,7 +51,7 @@ def opened(browser: Any, address: str, size: str = "wide") -> Iterator[Any]:
 
 
 def save_screenshot(page: Any, name: str) -> None:
-    """Write a picture of the page into the folder SCREENSHOTS, if that is set."""
+    """Write a screenshot of the page into the folder SCREENSHOTS, if that is set."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
