@@ -93,10 +93,7 @@ class ExportedNetwork(ABC):
         """Names and input pixels of the images of the parity check."""
         for start in range(0, len(self.images), BATCH):
             images = self.images[start : start + BATCH]
-            names = [
-                str(image) if isinstance(image, (str, Path)) else f"image {number}"
-                for number, image in enumerate(images, start + 1)
-            ]
+            names = [image_name(image, number) for number, image in enumerate(images, start + 1)]
             yield names, [self.read(image) for image in images]
 
     def network_input(self, pixels: Sequence[np.ndarray]) -> Any:
@@ -256,6 +253,11 @@ class ExportedClassifier(ExportedNetwork):
 
     def exact_check(self) -> ClassifierParityCheck:
         return ClassifierParityCheck()
+
+
+def image_name(image: Image, number: int) -> str:
+    """The path of an image, or its number, counted from 1, if it has none."""
+    return str(image) if isinstance(image, (str, Path)) else f"image {number}"
 
 
 def folded(outputs: mx.sym.Symbol, block: Any, names: Mapping[str, str]) -> SymbolAndArrays:

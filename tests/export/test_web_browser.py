@@ -83,12 +83,10 @@ def coco(shared: Path, photographs: List[str], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def builtin(photographs: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The detector of the package as a page."""
-    run = Path(mnssd.__file__).parent / "pretrained" / "shapes"
-    return mnssd.export(
-        run, "web", tmp_path_factory.mktemp("shapes") / "export", photographs, parity_images=20
-    )
+def trained(tiny_run: Path, photographs: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector trained on the built-in dataset, as a page."""
+    folder = tmp_path_factory.mktemp("trained") / "export"
+    return mnssd.export(tiny_run, "web", folder, photographs, parity_images=20)
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +138,11 @@ def parity(export: Path) -> Dict[str, Any]:
     return dict(json.loads(sidecar.read_text())["parity"])
 
 
-def test_detections_are_those_of_the_network(coco: Path, builtin: Path) -> None:
-    checks = [parity(coco)["web"], parity(coco)["web_file"], parity(builtin)["web"]]
+def test_detections_are_those_of_the_network(coco: Path, trained: Path) -> None:
+    checks = [parity(coco)["web"], parity(coco)["web_file"], parity(trained)["web"]]
     for check in checks:
         assert check["images"] == 20
-        assert check["detections"] > 100
+        assert check["detections"] > 20
         assert check["score_max_difference"] < 1e-4
         assert check["box_max_difference"] < 0.1
 
@@ -237,7 +235,7 @@ def test_threshold_by_keyboard(page: Any, photographs: List[str]) -> None:
 def test_file_and_camera_by_keyboard(page: Any, photographs: List[str]) -> None:
     page.keyboard.press("Tab")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(photographs[0])
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -268,11 +266,15 @@ def test_dropped_files(page: Any, photographs: List[str]) -> None:
         assert page.is_visible("#error") == (count != 1)
 
 
-def test_camera_that_is_refused(coco: Path) -> None:
-    with chromium("--deny-permission-prompts") as own, opened(own, (coco / "index.html").as_uri()) as page:
-        page.click("#camera")
-        page.wait_for_selector("#error:not([hidden])")
-        assert page.get_attribute("#camera", "aria-pressed") == "false"
+def test_camera_that_is_refused(page: Any, photographs: List[str]) -> None:
+    page.evaluate("""() => {
+      const refuse = async () => { throw new DOMException("Permission denied", "NotAllowedError"); };
+      navigator.mediaDevices.getUserMedia = refuse;
+    }""")
+    page.click("#camera")
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.get_attribute("#camera", "aria-pressed") == "false"
+    assert choose(page, photographs[0])
 
 
 @pytest.mark.parametrize("size", list(SIZES))

@@ -10,17 +10,18 @@ from typing import Any, List, Sequence
 import cv2
 import numpy as np
 
+from ...data.image import decode_image, read_image
 from ...data.preprocess import Image
 from ...errors import ExportError
 from ..engines import Engine
-from ..network import ExportedNetwork
+from ..network import ExportedNetwork, image_name
 from .chromium import EXECUTABLE, ChromiumPage, find_chromium
 
 PIXEL_TOLERANCE = 1
 """Largest difference of a pixel after resizing, of 255: OpenCV rounds differently on some processors."""
 
-IMAGES = 8
-"""Images whose reading and resizing are compared; they are as large as the user's, and the others small."""
+IMAGES, LARGEST = 8, 16_000_000
+"""How many images are read and resized for comparison, and the pixels of the largest ones."""
 
 _TO_BASE64 = """
 const toBase64 = bytes => {
@@ -72,7 +73,10 @@ class ChromiumEngine(Engine):
 
     def run(self, x: np.ndarray) -> List[np.ndarray]:
         outputs = self._call(_RUN, _encode(x.tobytes()), len(x), self._names)
-        return [np.frombuffer(base64.b64decode(data), np.float32).reshape(shape) for data, shape in outputs]
+        try:
+            return [np.frombuffer(base64.b64decode(data), np.float32).reshape(dims) for data, dims in outputs]
+        except (TypeError, ValueError) as error:
+            raise ExportError(f"{self._path}: its network returns no arrays; export it again") from error
 
     def read(self, file: bytes) -> np.ndarray:
         """The network's input, flat uint8, that the page makes of the content of an image file."""
@@ -91,24 +95,21 @@ def check_reading(engine: ChromiumEngine, network: ExportedNetwork, images: Sequ
         If a pixel differs by more than `PIXEL_TOLERANCE`.
     """
     for number, image in enumerate(images[:IMAGES], 1):
-        file = _png(image)
-        expected = network.read(file).reshape(-1).astype(int)
-        actual = engine.read(file)
+        pixels = _pixels(image)
+        if pixels.shape[0] * pixels.shape[1] > LARGEST:
+            continue  # some browsers refuse them
+        _, file = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        expected = network.read(file.tobytes()).reshape(-1).astype(int)
+        actual = engine.read(file.tobytes())
         if actual.shape != expected.shape or np.abs(actual - expected).max() > PIXEL_TOLERANCE:
-            name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
-            raise ExportError(f"{name}: the page resizes it differently than the network's own input")
+            name = image_name(image, number)
+            raise ExportError(f"{name}: the page resizes it differently than the package; please report it")
 
 
-def _png(image: Image) -> bytes:
-    from ...data.image import decode_image, read_image
-
+def _pixels(image: Image) -> np.ndarray:
     if isinstance(image, np.ndarray):
-        pixels = image
-    else:
-        pixels = decode_image(image, "the image") if isinstance(image, bytes) else read_image(image)
-    return bytes(
-        cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-    )
+        return image
+    return decode_image(image, "the image") if isinstance(image, bytes) else read_image(image)
 
 
 def _encode(content: bytes) -> str:
