@@ -202,6 +202,8 @@ def test_images_that_browsers_do_not_read_are_refused(page: Any, photographs: Li
     for content in (b"", b"text", jpeg[: len(jpeg) // 2], jpeg[:-2], png[:-12], png[: len(png) // 2], tiff):
         assert choose(page, file_of(content, "own-name.jpg")) == []
         assert "own-name.jpg" in page.inner_text("#error")
+        page.press("#score", "Home")  # must not bring an earlier image back
+        assert page.is_hidden("#results")
     assert choose(page, photographs[0])
     assert page.is_hidden("#error")
 

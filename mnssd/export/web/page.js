@@ -37,6 +37,8 @@ function fail(text) {
   say("");
   showError(text);
   element("results").hidden = true;
+  shown?.bitmap.close();
+  shown = null;
 }
 
 /** Run the network and show what it finds, unless another image was asked for meanwhile. */
@@ -208,6 +210,7 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   });
 }
 window.addEventListener("resize", show);
+openFiles([...element("file").files]); // chosen while the page was loading
 session().then(
   () => request || say("Ready."),
   (error) => fail(`The network cannot run here: ${error.message}`),
