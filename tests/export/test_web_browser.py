@@ -312,11 +312,12 @@ def test_page_without_its_files_says_which(browser: Any, coco: Path, tmp_path: P
 
 
 def test_damaged_page_does_not_pass_the_check(coco: Path, tmp_path: Path) -> None:
-    """Scripts that fail, or write to the console."""
+    """Scripts that fail, write to the console, or load something from a server."""
     text = (coco / "coco.html").read_text()
     for old, new in (
         ("return loaded.run(", "return missing.run("),
         ("let runtime;", "console.log(1); let runtime;"),
+        ("let runtime;", 'new Image().src = "https://example.com/a.png"; let runtime;'),
     ):
         damaged = tmp_path / "page.html"
         damaged.write_text(text.replace(old, new))
