@@ -31,10 +31,10 @@ class WebFormat(ExportFormat):
 
     def new_paths(self, folder: Path, name: str) -> List[Path]:
         """The page is what servers show for its folder; only the network's file is called `name`."""
-        return [
-            folder / file
-            for file in ("index.html", f"{name}-web.js", "onnxruntime-web.js", "onnxruntime-web-LICENSE.txt")
-        ]
+        from ..web.runtime import LICENSE_FILE
+
+        names = ("index.html", f"{name}-web.js", "onnxruntime-web.js", LICENSE_FILE)
+        return [folder / file for file in names]
 
     def check_installed(self) -> None:
         """See `ExportFormat`; downloads ONNX Runtime Web unless the cache has it."""
