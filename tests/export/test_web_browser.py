@@ -235,7 +235,10 @@ def test_threshold_by_keyboard(page: Any, photographs: List[str]) -> None:
 
 
 def test_file_and_camera_by_keyboard(page: Any, photographs: List[str]) -> None:
+    page.evaluate("session().then(() => 1)")  # a busy page would miss keys
+    page.bring_to_front()
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
     chooser.value.set_files(photographs[0])
