@@ -38,7 +38,7 @@ pytest: $(READY) ## run all tests except slow ones
 test-slow: $(READY) ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow
 
-test-browser: $(READY) ## test a report in Chromium, which must be installed
+test-browser: $(READY) ## test reports and web exports in Chromium, which must be installed
 	$(RUN) -m pip install --quiet -c constraints.txt axe-playwright-python playwright
 	$(PYTEST) -m browser
 

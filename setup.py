@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.8,<3.12",  # MXNet 1.9.1 imports distutils, removed in Python 3.12
     packages=find_packages(include=["mnssd", "mnssd.*"]),
-    package_data={"mnssd": ["recipes/*.yaml", "report/page.html", "pretrained/*/*"]},
+    package_data={"mnssd": ["recipes/*.yaml", "report/page.html", "pretrained/*/*", "export/web/*.*"]},
     install_requires=[
         "mxnet==1.9.1",
         "gluoncv==0.10.5.post0",

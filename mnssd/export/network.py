@@ -47,6 +47,8 @@ class ExportedNetwork(ABC):
         Tensors before decoding or softmax, and after it. In MXNet's graphs ``_output`` follows these names.
     raw_heads : bool
         Whether the export ends with the heads.
+    images : sequence of str, Path, bytes or numpy.ndarray
+        Images for the parity check.
     """
 
     heads: ClassVar[Tuple[str, ...]]
@@ -66,7 +68,7 @@ class ExportedNetwork(ABC):
         self.size: Size = spec.size
         self.raw_heads = options.raw_heads
         self.ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-        self._images, self._calibration_images = images, calibration_images or images
+        self.images, self._calibration_images = images, calibration_images or images
 
     @property
     def tensors(self) -> Tuple[str, ...]:
@@ -89,12 +91,9 @@ class ExportedNetwork(ABC):
 
     def batches(self) -> Iterator[Tuple[List[str], List[np.ndarray]]]:
         """Names and input pixels of the images of the parity check."""
-        for start in range(0, len(self._images), BATCH):
-            images = self._images[start : start + BATCH]
-            names = [
-                str(image) if isinstance(image, (str, Path)) else f"image {number}"
-                for number, image in enumerate(images, start + 1)
-            ]
+        for start in range(0, len(self.images), BATCH):
+            images = self.images[start : start + BATCH]
+            names = [image_name(image, number) for number, image in enumerate(images, start + 1)]
             yield names, [self.read(image) for image in images]
 
     def network_input(self, pixels: Sequence[np.ndarray]) -> Any:
@@ -254,6 +253,11 @@ class ExportedClassifier(ExportedNetwork):
 
     def exact_check(self) -> ClassifierParityCheck:
         return ClassifierParityCheck()
+
+
+def image_name(image: Image, number: int) -> str:
+    """The path of an image, or its number, counted from 1, if it has none."""
+    return str(image) if isinstance(image, (str, Path)) else f"image {number}"
 
 
 def folded(outputs: mx.sym.Symbol, block: Any, names: Mapping[str, str]) -> SymbolAndArrays:

@@ -19,10 +19,13 @@ DEFAULT_SHARED_BITS = 5
 
 
 def parse_formats(formats: Union[str, Sequence[str]]) -> Tuple[str, ...]:
-    """Names of export formats, from a sequence or text such as ``'symbol,onnx'``; ``'all'`` means all."""
+    """Names of export formats, from a sequence or text such as ``'symbol,onnx'``.
+
+    ``'all'`` means all but those that need a download.
+    """
     names = parse_names(formats) if isinstance(formats, str) else list(dict.fromkeys(formats))
     if names == ["all"]:
-        return tuple(entry.name for entry in by_priority())
+        return tuple(entry.name for entry in by_priority() if entry.in_all)
     if not names:
         raise ValueError(f"no export format; choose from {', '.join(export_formats.names())}")
     for name in names:
@@ -36,8 +39,8 @@ class ExportOptions:
     """What to write."""
 
     format: Tuple[str, ...] = option(
-        (), "export formats, separated by commas, or all; see below", type=ValueType(parse_formats),
-        shown="symbol; shared with --shared-bits or --huffman",
+        (), "export formats, separated by commas, or all, which leaves out web and web-file; see below",
+        type=ValueType(parse_formats), shown="symbol; shared with --shared-bits or --huffman",
     )  # fmt: skip
     pixels: bool = option(False, "the exported network takes uint8 RGB pixels and normalizes them itself")
     raw_heads: bool = option(
@@ -63,6 +66,11 @@ class ExportOptions:
             raise ValueError("fp16_weights applies to symbol files; add --format symbol")
         if shares and "shared" not in self.format:
             raise ValueError("shared_bits and huffman apply to shared files; add --format shared")
+        pages = [name for name in self.format if name in ("web", "web-file")]
+        if self.raw_heads and pages:
+            raise ValueError(
+                f"raw_heads: the page of --format {pages[0]} shows detections; export it without"
+            )
         if self.shared_bits is not None:
             low, high = SHARED_BITS
             require(self, f"{low} to {high}", lambda bits: low <= bits <= high, "shared_bits")

@@ -37,17 +37,17 @@ class Choice(NamedTuple):
     note: str = ""
 
 
-def cache_folder() -> Path:
-    """Folder of downloaded weights: in ``MNSSD_HOME``, else in the user's cache folder."""
+def cache_folder(kind: str = "weights") -> Path:
+    """Folder of downloaded files of one kind: in ``MNSSD_HOME``, else in the user's cache folder."""
     home = os.environ.get(HOME)
     if home:
-        return Path(home).expanduser() / "weights"
+        return Path(home).expanduser() / kind
     if sys.platform == "darwin":
         caches = Path.home() / "Library" / "Caches"
     else:  # XDG Base Directory Specification: relative paths are ignored
         given = Path(os.environ.get("XDG_CACHE_HOME", ""))
         caches = given if given.is_absolute() else Path.home() / ".cache"
-    return caches / "mnssd" / "weights"
+    return caches / "mnssd" / kind
 
 
 def cached_path(entry: Published) -> Path:

@@ -44,6 +44,7 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "mnssd bench": "tests/bench/test_bench.py",
     "mnssd compare --output": "tests/bench/test_tradeoff.py",
     "mnssd launch": "tests/distributed/test_distributed.py",
+    "--format web": "tests/export/test_web.py",
     "camera:0": "tests/inference/test_sources.py",
     "--minutes": "tests/train/test_stopping.py",
     "--patience": "tests/train/test_stopping.py",

@@ -7,15 +7,13 @@ another executable.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator
 
 import pytest
+from helpers.browsers import SIZES, axe_violations, chromium, opened, save_screenshot
 
 pytestmark = pytest.mark.browser
-
-SIZES = {"wide": (1280, 900), "phone": (390, 844), "narrow": (320, 640)}
 
 
 @pytest.fixture(scope="module")
@@ -27,35 +25,16 @@ def page_file(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make test-browser")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("needs Chromium or Chrome; CHROMIUM may name one")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(params=list(SIZES))
 def page(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Any]:
     """The page in a window of one size; console messages and network requests fail the test."""
-    width, height = SIZES[request.param]
-    opened = browser.new_page(viewport={"width": width, "height": height})
-    messages: List[str] = []
-    opened.on("console", lambda message: messages.append(message.text))
-    opened.on("pageerror", lambda error: messages.append(str(error)))
-    opened.on("request", lambda r: None if r.url.startswith(("data:", "file:")) else messages.append(r.url))
-    opened.on("requestfailed", lambda request: messages.append(f"failed: {request.url[:80]}"))
-    opened.goto(page_file.as_uri())
-    opened.wait_for_load_state("load")
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        opened.screenshot(path=str(Path(folder) / f"report-{request.param}.png"), full_page=True)
-    yield opened
-    opened.close()
-    assert messages == []
+    with opened(browser, page_file.as_uri(), request.param) as loaded:
+        save_screenshot(loaded, f"report-{request.param}")
+        yield loaded
 
 
 def test_no_horizontal_scrolling(page: Any) -> None:
@@ -70,12 +49,7 @@ def test_images_are_loaded(page: Any) -> None:
 
 
 def test_axe_reports_no_violations(page: Any) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    response = axe.run(page).response
-    violations = [(item["id"], item["nodes"][0]["html"][:120]) for item in response["violations"]]
-    assert violations == []
-    assert len(response["passes"]) > 20
+    assert axe_violations(page) == []
 
 
 def test_keyboard_navigation(page: Any) -> None:

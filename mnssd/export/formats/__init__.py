@@ -55,6 +55,8 @@ class ExportFormat(ABC):
         Whether `write` uses ``network.calibration``.
     needs_vnni : bool
         Whether the engine's 8-bit sums are exact only on processors with VNNI; `load_export` warns on others.
+    in_all : bool
+        Whether ``--format all`` includes it; not if writing needs a download.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ExportFormat(ABC):
     requirements: Mapping[str, str] = {}
     needs_calibration: bool = False
     needs_vnni: bool = False
+    in_all: bool = True
 
     @property
     def section(self) -> str:
