@@ -21,13 +21,10 @@ START_SCORE = 0.5
 
 _SCRIPTS = ("images.js", "resize.js", "network.js", "page.js")
 _POLICY = (
-    "default-src 'none'; script-src 'self' file: blob: 'unsafe-inline' 'unsafe-eval';"
+    "default-src 'none'; script-src 'self' file: blob: 'unsafe-inline' 'wasm-unsafe-eval';"
     " style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
-"""Content security policy: a page loads its own scripts and nothing else, and sends nothing.
-
-WebAssembly needs 'unsafe-eval' in browsers that do not know 'wasm-unsafe-eval' yet.
-"""
+"""Content security policy: a page loads its own scripts and nothing else, and sends nothing."""
 
 _MODEL = re.compile(r'const MODEL = "([A-Za-z0-9+/=]+)";')
 
