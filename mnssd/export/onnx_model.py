@@ -263,8 +263,22 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     return bytes(part.SerializeToString())
 
 
-def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> None:
-    """Write a model, which normalizes uint8 pixels itself if `pixels`.
+def pack_float16(model: onnx.ModelProto, axes: Sequence[int]) -> None:
+    """Store the float32 weights with these numbers of axes as float16, which the model casts to float32."""
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) in axes:
+            name, packed = tensor.name, f"{tensor.name}/float16"
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, packed))
+            casts.append(helper.make_node("Cast", [packed], [name], name=f"{packed}/cast", to=TensorProto.FLOAT))
+    body = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *body])
+
+
+def finish_model(model: onnx.ModelProto, name: str, size: Size, pixels: bool) -> None:
+    """Check a model called `name`, and have it normalize uint8 pixels itself if `pixels`.
 
     Raises
     ------
@@ -277,5 +291,4 @@ def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> 
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path.name}: not a valid model ({error}); please report it") from error
-    onnx.save(model, str(path))
+        raise ExportError(f"{name}: not a valid ONNX model ({error}); please report it") from error

@@ -81,7 +81,8 @@ def export_network(
     if options.raw_heads and not detects:
         raise OptionError("raw_heads applies to detectors, and this is a classifier")
     for entry in formats:
-        entry.check_installed()
+        if entry.obstacle():
+            raise OptionError(f"--format {entry.name}: {entry.obstacle()}")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise OptionError(
             f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
