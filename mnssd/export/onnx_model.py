@@ -271,7 +271,9 @@ def pack_float16(model: onnx.ModelProto, axes: Sequence[int]) -> None:
             name, packed = tensor.name, f"{tensor.name}/float16"
             half = numpy_helper.to_array(tensor).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(half, packed))
-            casts.append(helper.make_node("Cast", [packed], [name], name=f"{packed}/cast", to=TensorProto.FLOAT))
+            casts.append(
+                helper.make_node("Cast", [packed], [name], name=f"{packed}/cast", to=TensorProto.FLOAT)
+            )
     body = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*casts, *body])

@@ -19,8 +19,7 @@ from .engines import Engine, last_line
 def save_ir(onnx_model: bytes, paths: Sequence[Path]) -> None:
     """Convert a serialized ONNX model to IR, an XML file and a ``.bin`` file of its weights.
 
-    OpenVINO takes only names in UTF-8, creates missing folders, and chooses the name of the second file; so it
-    writes to a temporary folder.
+    OpenVINO takes only names in UTF-8 and chooses that of the second file; it writes to a temporary folder.
     """
     openvino = import_openvino()
     model = openvino.Core().read_model(onnx_model)
@@ -89,8 +88,8 @@ def has_bfloat16() -> bool:
 def compile_model(model: Any, precision: str = "f32") -> Any:
     """Compile an `openvino.Model` for the CPU.
 
-    By default OpenVINO computes in bfloat16 where the processor can, and binds its threads to the first cores,
-    which several processes would then share.
+    By default OpenVINO computes in bfloat16 where the processor can, and binds its threads to cores, which
+    several processes would then share.
 
     Parameters
     ----------

@@ -53,7 +53,9 @@ class ExportOptions:
     raw_heads: bool = option(
         False, "end a detector before decoding and suppression, for runtimes such as OpenCV's DNN module"
     )
-    fp16_weights: bool = option(False, "store the weights of symbol and openvino files as float16, in half the space")
+    fp16_weights: bool = option(
+        False, "store the weights of symbol and openvino files as float16, in half the space"
+    )
     shared_bits: Optional[int] = option(
         None, "bits per weight of shared files, 4 to 8", type=INT, shown=str(DEFAULT_SHARED_BITS)
     )

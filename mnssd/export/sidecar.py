@@ -103,6 +103,18 @@ def find_sidecars(folder: Path) -> List[Path]:
     return [path for path in sorted(folder.glob("*.json")) if _parse(path) is not None]
 
 
+def folder_of_file(path: Path) -> Optional[Path]:
+    """The folder of a file that belongs to an export; None for others."""
+    sidecars = find_sidecars(path.parent) if path.is_file() else []
+    for sidecar in sidecars:
+        files = (_parse(sidecar) or {}).get("files")
+        entries = files.values() if isinstance(files, dict) else []
+        names = [entry.get("file") for entry in entries if isinstance(entry, dict)]
+        if path.name in [sidecar.name, *names]:
+            return path.parent
+    return None
+
+
 def read_sidecar(path: Path) -> Dict[str, Any]:
     """Read and check a sidecar.
 

@@ -12,9 +12,9 @@ TELEMETRY = "openvino_telemetry"
 def import_openvino() -> Any:
     """Import `openvino` so that it sends nothing; returns the module.
 
-    While OpenVINO 2024 to 2026 is imported, it tells Google Analytics so and writes an identifier to
-    ``~/intel``, unless the user has opted out; ``python -c "import openvino"`` shows it by that folder. It does
-    neither if it cannot import `TELEMETRY`, a package of its own requirements.
+    On import, OpenVINO 2024 to 2026 reports to Google Analytics and writes an identifier to ``~/intel``,
+    unless the user has opted out; the folder appears with ``python -c "import openvino"``. It does neither if
+    `TELEMETRY`, one of its requirements, cannot be imported.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 
-from . import FLOAT16, ExportFormat, Tolerance, export_formats
+from . import FLOAT16, Tolerance, export_formats
 from .onnx import OnnxFormat
 
 if TYPE_CHECKING:

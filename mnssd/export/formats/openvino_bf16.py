@@ -46,7 +46,9 @@ class OpenVINOBfloat16Format(OpenVINOFormat):
         engine = super().load(folder, sidecar, ctx, tensors)
         if not has_bfloat16():
             path = self.paths(folder, sidecar)[0]
-            raise ExportError(f"{path}: {NO_BFLOAT16}; use another --engine, or export with --format openvino")
+            raise ExportError(
+                f"{path}: {NO_BFLOAT16}; use another --engine, or export with --format openvino"
+            )
         return engine
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
