@@ -47,6 +47,8 @@ class ExportedNetwork(ABC):
         Tensors before decoding or softmax, and after it. In MXNet's graphs ``_output`` follows these names.
     raw_heads : bool
         Whether the export ends with the heads.
+    shared : dict
+        What several formats need and one of them has made, by a name of their choice.
     """
 
     heads: ClassVar[Tuple[str, ...]]
@@ -67,6 +69,7 @@ class ExportedNetwork(ABC):
         self.raw_heads = options.raw_heads
         self.ctx = next(iter(net.collect_params().values())).list_ctx()[0]
         self._images, self._calibration_images = images, calibration_images or images
+        self.shared: Dict[str, Any] = {}
 
     @property
     def tensors(self) -> Tuple[str, ...]:

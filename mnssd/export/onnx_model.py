@@ -263,10 +263,11 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     return bytes(part.SerializeToString())
 
 
-def pack_float16(model: onnx.ModelProto, axes: Sequence[int]) -> None:
-    """Store the float32 weights with these numbers of axes as float16, which the model casts to float32."""
-    casts = []
-    for tensor in model.graph.initializer:
+def with_float16(model: onnx.ModelProto, axes: Sequence[int]) -> onnx.ModelProto:
+    """A copy that has the weights with these numbers of axes in float16, and casts them to float32."""
+    result, casts = onnx.ModelProto(), []
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) in axes:
             name, packed = tensor.name, f"{tensor.name}/float16"
             half = numpy_helper.to_array(tensor).astype(np.float16)
@@ -274,9 +275,9 @@ def pack_float16(model: onnx.ModelProto, axes: Sequence[int]) -> None:
             casts.append(
                 helper.make_node("Cast", [packed], [name], name=f"{packed}/cast", to=TensorProto.FLOAT)
             )
-    body = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*casts, *body])
+    del result.graph.node[:]
+    result.graph.node.extend([*casts, *model.graph.node])
+    return result
 
 
 def finish_model(model: onnx.ModelProto, name: str, size: Size, pixels: bool) -> None:

@@ -48,7 +48,7 @@ def read_ir(paths: Sequence[Path]) -> Any:
     try:
         content = openvino.Tensor(np.fromfile(str(weights), np.uint8))
         return openvino.Core().read_model(xml.read_bytes(), content)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # RuntimeError, or UnicodeDecodeError where its text quotes damaged bytes
         raise ExportError(f"{xml}: OpenVINO cannot read it ({last_line(error)}); export it again") from error
 
 

@@ -25,9 +25,7 @@ from mnssd.inference.detector import Detector
 FLOOR = 0.02
 
 
-@pytest.fixture(
-    scope="module", params=engine_params(slow=("onnxruntime-int8", "openvino-int8", "openvino-bf16"))
-)
+@pytest.fixture(scope="module", params=engine_params(slow=("onnxruntime-int8",)))
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -6,20 +6,23 @@ from typing import Any, List, Sequence
 
 import pytest
 
-from mnssd.export.formats import engine_names, format_of_engine
+from mnssd.export.formats import by_priority
+
+UNSUITABLE = ("openvino-int8", "openvino-bf16")
+"""Formats whose rounding changes networks with random weights too much on some processors."""
 
 
 def engine_params(slow: Sequence[str] = (), exact: bool = False) -> List[Any]:
-    """A parameter for each engine; those of formats that cannot be written here are skipped.
+    """A parameter for each engine of `tiny_export`; those of formats that cannot be written are skipped.
 
     Engines in `slow` are marked so. With `exact` only those that compute in float32.
     """
     params = []
-    for name in engine_names()[1:]:
-        entry = format_of_engine(name)
-        if exact and (entry.needs_calibration or name == "openvino-bf16"):
+    for entry in by_priority():
+        if entry.name in UNSUITABLE or (exact and entry.needs_calibration):
             continue
-        obstacle = entry.obstacle()
-        marks = [pytest.mark.skip(reason=obstacle)] if obstacle else []
-        params.append(pytest.param(name, marks=[*marks, *([pytest.mark.slow] if name in slow else [])]))
+        marks: List[Any] = [pytest.mark.slow] if entry.engine in slow else []
+        if entry.obstacle():
+            marks.append(pytest.mark.skip(reason=entry.obstacle()))
+        params.append(pytest.param(entry.engine, marks=marks))
     return params

@@ -26,17 +26,21 @@ class OnnxFormat(ExportFormat):
         """The `onnx.ModelProto` of an export called `name`, and how it was calibrated, for the sidecar."""
         from ..onnx_model import finish_model, to_onnx
 
-        model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())
-        details: Dict[str, Any] = {}
-        if self.needs_calibration:
-            from ..onnx_quantize import int8_onnx
+        details: Dict[str, Any] = (
+            {"calibration": network.calibration.as_dict()} if self.needs_calibration else {}
+        )
+        key = "ONNX model, 8-bit" if self.needs_calibration else "ONNX model"
+        if key not in network.shared:
+            model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())
+            if self.needs_calibration:
+                from ..onnx_quantize import int8_onnx
 
-            model = int8_onnx(model, network.calibration)
-            details["calibration"] = network.calibration.as_dict()
-        if not network.raw_heads:
-            network.append_onnx_outputs(model)
-        finish_model(model, name, network.size, network.options.pixels)
-        return model, details
+                model = int8_onnx(model, network.calibration)
+            if not network.raw_heads:
+                network.append_onnx_outputs(model)
+            finish_model(model, name, network.size, network.options.pixels)
+            network.shared[key] = model
+        return network.shared[key], details
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
         import onnx

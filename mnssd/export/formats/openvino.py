@@ -33,13 +33,13 @@ class OpenVINOFormat(OnnxFormat):
         return "float16" if options.fp16_weights else "float32"
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
-        from ..onnx_model import pack_float16
+        from ..onnx_model import with_float16
         from ..openvino_model import save_ir
 
         model, details = self.build(network, name)
         weights = self.weights(network.options)
         if weights == "float16":
-            pack_float16(model, network.large_axes)
+            model = with_float16(model, network.large_axes)
         save_ir(model.SerializeToString(), self.new_paths(folder, name))
         return network.describe_format(weights=weights, **details)
 
