@@ -82,7 +82,7 @@ class Bench:
         return rows
 
     def _openvino_has_bfloat16(self) -> bool:
-        """Whether OpenVINO computes in bfloat16 on this processor; elsewhere it takes no notice of the hint."""
+        """Whether OpenVINO computes in bfloat16 on this processor; elsewhere it ignores the hint."""
         code = (
             "import sys; sys.modules['openvino_telemetry'] = None; import openvino;"
             " print('BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"

@@ -6,7 +6,7 @@
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
 - one section per format (`ExportFormat.section`): its own ``input``; ``outputs``, names of its tensors in
   the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
-  ``weights``, the type in MXNet's files (see `export.packing`); ``opset`` of ONNX; ``bits`` and ``huffman``
+  ``weights``, their type in the files (see `export.packing`); ``opset`` of ONNX; ``bits`` and ``huffman``
   of shared weights; ``calibration`` of 8-bit formats: method and number of images
 - for a detector ``boxes``, their coordinates; ``thresholds`` of the score and of non-maximum suppression
 - ``detector`` or ``classifier``: the structure, as `zoo.DetectorSpec` or `zoo.ClassifierSpec`

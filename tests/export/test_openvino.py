@@ -1,4 +1,4 @@
-"""Export formats of OpenVINO: rounded weights, bfloat16, missing package, foreign files, telemetry."""
+"""Export formats of OpenVINO: rounded weights, bfloat16, missing package, other files, telemetry."""
 
 from __future__ import annotations
 
