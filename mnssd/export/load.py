@@ -71,7 +71,7 @@ def load_export(
     available = formats_in(sidecar)
     if chosen and chosen not in available:
         raise OptionError(f"{path}: no files for {engine}; export again with --format {chosen.name}")
-    chosen = chosen or _automatic(sidecar_path, available)
+    chosen = chosen or _automatic(sidecar_path, sidecar, available)
     if "anchors" in sidecar[chosen.section]:
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
     if chosen.needs_vnni and not processor.has_vnni():
@@ -84,16 +84,20 @@ def load_export(
     return LoadedExport(loaded, sidecar, (width, height), chosen.engine)
 
 
-def _automatic(sidecar_path: Path, available: Sequence[ExportFormat]) -> ExportFormat:
+def _automatic(
+    sidecar_path: Path, sidecar: Dict[str, Any], available: Sequence[ExportFormat]
+) -> ExportFormat:
     """The format for ``--engine auto``; a line is logged if there is a choice."""
-    first, choice = available[0], read_speed(sidecar_path)
-    chosen = next((entry for entry in available if entry.engine == choice.engine), first)
-    if len(available) > 1:
-        reason = choice.reason if chosen.engine == choice.engine else "the first of its formats"
-        if chosen.engine != choice.engine and choice.reason:
-            reason += f", because {choice.reason}"
-        _log.info(f"{sidecar_path.parent}: engine {chosen.engine}, {reason}")
-    return chosen
+    folder, choice = sidecar_path.parent, read_speed(sidecar_path)
+    chosen = next((entry for entry in available if entry.engine == choice.engine), None)
+    if chosen is None and len(available) > 1:
+        reason = choice.reason if not choice.engine else ""
+        reason = f" ({reason})" if reason else ""
+        hint = f"; for the fastest one: mnssd bench export {folder}" if sidecar["task"] == "detection" else ""
+        _log.info(f"{folder}: engine {available[0].engine}, the first of its formats{reason}{hint}")
+    elif chosen is not None:
+        _log.info(f"{folder}: engine {chosen.engine}, {choice.reason}")
+    return chosen or available[0]
 
 
 def formats_in(sidecar: Dict[str, Any]) -> List[ExportFormat]:

@@ -20,12 +20,20 @@ def save_ir(onnx_model: bytes, paths: Sequence[Path]) -> None:
     """Convert a serialized ONNX model to IR, an XML file and a ``.bin`` file of its weights.
 
     OpenVINO takes only names in UTF-8 and chooses that of the second file; it writes to a temporary folder.
+
+    Raises
+    ------
+    ExportError
+        If OpenVINO is not installed, or cannot convert the model.
     """
-    openvino = import_openvino()
-    model = openvino.Core().read_model(onnx_model)
+    openvino = _openvino_for(paths[0])
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "model.xml"
-        openvino.save_model(model, str(written), compress_to_fp16=False)
+        try:
+            model = openvino.Core().read_model(onnx_model)
+            openvino.save_model(model, str(written), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise ExportError(f"{paths[0].name}: OpenVINO cannot write it ({last_line(error)})") from error
         for path in paths:
             shutil.copyfile(str(written.with_suffix(path.suffix)), str(path))
 
@@ -39,17 +47,22 @@ def read_ir(paths: Sequence[Path]) -> Any:
         If OpenVINO is not installed, or cannot read them.
     """
     xml, weights = paths
-    try:
-        openvino = import_openvino()
-    except ImportError as error:
-        raise ExportError(
-            f"{xml}: OpenVINO is not installed ({last_line(error)}); install it with: pip install openvino"
-        ) from error
+    openvino = _openvino_for(xml)
     try:
         content = openvino.Tensor(np.fromfile(str(weights), np.uint8))
         return openvino.Core().read_model(xml.read_bytes(), content)
     except Exception as error:  # RuntimeError, or UnicodeDecodeError where its text quotes damaged bytes
         raise ExportError(f"{xml}: OpenVINO cannot read it ({last_line(error)}); export it again") from error
+
+
+def _openvino_for(path: Path) -> Any:
+    """The module; ExportError that names a file if it cannot be imported."""
+    try:
+        return import_openvino()
+    except ImportError as error:
+        raise ExportError(
+            f"{path}: OpenVINO cannot be imported ({last_line(error)}); install it with: pip install openvino"
+        ) from error
 
 
 def with_outputs(model: Any, names: Sequence[str], path: Path) -> Any:

@@ -105,8 +105,9 @@ def find_sidecars(folder: Path) -> List[Path]:
 
 def folder_of_file(path: Path) -> Optional[Path]:
     """The folder of a file that belongs to an export; None for others."""
-    sidecars = find_sidecars(path.parent) if path.is_file() else []
-    for sidecar in sidecars:
+    endings = (".json", *(ending for entry in by_priority() for ending in entry.files.values()))
+    may_belong = path.name.endswith(endings) and path.is_file()  # else large files beside it are not read
+    for sidecar in find_sidecars(path.parent) if may_belong else []:
         files = (_parse(sidecar) or {}).get("files")
         entries = files.values() if isinstance(files, dict) else []
         names = [entry.get("file") for entry in entries if isinstance(entry, dict)]

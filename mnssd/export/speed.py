@@ -87,7 +87,10 @@ def read_speed(sidecar_path: Path) -> Choice:
         return Choice("", f"{path.name} is of another export")
     for name, actual in machine().items():
         if measured_on.get(name) != actual:
-            return Choice("", f"{path.name} was measured with {name} {measured_on.get(name)}, here {actual}")
+            stored = measured_on.get(name)
+            return Choice(
+                "", f"{path.name} was measured with {name} {stored or 'none'}, not {actual or 'none'}"
+            )
     accuracy = f"of those that lose at most {loss:g} mAP" if loss else "of those that compute in float32"
     return Choice(engine, f"the fastest here {accuracy} (mnssd bench export, {date})")
 

@@ -34,7 +34,10 @@ class OpenVINOBfloat16Format(OpenVINOFormat):
         from ..openvino_model import has_bfloat16
 
         missing = super().obstacle()
-        return missing or ("" if has_bfloat16() else f"{NO_BFLOAT16}; use --format openvino")
+        try:
+            return missing or ("" if has_bfloat16() else f"{NO_BFLOAT16}; use --format openvino")
+        except ImportError as error:
+            return f"OpenVINO cannot be imported ({error})"
 
     def weights(self, options: ExportOptions) -> str:
         return "float16"
