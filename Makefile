@@ -22,7 +22,7 @@ setup: $(READY) ## create .venv with all packages at their pinned versions
 
 $(READY): setup.py constraints.txt scripts/setup_venv.sh
 	@python=$$(PYTHON="$(PYTHON)" sh scripts/find_python.sh) || exit 1; \
-	echo "Creating $(VENV) with $$python (once; downloads about 220 MB)"; \
+	echo "Creating $(VENV) with $$python (once; downloads about 280 MB)"; \
 	sh scripts/setup_venv.sh "$$python" $(VENV)
 	@touch $@
 

@@ -58,6 +58,8 @@ setup(
         "fonts": ["manimgx-fonts", "manimgx-fonts-cjk"],
         # MXNet exports opset 13; ONNX Runtime's quantizer needs onnx 1.16 and ml-dtypes.
         "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
+        # The formats of OpenVINO are made from those of ONNX. 2024.4 is the last OpenVINO for Python 3.8.
+        "openvino": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5", "openvino>=2024.4"],
         "import": ["protobuf", "tflite"],  # the formats of Caffe and of .tflite files, for `mnssd import`
         "tensorboard": ["tensorboardX"],
         "browser": ["axe-playwright-python", "playwright"],  # for `make test-browser`

@@ -1,4 +1,7 @@
-"""ONNX Runtime and OpenCV's DNN module: inference of the exported backbone. Arguments: TASK MODEL BATCH."""
+"""ONNX Runtime, OpenVINO and OpenCV's DNN module: inference of the exported backbone.
+
+Arguments: TASK MODEL BATCH.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,22 @@ def onnxruntime() -> Callable[[], object]:
     return lambda: session.run(None, x)
 
 
+def openvino(precision: str = "f32") -> Callable[[], object]:
+    """One run in OpenVINO, in one stream with the given number of threads."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # or importing it sends data
+    import openvino as ov
+
+    hints = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
+    hints["INFERENCE_NUM_THREADS"] = int(os.environ["OMP_NUM_THREADS"])
+    model, x = ov.Core().read_model(sys.argv[2]), images()
+    model.reshape(x.shape)
+    compiled = ov.Core().compile_model(model, "CPU", hints)
+    if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != ov.Type.bf16:
+        raise SystemExit("this processor does not compute in bfloat16")
+    request = compiled.create_infer_request()
+    return lambda: request.infer(x, share_inputs=True)
+
+
 def opencv() -> Callable[[], object]:
     """One run in OpenCV DNN."""
     import cv2
@@ -43,4 +62,11 @@ def opencv() -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    worker.serve({"onnxruntime": onnxruntime, "opencv": opencv})
+    worker.serve(
+        {
+            "onnxruntime": onnxruntime,
+            "openvino": openvino,
+            "openvino_bf16": lambda: openvino("bf16"),
+            "opencv": opencv,
+        }
+    )

@@ -136,11 +136,14 @@ def image_files(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 def tiny_export(
     tiny_detector: Tuple[Any, Any], image_files: List[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Export ``pets`` of `tiny_detector` in all formats; copy it before changing its files."""
-    from mnssd.export.options import ExportOptions
+    """Export ``pets`` of `tiny_detector` in the formats of `engine_params`; copy it before changing files."""
+    from helpers.engines import UNSUITABLE
+
+    from mnssd.export.options import ExportOptions, parse_formats
     from mnssd.export.write import export_network
 
     def write(folder: Path) -> None:
-        export_network(*tiny_detector, folder / "pets", image_files, "pets", ExportOptions("all"))
+        options = ExportOptions([name for name in parse_formats("all") if name not in UNSUITABLE])
+        export_network(*tiny_detector, folder / "pets", image_files, "pets", options)
 
     return made_once(tmp_path_factory, "exports", write) / "pets"

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from helpers.detectors import make_net, write_images, write_run
 
+from mnssd.export.formats import export_formats
 from mnssd.export.options import ExportOptions
 from mnssd.export.write import export_network
 from mnssd.train import recipes
@@ -46,7 +47,10 @@ FILES = {
     "shared params": ("export/pets-shared.safetensors", "export"),
     "onnx": ("export/pets.onnx", "export"),
 }
-TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol")
+HAS_OPENVINO = not export_formats["openvino"].obstacle()
+if HAS_OPENVINO:
+    FILES["openvino"] = ("export/pets.xml", "export")
+TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol", "openvino")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("originals")
     net, spec = make_net(network="mobilenet_v1")
-    options = ExportOptions(("symbol", "int8", "onnx", "shared"))
+    options = ExportOptions(("symbol", "int8", "onnx", "shared", *(["openvino"] if HAS_OPENVINO else [])))
     export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
     options = {

@@ -6,6 +6,7 @@ engine disturb it. The engines are timed in turn, so that a slowdown of the mach
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import statistics
@@ -30,6 +31,8 @@ from ..metrics.voc import VOCMetric
 from ..runtime import processor, settings
 from .measure import format_table, median_seconds
 from .options import BenchOptions
+
+_log = logging.getLogger(__name__)
 
 ROUNDS = 5
 """Times that each engine is timed."""
@@ -76,10 +79,12 @@ class ExportRow:
 def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
     """Measure the formats in an export folder, after the network of ``options.run`` if given.
 
+    Engines that this machine does not have are left out, with a warning.
+
     Raises
     ------
     ExportError
-        If the export is damaged, or not of a detector.
+        If the export is damaged, not of a detector, or this machine has no engine for it.
     MnssdError
         If one of the processes fails.
     """
@@ -88,8 +93,10 @@ def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
         raise ExportError(f"{folder}: a classifier; mnssd bench export measures detectors")
     engines = [entry.engine for entry in formats_in(sidecar)]
     engines = [NETWORK, *engines] if options.run else engines
-    workers = [_Worker(engine, folder, options) for engine in engines]
+    workers: List[_Worker] = []
     try:
+        _start(engines, workers, folder, options)
+        engines = [worker.engine for worker in workers]
         rounds: List[List[Times]] = [[] for _ in engines]
         for _ in range(ROUNDS):
             for worker, times in zip(workers, rounds):
@@ -107,6 +114,17 @@ def measure_exports(folder: Path, options: BenchOptions) -> List[ExportRow]:
     finally:
         for worker in workers:
             worker.close()
+
+
+def _start(engines: Sequence[str], workers: List[_Worker], folder: Path, options: BenchOptions) -> None:
+    """Append a worker for each engine that can be loaded."""
+    for engine in engines:
+        try:
+            workers.append(_Worker(engine, folder, options))
+        except ExportError as error:
+            if engine == engines[-1] and not workers:
+                raise
+            _log.warning(f"{engine} is left out: {error}")
 
 
 def format_exports(rows: Sequence[ExportRow]) -> str:
@@ -136,7 +154,7 @@ class _Worker:
     """A process that holds one engine and measures it on request."""
 
     def __init__(self, engine: str, folder: Path, options: BenchOptions) -> None:
-        self._engine = engine
+        self.engine = engine
         context = multiprocessing.get_context("spawn")  # a fork would inherit MXNet's threads and hang
         self._connection, remote = context.Pipe()
         self._process = context.Process(target=_serve, args=(remote, engine, folder, options), daemon=True)
@@ -160,7 +178,7 @@ class _Worker:
         except EOFError as error:
             self._process.join()
             status = self._process.exitcode
-            raise MnssdError(f"{self._engine}: its process ended with exit status {status}") from error
+            raise MnssdError(f"{self.engine}: its process ended with exit status {status}") from error
         if isinstance(result, MnssdError):
             raise result
         return result

@@ -43,11 +43,15 @@ class BenchOptions:
         "voc07", "mAP metric: 11-point (voc07) or area under the curve (voc12)", choices=VOC_METRICS
     )
     seconds: float = option(10.0, "approximate duration of each measurement")
+    max_loss: float = option(
+        0.0, "mAP that --engine auto may lose for speed; 0 keeps to engines that compute in float32 (export)"
+    )
     fast_graph: bool = option(True, "train with the optimized graph")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     json: Optional[str] = option(None, "also write the results to this file", metavar="FILE")
 
     def __post_init__(self) -> None:
         require(self, "at least 1", lambda value: value >= 1, "batch_size")
+        require(self, "0 to 1", lambda value: 0 <= value <= 1, "max_loss")
         require(self, "at least -1", lambda value: value >= -1, "workers")
         require(self, "a finite number above 0", lambda value: 0 < value < float("inf"), "seconds")

@@ -1,6 +1,7 @@
 """Measure speed and memory of training, detection, data loading and evaluation on this machine.
 
-`mnssd bench export FOLDER` compares the formats of an export, with their mAP on --dataset.
+`mnssd bench export FOLDER` compares the formats of an export, with their mAP on --dataset, and stores the
+fastest engine beside it, for --engine auto.
 
 Each workload runs in its own process, with the settings that the real command would choose. By default the
 detector is an untrained MobileNetV2 SSD at 300x300 and the images are the built-in ones. Results of different
@@ -58,12 +59,14 @@ def _compare_exports(folders: Sequence[str], options: BenchOptions) -> int:
     if len(folders) != 1:
         raise OptionError("expected one export folder: mnssd bench export FOLDER")
     settings.use_synchronous_engine()
+    from ..bench.choice import store_choice
     from ..bench.exports import format_exports, measure_exports
 
     rows = measure_exports(Path(folders[0]), options)
     machine = settings.describe()
     print(f"{_machine(machine)}\n{folders[0]}, {options.metric} on {options.dataset}\n")
     print(format_exports(rows))
+    print(f"\n{store_choice(Path(folders[0]), rows, options)}")
     measured = {"options": dataclasses.asdict(options), "rows": list(map(dataclasses.asdict, rows))}
     _write({"machine": machine, **measured}, options)
     return 0

@@ -25,7 +25,9 @@ class ClassifyOptions:
     json: Optional[str] = option(None, "write the predictions to this file", metavar="FILE")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     engine: str = option(
-        "auto", "inference engine for an export; auto is the first with files", choices=engine_names
+        "auto",
+        "inference engine for an export; auto is the fastest by `mnssd bench export`, else the first",
+        choices=engine_names,
     )
 
     def __post_init__(self) -> None:

@@ -55,6 +55,10 @@ BUILTIN_DETECTOR = Path(__file__).resolve().parents[1] / "pretrained" / "shapes"
 and ImageNet, on which a detector for photographs would be trained, do not mention weights."""
 
 
+DETECTOR_FILES = (".params", ".onnx", ".pb", ".pth", ".tflite", ".xml")
+"""Endings of files of networks; all but ``.params`` are refused, with the remedy."""
+
+
 @dataclass(frozen=True)
 class DetectOptions:
     """Detecting."""
@@ -94,7 +98,9 @@ class DetectOptions:
     show: bool = option(False, "also show the images in a window; q ends")
     ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
     engine: str = option(
-        "auto", "inference engine for an export; auto is the first with files", choices=engine_names
+        "auto",
+        "inference engine for an export; auto is the fastest by `mnssd bench export`, else the first",
+        choices=engine_names,
     )
 
     def __post_init__(self) -> None:
@@ -204,7 +210,7 @@ def _resolve_arguments(
     detector: Optional[str], first: Optional[str], images: List[str]
 ) -> Tuple[str, List[str]]:
     """Detector and inputs; if none is given and the first argument is an image, it is the built-in one."""
-    from ..export.sidecar import find_sidecars
+    from ..export.sidecar import find_sidecars, folder_of_file
     from ..inference.inputs import match_pattern
     from ..inference.video import is_address, is_camera
     from ..zoo import CONFIG_FILE
@@ -214,8 +220,9 @@ def _resolve_arguments(
     if detector:
         return detector, [first, *images]
     path = Path(first)
-    is_image = is_address(first) or is_camera(first) or (path.is_file() and path.suffix != ".params")
+    is_image = is_address(first) or is_camera(first) or (path.is_file() and path.suffix not in DETECTOR_FILES)
     is_image = is_image or bool(not path.exists() and glob.has_magic(first) and match_pattern(first))
+    is_image = is_image and not folder_of_file(path)
     is_detector = (path / CONFIG_FILE).exists() or find_sidecars(path)
     if is_image or (path.is_dir() and not images and not is_detector):
         print(

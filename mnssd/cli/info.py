@@ -12,10 +12,10 @@ from typing import Any, Dict, List
 
 from ..options import add_options, from_mapping, given, option
 
-ENGINES = {"MXNet": "mxnet", "ONNX Runtime": "onnxruntime"}
+ENGINES = {"MXNet": "mxnet", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
 """Inference engines and their modules."""
 
-PACKAGES = ("onnx", "onnxruntime", "pycocotools", "tensorboardX")
+PACKAGES = ("onnx", "onnxruntime", "openvino", "pycocotools", "tensorboardX")
 """Packages to list in addition to those of `runtime.settings.describe`."""
 
 
@@ -55,8 +55,11 @@ def collect_facts() -> Dict[str, Any]:
 
 def _engine_state(module: str) -> str:
     """Version of an engine that can be imported, else the reason why not."""
+    from ..runtime.openvino import import_openvino
+
     try:
-        return str(importlib.import_module(module).__version__)
+        loaded = import_openvino() if module == "openvino" else importlib.import_module(module)
+        return str(loaded.__version__)
     except Exception as error:  # a broken installation can raise anything, and is what the report is for
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return "not installed"

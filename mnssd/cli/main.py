@@ -21,7 +21,7 @@ from ..files import check_writable
 from ..options import unknown_name
 from ..runtime import environment
 from ..runtime.plugins import add_plugin
-from .streams import check_output, drop, guarded_streams, keep_going_without_reader
+from .streams import check_output, drop, guarded_streams, keep_going_without_reader, show_notes
 
 EXIT_USAGE = 2  # as argparse
 EXIT_INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
@@ -117,6 +117,7 @@ def _run(name: str, arguments: List[str], prog: Optional[str] = None) -> int:
         raise OptionError(unknown_name("command", name, COMMANDS))
     _load_plugins(arguments)
     module = importlib.import_module(f"{__package__}.{COMMANDS[name].module}")
+    show_notes()
     parser = _new_parser(prog or f"mnssd {name}", module.__doc__ or "")
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from typing import Any, Iterator, Optional, TextIO, cast
@@ -46,6 +47,22 @@ class _Stream:
                 raise
             error.filename = "standard output"
             self.error = error
+
+
+class _NoteHandler(logging.Handler):
+    """Prints log records as notes on the stderr of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"note: {record.getMessage()}", file=sys.stderr)
+
+
+def show_notes() -> None:
+    """Print what `mnssd.export` and `mnssd.bench` log, such as the engine that ``auto`` chose."""
+    for name in ("mnssd.export", "mnssd.bench"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+            logger.addHandler(_NoteHandler())
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from ..data.image import to_network_input
 from ..errors import ExportError
 from ..files import utf8_path
-from ..runtime import processor
+from ..runtime import processor, settings
 
 EXACT_SUMS = "session.x64quantprecision"
 """ONNX Runtime's option for 8-bit products whose sums never saturate."""
@@ -72,7 +72,7 @@ class MXNetEngine(Engine):
 
 
 class OnnxEngine(Engine):
-    """An ONNX model, a file or serialized, in ONNX Runtime on the CPU with one thread per core.
+    """An ONNX model, a file or serialized, in ONNX Runtime on the CPU, with `settings.engine_threads`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class OnnxEngine(Engine):
                 f"{name}: ONNX Runtime is not installed; install it with: pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = processor.usable_cores()
+        options.intra_op_num_threads = settings.engine_threads()
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
         _require_exact_sums(options)
         try:

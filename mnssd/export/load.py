@@ -12,17 +12,19 @@ from ..options import Size
 from ..runtime import processor
 from .engines import Engine
 from .formats import ExportFormat, by_priority, format_of_engine
-from .sidecar import TASKS, find_sidecars, read_export
+from .sidecar import TASKS, find_sidecars, folder_of_file, read_export
+from .speed import read_speed
 
 _log = logging.getLogger(__name__)
 
 
 class LoadedExport(NamedTuple):
-    """A loaded export: engine, sidecar, and ``(width, height)`` of the input."""
+    """A loaded export: engine, sidecar, ``(width, height)`` of the input, and name of the engine."""
 
     engine: Engine
     sidecar: Dict[str, Any]
     size: Size
+    engine_name: str
 
 
 def load_export(
@@ -38,7 +40,8 @@ def load_export(
     ctx : mxnet.Context
         Device for formats that MXNet runs.
     engine : str
-        One of `formats.engine_names`.
+        One of `formats.engine_names`; ``auto`` is the fastest one by `export.speed`, else the first with
+        files.
     tensors : sequence of str
         Tensors that the engine returns instead of the outputs, such as the heads.
 
@@ -51,6 +54,9 @@ def load_export(
     """
     chosen = None if engine == "auto" else format_of_engine(engine)
     if not path.is_dir() or (path / zoo.CONFIG_FILE).exists():
+        folder = folder_of_file(path)
+        if folder:
+            raise OptionError(f"{path}: a file of an export; give its folder, {folder}")
         if chosen and chosen.name != "symbol":
             raise OptionError(
                 f"{path}: {engine} runs exports; make one with: mnssd export --format {chosen.name}"
@@ -65,7 +71,7 @@ def load_export(
     available = formats_in(sidecar)
     if chosen and chosen not in available:
         raise OptionError(f"{path}: no files for {engine}; export again with --format {chosen.name}")
-    chosen = chosen or available[0]
+    chosen = chosen or _automatic(sidecar_path, sidecar, available)
     if "anchors" in sidecar[chosen.section]:
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
     if chosen.needs_vnni and not processor.has_vnni():
@@ -74,7 +80,24 @@ def load_export(
             " results than elsewhere; the float32 engines compute the same everywhere"
         )
     width, height = sidecar["input"]["size"]
-    return LoadedExport(chosen.load(path, sidecar, ctx, tensors), sidecar, (width, height))
+    loaded = chosen.load(path, sidecar, ctx, tensors)
+    return LoadedExport(loaded, sidecar, (width, height), chosen.engine)
+
+
+def _automatic(
+    sidecar_path: Path, sidecar: Dict[str, Any], available: Sequence[ExportFormat]
+) -> ExportFormat:
+    """The format for ``--engine auto``; a line is logged if there is a choice."""
+    folder, choice = sidecar_path.parent, read_speed(sidecar_path)
+    chosen = next((entry for entry in available if entry.engine == choice.engine), None)
+    if chosen is None and len(available) > 1:
+        reason = choice.reason if not choice.engine else ""
+        reason = f" ({reason})" if reason else ""
+        hint = f"; for the fastest one: mnssd bench export {folder}" if sidecar["task"] == "detection" else ""
+        _log.info(f"{folder}: engine {available[0].engine}, the first of its formats{reason}{hint}")
+    elif chosen is not None:
+        _log.info(f"{folder}: engine {chosen.engine}, {choice.reason}")
+    return chosen or available[0]
 
 
 def formats_in(sidecar: Dict[str, Any]) -> List[ExportFormat]:

@@ -49,6 +49,8 @@ class ExportedNetwork(ABC):
         Whether the export ends with the heads.
     images : sequence of str, Path, bytes or numpy.ndarray
         Images for the parity check.
+    shared : dict
+        What several formats need and one of them has made, by a name of their choice.
     """
 
     heads: ClassVar[Tuple[str, ...]]
@@ -69,6 +71,7 @@ class ExportedNetwork(ABC):
         self.raw_heads = options.raw_heads
         self.ctx = next(iter(net.collect_params().values())).list_ctx()[0]
         self.images, self._calibration_images = images, calibration_images or images
+        self.shared: Dict[str, Any] = {}
 
     @property
     def tensors(self) -> Tuple[str, ...]:

@@ -263,8 +263,25 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     return bytes(part.SerializeToString())
 
 
-def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> None:
-    """Write a model, which normalizes uint8 pixels itself if `pixels`.
+def with_float16(model: onnx.ModelProto, axes: Sequence[int]) -> onnx.ModelProto:
+    """A copy that has the weights with these numbers of axes in float16, and casts them to float32."""
+    result, casts = onnx.ModelProto(), []
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) in axes:
+            name, packed = tensor.name, f"{tensor.name}/float16"
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, packed))
+            casts.append(
+                helper.make_node("Cast", [packed], [name], name=f"{packed}/cast", to=TensorProto.FLOAT)
+            )
+    del result.graph.node[:]
+    result.graph.node.extend([*casts, *model.graph.node])
+    return result
+
+
+def finish_model(model: onnx.ModelProto, name: str, size: Size, pixels: bool) -> None:
+    """Check a model called `name`, and have it normalize uint8 pixels itself if `pixels`.
 
     Raises
     ------
@@ -277,5 +294,4 @@ def save_model(model: onnx.ModelProto, path: Path, size: Size, pixels: bool) -> 
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path.name}: not a valid model ({error}); please report it") from error
-    onnx.save(model, str(path))
+        raise ExportError(f"{name}: not a valid ONNX model ({error}); please report it") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple, Union
 
 from ..options import INT, ValueType, option, parse_names, require, unknown_name
 from .formats import by_priority, export_formats
+
+_log = logging.getLogger(__name__)
 
 CALIBRATIONS = ("naive", "percentile", "entropy")
 """Methods that choose the ranges of 8-bit integers; see `export.calibrate.find_ranges`."""
@@ -21,11 +24,15 @@ DEFAULT_SHARED_BITS = 5
 def parse_formats(formats: Union[str, Sequence[str]]) -> Tuple[str, ...]:
     """Names of export formats, from a sequence or text such as ``'symbol,onnx'``.
 
-    ``'all'`` means all but those that need a download.
+    ``'all'`` means all that need no download and can be written here; a note tells which cannot.
     """
     names = parse_names(formats) if isinstance(formats, str) else list(dict.fromkeys(formats))
     if names == ["all"]:
-        return tuple(entry.name for entry in by_priority() if entry.in_all)
+        obstacles = {entry.name: entry.obstacle() for entry in by_priority() if entry.in_all}
+        for name, obstacle in obstacles.items():
+            if obstacle:
+                _log.warning(f"--format all: without {name}, because {obstacle}")
+        return tuple(name for name, obstacle in obstacles.items() if not obstacle)
     if not names:
         raise ValueError(f"no export format; choose from {', '.join(export_formats.names())}")
     for name in names:
@@ -46,7 +53,9 @@ class ExportOptions:
     raw_heads: bool = option(
         False, "end a detector before decoding and suppression, for runtimes such as OpenCV's DNN module"
     )
-    fp16_weights: bool = option(False, "store the weights of symbol files as float16, in half the space")
+    fp16_weights: bool = option(
+        False, "store the weights of symbol and openvino files as float16, in half the space"
+    )
     shared_bits: Optional[int] = option(
         None, "bits per weight of shared files, 4 to 8", type=INT, shown=str(DEFAULT_SHARED_BITS)
     )
@@ -62,8 +71,8 @@ class ExportOptions:
         object.__setattr__(self, "format", parse_formats(self.format))
         if self.calibration not in CALIBRATIONS:
             raise ValueError(unknown_name("calibration", self.calibration, CALIBRATIONS))
-        if self.fp16_weights and "symbol" not in self.format:
-            raise ValueError("fp16_weights applies to symbol files; add --format symbol")
+        if self.fp16_weights and not {"symbol", "openvino"} & set(self.format):
+            raise ValueError("fp16_weights applies to symbol and openvino files; add --format symbol")
         if shares and "shared" not in self.format:
             raise ValueError("shared_bits and huffman apply to shared files; add --format shared")
         pages = [name for name in self.format if name in ("web", "web-file")]

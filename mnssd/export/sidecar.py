@@ -6,7 +6,7 @@
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
 - one section per format (`ExportFormat.section`): its own ``input``; ``outputs``, names of its tensors in
   the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
-  ``weights``, the type in MXNet's files (see `export.packing`); ``opset`` of ONNX; ``runtime`` of web
+  ``weights``, their type in the files (see `export.packing`); ``opset`` of ONNX; ``runtime`` of web
   pages; ``bits`` and ``huffman`` of shared weights; ``calibration`` of 8-bit formats: method and number of
   images
 - for a detector ``boxes``, their coordinates; ``thresholds`` of the score and of non-maximum suppression
@@ -102,6 +102,19 @@ def write_sidecar(path: Path, sidecar: Mapping[str, Any]) -> None:
 def find_sidecars(folder: Path) -> List[Path]:
     """The sidecars in a folder, recognized by their content."""
     return [path for path in sorted(folder.glob("*.json")) if _parse(path) is not None]
+
+
+def folder_of_file(path: Path) -> Optional[Path]:
+    """The folder of a file that belongs to an export; None for others."""
+    endings = (".json", *(ending for entry in by_priority() for ending in entry.files.values()))
+    may_belong = path.name.endswith(endings) and path.is_file()  # else large files beside it are not read
+    for sidecar in find_sidecars(path.parent) if may_belong else []:
+        files = (_parse(sidecar) or {}).get("files")
+        entries = files.values() if isinstance(files, dict) else []
+        names = [entry.get("file") for entry in entries if isinstance(entry, dict)]
+        if path.name in [sidecar.name, *names]:
+            return path.parent
+    return None
 
 
 def read_sidecar(path: Path) -> Dict[str, Any]:

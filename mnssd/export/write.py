@@ -21,6 +21,7 @@ from .options import ExportOptions
 from .parity import ParityCheck
 from .quantization_check import QuantizationCheck
 from .sidecar import FORMAT, SCHEMA_VERSION, describe_file, find_sidecars, read_sidecar, write_sidecar
+from .speed import speed_path
 
 Progress = Optional[Callable[[int], Any]]
 
@@ -80,12 +81,13 @@ def export_network(
         raise ExportError("no images for the parity check; give images like those the network will run on")
     if options.raw_heads and not detects:
         raise OptionError("raw_heads applies to detectors, and this is a classifier")
-    for entry in formats:
-        entry.check_installed()
+    _check_obstacles(formats)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise OptionError(
             f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
         )
+    for entry in formats:
+        entry.prepare()
     kind = ExportedDetector if detects else ExportedClassifier
     network: ExportedNetwork = kind(net, spec, options, images, calibration_images)
     folder = Path(os.path.realpath(folder))
@@ -93,6 +95,14 @@ def export_network(
     with atomic_folder(folder, replace=True) as unfinished:
         exported = _write(network, formats, unfinished, name, progress)
     return exported._replace(paths=[folder / path.name for path in exported.paths])
+
+
+def _check_obstacles(formats: Sequence[ExportFormat]) -> None:
+    """Raise OptionError if a format cannot be written here."""
+    for entry in formats:
+        obstacle = entry.obstacle()
+        if obstacle:
+            raise OptionError(f"--format {entry.name}: {obstacle}")
 
 
 def _write(
@@ -151,7 +161,7 @@ def _check_replaceable(folder: Path) -> None:
             files = read_sidecar(path)["files"].values()
         except ExportError as error:
             raise OptionError(f"{folder}: cannot be replaced ({error}); choose another --output") from error
-        expected |= {path.name, *(entry["file"] for entry in files)}
+        expected |= {path.name, speed_path(path).name, *(entry["file"] for entry in files)}
     unexpected = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
     if unexpected:
         raise OptionError(f"{folder}: holds {unexpected[0]}, which no export wrote; choose another --output")

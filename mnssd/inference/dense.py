@@ -108,7 +108,6 @@ def dense_network(net: Any, ctx: Any) -> DenseDetector:
 
 def dense_export(folder: Path, sidecar: Mapping[str, Any], ctx: Any, engine: str) -> DenseDetector:
     """All detections of an export, which is read again for them; `engine` as of `load_export`."""
-
     spec, thresholds = DetectorSpec.from_dict(sidecar["detector"]), sidecar["thresholds"]
 
     def load() -> Tuple[Engine, np.ndarray]:

@@ -54,7 +54,8 @@ class Detector:
         ctx : str
             Device for MXNet: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
         engine : str
-            Engine for an export, such as ``onnxruntime``; ``auto`` chooses the first one with files.
+            Engine for an export, such as ``onnxruntime``; ``auto`` is the fastest one by ``mnssd bench
+            export``, else the first with files.
 
         Raises
         ------
@@ -71,7 +72,7 @@ class Detector:
         context = settings.pick_context(ctx)
         export = load_export(Path(path), "detection", context, engine)
         if export:
-            dense = dense_export(Path(path), export.sidecar, context, engine)
+            dense = dense_export(Path(path), export.sidecar, context, export.engine_name)
             return cls(export.engine, export.sidecar["classes"], export.size, dense)
         net = zoo.load_detector(str(path), context)
         block = MXNetEngine(inference_block(net, net.size, context), context)

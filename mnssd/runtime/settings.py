@@ -24,6 +24,16 @@ def compute_threads() -> int:
     return cores - cores // 4
 
 
+def engine_threads() -> int:
+    """Number of threads of ONNX Runtime and OpenVINO: OMP_NUM_THREADS if the user has set it, else the cores.
+
+    `configure` sets the variable too, so its own number says nothing.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    given = int(threads) if threads.isdigit() else 0
+    return given if given and given != compute_threads() else usable_cores()
+
+
 def image_workers() -> int:
     """Number of threads that read and augment images: the cores without an OpenMP thread."""
     threads = os.environ.get("OMP_NUM_THREADS", "")

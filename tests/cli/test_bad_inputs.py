@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 from helpers.detectors import make_image, make_net, write_image, write_images
+from helpers.engines import engine_params
 from PIL import Image
 
 from mnssd.cli.main import main
 from mnssd.errors import ExportError, ImageError, MnssdError
-from mnssd.export.formats import engine_names, format_of_engine
+from mnssd.export.formats import format_of_engine
 from mnssd.export.options import ExportOptions
 from mnssd.export.sidecar import describe_file
 from mnssd.export.write import export_network
@@ -24,13 +25,7 @@ from mnssd.inference.detector import Detector
 FLOOR = 0.02
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name == "onnxruntime-int8" else [])
-        for name in engine_names()[1:]
-    ],
-)
+@pytest.fixture(scope="module", params=engine_params(slow=("onnxruntime-int8",)))
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -198,7 +193,7 @@ def test_damaged_files_with_valid_checksums_are_refused(
 def test_weights_of_another_network_are_refused(tiny_export: Path, engine: str, tmp_path: Path) -> None:
     """A complete file with a valid checksum, of a detector with other layers."""
     names = dict(parts(tiny_export, engine))
-    kind = next((kind for kind in names if kind.endswith("params")), None)
+    kind = next((kind for kind in names if kind.endswith(("params", "bin"))), None)
     if kind is None:
         pytest.skip("an ONNX model holds its weights itself")
     net, spec = make_net(head="ssdlite")

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from helpers.detectors import CLASSES, SIZE, make_image, write_image, write_run
+from helpers.engines import engine_params
 from onnx import TensorProto, helper, numpy_helper
 
 from mnssd.boxes import iou
@@ -27,15 +28,18 @@ from mnssd.export.write import export_network
 from mnssd.inference.detector import Detector
 from mnssd.runtime import processor
 
-ENGINES = ("mxnet", "onnxruntime", "mxnet-int8", "onnxruntime-int8", "mxnet-shared")
-EXACT = ("mxnet", "onnxruntime")
+ENGINES = (
+    "mxnet", "onnxruntime", "openvino", "mxnet-int8", "onnxruntime-int8", "openvino-int8", "openvino-bf16",
+    "mxnet-shared",
+)  # fmt: skip
+EXACT = ("mxnet", "onnxruntime", "openvino")
 
 
 def test_engines_are_listed_by_priority() -> None:
     assert engine_names() == ("auto", *ENGINES)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_params())
 def test_all_engines_detect_the_same_objects(engine: str, tiny_export: Path, image_files: List[str]) -> None:
     expected = Detector.load(tiny_export)(image_files, score=0.6)
     results = Detector.load(tiny_export, engine=engine)(image_files, score=0.3)

@@ -61,6 +61,7 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
         "int8 params": export("int8_params", "mxnet-int8"),
         "shared params": export("shared_params", "mxnet-shared"),
         "onnx": export("onnx", "onnxruntime"),
+        "openvino": export("openvino_xml", "openvino"),
     }
 
 

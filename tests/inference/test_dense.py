@@ -9,11 +9,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 from helpers.detectors import CLASSES, make_image, make_net, write_run
+from helpers.engines import engine_params
 
 from mnssd.boxes import decode, encode
 from mnssd.data.image import to_network_input
 from mnssd.data.preprocess import read_for_network, to_detections
-from mnssd.export.formats import engine_names, format_of_engine
 from mnssd.inference.dense import DenseDetector
 from mnssd.inference.detector import Detector
 
@@ -39,10 +39,7 @@ def assert_same(result: Any, expected: Any) -> None:
     np.testing.assert_allclose(pairs[0], pairs[1], atol=0.11)
 
 
-EXACT = [name for name in engine_names()[1:] if not format_of_engine(name).needs_calibration]
-
-
-@pytest.mark.parametrize("engine", ["run", *EXACT])
+@pytest.mark.parametrize("engine", ["run", *engine_params(exact=True)])
 def test_all_means_all(engine: str, tiny_detector: Any, tiny_export: Path, tmp_path: Path) -> None:
     net, spec = tiny_detector
     image = make_image(3)

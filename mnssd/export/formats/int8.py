@@ -19,7 +19,7 @@ class Int8Format(ExportFormat):
     name = "int8"
     description = "MXNet graph and parameters, 8-bit convolutions"
     engine = "mxnet-int8"
-    priority = 2
+    priority = 3
     files = {"int8_symbol": "-int8-symbol.json", "int8_params": "-int8-0000.params"}  # noqa: RUF012
     needs_calibration = needs_vnni = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Sequence, Tuple
 
 from . import ExportFormat, export_formats
 
@@ -22,19 +22,33 @@ class OnnxFormat(ExportFormat):
     files: Mapping[str, str] = {"onnx": ".onnx"}
     requirements: Mapping[str, str] = {"onnx": "onnx>=1.16,<1.17", "onnxruntime": "onnxruntime"}
 
+    def build(self, network: ExportedNetwork, name: str) -> Tuple[Any, Dict[str, Any]]:
+        """The `onnx.ModelProto` of an export called `name`, and how it was calibrated, for the sidecar."""
+        from ..onnx_model import finish_model, to_onnx
+
+        details: Dict[str, Any] = (
+            {"calibration": network.calibration.as_dict()} if self.needs_calibration else {}
+        )
+        key = "ONNX model, 8-bit" if self.needs_calibration else "ONNX model"
+        if key not in network.shared:
+            model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())
+            if self.needs_calibration:
+                from ..onnx_quantize import int8_onnx
+
+                model = int8_onnx(model, network.calibration)
+            if not network.raw_heads:
+                network.append_onnx_outputs(model)
+            finish_model(model, name, network.size, network.options.pixels)
+            network.shared[key] = model
+        return network.shared[key], details
+
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
-        from ..onnx_model import OPSET, save_model, to_onnx
+        import onnx
 
-        model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())
-        details: Dict[str, Any] = {}
-        if self.needs_calibration:
-            from ..onnx_quantize import int8_onnx
+        from ..onnx_model import OPSET
 
-            model = int8_onnx(model, network.calibration)
-            details["calibration"] = network.calibration.as_dict()
-        if not network.raw_heads:
-            network.append_onnx_outputs(model)
-        save_model(model, self.new_paths(folder, name)[0], network.size, network.options.pixels)
+        model, details = self.build(network, name)
+        onnx.save(model, str(self.new_paths(folder, name)[0]))
         return {"opset": OPSET, **network.describe_format(**details)}
 
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:

@@ -17,7 +17,7 @@ class OnnxInt8Format(OnnxFormat):
     name = "onnx-int8"
     description = "ONNX model, 8-bit convolutions"
     engine = "onnxruntime-int8"
-    priority = 3
+    priority = 4
     files = {"onnx_int8": "-int8.onnx"}  # noqa: RUF012
     requirements = {**OnnxFormat.requirements, "ml_dtypes": "ml-dtypes<0.5"}  # noqa: RUF012
     needs_calibration = True

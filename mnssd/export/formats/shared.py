@@ -23,7 +23,7 @@ class SharedFormat(ExportFormat):
     name = "shared"
     description = "MXNet graph, 4 to 8 bits per weight (k-means), the smallest files"
     engine = "mxnet-shared"
-    priority = 4
+    priority = 7
     files = {"shared_symbol": "-shared-symbol.json", "shared_params": "-shared.safetensors"}  # noqa: RUF012
     needs_calibration = True
 

@@ -36,9 +36,8 @@ class WebFormat(ExportFormat):
         names = ("index.html", f"{name}-web.js", "onnxruntime-web.js", LICENSE_FILE)
         return [folder / file for file in names]
 
-    def check_installed(self) -> None:
-        """See `ExportFormat`; downloads ONNX Runtime Web unless the cache has it."""
-        super().check_installed()
+    def prepare(self) -> None:
+        """Download ONNX Runtime Web unless the cache has it."""
         from ..web.runtime import fetch_archive
 
         fetch_archive()

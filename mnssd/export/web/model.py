@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from ..network import ExportedNetwork
-from ..onnx_model import save_model, to_onnx
+from ..onnx_model import finish_model, to_onnx
 
 
 def model_of(network: ExportedNetwork) -> bytes:
@@ -21,7 +18,5 @@ def model_of(network: ExportedNetwork) -> bytes:
     outputs = list(model.graph.output)
     del model.graph.output[:]
     model.graph.output.extend([*heads, *outputs])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        save_model(model, path, network.size, pixels=True)
-        return path.read_bytes()
+    finish_model(model, "the network of the page", network.size, pixels=True)
+    return bytes(model.SerializeToString())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from . import EngineOutputs, Family, families
 
@@ -29,18 +29,20 @@ class OpenVINOFamily(Family):
         return read_network(IRFile(path))
 
     def run_engine(self, path: str, read: ReadNetwork, images: np.ndarray) -> Optional[EngineOutputs]:
-        try:
-            import openvino
-        except ImportError:
-            return None
         import numpy as np
 
-        core: Any = openvino.Core()
-        model = core.read_model(path)
+        from ...export.openvino_model import compile_model
+        from ...runtime.openvino import import_openvino
+
+        try:
+            openvino = import_openvino()
+        except ImportError:
+            return None
+        model = openvino.Core().read_model(path)
         nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
         first = len(model.outputs)
         model.add_outputs([nodes[name].output(0) for name in (*read.class_tensors, *read.box_tensors)])
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = compile_model(model)
         rows = []
         for image in images:
             x = image[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)  # BGR, 0 to 255
