@@ -81,13 +81,11 @@ def export_network(
         raise ExportError("no images for the parity check; give images like those the network will run on")
     if options.raw_heads and not detects:
         raise OptionError("raw_heads applies to detectors, and this is a classifier")
-    _check_obstacles(formats)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise OptionError(
             f"name {name!r}: the name of an export consists of letters, digits, '.', '_' and '-'"
         )
-    for entry in formats:
-        entry.prepare()
+    _prepare(formats)
     kind = ExportedDetector if detects else ExportedClassifier
     network: ExportedNetwork = kind(net, spec, options, images, calibration_images)
     folder = Path(os.path.realpath(folder))
@@ -97,12 +95,14 @@ def export_network(
     return exported._replace(paths=[folder / path.name for path in exported.paths])
 
 
-def _check_obstacles(formats: Sequence[ExportFormat]) -> None:
-    """Raise OptionError if a format cannot be written here."""
+def _prepare(formats: Sequence[ExportFormat]) -> None:
+    """Prepare all formats; raises OptionError if one of them cannot be written here."""
     for entry in formats:
         obstacle = entry.obstacle()
         if obstacle:
             raise OptionError(f"--format {entry.name}: {obstacle}")
+    for entry in formats:
+        entry.prepare()
 
 
 def _write(

@@ -30,7 +30,7 @@ from mnssd.runtime import processor
 
 ENGINES = (
     "mxnet", "onnxruntime", "openvino", "mxnet-int8", "onnxruntime-int8", "openvino-int8", "openvino-bf16",
-    "mxnet-shared",
+    "mxnet-shared", "chromium", "chromium-file",
 )  # fmt: skip
 EXACT = ("mxnet", "onnxruntime", "openvino")
 
