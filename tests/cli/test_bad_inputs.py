@@ -25,7 +25,7 @@ from mnssd.inference.detector import Detector
 FLOOR = 0.02
 
 
-@pytest.fixture(scope="module", params=engine_params(slow=("onnxruntime-int8",)))
+@pytest.fixture(scope="module", params=engine_params(slow=("onnxruntime-int8", "mxnet-shared")))
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
