@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -30,7 +31,8 @@ def test_engines_and_the_network_are_measured(
     monkeypatch.setattr(exports, "formats_in", lambda sidecar: formats_in(sidecar)[:count])
     run, target = write_run(tmp_path / "run", *tiny_detector), tmp_path / "result.json"
     options = ["--data-root", shapes, "--seconds", "0.01", "--run", str(run), "--json", str(target)]
-    assert main(["bench", "export", str(tiny_export), *options]) == 0
+    copy = shutil.copytree(tiny_export, tmp_path / "pets")  # the fastest engine is stored beside the export
+    assert main(["bench", "export", str(copy), *options]) == 0
     rows = json.loads(target.read_text())["rows"]
     sidecar = json.loads((tiny_export / "pets.json").read_text())
     engines = ["network", *[entry.engine for entry in formats_in(sidecar)[:count]]]
@@ -42,6 +44,7 @@ def test_engines_and_the_network_are_measured(
         assert row["map"] is None  # the dataset has none of its classes
     table = capfd.readouterr().out
     assert all(engine in table for engine in engines)
+    assert json.loads((copy / "pets-speed.json").read_text())["engine"] in ("mxnet", "onnxruntime")
 
 
 @pytest.mark.parametrize(
