@@ -9,8 +9,8 @@ RUN apt-get update \
 COPY . /opt/mnssd
 RUN sh /opt/mnssd/scripts/setup_venv.sh python3.11 /opt/venv && mkdir --mode=1777 /cache
 
-# Published weights are cached in /cache.
-ENV PATH=/opt/venv/bin:$PATH MNSSD_HOME=/cache
+# Published weights and Matplotlib's list of fonts are cached in /cache.
+ENV PATH=/opt/venv/bin:$PATH MNSSD_HOME=/cache MPLCONFIGDIR=/cache/matplotlib
 WORKDIR /work
 ENTRYPOINT ["mnssd"]
 CMD ["--help"]
