@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..runtime import settings
-from ..runtime.openvino import import_openvino
+from ..runtime.openvino import import_openvino, openvino_core
 from .engines import Engine, last_line
 
 
@@ -30,7 +30,7 @@ def save_ir(onnx_model: bytes, paths: Sequence[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "model.xml"
         try:
-            model = openvino.Core().read_model(onnx_model)
+            model = openvino_core().read_model(onnx_model)
             openvino.save_model(model, str(written), compress_to_fp16=False)
         except RuntimeError as error:
             raise ExportError(f"{paths[0].name}: OpenVINO cannot write it ({last_line(error)})") from error
@@ -50,7 +50,7 @@ def read_ir(paths: Sequence[Path]) -> Any:
     openvino = _openvino_for(xml)
     try:
         content = openvino.Tensor(np.fromfile(str(weights), np.uint8))
-        return openvino.Core().read_model(xml.read_bytes(), content)
+        return openvino_core().read_model(xml.read_bytes(), content)
     except Exception as error:  # RuntimeError, or UnicodeDecodeError where its text quotes damaged bytes
         raise ExportError(f"{xml}: OpenVINO cannot read it ({last_line(error)}); export it again") from error
 
@@ -95,7 +95,7 @@ def check_ports(model: Any, expected: Mapping[str, Sequence[Optional[int]]], pat
 
 def has_bfloat16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this processor."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def compile_model(model: Any, precision: str = "f32") -> Any:
@@ -109,7 +109,7 @@ def compile_model(model: Any, precision: str = "f32") -> Any:
     precision : str
         ``f32`` or ``bf16``. Convolutions of 8-bit models have 8 bits in either case.
     """
-    return import_openvino().Core().compile_model(
+    return openvino_core().compile_model(
         model, "CPU",
         {
             "INFERENCE_PRECISION_HINT": precision,

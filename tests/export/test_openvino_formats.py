@@ -159,3 +159,16 @@ def test_import_sends_no_telemetry(openvino: None, tmp_path: Path) -> None:
     assert "openvino" in done.stdout.split()
     assert "openvino_telemetry" not in done.stdout.split()
     assert not list(tmp_path.iterdir())
+
+
+def test_signals_arrive_after_engines_were_released(openvino: None, tiny_export: Path) -> None:
+    code = (
+        "import gc, os, signal, sys; from mnssd.export.load import load_export; "
+        "from mnssd.runtime import settings; from pathlib import Path; "
+        "ctx = settings.pick_context('cpu'); "
+        "load = lambda: load_export(Path(sys.argv[1]), 'detection', ctx, 'openvino'); "
+        "first, second = load(), load(); del first; gc.collect(); del second; gc.collect(); "
+        "signal.signal(signal.SIGINT, lambda *_: print('received')); os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_export)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "received\n"), done.stderr

@@ -32,13 +32,12 @@ class OpenVINOFamily(Family):
         import numpy as np
 
         from ...export.openvino_model import compile_model
-        from ...runtime.openvino import import_openvino
+        from ...runtime.openvino import openvino_core
 
         try:
-            openvino = import_openvino()
+            model = openvino_core().read_model(path)
         except ImportError:
             return None
-        model = openvino.Core().read_model(path)
         nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
         first = len(model.outputs)
         model.add_outputs([nodes[name].output(0) for name in (*read.class_tensors, *read.box_tensors)])
