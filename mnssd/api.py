@@ -287,8 +287,8 @@ def export(
     run : Run, str or Path
         A run, its folder, or a parameter file in it.
     format : str or sequence of str, optional
-        ``'symbol'``, ``'onnx'``, ``'int8'``, ``'onnx-int8'``, ``'shared'``, ``'web'``, ``'web-file'``, or one
-        of a plugin. Defaults to ``'shared'`` with `shared_bits` or `huffman`, else to ``'symbol'``.
+        Names of formats as for ``mnssd export --format``, such as ``'onnx'``, ``'openvino'`` or ``'web'``.
+        Defaults to ``'shared'`` with `shared_bits` or `huffman`, else to ``'symbol'``.
     output : str or Path, optional
         Folder to write. Defaults to ``exports/NAME`` for a run folder called ``NAME``.
     images : str, Path or sequence of them, optional

@@ -135,7 +135,7 @@ class FrozenGraph:
     Raises
     ------
     ImportedFileError
-        If the file is damaged, or its weights are not in it.
+        If a file is damaged, or weights are neither in it nor in ``variables/`` beside it.
     OptionError
         If protobuf is not installed.
     """

@@ -17,10 +17,10 @@ _FIRST_NODE = re.compile(rb"\n[\x80-\xff]{0,3}[\x00-\x7f]\n[\x01-\x7f][\w.]", re
 
 
 class FrozenFamily(Family):
-    """Graphs with their weights in them, and SavedModels of such graphs."""
+    """Frozen graphs, and SavedModels whose weights are in the graph or in ``variables/``."""
 
     name = "frozen"
-    description = "TensorFlow 1 (.pb, a frozen graph): SSD MobileNet of the Object Detection API, MobileNet"
+    description = "TensorFlow 1 (.pb, frozen or SavedModel): SSD MobileNet of the Object Detection API, MobileNet"
     engine = "tensorflow"
 
     def recognizes(self, path: str, start: bytes) -> bool:
