@@ -20,7 +20,7 @@ class FrozenFamily(Family):
     """Frozen graphs, and SavedModels whose weights are in the graph or in ``variables/``."""
 
     name = "frozen"
-    description = "TensorFlow 1 (.pb, frozen or SavedModel): SSD MobileNet of the Object Detection API, MobileNet"
+    description = "TensorFlow 1 (.pb, SavedModel): SSD MobileNet of the Object Detection API, MobileNet"
     engine = "tensorflow"
 
     def recognizes(self, path: str, start: bytes) -> bool:
