@@ -8,6 +8,8 @@ Prints a line per image or frame. --output draws labeled boxes. Detections are w
   --coco   a COCO dataset
   --voc    Pascal VOC annotations, one per image
   --mot    tracks in the format of the MOT Challenge, a text file per video
+  --cvat   annotations that CVAT imports, as "CVAT for images 1.1"
+  --label-studio  tasks with predictions that Label Studio imports, and its labeling configuration
 
 Boxes are in pixels of the image, counted from 0, and from 1 in --voc and --mot.
 
@@ -29,14 +31,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
-from ..files import check_folder, check_writable, printable
+from ..files import printable
 from ..inference import DISPLAY_SCORE
 from ..inference.regions import parse_line, parse_zone
 from ..options import FLOAT, NAMES, ValueType, add_options, from_mapping, given, option, require
+from .detect_outputs import check_outputs, write_files
 from .display import check_display, show
 from .main import EXIT_INTERRUPTED
 
@@ -83,6 +86,12 @@ class DetectOptions:
     json: Optional[str] = option(None, "write the detections to this JSON file", metavar="FILE")
     coco: Optional[str] = option(None, "write a COCO dataset of the detections", metavar="FILE")
     voc: Optional[str] = option(None, "write Pascal VOC annotations to this folder", metavar="DIR")
+    cvat: Optional[str] = option(None, "write annotations for CVAT to this XML file", metavar="FILE")
+    label_studio: Optional[str] = option(
+        None,
+        "write tasks for Label Studio to this JSON file, and its configuration beside it",
+        metavar="FILE",
+    )
     track: bool = option(False, "give each object an id that is the same in all frames")
     count_line: Tuple[Tuple[float, ...], ...] = option(
         (), "count tracked objects that cross this line, in pixels; repeatable", type=ValueType(parse_line),
@@ -133,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     detector_path, inputs = _resolve_arguments(options.detector, args.first, args.images)
     if options.show:
         check_display()
-    _check_outputs(options)
+    check_outputs(options)
     from ..runtime import settings
 
     settings.use_synchronous_engine()
@@ -151,59 +160,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             return detection.run()
         finally:  # after an error, too: of the images before it
-            _write_files(options, lines.path, detector.classes)
+            write_files(options, lines.path, detector.classes)
             if folder:
                 shutil.rmtree(folder)
-
-
-def _write_files(options: DetectOptions, lines: str, classes: Sequence[str]) -> None:
-    """Write --json, --coco and --mot; an error in writing tells where the detections are."""
-    from ..inference.output import write_coco, write_json, write_mot
-
-    problems = []
-    for write, target in (
-        (lambda path: write_json(path, lines, classes), options.json),
-        (lambda path: write_coco(path, lines, classes), options.coco),
-        (lambda path: write_mot(path, lines), options.mot),
-    ):
-        if target:
-            try:
-                write(target)
-            except OSError as error:
-                problems.append(f"{target}: cannot be written ({error.strerror}); earlier content is kept")
-    if problems:
-        remedy = f"To write again, add: --jsonl {lines} --resume"
-        remedy = f"The detections and ids are in {lines}" if options.track else remedy
-        raise MnssdError(f"{'; '.join(problems)}. {remedy}")
-
-
-def _check_outputs(options: DetectOptions) -> None:
-    """Raise MnssdError, before any work, if an output cannot be written or would replace an image."""
-    from ..data.image_files import is_image_file
-    from ..inference.video import is_video_file
-
-    paths: Dict[str, str] = {}
-    for name in ("json", "coco", "jsonl"):
-        path = getattr(options, name)
-        if not path:
-            continue
-        if os.path.exists(path) and (is_image_file(path) or is_video_file(path)):
-            raise OptionError(f"--{name} {path}: is an image or video; choose another file")
-        check_writable(path)
-        other = paths.setdefault(os.path.realpath(path), name)
-        if other != name:
-            raise OptionError(f"--{other} and --{name} are the same file, {path}; choose two")
-    for name in ("output", "voc", "mot"):
-        folder = getattr(options, name)
-        if folder and os.path.exists(folder) and not os.path.isdir(folder):
-            raise MnssdError(f"{folder}: is a file, but --{name} takes a folder")
-        if folder:
-            try:
-                check_folder(folder)
-            except OSError as error:
-                raise MnssdError(f"{folder}: cannot be written to ({error.strerror})") from error
-    if options.mot and os.listdir(options.mot):
-        raise OptionError(f"--mot {options.mot}: the folder is not empty; choose a new one")
 
 
 def _resolve_arguments(

@@ -70,7 +70,9 @@ PRINTING = frozenset({
 })  # fmt: skip
 """Commands that only print, unless one of `FILE_OPTIONS` is given: they end when nobody reads it."""
 
-FILE_OPTIONS = ("output", "json", "jsonl", "coco", "voc", "mot", "fix", "save_detections")
+FILE_OPTIONS = (
+    "output", "json", "jsonl", "coco", "voc", "mot", "cvat", "label_studio", "fix", "save_detections",
+)  # fmt: skip
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Collection, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
+from typing import IO, Any, Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
 from ..errors import MnssdError
 from ..files import atomic_write, fit_name
@@ -114,7 +114,7 @@ def write_coco(path: str, lines: str, classes: Sequence[str]) -> None:
     if it only holds annotations, and to the folder around all images.
     """
     categories = [{"id": index, "name": name} for index, name in enumerate(classes, 1)]
-    root = _image_root(path, {os.path.dirname(entry["image"]) for entry in _files(lines)})
+    root = image_root(path, lines)
     images = (_coco_image(image_id, entry, root) for image_id, entry in enumerate(read_lines(lines), 1))
     annotations = _coco_annotations(lines, classes)
     _write_lists(path, "categories", categories, {"images": images, "annotations": annotations})
@@ -173,11 +173,13 @@ def _files(lines: str) -> Iterator[Dict[str, Any]]:
     return (entry for entry in read_lines(lines) if os.path.lexists(entry["image"]))
 
 
-def _image_root(path: str, folders: Collection[str]) -> str:
-    """Folder that the file names in the COCO file `path` are relative to."""
+def image_root(path: str, lines: str) -> str:
+    """Folder that the names of the images in a file `path` of annotations are relative to."""
     own = os.path.dirname(os.path.abspath(path))
     parent, name = os.path.split(own)
-    real = [_real_folder(folder, own) for folder in folders]
+    real = [
+        _real_folder(folder, own) for folder in {os.path.dirname(entry["image"]) for entry in _files(lines)}
+    ]
     for root in (own, parent) if name.lower() in _ANNOTATION_FOLDERS else (own,):
         if all(_is_below(folder, root) for folder in real):
             return root
@@ -194,14 +196,18 @@ def _is_below(path: str, root: str) -> bool:
     return os.path.commonpath([path, root]) == root
 
 
+def name_below(root: str, image: str) -> str:
+    """Path of an image file relative to `root`, with ``/``; the name of a camera or stream."""
+    if not os.path.lexists(image):
+        return image
+    folder = _real_folder(os.path.dirname(image), root)
+    return os.path.relpath(os.path.join(folder, os.path.basename(image)), root).replace(os.sep, "/")
+
+
 def _coco_image(image_id: int, entry: Dict[str, Any], root: str) -> Dict[str, Any]:
-    name = entry["image"]
-    if os.path.lexists(name):
-        folder = _real_folder(os.path.dirname(name), root)
-        name = os.path.relpath(os.path.join(folder, os.path.basename(name)), root).replace(os.sep, "/")
     frame = {"frame": entry["frame"]} if "frame" in entry else {}
     size = {"width": entry["width"], "height": entry["height"]}
-    return {"id": image_id, "file_name": name, **frame, **size}
+    return {"id": image_id, "file_name": name_below(root, entry["image"]), **frame, **size}
 
 
 def _coco_annotations(lines: str, classes: Sequence[str]) -> Iterator[Dict[str, Any]]:
