@@ -54,6 +54,7 @@ COMMANDS: Dict[str, Command] = {
     "detect": Command("detect", "detect objects in images and videos", "export and use"),
     "classify": Command("classify", "classify images", "export and use"),
     "check-data": Command("check_data", "find errors in a dataset", "data"),
+    "check-labels": Command("check_labels", "find labels that look wrong to a trained detector", "data"),
     "convert-data": Command("convert_data", "convert a dataset to another format", "data"),
     "shapes": Command("shapes", "render the built-in dataset", "data"),
     "weights": Command("weights", "list, download and cache published ImageNet weights", "data"),
@@ -65,8 +66,8 @@ COMMANDS: Dict[str, Command] = {
 
 
 PRINTING = frozenset({
-    "eval", "eval-cls", "compare-runs", "detect", "classify", "check-data", "summary", "compare", "bench",
-    "info",
+    "eval", "eval-cls", "compare-runs", "detect", "classify", "check-data", "check-labels", "summary",
+    "compare", "bench", "info",
 })  # fmt: skip
 """Commands that only print, unless one of `FILE_OPTIONS` is given: they end when nobody reads it."""
 

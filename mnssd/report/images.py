@@ -79,10 +79,22 @@ def draw_errors(errors: ErrorAnalysis, classes: Sequence[str]) -> List[ErrorGrou
 def draw_error(error: DetectionError, classes: Sequence[str]) -> ExampleImage:
     """Draw the crop of one error."""
     sample = error.sample
-    image = read_image(sample.image_path)
     boxes = [] if error.type is ErrorType.MISSED else [(error.box, False)]
     if error.truth >= 0:
         boxes.append((sample.boxes[error.truth], True))
+    crop = draw_crop(sample.image_path, boxes)
+    size = (crop.shape[1], crop.shape[0])
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return ExampleImage(data_url("image/jpeg", jpeg.tobytes()), *size, _caption(error, classes))
+
+
+def draw_crop(image_path: str, boxes: Sequence[Tuple[np.ndarray, bool]]) -> np.ndarray:
+    """The part of an image around boxes, as ``(h, w, 3)`` RGB uint8, with the boxes drawn in.
+
+    `boxes` are ``(4,)``, as in `Sample`, and whether they are a label, which is dashed and green; those of a
+    detector are solid and red. Raises ImageError if the image cannot be read.
+    """
+    image = read_image(image_path)
     corners = np.array([box for box, _ in boxes])
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0) + 1
     margin = max(_MIN_MARGIN, _MARGIN * float((high - low).max()))
@@ -92,11 +104,10 @@ def draw_error(error: DetectionError, classes: Sequence[str]) -> ExampleImage:
     scale = _SIDE / max(crop.shape[:2])
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    for box, is_truth in boxes:
+    for box, is_label in boxes:
         scaled = (np.asarray(box) - [left, top, left, top] + [0, 0, 1, 1]) * scale
-        _draw_rectangle(crop, scaled, _TRUTH if is_truth else _PREDICTED, dashed=is_truth)
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return ExampleImage(data_url("image/jpeg", jpeg.tobytes()), *size, _caption(error, classes))
+        _draw_rectangle(crop, scaled, _TRUTH if is_label else _PREDICTED, dashed=is_label)
+    return crop
 
 
 def _caption(error: DetectionError, classes: Sequence[str]) -> str:
