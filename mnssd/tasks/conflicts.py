@@ -41,6 +41,8 @@ def unused_options(
 ) -> Dict[str, Any]:
     """Values of options that the pipeline does not use, which are therefore not chosen from the data.
 
+    A given transform also fixes the size of the network input.
+
     Raises OptionError if one of them is among those `given`, unless it is the default.
     """
     has_pipeline = options.data.pipeline == "gluoncv"
@@ -61,4 +63,5 @@ def unused_options(
                 f"--{name.replace('_', '-')} {format_value(group, name)}{source}: not used with {other}; "
                 "omit one of them"
             )
-    return {name: defaults[name] for name in _CHOSEN if name in unused}
+    chosen = {name: defaults[name] for name in _CHOSEN if name in unused}
+    return {**chosen, "size": options.data.size} if has_transform else chosen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 SMALL_SIDE = 32.0
 """Side in pixels of the network input below which an object is small: two cells of the finest feature map."""
+
+TINY_SIDE = 24.0
+"""Side in pixels of the network input below which the typical object of a class needs a larger input.
+
+Platelets in BCCD have 21 pixels: .857 at 512x384 against .828 and .839 at 300x300 (ABLATIONS.md, "BCCD"). The
+smallest class of VOC's six has 52."""
+
+FEWEST_OBJECTS = 20
+"""Objects of a class in the training set from which it counts for the input size. Not measured."""
+
+LARGE_INPUT = 450 * 450
+"""Pixels of the larger input, about: 2.25 times those of 300x300."""
 
 VALIDATIONS = 10
 """Validations in a run, about."""
@@ -50,6 +62,11 @@ class Facts:
         Quantiles .1, .5 and .9 of the objects' sizes, the square root of their share of the image's area.
     small_objects : float
         Share of the objects whose size is below `SMALL_SIDE` at the input size.
+    smallest_class : float
+        Side in pixels of the network input of the median object of the class whose objects are smallest;
+        infinite if no class has `FEWEST_OBJECTS`.
+    aspect_ratio : float
+        Median width / height of the training images.
     processes : int
         Among which the images of a step are divided.
     """
@@ -63,6 +80,8 @@ class Facts:
     objects_per_image: float = 0.0
     object_sizes: Tuple[float, float, float] = (0.0, 0.0, 0.0)
     small_objects: float = 0.0
+    smallest_class: float = float("inf")
+    aspect_ratio: float = 1.0
     processes: int = 1
 
     @property
@@ -167,9 +186,11 @@ RULES: Tuple[Rule, ...] = (
 )
 
 CHOSEN = tuple(
-    sorted({name for rule in RULES for name in rule.values} | {"epochs", "val_interval", "patience"})
+    sorted({name for rule in RULES for name in rule.values} | {"epochs", "val_interval", "patience", "size"})
 )
 """Names of the options that may be chosen."""
+
+_OF_ONE_SIZE = frozenset({"size", "early_size", "structure"})
 
 ADAMW_LIMIT = 0.005
 """A given learning rate above it is one for SGD: AdamW was best at .0005 (ssdlite: .004) and lost nine
@@ -221,7 +242,7 @@ def choose(facts: Facts, given: Optional[Mapping[str, Any]] = None, budget: floa
     0.01
     """
     given = given or {}
-    values: Dict[str, Any] = {}
+    values: Dict[str, Any] = _input_size(facts, given)
     length = Budget(1, 1, 1, 1)
     for rule in RULES:
         if rule.applies(facts):
@@ -237,6 +258,18 @@ def choose(facts: Facts, given: Optional[Mapping[str, Any]] = None, budget: floa
     values["patience"] = given.get("patience", _patience(values))
     chosen = {name: values[name] for name in CHOSEN if name in values and name not in given}
     return Choice(chosen, f"chosen for {facts.describe()}: {_describe(facts, values, chosen)}")
+
+
+def _input_size(facts: Facts, given: Mapping[str, Any]) -> Dict[str, Any]:
+    """A larger input with the aspect ratio of the images, if a class of tiny objects needs it.
+
+    Not for random weights, which were not measured, and not with options that depend on the size.
+    """
+    if not facts.is_tuned_detector or facts.smallest_class >= TINY_SIDE or given.keys() & _OF_ONE_SIZE:
+        return {}
+    ratio = min(max(facts.aspect_ratio, 0.5), 2.0)
+    width, height = sqrt(LARGE_INPUT * ratio), sqrt(LARGE_INPUT / ratio)
+    return {"size": (32 * round(width / 32), 32 * round(height / 32))}
 
 
 def _optimizer(facts: Facts, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -266,6 +299,8 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def _describe(facts: Facts, values: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     """The chosen settings in a few words."""
     parts: List[str] = []
+    if "size" in chosen:
+        parts.append(f"input {values['size'][0]}x{values['size'][1]}")
     if {"optimizer", "lr"} & set(chosen):
         name = {"adamw": "AdamW", "sgd": "SGD"}[values["optimizer"]]
         parts.append(f"{name} {values['lr']:g}")
@@ -306,20 +341,33 @@ def facts_of(options: Training, train_set: Any) -> Facts:
     if isinstance(options, ClassificationTraining):
         return Facts(options.task, images, classes, pretrained, data.network, processes=processes)
     assert isinstance(options, DetectionTraining)
-    relative, pixels = _object_sizes(train_set, options.data.size)
-    low, middle, high = map(float, np.quantile(relative, (0.1, 0.5, 0.9))) if len(relative) else (0.0,) * 3
+    sizes, labels = (
+        _object_sizes(train_set),
+        np.concatenate([np.empty(0, int), *(s.labels for s in train_set)]),
+    )
+    low, middle, high = map(float, np.quantile(sizes, (0.1, 0.5, 0.9))) if len(sizes) else (0.0,) * 3
+    pixels = sqrt(data.size[0] * data.size[1]) * sizes
     return Facts(
         options.task, images, classes, pretrained, data.network, options.data.head,
-        len(relative) / max(1, sum(len(sample.boxes) > 0 for sample in train_set)), (low, middle, high),
-        float(np.mean(pixels < SMALL_SIDE)) if len(pixels) else 0.0, processes,
+        len(sizes) / max(1, sum(len(sample.boxes) > 0 for sample in train_set)), (low, middle, high),
+        float(np.mean(pixels < SMALL_SIDE)) if len(sizes) else 0.0, _smallest_class(pixels, labels),
+        float(np.median([sample.size[0] / max(1, sample.size[1]) for sample in train_set])), processes,
     )  # fmt: skip
 
 
-def _object_sizes(dataset: Dataset, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
-    """``(N,)`` sizes of all objects: relative to the image's side, and in pixels of the input `size`."""
+def _object_sizes(dataset: Dataset) -> np.ndarray:
+    """``(N,)`` sizes of all objects, the square roots of their shares of the images' areas."""
     shares = [np.empty(0)]
     for sample in dataset:
         sides = np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2] + 1, 0).astype(np.float64)
         shares.append(np.minimum(sides.prod(axis=1) / max(1, sample.size[0] * sample.size[1]), 1.0))
-    relative = np.sqrt(np.concatenate(shares))
-    return relative, relative * float(np.sqrt(size[0] * size[1]))
+    sizes: np.ndarray = np.sqrt(np.concatenate(shares))
+    return sizes
+
+
+def _smallest_class(sizes: np.ndarray, labels: np.ndarray) -> float:
+    """Median size of the objects of the class with the smallest one, among classes with enough objects."""
+    of_class = (sizes[labels == label] for label in np.unique(labels))
+    return min(
+        (float(np.median(few)) for few in of_class if len(few) >= FEWEST_OBJECTS), default=float("inf")
+    )

@@ -128,7 +128,10 @@ class _DetectionData:
 class DetectionOptions(BackboneOptions, _DetectionData):
     """Data and network."""
 
-    size: Size = option((300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=o.SIZE)
+    size: Size = option(
+        (300, 300), "network input: 300, a multiple of 32, or WIDTHxHEIGHT", type=o.SIZE,
+        shown="300x300; larger for tiny objects",
+    )  # fmt: skip
     early_size: Optional[Size] = option(
         None, "smaller network input for the first --early-epochs, which train faster", type=o.SIZE
     )

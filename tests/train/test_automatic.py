@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -92,6 +92,8 @@ FACTS = st.builds(
     head=st.sampled_from(["ssd", "ssdlite"]),
     objects_per_image=st.floats(0, 500),
     small_objects=st.floats(0, 1),
+    smallest_class=st.floats(0, 2000),
+    aspect_ratio=st.floats(0.01, 100),
 )
 
 GIVEN: Dict[str, st.SearchStrategy[Any]] = {
@@ -108,8 +110,10 @@ def test_given_options_are_never_changed_and_all_others_are_valid(
     facts: Facts, given: Dict[str, Any]
 ) -> None:
     choice = choose(facts, given)
-    names = CHOSEN if facts.task == "detection" else set(CHOSEN) - {"match_iou", "expand_ratio"}
-    assert set(choice.values) == set(names) - set(given)
+    names = set(CHOSEN) - {"size"}
+    if facts.task == "classification":
+        names -= {"match_iou", "expand_ratio"}
+    assert set(choice.values) - {"size"} == names - set(given)
     assert choice.text
     assert "\n" not in choice.text
     kind = DetectionTraining if facts.task == "detection" else ClassificationTraining
@@ -151,6 +155,31 @@ def test_budget_multiplies_the_steps() -> None:
     assert choose(Facts("detection", 100_000, 1, True, head="ssd"), budget=0.001).values["epochs"] == 1
 
 
+TINY = replace(CELLS, smallest_class=21.6, aspect_ratio=4 / 3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "given", "size"),
+    [
+        (TINY, {}, (512, 384)),
+        (replace(TINY, head="ssdlite"), {}, (512, 384)),
+        (replace(TINY, aspect_ratio=1.0), {}, (448, 448)),
+        (replace(TINY, aspect_ratio=9.0), {}, (640, 320)),
+        (replace(TINY, aspect_ratio=0.1), {}, (320, 640)),
+        (replace(TINY, smallest_class=24.0), {}, None),
+        (replace(TINY, pretrained=False), {}, None),
+        (replace(TINY, task="classification"), {}, None),
+        (TINY, {"size": (300, 300)}, None),
+        (TINY, {"early_size": (192, 192), "early_epochs": 3}, None),
+        (TINY, {"structure": "runs/pruned"}, None),
+    ],
+)
+def test_class_of_tiny_objects_gets_a_larger_input(
+    facts: Facts, given: Dict[str, Any], size: Optional[Tuple[int, int]]
+) -> None:
+    assert choose(facts, given).values.get("size") == size
+
+
 def dataset(boxes: List[List[List[float]]], size: Tuple[int, int]) -> Dataset:
     samples = []
     for index, rows in enumerate(boxes):
@@ -176,6 +205,20 @@ def test_facts_of_a_dataset(
     assert (facts.images, facts.classes, facts.pretrained, facts.head) == (len(boxes), 2, False, "ssdlite")
     assert (facts.objects_per_image, facts.small_objects) == (per_image, small)
     assert facts.object_sizes == pytest.approx(sizes, abs=1e-3)
+    assert facts.smallest_class == float("inf")
+    assert facts.aspect_ratio == 1.0
+
+
+def test_smallest_class_is_the_one_with_the_smallest_median_and_enough_objects() -> None:
+    images = dataset([[[0, 0, 59, 59], [0, 0, 29, 29]]] * 19 + [[[0, 0, 59, 59]]], (600, 300))
+    for sample in images.samples:
+        sample.labels[1:] = 1
+    options = DetectionTraining.resolve({"dataset": "voc", "size": 300})
+    facts = facts_of(options, images)
+    assert facts.smallest_class == pytest.approx(300 * 60 / (600 * 300) ** 0.5)
+    assert facts.aspect_ratio == 2.0
+    images.samples[-1].labels[0] = 1
+    assert facts_of(options, images).smallest_class == pytest.approx(300 * 30 / (600 * 300) ** 0.5)
 
 
 # ---- precedence and runs -----------------------------------------------------------------------------------
