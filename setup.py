@@ -60,6 +60,13 @@ setup(
         "onnx": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5"],
         # The formats of OpenVINO are made from those of ONNX. 2024.4 is the last OpenVINO for Python 3.8.
         "openvino": ["onnx>=1.16,<1.17", "onnxruntime", "ml-dtypes<0.5", "openvino>=2024.4"],
+        # Models are written with the schema in tflite. LiteRT has no wheels for Python 3.8.
+        "tflite": [
+            "flatbuffers",
+            "tflite",
+            "ai-edge-litert; python_version >= '3.9'",
+            "tflite-runtime; python_version < '3.9'",
+        ],
         "import": ["protobuf", "tflite"],  # the formats of Caffe and of .tflite files, for `mnssd import`
         "tensorboard": ["tensorboardX"],
         "browser": ["axe-playwright-python", "playwright"],  # for `make test-browser`

@@ -15,7 +15,9 @@ from ..options import add_options, from_mapping, given, option
 ENGINES = {"MXNet": "mxnet", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
 """Inference engines and their modules."""
 
-PACKAGES = ("onnx", "onnxruntime", "openvino", "pycocotools", "tensorboardX")
+PACKAGES = (
+    "onnx", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime", "pycocotools", "tensorboardX"
+)  # fmt: skip
 """Packages to list in addition to those of `runtime.settings.describe`."""
 
 

@@ -72,7 +72,7 @@ def load_export(
     if chosen and chosen not in available:
         raise OptionError(f"{path}: no files for {engine}; export again with --format {chosen.name}")
     chosen = chosen or _automatic(sidecar_path, sidecar, available)
-    if "anchors" in sidecar[chosen.section]:
+    if "anchors" in sidecar[chosen.section] and not chosen.decodes_heads:
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
     if chosen.needs_vnni and not processor.has_vnni():
         _log.warning(

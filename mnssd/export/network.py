@@ -20,6 +20,7 @@ from ..options import Size
 from .calibrate import Calibration
 from .detection_parity import DetectionParityCheck, Suppression
 from .engines import outputs_of
+from .layers import LayerGraph, read_layers
 from .options import ExportOptions
 from .parity import ClassifierParityCheck, ParityCheck
 from .sidecar import INPUT_NAME, describe_format_input, describe_input, describe_tensor
@@ -92,6 +93,21 @@ class ExportedNetwork(ABC):
             **details,
         }
 
+    @property
+    def decodable(self) -> bool:
+        """Whether decoding follows the heads."""
+        return False
+
+    def describe_undecoded(self, **details: Any) -> Dict[str, Any]:
+        """As `describe_format`, of a format whose engine decodes the heads of a detector."""
+        return self.describe_format(**details)
+
+    def layers(self) -> LayerGraph:
+        """The layers of the inference graph, which end with the heads."""
+        if "layers" not in self.shared:
+            self.shared["layers"] = read_layers(*self.graph(raw_heads=True), self.size, self.heads)
+        return self.shared["layers"]  # type: ignore[no-any-return]
+
     def batches(self) -> Iterator[Tuple[List[str], List[np.ndarray]]]:
         """Names and input pixels of the images of the parity check."""
         for start in range(0, len(self.images), BATCH):
@@ -146,6 +162,15 @@ class ExportedDetector(ExportedNetwork):
         if self.raw_heads:
             details["anchors"] = self.net.anchors.tolist()
         return super().describe_format(suffix, **details)
+
+    @property
+    def decodable(self) -> bool:
+        return True
+
+    def describe_undecoded(self, **details: Any) -> Dict[str, Any]:
+        section = super().describe_format(**details)
+        anchors, scores = self.net.anchors.tolist(), self.net.heads.layout.scores
+        return {**section, "outputs": list(self.heads), "anchors": anchors, "scores": scores}
 
     def describe(self) -> Dict[str, Any]:
         width, height = self.size

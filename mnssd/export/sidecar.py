@@ -6,6 +6,7 @@
 - ``outputs``, ``heads``: name in MXNet's graph, shape and meaning of each tensor
 - one section per format (`ExportFormat.section`): its own ``input``; ``outputs``, names of its tensors in
   the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
+  ``scores``, the function that makes class scores of the logits, if the engine decodes the heads;
   ``weights``, their type in the files (see `export.packing`); ``opset`` of ONNX; ``runtime`` of web
   pages; ``bits`` and ``huffman`` of shared weights; ``calibration`` of 8-bit formats: method and number of
   images
@@ -75,11 +76,13 @@ def describe_tensor(name: str, shape: Sequence[int], holds: str, **details: Any)
     return {"name": f"{name}_output", "shape": [None, *shape], "holds": holds, **details}
 
 
-def describe_format_input(size: Size, pixels: bool) -> Dict[str, Any]:
+def describe_format_input(size: Size, pixels: bool, channels_last: bool = False) -> Dict[str, Any]:
     """The ``input`` of a format's section: normalized floats, or uint8 pixels."""
     width, height = size
     if pixels:
         return {"name": PIXELS_NAME, "layout": "NHWC", "dtype": "uint8", "shape": [None, height, width, 3]}
+    if channels_last:
+        return {"name": INPUT_NAME, "layout": "NHWC", "dtype": "float32", "shape": [None, height, width, 3]}
     return {"name": INPUT_NAME, "layout": "NCHW", "dtype": "float32", "shape": [None, 3, height, width]}
 
 
@@ -205,7 +208,7 @@ def _has_whole_formats(sidecar: Mapping[str, Any], size: Size) -> bool:
 
 
 def _is_section(section: Any, size: Size) -> bool:
-    inputs = [describe_format_input(size, pixels) for pixels in (False, True)]
+    inputs = [describe_format_input(size, *kind) for kind in ((False,), (True,), (False, True))]
     names = section["outputs"]
     return section["input"] in inputs and isinstance(names, list) and all(isinstance(n, str) for n in names)
 

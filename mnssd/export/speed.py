@@ -23,7 +23,7 @@ from ..files import write_json
 from ..runtime import environment, settings
 
 FORMAT = "mnssd-speed"
-ENGINE_PACKAGES = ("mxnet", "onnxruntime", "openvino")
+ENGINE_PACKAGES = ("mxnet", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime")
 
 
 class Choice(NamedTuple):

@@ -79,7 +79,7 @@ def check_output(command: Sequence[str], detector: Detector, photo: str, names: 
         ("onnx.md", 0, "pets", ""), ("onnx.md", 0, "pixels", ""), ("onnx.md", 1, "raw", ""),
         ("mxnet.md", 0, "pets", ""), pytest.param("mxnet.md", 1, "pets", "", marks=pytest.mark.slow),
         pytest.param("mxnet.md", 2, "pets", "mxnet-int8", marks=pytest.mark.slow),
-        ("openvino.md", 0, "pets", "openvino"),
+        ("openvino.md", 0, "pets", "openvino"), ("tflite.md", 0, "pets", "tflite"),
     ],
 )  # fmt: skip
 def test_python_program(
@@ -90,6 +90,8 @@ def test_python_program(
         if find_spec("openvino") is None:
             pytest.skip("OpenVINO is not installed")
         monkeypatch.setenv("CI", "true")  # or OpenVINO sends that it was imported
+    if engine == "tflite" and (find_spec("ai_edge_litert") is None or find_spec("tflite") is None):
+        pytest.skip("LiteRT is not installed")
     program = code_of(page)[number]
     assert "mnssd" not in program
     description = str(exports / export / f"{export}.json")
@@ -99,7 +101,12 @@ def test_python_program(
 
 
 def test_all_python_programs_are_run() -> None:
-    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md", "openvino.md")] == [2, 3, 1]
+    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md", "openvino.md", "tflite.md")] == [
+        2,
+        3,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

@@ -97,6 +97,8 @@ def test_sidecar_describes_files_input_and_network(
     }  # fmt: skip
     if not export_formats["openvino"].obstacle():
         kinds |= {"openvino_xml", "openvino_bin"}
+    if not export_formats["tflite"].obstacle():
+        kinds |= {"tflite", "tflite_fp16"}
     assert set(sidecar["files"]) == kinds
     assert len(list(tiny_export.iterdir())) == len(kinds) + 1
     for entry in sidecar["files"].values():

@@ -8,7 +8,7 @@ import pytest
 
 from mnssd.export.formats import by_priority
 
-UNSUITABLE = ("openvino-int8", "openvino-bf16")
+UNSUITABLE = ("openvino-int8", "openvino-bf16", "tflite-int8")
 """Formats whose rounding changes networks with random weights too much on some processors."""
 
 

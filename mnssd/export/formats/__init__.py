@@ -56,6 +56,8 @@ class ExportFormat(ABC):
         Whether `write` uses ``network.calibration``.
     needs_vnni : bool
         Whether the engine's 8-bit sums are exact only on processors with VNNI; `load_export` warns on others.
+    decodes_heads : bool
+        Whether the files of a detector always end with its heads, which the engine decodes.
     in_all : bool
         Whether ``--format all`` includes it; not if writing needs a download.
     """
@@ -68,6 +70,7 @@ class ExportFormat(ABC):
     requirements: Mapping[str, str] = {}
     needs_calibration: bool = False
     needs_vnni: bool = False
+    decodes_heads: bool = False
     in_all: bool = True
 
     @property

@@ -22,7 +22,7 @@ class WebFormat(ExportFormat):
     name = "web"
     description = "web page that runs the network in the browser"
     engine = "chromium"
-    priority = 8
+    priority = 20
     files: Mapping[str, str] = {
         "web_page": ".html", "web_model": "-web.js", "web_runtime": ".js", "web_license": ".txt",
     }  # fmt: skip

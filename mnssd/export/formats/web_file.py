@@ -15,7 +15,7 @@ class WebFileFormat(WebFormat):
     name = "web-file"
     description = "the same page as one HTML file"
     engine = "chromium-file"
-    priority = 9
+    priority = 21
     files = {"web_file": ".html"}  # noqa: RUF012
 
     def new_paths(self, folder: Path, name: str) -> List[Path]:

@@ -1,0 +1,126 @@
+"""8-bit integers for TensorFlow Lite: steps of tensors and weights, and corrected biases.
+
+Activations have one step and zero point per tensor, weights one step per output channel and zero point 0, as
+TensorFlow Lite's quantization specification asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
+from .calibrate import Calibration, Range, find_ranges, tensor_values
+from .layers import Convolution, Flip, Layer, LayerGraph, Mean, Scale, Sum
+from .sidecar import INPUT_NAME
+
+CORRECTION_IMAGES = 16
+"""Images for bias correction; each channel mean is over thousands of values per image."""
+
+LARGEST_BIAS = 2**30
+"""Biases are 32-bit integers in the product of the steps of input and weights."""
+
+SMALLEST_RATIO = 2.0**-28
+"""Of the product of the steps of input and weights to the step of the output: kernels refuse much smaller
+ones, which a channel with weights near 0 would have."""
+
+
+class Integers(NamedTuple):
+    """What makes numbers of the 8-bit integers of a tensor: ``(q - zero) * step``."""
+
+    step: float
+    zero: int
+
+
+def integers_for(limits: Range) -> Integers:
+    """Integers -128 to 127 for a range, which is extended to include 0; the 0 itself is exact."""
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+    step = max((high - low) / 255, 1e-9)
+    return Integers(step, int(np.clip(round(-128 - low / step), -128, 127)))
+
+
+def calibrate(
+    symbol: mx.sym.Symbol,
+    parameters: Mapping[str, np.ndarray],
+    graph: LayerGraph,
+    calibration: Calibration,
+    ctx: Any,
+) -> Dict[str, Integers]:
+    """Integers of the input and of every layer of a graph that was read from `symbol`.
+
+    Those of the input cover all pixels; the others cover the ranges found on images.
+    """
+    kinds = (Convolution, Sum, Mean, Scale, Flip)
+    names = [layer.name for layer in graph.layers if isinstance(layer, kinds)]
+    tensors = [f"{name}_output" for name in names]
+    ranges = find_ranges(symbol, parameters, tensors, calibration.images, calibration.method, ctx)
+    integers = {name: integers_for(ranges[tensor]) for name, tensor in zip(names, tensors)}
+    limits = [(level - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD) for level in (0.0, 1.0)]
+    return {**integers, INPUT_NAME: integers_for((float(limits[0].min()), float(limits[1].max())))}
+
+
+def weight_steps(layer: Convolution, source: Integers, output: Integers) -> np.ndarray:
+    """Step of the weights of each output channel, float32."""
+    largest = np.abs(layer.weight).reshape(len(layer.weight), -1).max(axis=1) / 127
+    for_bias = np.abs(layer.bias) / (source.step * LARGEST_BIAS)
+    return np.maximum.reduce(
+        [largest, for_bias, np.full(len(largest), SMALLEST_RATIO * output.step / source.step)]
+    ).astype(np.float32)
+
+
+def rounded_weight(layer: Convolution, steps: np.ndarray) -> np.ndarray:
+    """The weights as integers -127 to 127."""
+    values = np.rint(layer.weight / steps.reshape(-1, 1, 1, 1).astype(np.float64))
+    return np.clip(values, -127, 127).astype(np.int8)
+
+
+def correct_biases(
+    symbol: mx.sym.Symbol,
+    parameters: Mapping[str, np.ndarray],
+    graph: LayerGraph,
+    integers: Mapping[str, Integers],
+    images: Sequence[np.ndarray],
+    ctx: Any,
+) -> LayerGraph:
+    """The graph with biases that restore the mean of each channel from before the weights were rounded.
+
+    Nagel et al. 2019 ("Data-Free Quantization Through Weight Equalization and Bias Correction"), section 4.2,
+    with the means of the inputs measured on the first `CORRECTION_IMAGES`.
+    """
+    convolutions = [layer for layer in graph.layers if isinstance(layer, Convolution)]
+    sources = sorted({layer.source for layer in convolutions} - {INPUT_NAME})
+    means = _channel_means(symbol, parameters, sources, images[:CORRECTION_IMAGES], ctx)
+    means[INPUT_NAME] = np.mean(
+        [(image / 255 - IMAGENET_MEAN) / IMAGENET_STD for image in images[:CORRECTION_IMAGES]], axis=(0, 1, 2)
+    )
+    corrected: List[Layer] = []
+    for layer in graph.layers:
+        if isinstance(layer, Convolution):
+            steps = weight_steps(layer, integers[layer.source], integers[layer.name])
+            rounded = rounded_weight(layer, steps) * steps.reshape(-1, 1, 1, 1)
+            error = (rounded - layer.weight).sum(axis=(2, 3))  # (O, I)
+            mean = means[layer.source]
+            shift = error[:, 0] * mean if layer.groups > 1 else error @ mean
+            layer = replace(layer, bias=(layer.bias - shift).astype(np.float32))
+        corrected.append(layer)
+    return replace(graph, layers=tuple(corrected))
+
+
+def _channel_means(
+    symbol: mx.sym.Symbol,
+    parameters: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    images: Sequence[np.ndarray],
+    ctx: Any,
+) -> Dict[str, np.ndarray]:
+    """``(channels,)`` mean of the output of each layer."""
+    sums: Dict[str, np.ndarray] = {}
+    tensors = [f"{name}_output" for name in names]
+    for batch in tensor_values(symbol, parameters, tensors, images, ctx):
+        for name, tensor in zip(names, tensors):
+            values = batch[tensor].mean(axis=(2, 3), dtype=np.float64).sum(axis=0)
+            sums[name] = sums.get(name, 0) + values
+    return {name: total / len(images) for name, total in sums.items()}
