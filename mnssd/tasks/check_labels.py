@@ -17,6 +17,9 @@ from ..train.options import DetectionOptions
 from ..train.run_folder import RunFolder
 from .given_datasets import DATASET_AGAIN, check_named
 
+LEAST_SUSPICION = 0.01
+"""Suspicion below which a label is not listed: it would be printed as 0."""
+
 
 @dataclass(frozen=True)
 class CheckLabelsOptions:
@@ -139,7 +142,7 @@ def check_labels(run: str, given: Mapping[str, Any]) -> LabelCheck:
     pairs = list(tqdm(found, total=len(dataset), unit="image", disable=None, leave=False))
     if not pairs:
         raise DataError(f"{dataset.name}: no image can be read; the first: {skipped[0].reason}")
-    suspects = find_suspects(pairs, net.classes)
+    suspects = [one for one in find_suspects(pairs, net.classes) if one.suspicion >= LEAST_SUSPICION]
     labels = sum(len(sample.labels) for sample, _ in pairs)
     return LabelCheck(
         tuple(net.classes), len(pairs), labels, suspects[: options.number or None],
