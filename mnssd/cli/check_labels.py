@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import OptionError
 from ..files import encodable, write_json
 from ..options import add_options, given
-from ..tasks.check_labels import CheckLabelsOptions, check_labels
+from ..tasks.labelling_options import CheckLabelsOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..tasks.check_labels import check_labels
+
     values = given(args, CheckLabelsOptions)
     folder = Path(values["output"]) if values.get("output") else None
     if folder and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

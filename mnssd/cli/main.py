@@ -55,6 +55,7 @@ COMMANDS: Dict[str, Command] = {
     "classify": Command("classify", "classify images", "export and use"),
     "check-data": Command("check_data", "find errors in a dataset", "data"),
     "check-labels": Command("check_labels", "find labels that look wrong to a trained detector", "data"),
+    "suggest": Command("suggest", "suggest which images to label next", "data"),
     "convert-data": Command("convert_data", "convert a dataset to another format", "data"),
     "shapes": Command("shapes", "render the built-in dataset", "data"),
     "weights": Command("weights", "list, download and cache published ImageNet weights", "data"),
@@ -66,8 +67,8 @@ COMMANDS: Dict[str, Command] = {
 
 
 PRINTING = frozenset({
-    "eval", "eval-cls", "compare-runs", "detect", "classify", "check-data", "check-labels", "summary",
-    "compare", "bench", "info",
+    "eval", "eval-cls", "compare-runs", "detect", "classify", "check-data", "check-labels", "suggest",
+    "summary", "compare", "bench", "info",
 })  # fmt: skip
 """Commands that only print, unless one of `FILE_OPTIONS` is given: they end when nobody reads it."""
 

@@ -7,38 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..data.dataset import Dataset
-from ..data.open import find_format, lists_to_read, open_dataset
+from ..data.open import find_format, is_missing, lists_to_read, open_dataset
 from ..errors import DataError, MnssdError
 from ..files import encodable
 from ..metrics.label_suspects import LabelFault, Suspect, find_suspects
-from ..options import from_mapping, option, require
+from ..options import from_mapping
 from ..train.options import DetectionOptions
 from ..train.run_folder import RunFolder
-from .given_datasets import DATASET_AGAIN, check_named
+from .given_datasets import check_named
+from .labelling_options import CheckLabelsOptions
 
 LEAST_SUSPICION = 0.01
 """Suspicion below which a label is not listed: it would be printed as 0."""
-
-
-@dataclass(frozen=True)
-class CheckLabelsOptions:
-    """Labels."""
-
-    dataset: str = option("", DATASET_AGAIN, metavar="NAME")
-    data_root: Optional[str] = option(
-        None, "folder of the dataset, if it is not that of the run", metavar="DIR"
-    )
-    splits: Optional[str] = option(None, "image lists joined by +", shown="all lists of the dataset")
-    number: int = option(50, "most suspects listed, the most suspicious first; 0 for all")
-    ctx: str = option("auto", "device: auto, cpu, gpu or gpu:N")
-    json: Optional[str] = option(None, "also write the suspects to this file", metavar="FILE")
-    output: Optional[str] = option(
-        None, "also draw the suspects, one image each, into this new folder", metavar="DIR"
-    )
-
-    def __post_init__(self) -> None:
-        require(self, "at least 0", lambda value: value >= 0, "number")
 
 
 @dataclass(frozen=True)
@@ -104,7 +87,7 @@ class LabelCheck:
         return values
 
 
-def _corners(box: Sequence[float]) -> str:
+def _corners(box: np.ndarray) -> str:
     return "[" + ", ".join(f"{edge:.0f}" for edge in box) + "]"
 
 
@@ -163,6 +146,8 @@ def open_labels(
     kind, root = stored.dataset, Path(data_root) if data_root else stored.folder
     if data_root and Path(data_root).resolve() != stored.folder.resolve():
         kind = "auto"
+    if is_missing(kind, root):
+        raise DataError(f"{root}: the dataset of {run} is missing; name its folder with --data-root")
     names = splits or "+".join(lists_to_read(find_format(kind, root), root))
     dataset = open_dataset(kind, root, names, list(classes), "eval", allow_absent=True)
     for line in dataset.notes:
