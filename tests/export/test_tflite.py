@@ -119,7 +119,7 @@ def test_classifiers_and_sizes(network: str, pixels: bool, image_files: List[str
     assert table["tflite-int8"] != pytest.approx(table["mxnet"], abs=1e-5)
     full, half, quarter = ((tmp_path / "e" / FILES[name]).stat().st_size for name in FORMATS)
     assert 0.45 < half / full < 0.6
-    assert 0.2 < quarter / full < 0.4
+    assert 0.2 < quarter / full < 0.45  # of a tiny network, whose names and steps weigh more
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,10 @@ class TFLiteInt8Format(TFLiteFormat):
     weights = "int8"
 
     def prepared(self, network: ExportedNetwork) -> Tuple[LayerGraph, Mapping[str, Integers]]:
-        from ..tflite_quantize import calibrate, correct_biases
+        from ..tflite_quantize import calibrate
 
         graph, (symbol, parameters) = network.layers(), network.graph(raw_heads=True)
-        calibration, ctx = network.calibration, network.ctx
-        integers = calibrate(symbol, parameters, graph, calibration, ctx)
-        return correct_biases(symbol, parameters, graph, integers, calibration.images, ctx), integers
+        return graph, calibrate(symbol, parameters, graph, network.calibration, network.ctx)
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
         return INT8
