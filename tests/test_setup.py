@@ -302,23 +302,26 @@ def packaged() -> Dict[str, Any]:
     return captured
 
 
-def requirements(packaged: Dict[str, Any]) -> List[Requirement]:
+def requirements(packaged: Dict[str, Any], python: str) -> List[Requirement]:
+    """Those of the package and its extras that hold for a version of Python."""
     extras = [line for extra in packaged["extras_require"].values() for line in extra]
-    return [Requirement(line) for line in packaged["install_requires"] + extras]
+    lines = map(Requirement, packaged["install_requires"] + extras)
+    return [one for one in lines if not one.marker or one.marker.evaluate({"python_version": python})]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_requirements_are_pinned_within_their_limits(python: str, packaged: Dict[str, Any]) -> None:
     pinned = pins(python)
-    for requirement in requirements(packaged):
+    for requirement in requirements(packaged, python):
         assert requirement.specifier.contains(version_of(pinned[canonicalize_name(requirement.name)]))
 
 
 def test_indirect_requirements_are_pinned(packaged: Dict[str, Any]) -> None:
     """On this Python, by the metadata of installed packages."""
-    pinned = pins("{}.{}".format(*sys.version_info[:2]))
+    python = "{}.{}".format(*sys.version_info[:2])
+    pinned = pins(python)
     seen = set()
-    waiting: List[Requirement] = requirements(packaged)
+    waiting: List[Requirement] = requirements(packaged, python)
     while waiting:
         requirement = waiting.pop()
         key = (canonicalize_name(requirement.name), *sorted(requirement.extras))
