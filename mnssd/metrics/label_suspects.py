@@ -14,12 +14,10 @@ import numpy as np
 
 from ..boxes import iou
 from ..data.sample import Detections, Sample
+from .error_analysis import MATCH_IOU
 
 GOOD_IOU = 0.6
 """IoU from which a box fits an object."""
-
-MATCH_IOU = 0.5
-"""IoU of the VOC metric, from which a detection is correct."""
 
 NEAR_IOU = 0.3
 """IoU below which a detection and a label are of different objects."""
@@ -78,7 +76,7 @@ def find_suspects(pairs: Sequence[Tuple[Sample, Detections]], classes: Sequence[
     """Labels that look wrong, the most suspicious first; the faults take turns.
 
     The suspicions of different faults do not compare well: in order of suspicion alone, the precision on
-    planted faults is .18 and .31 instead of .33 and .50 (benchmarks/LABEL-FAULTS.md).
+    planted faults is .23 and .31 instead of .33 and .50 (benchmarks/LABEL-FAULTS.md).
 
     Parameters
     ----------
