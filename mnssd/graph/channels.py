@@ -9,13 +9,14 @@ weights, gammas and betas, the added channels are exactly zero and all tensors h
 
 from __future__ import annotations
 
+import ast
 from typing import Dict, Optional, Set, Tuple
 
 import numpy as np
 
 from .symbol_graph import Edge, Graph, Node
 
-CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "_copy")
+CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "UpSampling", "_copy")
 """Operators without parameters that compute each output channel from the same input channel."""
 
 
@@ -131,6 +132,11 @@ def is_norm(node: Node) -> bool:
     return _has_own_parameters(node)
 
 
+def is_crop(node: Node) -> bool:
+    """Whether a node cuts a tensor to the height and width of another one."""
+    return node.op == "slice_like" and sorted(ast.literal_eval(node.attrs.get("axes", "()"))) == [2, 3]
+
+
 def _has_own_parameters(node: Node) -> bool:
     """Whether all inputs but the data are variables, to which zeros can be appended."""
     return all(source.op == "null" for source, _ in node.inputs[1:])
@@ -143,7 +149,7 @@ def tie_channels(graph: Graph) -> ChannelGroups:
         output = (node, 0)
         if is_plain(node):
             groups.sources.setdefault(groups.find(output), set()).add(int(node.attrs["num_filter"]))
-        elif is_depthwise(graph, node) or is_norm(node):
+        elif is_depthwise(graph, node) or is_norm(node) or is_crop(node):
             groups.tie(node.inputs[0], output)
         elif node.op in CHANNELWISE:
             for edge in node.inputs:

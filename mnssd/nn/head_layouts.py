@@ -94,6 +94,10 @@ class HeadLayout:
         Path and stride of the backbone's feature maps, see `backbones.Tap`; empty: the backbone's own.
     linear_extras : bool
         Whether separable extra layers end without an activation, as the bottlenecks of MobileNetV2.
+    strides : tuple of int
+        Of the backbone's feature maps, if there are no `taps`.
+    neck : int
+        Channels of the `necks.PyramidNeck` over the backbone's feature maps; 0 without a neck.
     """
 
     extras: Tuple[Tuple[int, int], ...]
@@ -108,6 +112,8 @@ class HeadLayout:
     nms_iou: float = 0.45
     taps: Tuple[Tuple[str, int], ...] = ()
     linear_extras: bool = False
+    strides: Tuple[int, ...] = (16, 32)
+    neck: int = 0
 
     def __post_init__(self) -> None:
         kinds = (self.convolution, *self.predictors)
@@ -116,11 +122,16 @@ class HeadLayout:
         _require(self.kernel in (1, 3), f"kernel: expected 1 or 3, got {self.kernel!r}")
         _require(0 < self.nms_iou <= 1, f"nms_iou: expected above 0 and at most 1, got {self.nms_iou!r}")
         _require(self.epsilon > 0, f"epsilon: expected above 0, got {self.epsilon!r}")
-        counts = [count for pair in self.extras for count in pair]
-        _require(all(0 < count <= _MOST_CHANNELS for count in counts), f"extras: {self.extras!r}")
-        maps = len(self.extras) + (len(self.taps) or 2)
+        counts = [count for pair in self.extras for count in pair] + [self.neck] * (self.neck != 0)
+        _require(all(0 < count <= _MOST_CHANNELS for count in counts), f"channels: {counts!r}")
+        maps = len(self.extras) + self.backbone_maps
         _require(self.anchors.maps == maps, f"anchors of {self.anchors.maps} feature maps, expected {maps}")
         _require(len(self.predictors) in (0, maps), "predictors: expected one for each feature map")
+
+    @property
+    def backbone_maps(self) -> int:
+        """Number of the backbone's feature maps."""
+        return len(self.taps or self.strides)
 
     def predictor(self, index: int) -> str:
         """Kind of the predictors of feature map `index`."""
@@ -162,12 +173,18 @@ PAPER_ANCHORS = AnchorLayout((0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0), (_NARROW, *
 """SSD paper (Liu et al. 2016), section 2.2, with s_min 0.2 and s_max 0.95 as in TensorFlow's released
 MobileNet SSDs."""
 
+PYRAMID_ANCHORS = AnchorLayout((0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0), (_NARROW, *[_WIDE] * 5))
+"""Those of the paper with a finer feature map of stride 8, whose anchors have half the size of the next."""
+
 _GLUONCV_RATIOS = (_NARROW, *[_WIDE] * 3, *[_NARROW] * 2)
 
 LAYOUTS: Dict[str, HeadLayout] = {
     "ssd": HeadLayout(EXTRAS, PAPER_ANCHORS),
     "ssdlite": HeadLayout(EXTRAS, PAPER_ANCHORS, convolution="separable"),
     "ssdfactorized": HeadLayout(EXTRAS, PAPER_ANCHORS, convolution="factorized"),
+    "fpnlite": HeadLayout(
+        ((64, 128), (64, 128), (64, 128)), PYRAMID_ANCHORS, "separable", strides=(8, 16, 32), neck=128
+    ),
     # gluoncv/model_zoo/ssd/presets.py: ssd_512_mobilenet1_0_voc, ssd_300_mobilenet0_25_voc and
     # ssd_300_mobilenet1_0_lite_coco; the 1x1 convolutions from gluoncv/nn/feature.py, FeatureExpander.
     "gluoncv_512": HeadLayout(

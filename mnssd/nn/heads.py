@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, Iterable, List, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..options import listed
 from .anchors import anchors_per_position
 from .backbones import Tap
 from .choices import HEADS
 from .head_layouts import LAYOUTS, HeadLayout
 from .layers import add_conv, add_factorized, add_separable
+from .necks import PyramidNeck
 from .tapped_features import TappedFeatures
 
 PREDICTOR_SIGMA = 0.01
@@ -64,8 +66,9 @@ def last_convolution(predictor: HybridBlock) -> nn.Conv2D:
 class SSDHeads(HybridBlock):
     """Backbone, extra layers and multibox predictors: from images to class scores and box offsets.
 
-    The `features` of `backbone` become part of this block, up to the last of the `taps`. `num_classes` is
-    without the background; `head` is one of `HEADS`, or a layout of an imported network.
+    The `features` of `backbone` become part of this block, up to the last of the `taps`: as many as the
+    layout reads, or more, of which it reads those with its strides. `num_classes` is without the background;
+    `head` is one of `HEADS`, or a layout of an imported network.
 
     Inputs are ``(N, 3, H, W)`` float32, normalized. Outputs are ``cls_preds`` ``(N, A, C + 1)``, logits with
     the background in column 0, and ``box_preds`` ``(N, A, 4)``, offsets of center and log size in units of
@@ -86,7 +89,12 @@ class SSDHeads(HybridBlock):
         self.num_classes = num_classes
         self.layout = head if isinstance(head, HeadLayout) else LAYOUTS[head]
         with self.name_scope():
+            taps = taps_of_strides(taps, self.layout)
             self.backbone = TappedFeatures(backbone, taps)
+            channels_of_maps = tap_channels(self.backbone, taps)
+            if self.layout.neck:
+                self.neck = PyramidNeck(channels_of_maps, self.layout.neck, self.layout.activation)
+                channels_of_maps = [self.layout.neck] * len(taps)
             self.extras = nn.HybridSequential()
             act, epsilon = self.layout.activation, self.layout.epsilon
             for squeeze, channels in self.layout.extras:
@@ -99,13 +107,7 @@ class SSDHeads(HybridBlock):
                 else:
                     add_conv(layer, channels, 3, 2, 1, act=act, epsilon=epsilon)
                 self.extras.add(layer)
-            expected = self.layout.anchors.maps - len(self.layout.extras)
-            if len(taps) != expected:
-                raise ValueError(
-                    f"these heads read {expected} feature maps of a backbone, got {len(taps)} taps"
-                )
-            self._map_channels = tap_channels(self.backbone, taps)
-            self._map_channels += [channels for _, channels in self.layout.extras]
+            self._map_channels = channels_of_maps + [channels for _, channels in self.layout.extras]
             self.class_predictors = self._predictors(num_classes + 1)
             self.box_predictors = self._predictors(4)
 
@@ -144,6 +146,8 @@ class SSDHeads(HybridBlock):
     def feature_maps(self, x: Any) -> List[Any]:
         """All feature maps ``(N, C, H, W)``, finest first."""
         maps = list(self.backbone(x))
+        if self.layout.neck:
+            maps = list(self.neck(*maps))
         for layer in self.extras:
             maps.append(layer(maps[-1]))
         return maps
@@ -157,6 +161,26 @@ class SSDHeads(HybridBlock):
         cls_preds = F.reshape(F.concat(*classes, dim=1), (0, -1, self.num_classes + 1))
         box_preds = F.reshape(F.concat(*boxes, dim=1), (0, -1, 4))
         return cls_preds, box_preds
+
+
+def taps_of_strides(taps: Sequence[Tap], layout: HeadLayout) -> Sequence[Tap]:
+    """The taps that a layout reads: all of them, or those with its strides if there are more.
+
+    Raises ValueError if a stride is missing.
+    """
+    if len(taps) == layout.backbone_maps:
+        return taps
+    found = [tap for tap in taps if tap.stride in layout.strides]
+    if len(found) != layout.backbone_maps:
+        raise ValueError(
+            f"these heads read feature maps of a backbone with the strides {_strides(layout.strides)}, got "
+            f"taps with {_strides(tap.stride for tap in taps)}"
+        )
+    return found
+
+
+def _strides(strides: Iterable[int]) -> str:
+    return listed(map(str, strides))
 
 
 def tap_channels(backbone: TappedFeatures, taps: Sequence[Tap]) -> List[int]:

@@ -55,7 +55,8 @@ class SSD(HybridBlock):
     head : str or HeadLayout
         Extra layers, predictors, anchors and scores: a name in `head_layouts.LAYOUTS`, or a layout.
     taps : sequence of Tap, optional
-        Feature maps of the backbone to read; defaults to those of the layout, or ``backbone.taps``.
+        Feature maps of the backbone to read; defaults to those of the layout, or those of ``backbone.taps``
+        that have the layout's strides.
 
     Inputs are ``(N, 3, H, W)`` float32, RGB in 0..1 minus the ImageNet mean, divided by its standard
     deviation. Outputs are ``ids`` and ``scores`` ``(N, K, 1)`` and ``bboxes`` ``(N, K, 4)``: xmin, ymin,

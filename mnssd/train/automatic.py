@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 import numpy as np
 
+from ..nn.head_layouts import LAYOUTS
 from .options import ClassificationTraining, DetectionTraining, Training
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Facts:
     @property
     def is_lite(self) -> bool:
         """Whether head and extra layers are depthwise separable."""
-        return self.head == "ssdlite"
+        return self.head in LAYOUTS and LAYOUTS[self.head].convolution == "separable"
 
     def describe(self) -> str:
         """The facts in a few words."""

@@ -111,8 +111,8 @@ class Backbone:
         its child `output` holds the one layer whose weights depend on the classes. It raises ValueError if
         the network cannot be built.
     taps : tuple of Tap
-        The two feature maps that SSD reads, larger one first. If they depend on the variant, the block has an
-        attribute `taps` of its own.
+        Feature maps that detectors read, finest first; each head reads those of its strides, most of them 16
+        and 32. If they depend on the variant, the block has an attribute `taps` of its own.
     options : mapping of str to tuple of str, or range
         Options that `build` takes, of `choices.ClassifierOptions`, and their values.
     widths : tuple of float

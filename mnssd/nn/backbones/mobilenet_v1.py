@@ -38,8 +38,8 @@ class MobileNetV1(HybridBlock):
     deviation. The output is ``(N, classes)`` logits.
     """
 
-    # Outputs of the 11th and the 13th separable block.
-    taps = (Tap("features.68", 16), Tap("features.80", 32))
+    # Outputs of the 5th, the 11th and the 13th separable block.
+    taps = (Tap("features.32", 8), Tap("features.68", 16), Tap("features.80", 32))
 
     def __init__(
         self,

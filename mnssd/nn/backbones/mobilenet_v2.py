@@ -24,8 +24,8 @@ STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2
 EXPANSION: int = DEFAULTS["expansion"]
 """t in the other stages of the paper."""
 
-TAPPED_STAGE = 5
-"""Index in `STAGES` of the last stage with a stride."""
+TAPPED_STAGES = (3, 5)
+"""Indices in `STAGES` of the last two stages with a stride."""
 
 DEPTHS = (1.0, 1.2, 1.4)
 """Depth multipliers of published networks: the paper's, timm's ``mobilenetv2_110d`` and ``_120d``."""
@@ -48,8 +48,8 @@ class Layout(NamedTuple):
     first: int
     bottlenecks: Tuple[Bottleneck, ...]
     last: int
-    tapped: int
-    """Index of the first bottleneck of the sixth stage (160 channels at width 1)."""
+    tapped: Tuple[int, ...]
+    """Indices of the first bottlenecks of `TAPPED_STAGES` (64 and 160 channels at width 1)."""
 
 
 def layout(multiplier: float, divisor: int = 0, depth: float = 1.0, expansion: int = EXPANSION) -> Layout:
@@ -72,23 +72,24 @@ def layout(multiplier: float, divisor: int = 0, depth: float = 1.0, expansion: i
     if depth != 1:
         first, last = 32, 1280
     bottlenecks: List[Bottleneck] = []
-    tapped = 0
+    tapped = []
     for index, (c, n, s) in enumerate(STAGES):
-        if index == TAPPED_STAGE:
-            tapped = len(bottlenecks)
+        if index in TAPPED_STAGES:
+            tapped.append(len(bottlenecks))
         count = n if index in (0, len(STAGES) - 1) else ceil(n * depth)
         t = 1 if index == 0 else expansion
         bottlenecks += [Bottleneck(t, scaled(c), s if i == 0 else 1) for i in range(count)]
-    return Layout(first, tuple(bottlenecks), last, tapped)
+    return Layout(first, tuple(bottlenecks), last, tuple(tapped))
 
 
-def taps_of(parts: Layout) -> Tuple[Tap, Tap]:
-    """The expansion in the first bottleneck of the sixth stage, and the last ReLU6.
+def taps_of(parts: Layout) -> Tuple[Tap, ...]:
+    """The expansions in the first bottlenecks of the fourth and the sixth stage, and the last ReLU6.
 
-    The first one is before the stride ("layer 15" in section 6.2 of the paper).
+    The expansions are before the stride; the second is "layer 15" in section 6.2 of the paper.
     """
-    first, last = FIRST_BLOCK + parts.tapped, FIRST_BLOCK + len(parts.bottlenecks) + 2
-    return Tap(f"features.{first}.out.2", 16), Tap(f"features.{last}", 32)
+    expansions = zip(parts.tapped, (8, 16))
+    last = Tap(f"features.{FIRST_BLOCK + len(parts.bottlenecks) + 2}", 32)
+    return (*(Tap(f"features.{FIRST_BLOCK + index}.out.2", stride) for index, stride in expansions), last)
 
 
 class MobileNetV2(HybridBlock):
