@@ -15,6 +15,7 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import ExportError
+from ..graph.channels import is_crop
 from ..graph.symbol_graph import Graph, Node
 from ..options import Size
 from .sidecar import INPUT_NAME
@@ -70,6 +71,22 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """Every row and every column twice: ``(C, H, W)`` to ``(C, 2 * H, 2 * W)``."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The first rows and columns, as many as the shape of the output has."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Mean:
     """The mean over all positions: ``(C, H, W)`` to ``(C, 1, 1)``."""
 
@@ -97,7 +114,7 @@ class Vector:
     source: str
 
 
-Layer = Union[Convolution, Sum, Scale, Flip, Mean, Rows, Vector]
+Layer = Union[Convolution, Sum, Scale, Flip, Repeat, Crop, Mean, Rows, Vector]
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,7 @@ class _Reader:
             "Activation": self._activation, "relu": self._activation, "clip": self._activation,
             "elemwise_add": self._sum, "_plus": self._sum, "broadcast_add": self._sum,
             "broadcast_mul": self._scale, "reverse": self._flip, "Pooling": self._mean,
+            "UpSampling": self._repeat, "slice_like": self._crop,
             "transpose": self._transpose, "Flatten": self._flatten, "Concat": self._concat,
             "Reshape": self._reshape, "Dropout": self._copy, "_copy": self._copy,
         }  # fmt: skip
@@ -287,6 +305,20 @@ class _Reader:
         if sorted(_tuple(node.attrs["axis"])) != [2, 3]:
             raise _refusal(node)
         self._add(node, Flip(node.name, self._source(node.inputs[0][0])))
+
+    def _repeat(self, node: Node) -> None:
+        if (node.attrs.get("scale"), node.attrs.get("sample_type")) != ("2", "nearest"):
+            raise _refusal(node, "other than by repeating every row and column")
+        self._add(node, Repeat(node.name, self._source(node.inputs[0][0])))
+
+    def _crop(self, node: Node) -> None:
+        source = self._source(node.inputs[0][0])
+        if not is_crop(node):
+            raise _refusal(node)
+        if self._shape(source) == self._shape(node.name):
+            self._tensors[node] = source
+        else:
+            self._add(node, Crop(node.name, source))
 
     def _mean(self, node: Node) -> None:
         if not node.flag("global_pool") or node.attrs.get("pool_type") != "avg":

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
-from .layers import Convolution, Flip, LayerGraph, Mean, Rows, Scale, Sum, Vector
+from .layers import Convolution, Crop, Flip, LayerGraph, Mean, Repeat, Rows, Scale, Sum, Vector
 from .sidecar import INPUT_NAME, PIXELS_NAME
 from .tflite_file import FlatModel, FlatTensor
 from .tflite_quantize import LARGEST_BIAS, Integers, rounded_weight, weight_steps
@@ -63,7 +63,8 @@ class _Writer:
             self._tensors[INPUT_NAME] = inputs[0]
         writers: Dict[type, Any] = {
             Convolution: self._convolution, Sum: self._sum, Scale: self._scale, Flip: self._flip,
-            Mean: self._mean, Rows: self._rows, Vector: self._vector,
+            Repeat: self._repeat, Crop: self._crop, Mean: self._mean, Rows: self._rows,
+            Vector: self._vector,
         }  # fmt: skip
         for layer in self._graph.layers:
             self._tensors[layer.name] = writers[type(layer)](layer)
@@ -143,6 +144,18 @@ class _Writer:
                 "REVERSE_V2", [data, axes], self._output(layer.name, name), "ReverseV2Options"
             )
         return data
+
+    def _repeat(self, layer: Repeat) -> int:
+        sides = self._model.constant(f"{layer.name}/sides", self._shape(layer.name)[1:3], "int32")
+        code, inputs = self._code("RESIZE_NEAREST_NEIGHBOR"), [self._input(layer.source), sides]
+        return self._model.add(code, inputs, self._rounded(layer.name), "ResizeNearestNeighborOptions")
+
+    def _crop(self, layer: Crop) -> int:
+        _, height, width, _ = self._shape(layer.name)
+        begin = self._model.constant(f"{layer.name}/begin", [0, 0, 0, 0], "int32")
+        size = self._model.constant(f"{layer.name}/size", [-1, height, width, -1], "int32")
+        inputs = [self._input(layer.source), begin, size]
+        return self._model.add(self._code("SLICE"), inputs, self._rounded(layer.name), "SliceOptions")
 
     def _mean(self, layer: Mean) -> int:
         axes = self._model.constant(f"{layer.name}/axes", [1, 2], "int32")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from .calibrate import Calibration, Range, find_ranges
-from .layers import Convolution, Flip, LayerGraph, Mean, Scale, Sum
+from .layers import Convolution, Crop, Flip, LayerGraph, Mean, Repeat, Scale, Sum
 from .sidecar import INPUT_NAME
 
 LARGEST_BIAS = 2**30
@@ -49,13 +49,17 @@ def calibrate(
 ) -> Dict[str, Integers]:
     """Integers of the input and of every layer of a graph that was read from `symbol`.
 
-    Those of the input cover all pixels; the others cover the ranges found on images.
+    Those of the input cover all pixels; the others cover the ranges found on images. Repeated and cropped
+    tensors keep the integers of their source.
     """
     kinds = (Convolution, Sum, Mean, Scale, Flip)
     names = [layer.name for layer in graph.layers if isinstance(layer, kinds)]
     tensors = [f"{name}_output" for name in names]
     ranges = find_ranges(symbol, parameters, tensors, calibration.images, calibration.method, ctx)
     integers = {name: integers_for(ranges[tensor]) for name, tensor in zip(names, tensors)}
+    for layer in graph.layers:
+        if isinstance(layer, (Repeat, Crop)) and layer.source in integers:
+            integers[layer.name] = integers[layer.source]
     limits = [(level - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD) for level in (0.0, 1.0)]
     return {**integers, INPUT_NAME: integers_for((float(limits[0].min()), float(limits[1].max())))}
 

@@ -182,7 +182,7 @@ LAYOUTS: Dict[str, HeadLayout] = {
     "ssd": HeadLayout(EXTRAS, PAPER_ANCHORS),
     "ssdlite": HeadLayout(EXTRAS, PAPER_ANCHORS, convolution="separable"),
     "ssdfactorized": HeadLayout(EXTRAS, PAPER_ANCHORS, convolution="factorized"),
-    "fpnlite": HeadLayout(
+    "ssdfpn": HeadLayout(
         ((64, 128), (64, 128), (64, 128)), PYRAMID_ANCHORS, "separable", strides=(8, 16, 32), neck=128
     ),
     # gluoncv/model_zoo/ssd/presets.py: ssd_512_mobilenet1_0_voc, ssd_300_mobilenet0_25_voc and

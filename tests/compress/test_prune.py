@@ -23,12 +23,18 @@ from mnssd.nn.resize import set_channels
 from mnssd.tasks.run import train_classifier
 from mnssd.weights import assign, infer_shapes
 
-NETWORKS = ["mobilenet_v1_0.5", "mobilenet_v2_0.5", "ssd_96_mobilenet_v1_0.5", "ssdlite_96_mobilenet_v2_0.5"]
+NETWORKS = [
+    "mobilenet_v1_0.5",
+    "mobilenet_v2_0.5",
+    "ssd_96_mobilenet_v1_0.5",
+    "ssdlite_96_mobilenet_v2_0.5",
+    "ssdfpn_96_mobilenet_v2_0.5",
+]
 
 
 def initialized(name: str, **options: Any) -> Any:
     net = zoo.get_model(name, **options)
-    block = net.heads if name.startswith("ssd") else net
+    block = net.heads if hasattr(net, "heads") else net
     block.initialize()
     block(images(1, 96, 96))
     fill(block)
@@ -37,7 +43,7 @@ def initialized(name: str, **options: Any) -> Any:
 
 def build_pruned(name: str, pruned: Pruned, **options: Any) -> Any:
     net = zoo.get_model(name, **options)
-    block = net.heads if name.startswith("ssd") else net
+    block = net.heads if hasattr(net, "heads") else net
     set_channels(block, pruned.channels)
     infer_shapes(block)
     report = assign(block, pruned.arrays, name)

@@ -64,6 +64,7 @@ def test_sidecar_describes_the_model(tiny_export: Path) -> None:
     ("head", "pixels"),
     [
         ("ssd", False),
+        ("ssdfpn", False),
         pytest.param("ssdlite", True, marks=pytest.mark.slow),
         pytest.param("ssd", True, marks=pytest.mark.slow),
         pytest.param("ssdlite", False, marks=pytest.mark.slow),

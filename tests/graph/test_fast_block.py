@@ -41,10 +41,11 @@ NETWORKS: Dict[str, Tuple[Callable[[], Any], Tuple[int, int]]] = {
         lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdfactorized").heads,
         (48, 0),
     ),
+    "ssdfpn v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdfpn").heads, (63, 0)),
     "ssdlite v2": (lambda: SSD(MobileNetV2(0.25, 1), ["a", "b"], (96, 96), "ssdlite").heads, (60, 0)),
 }
 
-VARIANTS = ("v2 t 4", "v1 conv", "ssdfactorized v2")
+VARIANTS = ("v2 t 4", "v1 conv", "ssdfactorized v2", "ssdfpn v2")
 """Networks of `NETWORKS` with the operators of another."""
 
 
@@ -344,7 +345,10 @@ def test_fast_block_emits_no_warning() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd_300_mobilenet_v1", "ssd_300_mobilenet_v2", "ssdlite_320_mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name",
+    ["ssd_300_mobilenet_v1", "ssd_300_mobilenet_v2", "ssdlite_320_mobilenet_v2", "ssdfpn_300_mobilenet_v2"],
+)
 def test_detectors_at_training_sizes(name: str) -> None:
     """oneDNN chooses kernels and layouts by size, so test the sizes used in training."""
 

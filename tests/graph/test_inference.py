@@ -34,7 +34,7 @@ def test_outputs_of_a_classifier_at_any_batch_size(network: Any) -> None:
         assert relative_difference(block(x), network(x)) < 1e-4
 
 
-@pytest.mark.parametrize("head", ["ssd", "ssdlite"])
+@pytest.mark.parametrize("head", ["ssd", "ssdlite", "ssdfpn"])
 def test_outputs_of_a_detector_keep_their_order(head: str) -> None:
     net = zoo.get_model(f"{head}_128_mobilenet_v2_0.25", classes=["cat", "dog"])
     net.initialize()

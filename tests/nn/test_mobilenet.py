@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -318,19 +318,20 @@ def test_v1_activation_does_not_change_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "expected"),
+    ("net", "channels"),
     [
-        (MobileNetV1(), [(1, 512, 19, 19), (1, 1024, 10, 10)]),
-        (MobileNetV2(), [(1, 576, 19, 19), (1, 1280, 10, 10)]),
-        (MobileNetV1(0.5), [(1, 256, 19, 19), (1, 512, 10, 10)]),
-        (MobileNetV2(0.5), [(1, 288, 19, 19), (1, 1280, 10, 10)]),
-        (MobileNetV2(1.4), [(1, 136 * 6, 19, 19), (1, 1792, 10, 10)]),
-        (MobileNetV2(1.0, shortcut="projection"), [(1, 576, 19, 19), (1, 1280, 10, 10)]),
+        (MobileNetV1(), (256, 512, 1024)),
+        (MobileNetV2(), (32 * 6, 576, 1280)),
+        (MobileNetV1(0.5), (128, 256, 512)),
+        (MobileNetV2(0.5), (16 * 6, 288, 1280)),
+        (MobileNetV2(1.4), (48 * 6, 136 * 6, 1792)),
+        (MobileNetV2(1.0, shortcut="projection"), (192, 576, 1280)),
     ],
     ids=["v1", "v2", "v1 0.5", "v2 0.5", "v2 1.4", "v2 projection"],
 )
-def test_tapped_map_sizes_at_300_pixels(net: Any, expected: List[Any]) -> None:
+def test_tapped_map_sizes_at_300_pixels(net: Any, channels: Tuple[int, ...]) -> None:
     maps = mx.sym.Group(list(TappedFeatures(net, net.taps)(mx.sym.var("data"))))
+    expected = [(1, count, side, side) for count, side in zip(channels, (38, 19, 10))]
     assert maps.infer_shape(data=(1, 3, 300, 300))[1] == expected
 
 
@@ -340,13 +341,15 @@ def test_taps_return_maps_of_the_classifier(net: Any) -> None:
     x = images(2, 96, 64)
     net(x)
     fill(net)
-    first, second = TappedFeatures(net, net.taps)(x)
-    if isinstance(net, MobileNetV1):  # outputs of blocks 11 and 13: 3 layers, then 6 per block
-        expected = [net.features[: 3 + 6 * 11](x), net.features[: 3 + 6 * 13](x)]
+    maps = TappedFeatures(net, net.taps)(x)
+    if isinstance(net, MobileNetV1):  # outputs of blocks 5, 11 and 13: 3 layers, then 6 per block
+        expected = [net.features[: 3 + 6 * count](x) for count in (5, 11, 13)]
     else:
-        expected = [net.features[16].out[:3](net.features[:16](x)), net.features[:23](x)]
-    np.testing.assert_array_equal(first.asnumpy(), expected[0].asnumpy())
-    np.testing.assert_array_equal(second.asnumpy(), expected[1].asnumpy())
+        expected = [net.features[index].out[:3](net.features[:index](x)) for index in (9, 16)]
+        expected.append(net.features[:23](x))
+    assert len(maps) == 3
+    for found, wanted in zip(maps, expected):
+        np.testing.assert_array_equal(found.asnumpy(), wanted.asnumpy())
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def expected_detections(
         ("v2", "ssd", (96, 96), (0.3, 50, 20)),
         ("v1", "ssdlite", (128, 96), (0.45, 400, 200)),
         ("v2", "ssdlite", (96, 160), (0.6, 100, 200)),
+        ("v2", "ssdfpn", (96, 160), (0.3, 50, 20)),
     ],
 )
 def test_detections_match_an_independent_decoder(
@@ -101,6 +102,8 @@ def test_detections_match_an_independent_decoder(
     [
         *[("v1", "ssd", size) for size in ((300, 300), (320, 320), (480, 320))],
         *[("v2", "ssdlite", size) for size in ((300, 300), (512, 512), (320, 480), (96, 96), (300, 96))],
+        *[("v2", "ssdfpn", size) for size in ((300, 300), (512, 96), (96, 96))],
+        ("v1", "ssdfpn", (320, 480)),
     ],
 )
 def test_one_prediction_per_anchor(network: str, head: str, size: Tuple[int, int]) -> None:
