@@ -36,7 +36,7 @@ class BenchOptions:
     network: str = option("mobilenet_v2", "backbone", choices=backbones.names)
     width: float = option(1.0, "width multiplier of the backbone")
     size: Size = option((300, 300), "network input: 300 or a multiple of 32, or WIDTHxHEIGHT", type=SIZE)
-    head: str = option("ssd", "SSD heads and extra layers: plain or depthwise separable", choices=HEADS)
+    head: str = option("ssd", "heads and extra layers, as in train_ssd.py", choices=HEADS)
     batch_size: int = option(16, "images per step (train, data, eval)")
     workers: int = option(-1, "threads that load images; -1 chooses a number that suits this machine")
     metric: str = option(

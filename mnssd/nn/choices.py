@@ -14,8 +14,8 @@ from .head_layouts import LAYOUTS
 
 HEADS = tuple(LAYOUTS)
 """Detection heads and extra layers: plain convolutions (Liu et al. 2016), depthwise separable ones
-(MobileNetV2 paper, section 6.2), 3x3 convolutions factorized into 3x1 and 1x3 (`layers.add_factorized`), and
-those of GluonCV's pretrained networks."""
+(MobileNetV2 paper, section 6.2), 3x3 convolutions factorized into 3x1 and 1x3 (`layers.add_factorized`), a
+feature pyramid (`necks.PyramidNeck`), and those of GluonCV's pretrained networks."""
 
 SHORTCUTS = ("identity", "projection", "projection-all")
 """Shortcuts of `layers.LinearBottleneck`; the first is the paper's."""

@@ -137,8 +137,8 @@ class DetectionOptions(BackboneOptions, _DetectionData):
     )
     early_epochs: int = option(0, "epochs at --early-size")
     head: str = option(
-        "ssd", "heads and extra layers: plain, depthwise separable, or factorized into 3x1 and 1x3",
-        choices=HEADS,
+        "ssd", "heads and extra layers: plain, depthwise separable, factorized into 3x1 and 1x3, or "
+        "separable behind a feature pyramid", choices=HEADS,
     )  # fmt: skip
     weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")

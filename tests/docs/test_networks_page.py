@@ -100,6 +100,7 @@ OPTIONS: List[Tuple[str, str, Dict[str, Any]]] = [
     ("`ssd_300_mobilenet_v2`", "ssd_300_mobilenet_v2", {}),
     ("`ssdfactorized_300_mobilenet_v2`", "ssdfactorized_300_mobilenet_v2", {}),
     ("`ssdlite_300_mobilenet_v2`", "ssdlite_300_mobilenet_v2", {}),
+    ("`ssdfpn_300_mobilenet_v2`", "ssdfpn_300_mobilenet_v2", {}),
 ]
 
 

@@ -78,7 +78,7 @@ def test_onnx_runtime_detects_the_same_as_mxnet(
     export_network(net, spec, tmp_path / "both", image_files, "both", options)
     ours, theirs = (Detector.load(tmp_path / "both", engine=e) for e in ("mxnet", "onnxruntime"))
     assert ours.classes == theirs.classes == CLASSES
-    for a, b in zip(ours(image_files, score=0.05), theirs(image_files, score=0.05)):
+    for a, b in zip(ours(image_files, score=0.3), theirs(image_files, score=0.3)):
         assert len(a.labels) > 3
         order_a, order_b = (np.lexsort([d.boxes[:, 0].round(0), d.labels]) for d in (a, b))
         np.testing.assert_array_equal(a.labels[order_a], b.labels[order_b])
