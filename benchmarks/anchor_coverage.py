@@ -22,49 +22,20 @@ from mnssd import zoo
 from mnssd.data.formats.voc import read_voc_folder
 from mnssd.data.open import open_dataset
 from mnssd.data.targets import TargetAssigner
+from mnssd.nn.anchor_shapes import cluster_shapes, shapes_of
 from mnssd.nn.anchors import anchors_per_position
 from mnssd.nn.head_layouts import PAPER_ANCHORS
 
 THRESHOLDS = (0.5, 0.45, 0.4, 0.35, 0.3)
 TENSORFLOW = (1, 2, 4)  # of the first position: ratios 2 and 1/2, the half square
-SCALES = PAPER_ANCHORS.sizes[:-1]
 
 
-def shape_overlaps(sizes: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """IoU of ``(N, 2)`` widths and heights with ``(K, 2)``, all centred in one point."""
-    shared = np.minimum(sizes[:, None], shapes[None]).prod(axis=2)
-    return shared / (sizes.prod(axis=1)[:, None] + shapes.prod(axis=1)[None] - shared)
-
-
-def k_means(sizes: np.ndarray, count: int) -> np.ndarray:
-    """``(count, 2)``; from the sizes at equal steps of their areas' ranks, until nothing moves."""
-    ranks = np.argsort(sizes.prod(axis=1))
-    shapes = sizes[ranks[np.linspace(0, len(sizes) - 1, count + 2).astype(int)[1:-1]]]
-    for _ in range(100):
-        nearest = shape_overlaps(sizes, shapes).argmax(axis=1)
-        moved = [
-            sizes[nearest == k].mean(axis=0) if (nearest == k).any() else shapes[k] for k in range(count)
-        ]
-        if np.allclose(moved, shapes):
-            break
-        shapes = np.array(moved)
-    return shapes
-
-
-def cluster(anchors: np.ndarray, maps: List[Tuple[int, int]], sizes: np.ndarray, side: int) -> np.ndarray:
-    """`anchors` at the same places with shapes of `sizes`, ``(N, 2)``."""
-    parts, begin = [], 0
-    side_of = np.sqrt(sizes.prod(axis=1)) / side
-    edges = [0.0, *(np.sqrt(a * b) for a, b in zip(SCALES, SCALES[1:])), np.inf]
-    for index, (columns, rows) in enumerate(maps):
-        count = anchors_per_position(index)
-        part = anchors[begin : begin + columns * rows * count].copy()
-        mine = sizes[(side_of >= edges[index]) & (side_of < edges[index + 1])]
-        if len(mine) >= count:
-            part[:, 2:] = np.tile(k_means(mine, count), (columns * rows, 1))
-        parts.append(part)
-        begin += len(part)
-    return np.concatenate(parts)
+def cluster(anchors: np.ndarray, maps: List[Tuple[int, int]], sizes: np.ndarray) -> np.ndarray:
+    """`anchors` at the same places with shapes of `sizes`, ``(N, 2)`` in pixels."""
+    shapes = cluster_shapes(shapes_of(anchors, maps, PAPER_ANCHORS), sizes)
+    places = [columns * rows for columns, rows in maps]
+    tiled = np.concatenate([np.tile(part, (count, 1)) for part, count in zip(shapes, places)])
+    return np.concatenate([anchors[:, :2], tiled], axis=1).astype(np.float32)
 
 
 def main() -> None:
@@ -87,7 +58,7 @@ def main() -> None:
         (s.boxes[:, 2:] - s.boxes[:, :2] + 1) * (args.size / s.size[0], args.size / s.size[1])
         for s in dataset
     ]
-    clustered = cluster(net.anchors, net.map_sizes(), np.concatenate(scaled), args.size)
+    clustered = cluster(net.anchors, net.map_sizes(), np.concatenate(scaled))
     tried = (("this package", net.anchors), ("TensorFlow", tensorflow), ("k-means", clustered))
     for name, anchors in tried:
         assigner, matches = TargetAssigner(anchors), []

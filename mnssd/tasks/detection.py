@@ -28,6 +28,7 @@ from ..train.run_start import RunStart
 from ..train.task import ValidationResult
 from ..validation.check import training_warnings
 from .base import BaseTask
+from .chosen_anchors import with_anchors
 from .detection_loss import Loss, MultiBoxLoss, count_positives, set_prior
 from .detection_samples import Read, TrainingSamples
 from .given_transforms import NO_TRANSFORMS, Transforms
@@ -114,7 +115,10 @@ class DetectionTask(BaseTask[DetectionTraining, zoo.DetectorSpec, Dataset]):
         return _open_datasets(data, validate=bool(self.options.loop.val_interval))
 
     def _new_spec(self) -> zoo.DetectorSpec:
-        return detector_spec(self.options.data, self.train_set.classes)
+        data = self.options.data
+        spec, note = with_anchors(detector_spec(data, self.train_set.classes), data.anchors, self.train_set)
+        self.notes += [note] if note else []
+        return spec
 
     def _build(self) -> None:
         data = self.options.data

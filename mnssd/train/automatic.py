@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 import numpy as np
 
 from ..nn.head_layouts import LAYOUTS
-from .options import ClassificationTraining, DetectionTraining, Training
+from .options import AUTO_ANCHORS, DEFAULT_ANCHORS, ClassificationTraining, DetectionTraining, Training
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -266,7 +266,9 @@ def _input_size(facts: Facts, given: Mapping[str, Any]) -> Dict[str, Any]:
 
     Not for random weights, which were not measured, and not with options that depend on the size.
     """
-    if not facts.is_tuned_detector or facts.smallest_class >= TINY_SIDE or given.keys() & _OF_ONE_SIZE:
+    has_shapes = given.get("anchors", DEFAULT_ANCHORS) not in (DEFAULT_ANCHORS, AUTO_ANCHORS)
+    fixed = has_shapes or given.keys() & _OF_ONE_SIZE
+    if not facts.is_tuned_detector or facts.smallest_class >= TINY_SIDE or fixed:
         return {}
     ratio = min(max(facts.aspect_ratio, 0.5), 2.0)
     width, height = sqrt(LARGE_INPUT * ratio), sqrt(LARGE_INPUT / ratio)

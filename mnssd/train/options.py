@@ -23,6 +23,10 @@ _START = (
 )
 _WEIGHTS = o.ValueType(lambda text: None if text == "none" else text)
 _FROM_DATA = "chosen from the data"
+
+DEFAULT_ANCHORS, AUTO_ANCHORS = "default", "auto"
+"""Values of `DetectionOptions.anchors` that are not files."""
+
 _STRUCTURE = "run folder whose channel counts are used, such as one written by `mnssd prune`"
 
 
@@ -139,6 +143,10 @@ class DetectionOptions(BackboneOptions, _DetectionData):
     head: str = option(
         "ssd", "heads and extra layers: plain, depthwise separable, factorized into 3x1 and 1x3, or "
         "separable behind a feature pyramid", choices=HEADS,
+    )  # fmt: skip
+    anchors: str = option(
+        DEFAULT_ANCHORS, "anchor shapes: those of the head, auto for clusters of the training boxes, "
+        "or a YAML file", metavar="{default,auto}|FILE",
     )  # fmt: skip
     weights: Optional[str] = option(None, _START, type=_WEIGHTS, metavar="WEIGHTS")
     structure: Optional[str] = option(None, _STRUCTURE, metavar="RUN")
