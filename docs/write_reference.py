@@ -22,7 +22,8 @@ PUBLIC: Dict[str, Sequence[str]] = {
     "Python API": (
         "mnssd.train_detector", "mnssd.train_classifier", "mnssd.evaluate", "mnssd.compare_runs",
         "mnssd.export", "mnssd.Run", "mnssd.Detector", "mnssd.Classifier", "mnssd.Tracker",
-        "mnssd.LineCounter", "mnssd.ZoneCounter", "mnssd.get_model", "mnssd.list_models",
+        "mnssd.LineCounter", "mnssd.ZoneCounter", "mnssd.check_labels", "mnssd.suggest", "mnssd.get_model",
+        "mnssd.list_models", "mnssd.import_model", "mnssd.save_run",
     ),
     "Results": (
         "mnssd.inference.results.DetectionResult", "mnssd.inference.results.Detection",

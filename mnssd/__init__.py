@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         train_classifier,
         train_detector,
     )
+    from .api_labels import check_labels, suggest
     from .inference.classifier import Classifier
     from .inference.counting import LineCounter, ZoneCounter
     from .inference.detector import Detector
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Classifier", "Detector", "LineCounter", "Run", "Tracker", "ZoneCounter", "compare_runs", "evaluate",
-    "export", "get_model", "import_model", "list_models", "save_run", "train_classifier", "train_detector",
+    "Classifier", "Detector", "LineCounter", "Run", "Tracker", "ZoneCounter", "check_labels", "compare_runs",
+    "evaluate", "export", "get_model", "import_model", "list_models", "save_run", "suggest",
+    "train_classifier", "train_detector",
 ]  # fmt: skip
 
 environment.check_environment()
@@ -47,7 +49,7 @@ def __getattr__(name: str) -> Any:
     modules = {
         "Classifier": ".inference.classifier", "Detector": ".inference.detector",
         "LineCounter": ".inference.counting", "Tracker": ".inference.tracking",
-        "ZoneCounter": ".inference.counting",
+        "ZoneCounter": ".inference.counting", "check_labels": ".api_labels", "suggest": ".api_labels",
     }  # fmt: skip
     value = getattr(import_module(modules.get(name, ".api"), __name__), name)
     globals()[name] = value

@@ -227,7 +227,7 @@ def evaluate(
     >>> mnssd.evaluate("runs/shapes", metric="voc12").mean_ap  # doctest: +SKIP
     0.91
     """
-    path = _path_of(run)
+    path = path_of(run)
     task = RunFolder.containing(path).read_task()
     if task == "detection":
         with datasets_of(_own_datasets(run), data) as own:
@@ -265,7 +265,7 @@ def compare_runs(
     >>> mnssd.compare_runs("runs/one", "runs/two").score.difference.interval  # doctest: +SKIP
     Interval(low=-0.012, high=0.031)
     """
-    paths = _path_of(a), _path_of(b)
+    paths = path_of(a), path_of(b)
     with datasets_of(_own_datasets(a), data) as own:
         data_options = own or (data_options_of(data, comparing.task_of(paths[0])) if data is not None else {})
         return comparing.compare_runs(*paths, _with_text_paths({**data_options, **options}))
@@ -306,7 +306,7 @@ def export(
     >>> mnssd.export("runs/shapes", ["symbol", "onnx"])  # doctest: +SKIP
     PosixPath('exports/shapes')
     """
-    path = _path_of(run)
+    path = path_of(run)
     folder = Path(output or Path("exports") / RunFolder.containing(path).path.name)
     if format is not None:
         options["format"] = format if isinstance(format, str) else ",".join(format)
@@ -365,7 +365,8 @@ def save_run(net: Any, output: PathLike, data: Optional[PathLike] = None) -> Run
     return Run(write(net, os.fspath(output), _with_text_paths(data_options_of(data, "detection"))))
 
 
-def _path_of(run: Union[Run, PathLike]) -> str:
+def path_of(run: Union[Run, PathLike]) -> str:
+    """Path of a run folder."""
     return os.fspath(run.path if isinstance(run, Run) else run)
 
 
@@ -395,6 +396,5 @@ def _train(
 
 def _with_text_paths(options: Dict[str, Any]) -> Dict[str, Any]:
     allow_dataset(options.get("dataset"))
-    return {
-        key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in options.items()
-    }
+    paths = {key: os.fspath(value) for key, value in options.items() if isinstance(value, os.PathLike)}
+    return {**options, **paths}

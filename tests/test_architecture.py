@@ -16,7 +16,8 @@ PACKAGE = ROOT / "mnssd"
 ORDER = (
     "errors", "options", "files", "runtime", "registry", "boxes", "imagenet", "fetch", "nn", "graph", "data",
     "validation", "weights", "metrics", "zoo", "compress", "export", "inference", "distributed", "train",
-    "tasks", "importers", "report", "bench", "api", "cli", "__main__",
+    "tasks", "importers", "report", "bench", "api", "api_labels", "cli",
+    "__main__",
 )  # fmt: skip
 """The rooms, lowest first: each may import those before it, and no other."""
 

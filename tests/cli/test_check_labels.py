@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from helpers.detectors import make_image, write_image, write_run
 
+import mnssd
 from mnssd.cli.main import run_command
+from mnssd.errors import OptionError
 from mnssd.metrics.label_suspects import LabelFault
 
 SCORE = 0.97
@@ -130,3 +132,15 @@ def test_output_is_not_written_over_and_a_missing_run_is_named(
     assert check(tmp_path / "nothing") == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["mine.txt"]
+
+
+def test_python_function(run: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "copy")
+    result = mnssd.check_labels(mnssd.Run(run), number=3)
+    assert (result.images, len(result.skipped)) == (6, 0)
+    again = mnssd.check_labels(str(run), data=tmp_path / "copy", number=3)
+    assert [one.suspicion for one in again.suspects] == [one.suspicion for one in result.suspects]
+    assert all(str(tmp_path / "copy") in one.sample.image_path for one in again.suspects)
+    assert mnssd.check_labels(run, splits="val").images < 6
+    with pytest.raises(OptionError, match="nmber"):
+        mnssd.check_labels(run, nmber=2)

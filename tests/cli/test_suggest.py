@@ -10,7 +10,9 @@ from typing import Any, Tuple
 import pytest
 from helpers.detectors import make_image, write_image, write_run
 
+import mnssd
 from mnssd.cli.main import run_command
+from mnssd.errors import OptionError
 
 
 @pytest.fixture
@@ -83,3 +85,12 @@ def test_wrong_arguments_are_refused(run: Path, photos: Path, tmp_path: Path, ca
         captured = capsys.readouterr()
         assert named in captured.err
         assert captured.out == ""
+
+
+def test_python_function(run: Path, photos: Path) -> None:
+    found = mnssd.suggest(mnssd.Run(run), photos, number=2)
+    assert len(found.images) == 2
+    assert found.images == mnssd.suggest(str(run), str(photos), 2).images
+    assert found.candidates == 4
+    with pytest.raises(OptionError, match="nmber"):
+        mnssd.suggest(run, photos, nmber=2)
