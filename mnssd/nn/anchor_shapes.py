@@ -16,7 +16,7 @@ from .anchors import anchors_per_position
 from .head_layouts import AnchorLayout
 
 ROUNDS = 100
-"""Most rounds of k-means; on VOC it ends after fewer than 20."""
+"""Most rounds of k-means; on VOC it ends after fewer than 40."""
 
 
 def shapes_of(anchors: np.ndarray, map_sizes: Sequence[Size], layout: AnchorLayout) -> List[np.ndarray]:
