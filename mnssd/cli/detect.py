@@ -38,6 +38,7 @@ from ..export.formats import engine_names
 from ..files import printable
 from ..inference import DISPLAY_SCORE
 from ..inference.regions import parse_line, parse_zone
+from ..inference.tiles import NONE, parse_tiles
 from ..options import FLOAT, NAMES, ValueType, add_options, from_mapping, given, option, require
 from .detect_outputs import check_outputs, write_files
 from .display import check_display, show
@@ -81,6 +82,10 @@ class DetectOptions:
     classes: Optional[List[str]] = option(
         None, "classes to detect, separated by commas (default: all)", type=NAMES
     )
+    tiles: str = option(
+        NONE, "also detect in ROWSxCOLUMNS tiles of each image, in which small objects are larger; or auto",
+        type=ValueType(parse_tiles), metavar="GRID",
+    )  # fmt: skip
     jsonl: Optional[str] = option(None, "write a line of JSON per image, at once", metavar="FILE")
     resume: bool = option(False, "continue after the last image in --jsonl")
     json: Optional[str] = option(None, "write the detections to this JSON file", metavar="FILE")
@@ -289,7 +294,9 @@ class _DetectionRun:
             if isinstance(image, ImageError):
                 raise image
             score = tracks.low_score if tracks else options.score
-            result = self._detector(image, score, options.iou, options.max_detections, options.classes)
+            result = self._detector(
+                image, score, options.iou, options.max_detections, options.classes, options.tiles
+            )
             result = tracks.track(frame, result) if tracks else result
             if draws:
                 pixels = read_image(image) if isinstance(image, str) else image

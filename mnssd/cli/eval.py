@@ -14,7 +14,7 @@ from ..files import write_json
 from ..options import add_options, from_mapping, given
 from ..tasks.evaluate import EvalOptions, evaluate_detection_files, evaluate_detector, options_of_run
 
-_NETWORK_ONLY = ("flip", "batch_size", "workers", "ctx", "save_detections")
+_NETWORK_ONLY = ("tiles", "flip", "batch_size", "workers", "ctx", "save_detections")
 """Options that have no effect on detection files."""
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             **result.as_dict(),
             "dataset": options.dataset, "data_root": options.data_root or default_root(options.dataset),
             "splits": options.split_names, "hold_out": options.hold_out, "detector": args.run,
-            "flip": options.flip, "detections_folder": options.detections,
+            "tiles": options.tiles, "flip": options.flip, "detections_folder": options.detections,
         }  # fmt: skip
         write_json(options.json, report)
     return 0

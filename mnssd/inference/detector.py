@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Iterable, List, Optional, Sequence, Union, overload
+from typing import Callable, Iterable, List, Optional, Sequence, Union, overload
+
+import numpy as np
 
 from .. import zoo
 from ..data.preprocess import Image, read_for_network, to_detections
@@ -11,6 +14,7 @@ from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
 from ..graph.inference import inference_block
+from ..nn.spec import DetectorSpec
 from ..options import Size, unknown_name
 from ..runtime import settings
 from ..weights.detectors import detector_path
@@ -18,6 +22,8 @@ from . import DISPLAY_SCORE
 from .dense import DenseDetector, dense_export, dense_network
 from .images import ImageLike, in_batches, is_single
 from .results import DetectionResult, select
+from .tiled import merge_windows, read_windows, smallest_anchor
+from .tiles import AUTO, NONE, Window, check_tiles, choose_grid, make_windows
 
 BATCH = 8
 """Images per batch, if a sequence is given."""
@@ -37,10 +43,20 @@ class Detector:
     """
 
     def __init__(
-        self, engine: Engine, classes: Sequence[str], size: Size, dense: Optional[DenseDetector] = None
+        self,
+        engine: Engine,
+        classes: Sequence[str],
+        size: Size,
+        dense: Optional[DenseDetector] = None,
+        anchors: Optional[Callable[[], np.ndarray]] = None,
     ) -> None:
-        """`dense` finds what `engine` does not return; without it there are at most 200 detections."""
+        """`dense` finds what `engine` does not return; without it there are at most 200 detections.
+
+        `anchors` returns the anchors, which ``tiles="auto"`` needs.
+        """
         self.classes, self.size, self._engine, self._dense = tuple(classes), size, engine, dense
+        self._anchors = anchors
+        self._smallest_anchor: Optional[float] = None
 
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Detector:
@@ -73,21 +89,23 @@ class Detector:
         export = load_export(Path(path), "detection", context, engine)
         if export:
             dense = dense_export(Path(path), export.sidecar, context, export.engine_name)
-            return cls(export.engine, export.sidecar["classes"], export.size, dense)
+            spec = DetectorSpec.from_dict(export.sidecar["detector"])
+            anchors = partial(_anchors_of, spec)
+            return cls(export.engine, export.sidecar["classes"], export.size, dense, anchors)
         net = zoo.load_detector(str(path), context)
         block = MXNetEngine(inference_block(net, net.size, context), context)
-        return cls(block, net.classes, net.size, dense_network(net, context))
+        return cls(block, net.classes, net.size, dense_network(net, context), lambda: net.anchors)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is iterable, too
         self, images: ImageLike, score: float = ..., iou: Optional[float] = ..., max_detections: int = ...,
-        classes: Optional[Sequence[str]] = ...,
+        classes: Optional[Sequence[str]] = ..., tiles: str = ...,
     ) -> DetectionResult: ...  # fmt: skip
 
     @overload
     def __call__(
         self, images: Iterable[ImageLike], score: float = ..., iou: Optional[float] = ...,
-        max_detections: int = ..., classes: Optional[Sequence[str]] = ...,
+        max_detections: int = ..., classes: Optional[Sequence[str]] = ..., tiles: str = ...,
     ) -> List[DetectionResult]: ...  # fmt: skip
 
     def __call__(
@@ -97,6 +115,7 @@ class Detector:
         iou: Optional[float] = None,
         max_detections: int = -1,
         classes: Optional[Sequence[str]] = None,
+        tiles: str = NONE,
     ) -> Union[DetectionResult, List[DetectionResult]]:
         """Detect objects in one image or several.
 
@@ -116,6 +135,9 @@ class Detector:
             longer.
         classes : sequence of str, optional
             Names of the classes to detect. Defaults to all.
+        tiles : str
+            ``'2x3'``: also detect small objects in two rows and three columns of overlapping windows, which
+            takes longer; ``'auto'``: in as many as 16 pixels need, see `inference.tiles.choose_grid`.
 
         Returns
         -------
@@ -125,7 +147,7 @@ class Detector:
         Raises
         ------
         OptionError
-            If the detector does not have a class of `classes`.
+            If the detector does not have a class of `classes`, or `tiles` is invalid.
         ImageError
             If a file cannot be read, or an argument is not an image.
 
@@ -135,16 +157,22 @@ class Detector:
         >>> for detection in detector("photo.jpg", score=0.4):      # doctest: +SKIP
         ...     print(detection.name, detection.score, detection.box)
         star 0.98 (103.2, 41.0, 161.7, 99.4)
+        >>> result = detector("crowd.jpg", tiles="auto")            # doctest: +SKIP
         """
-        for name in classes or []:
-            if name not in self.classes:
-                raise OptionError(unknown_name("class", name, self.classes))
+        tiles = check_tiles(tiles)
+        self._check_classes(classes or [])
         batches = in_batches([images] if is_single(images) else images, BATCH)
         wanted = max_detections if iou is None and classes is None else -1
-        results = [result for batch in batches for result in self._detect(batch, score, wanted)]
+        detect = self._detect if tiles == NONE else partial(self._detect_tiled, tiles=tiles)
+        results = [result for batch in batches for result in detect(batch, score, wanted)]
         if iou is not None or max_detections >= 0 or classes is not None:
             results = [select(result, classes, iou, max_detections) for result in results]
         return results[0] if is_single(images) else results
+
+    def _check_classes(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.classes:
+                raise OptionError(unknown_name("class", name, self.classes))
 
     def _detect(self, images: Sequence[Image], score: float, wanted: int) -> List[DetectionResult]:
         inputs = [read_for_network(image, self.size) for image in images]
@@ -156,3 +184,28 @@ class Detector:
             detections = to_detections(ids, scores, boxes, self.size, size, score)
             results.append(DetectionResult(**vars(detections), classes=self.classes, size=size))
         return results
+
+    def _detect_tiled(
+        self, images: Sequence[Image], score: float, wanted: int, tiles: str
+    ) -> List[DetectionResult]:
+        results = []
+        for image in images:
+            windows, size, pixels_of = read_windows(image, partial(self._windows, tiles))
+            if len(windows) == 1:
+                results += self._detect([image], score, wanted)
+                continue
+            merged = merge_windows(
+                partial(self._detect, score=score, wanted=-1), windows, size, pixels_of, BATCH
+            )
+            results.append(DetectionResult(**vars(merged), classes=self.classes, size=size))
+        return results
+
+    def _windows(self, tiles: str, size: Size) -> List[Window]:
+        if tiles == AUTO and self._anchors is not None and self._smallest_anchor is None:
+            self._smallest_anchor = smallest_anchor(self._anchors())
+        return make_windows(size, choose_grid(tiles, size, self.size, self._smallest_anchor))
+
+
+def _anchors_of(spec: DetectorSpec) -> np.ndarray:
+    anchors: np.ndarray = zoo.build_detector(spec).anchors
+    return anchors

@@ -23,6 +23,7 @@ from ..errors import DataError, OptionError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..metrics.voc import VOCMetric, VOCResult
 from ..options import Size, listed
+from .tiles import NONE, check_tiles
 
 _BATCHES_AHEAD = 2
 """Batches of images read ahead of the network: one that it computes, one that is ready."""
@@ -134,6 +135,7 @@ def evaluate(
     skipped: Optional[List[Skipped]] = None,
     watch: Optional[Callable[[Sample, Detections], object]] = None,
     read: Optional[Read] = None,
+    tiles: str = NONE,
 ) -> VOCResult:
     """Evaluate a detector on a dataset.
 
@@ -146,6 +148,9 @@ def evaluate(
     batch_size, workers, ctx, on_bad_image, skipped, read
         See `predict`. Objects of skipped images do not count; those of others are those of the
         `PreparedImage`.
+    tiles : str
+        ``'none'``, ``'auto'`` or a grid, as for `Detector`; not with `read`. Boxes are compared in the whole
+        image.
     watch : callable, optional
         Called with each sample and its detections, for example to update a progress bar.
 
@@ -160,7 +165,15 @@ def evaluate(
             f" are {listed(net.classes)}; open the dataset with the detector's classes"
         )
     voc = VOCMetric(dataset.classes, metric, iou_threshold)
-    for sample, detections in predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped, read):
+    if check_tiles(tiles) == NONE:
+        found = predict(net, dataset, batch_size, workers, ctx, on_bad_image, skipped, read)
+    else:
+        from .predict_tiled import predict_tiled  # which imports this module
+
+        found = predict_tiled(
+            net, dataset, check_tiles(tiles), batch_size, workers, ctx, on_bad_image, skipped
+        )
+    for sample, detections in found:
         voc.add(detections, sample)
         if watch:
             watch(sample, detections)

@@ -37,6 +37,16 @@ def format_voc(result: VOCResult) -> str:
     ])  # fmt: skip
 
 
+def format_sizes(result: VOCResult) -> str:
+    """Objects and recall by their size; ``-`` for sizes without objects."""
+    head = "side in pixels"
+    rows = [f"{head}  objects  matched   recall"]
+    for size in result.sizes:
+        recall = _number(size.recall)
+        rows.append(f"{size.name:{len(head)}}  {size.objects:7d}  {size.matched:7d}  {recall:>7}")
+    return "\n".join(rows)
+
+
 def format_coco(result: COCOResult) -> str:
     """COCO AP per class, then COCO's metrics; ``-`` for those without objects."""
     width = max(len("recall_any_class"), *(len(name) for name in result.classes))

@@ -30,6 +30,7 @@ from ..options import unknown_name
 from . import VOC_METRICS
 from .average_precision import average_precision
 from .bootstrap import Interval, Matches, mean_over_classes, percentile_interval, resample_ap
+from .size_recall import SizeRecall, recall_by_size
 
 # (detection, object) pairs compared at once: limits the memory for one class to about 60 MB.
 _PAIRS_AT_ONCE = 1_000_000
@@ -75,6 +76,8 @@ class VOCResult:
         The evaluated images.
     matches : dict of str to Matches
         For the classes with positives; images are indices into `image_ids`.
+    sizes : tuple of SizeRecall
+        Recall of all classes together by the size of the objects, smallest first.
     """
 
     metric: str
@@ -88,6 +91,7 @@ class VOCResult:
     curves: Dict[str, Curve]
     image_ids: Tuple[str, ...] = field(repr=False)
     matches: Dict[str, Matches] = field(repr=False)
+    sizes: Tuple[SizeRecall, ...] = field(repr=False)
 
     @cached_property
     def resampled_ap(self) -> np.ndarray:
@@ -117,6 +121,7 @@ class VOCResult:
             "classes": list(self.classes),
             "positives": dict(self.positives),
             "detections": dict(self.detections),
+            "recall_by_size": {size.name: size.as_dict() for size in self.sizes},
         }
 
 
@@ -203,15 +208,18 @@ class VOCMetric:
         curves: Dict[str, Curve] = {}
         matches: Dict[str, Matches] = {}
         positives: Dict[str, int] = {}
+        is_matched = np.zeros(len(objects.labels), bool)
         for label, name in enumerate(self.classes):
-            of_class = objects.of_label(label)
+            own = np.flatnonzero(objects.labels == label)
+            of_class = objects.take(own)
             images = of_class.images[of_class.values == 0]
             positives[name] = len(images)
             aps[name] = math.nan
             if positives[name]:
                 found = detections.of_label(label)
                 found = found.take(np.argsort(-found.values, kind="stable"))
-                is_true, is_ignored = _match(found, of_class, self.iou_threshold)
+                is_true, is_ignored, matched = _match(found, of_class, self.iou_threshold)
+                is_matched[own[matched]] = True
                 curve = _curve(found.values, is_true, is_ignored, positives[name])
                 curves[name] = curve
                 aps[name] = float(average_precision(curve.recall, curve.precision, self.metric))
@@ -219,6 +227,7 @@ class VOCMetric:
                 matches[name] = Matches(found.images[~is_ignored], is_true[~is_ignored], per_image)
         counts = np.bincount(detections.labels, minlength=len(self.classes))
         with_positives = [aps[name] for name in curves]
+        countable = objects.values == 0
         return VOCResult(
             metric=self.metric,
             iou_threshold=self.iou_threshold,
@@ -231,6 +240,7 @@ class VOCMetric:
             curves=curves,
             image_ids=tuple(self._index_of_image),
             matches=matches,
+            sizes=tuple(recall_by_size(objects.boxes[countable], is_matched[countable])),
         )
 
 
@@ -264,18 +274,23 @@ def _concatenate(parts: List[_Rows]) -> _Rows:
     return _Rows(*map(np.concatenate, zip(empty, *parts)))
 
 
-def _match(detections: _Rows, objects: _Rows, iou_threshold: float) -> Tuple[np.ndarray, np.ndarray]:
-    """Which detections of one class, best score first, are true positives, and which are ignored."""
+def _match(
+    detections: _Rows, objects: _Rows, iou_threshold: float
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which detections of one class, best score first, are true positives, and which are ignored.
+
+    The third are the rows of the objects that the true positives match.
+    """
     best_object, best_iou = _best_objects(detections, objects)
     matched = best_iou >= iou_threshold
     difficult = np.zeros(len(matched), bool)
     difficult[matched] = objects.values[best_object[matched]] != 0
     # The match of highest score is the object's true positive.
     candidates = np.flatnonzero(matched & ~difficult)
-    _, first = np.unique(best_object[candidates], return_index=True)
+    matched_objects, first = np.unique(best_object[candidates], return_index=True)
     is_true = np.zeros(len(matched), bool)
     is_true[candidates[first]] = True
-    return is_true, difficult
+    return is_true, difficult, matched_objects
 
 
 def _curve(scores: np.ndarray, is_true: np.ndarray, is_ignored: np.ndarray, positives: int) -> Curve:

@@ -61,6 +61,10 @@ def _values(data: ReportData, plots: Dict[str, Plot]) -> Dict[str, Any]:
         **_log_table(data.log),
         **_class_table(data),
         **_confusion_table(data),
+        "size_rows": [
+            (size.name, str(size.objects), str(size.matched), _metric(size.recall))
+            for size in data.results["voc12"].sizes
+        ],
         **_dataset_table(data),
         "coco_rows": [(name.replace("_", " "), _metric(value)) for name, value in data.coco.metrics.items()],
     }

@@ -12,8 +12,9 @@ from ..data.formats import dataset_names
 from ..data.open import default_splits, open_dataset
 from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
+from ..inference.tiles import NONE, parse_tiles
 from ..metrics import METRICS
-from ..options import NAMES, listed, option, require, unknown_name
+from ..options import NAMES, ValueType, listed, option, require, unknown_name
 from ..train.options import DetectionOptions
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class EvalOptions:
         choices=METRICS,
     )
     iou: float = option(0.5, "IoU at which a detection matches an object")
+    tiles: str = option(
+        NONE, "also detect in ROWSxCOLUMNS tiles of each image, in which small objects are larger; or auto",
+        type=ValueType(parse_tiles), metavar="GRID",
+    )  # fmt: skip
     flip: bool = option(False, "average the predictions for each image and its mirror image; twice the time")
     batch_size: int = option(16, "images per batch; does not change the result")
     workers: int = option(-1, "threads that read images; -1 chooses for this machine")
@@ -109,9 +114,14 @@ class DetectionEvaluation:
 
     def __str__(self) -> str:
         """The tables that `mnssd eval` prints."""
-        from ..metrics.table import format_coco, format_voc
+        from ..metrics.table import format_coco, format_sizes, format_voc
 
-        return format_voc(self.voc) + (f"\n\n{format_coco(self.coco)}" if self.coco else "")
+        tables = [
+            format_voc(self.voc),
+            format_sizes(self.voc),
+            *([format_coco(self.coco)] if self.coco else []),
+        ]
+        return "\n\n".join(tables)
 
     def as_dict(self) -> Dict[str, Any]:
         """The result as plain values, for JSON."""
@@ -188,8 +198,9 @@ def evaluate_detector(run: str, options: EvalOptions) -> DetectionEvaluation:
                 writer.add(sample.image_id, detections)
 
         voc = evaluate(
-            net, dataset, _voc_metric(options), options.iou, options.batch_size, workers, ctx, watch=watch
-        )
+            net, dataset, _voc_metric(options), options.iou, options.batch_size, workers, ctx, watch=watch,
+            tiles=options.tiles,
+        )  # fmt: skip
     if not any(voc.detections.values()):
         _print_note(f"warning: {run} detected nothing in {voc.images} images; are its weights trained?")
     return DetectionEvaluation(dataset, voc, coco.result() if coco else None)

@@ -241,3 +241,39 @@ def test_arrays_of_different_lengths_are_refused():
 def test_invalid_options_are_refused(arguments):
     with pytest.raises(OptionError):
         VOCMetric(*arguments)
+
+
+# ---- recall by size ----
+
+
+def square(side: int, left: int = 0) -> Tuple[int, int, int, int]:
+    """An inclusive box of `side` pixels."""
+    return (left, 0, left + side - 1, side - 1)
+
+
+def test_recall_by_size_of_the_objects():
+    sides = [15, 16, 31, 32, 95, 96, 200]
+    boxes = [square(side, 300 * number) for number, side in enumerate(sides)]
+    sample = make_sample("1", *((box, number % 2) for number, box in enumerate(boxes)))
+    found = [
+        (boxes[0], 0, 0.02),
+        (boxes[2], 0, 0.9),
+        (boxes[2], 0, 0.8),
+        (boxes[3], 0, 0.9),
+        (boxes[6], 0, 0.5),
+    ]
+    sizes = evaluate([(make_detections(*found), sample)]).sizes
+    assert [(size.name, size.objects, size.matched) for size in sizes] == [
+        ("below 16", 1, 1), ("16 to 32", 2, 1), ("32 to 96", 2, 0), ("96 and more", 2, 1)
+    ]  # fmt: skip
+    assert [size.recall for size in sizes] == [1, 0.5, 0, 0.5]  # that of side 32 has another class
+
+
+def test_size_is_the_root_of_the_area_and_difficult_objects_do_not_count():
+    sample = make_sample("1", ((0, 0, 63, 3), 0), (square(10, 100), 0, True), (square(10, 200), 1))
+    result = evaluate([(make_detections((square(10, 100), 0, 0.9), (square(10, 200), 1, 0.9)), sample)])
+    assert [(size.objects, size.matched) for size in result.sizes] == [(1, 1), (1, 0), (0, 0), (0, 0)]
+    rows = json.loads(json.dumps(result.as_dict(), allow_nan=False))["recall_by_size"]
+    assert rows["below 16"] == {"objects": 1, "matched": 1, "recall": 1.0}
+    assert rows["32 to 96"]["recall"] is None
+    assert math.isnan(result.sizes[2].recall)

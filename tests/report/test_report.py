@@ -127,6 +127,11 @@ def test_page_has_the_results_of_the_evaluation(run: Path, tmp_path: Path) -> No
     text = Page(run / "report" / "index.html").text
     assert f"mAP (VOC12) {mean_ap:.3f}" in text
     assert all(text.count(f"{end:.3f}") >= 2 for end in json.loads(result.read_text())["interval"])
+    sizes = json.loads(result.read_text())["recall_by_size"]
+    assert sum(size["objects"] for size in sizes.values()) > 0
+    for name, size in sizes.items():
+        recall = "-" if size["recall"] is None else f"{size['recall']:.3f}"
+        assert f"{name} {size['objects']} {size['matched']} {recall}" in text
     assert all(name in text for name in ("circle", "predictor_lr", *(title for title, _ in TITLES.values())))
 
 
