@@ -67,6 +67,7 @@ setup(
             "ai-edge-litert; python_version >= '3.9'",
             "tflite-runtime; python_version < '3.9'",
         ],
+        "ncnn": ["ncnn"],
         "import": ["protobuf", "tflite"],  # the formats of Caffe and of .tflite files, for `mnssd import`
         "tensorboard": ["tensorboardX"],
         "browser": ["axe-playwright-python", "playwright"],  # for `make test-browser`

@@ -19,7 +19,7 @@ from typing import Dict, List
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 REQUIREMENTS = (
-    f"{ROOT}[fonts,import,onnx,openvino,tensorboard,tflite,browser,test]",
+    f"{ROOT}[fonts,import,ncnn,onnx,openvino,tensorboard,tflite,browser,test]",
     "opencv-python-headless<4.12",  # `make setup` installs it instead of opencv-python, see setup.py
     # Build tools, so that `make setup` can build this package without build isolation.
     "setuptools",

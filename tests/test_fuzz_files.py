@@ -47,10 +47,16 @@ FILES = {
     "shared params": ("export/pets-shared.safetensors", "export"),
     "onnx": ("export/pets.onnx", "export"),
 }
-HAS_OPENVINO = not export_formats["openvino"].obstacle()
-if HAS_OPENVINO:
-    FILES["openvino"] = ("export/pets.xml", "export")
-TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol", "openvino")
+OPTIONAL = {
+    "openvino": {"openvino": "export/pets.xml"},
+    "tflite": {"tflite": "export/pets.tflite"},
+    "ncnn": {"ncnn text": "export/pets.ncnn.param", "ncnn weights": "export/pets.ncnn.bin"},
+}
+"""By export format whose packages may be missing: its files by kind."""
+WRITABLE = [name for name in OPTIONAL if not export_formats[name].obstacle()]
+for name in WRITABLE:
+    FILES.update({kind: (file, "export") for kind, file in OPTIONAL[name].items()})
+TEXT_KINDS = ("recipe", "config", "lines", "sidecar", "symbol", "int8 symbol", "openvino", "ncnn text")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("originals")
     net, spec = make_net(network="mobilenet_v1")
-    options = ExportOptions(("symbol", "int8", "onnx", "shared", *(["openvino"] if HAS_OPENVINO else [])))
+    options = ExportOptions(("symbol", "int8", "onnx", "shared", *WRITABLE))
     export_network(net, spec, folder / "export", write_images(folder, 4), "pets", options)
     make_shapes(folder / "shapes", train=8, val=4, size=(96, 96))
     options = {

@@ -16,7 +16,8 @@ ENGINES = {"MXNet": "mxnet", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvin
 """Inference engines and their modules."""
 
 PACKAGES = (
-    "onnx", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime", "pycocotools", "tensorboardX"
+    "onnx", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime", "ncnn", "pycocotools",
+    "tensorboardX",
 )  # fmt: skip
 """Packages to list in addition to those of `runtime.settings.describe`."""
 

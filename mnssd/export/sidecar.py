@@ -86,8 +86,14 @@ def describe_format_input(size: Size, pixels: bool, channels_last: bool = False)
     return {"name": INPUT_NAME, "layout": "NCHW", "dtype": "float32", "shape": [None, 3, height, width]}
 
 
+def describe_planes(size: Size) -> Dict[str, Any]:
+    """The ``input`` of a format's section: RGB pixels from 0 to 255 as floats, one image."""
+    width, height = size
+    return {"name": PIXELS_NAME, "layout": "CHW", "dtype": "float32", "shape": [3, height, width]}
+
+
 def takes_pixels(sidecar: Mapping[str, Any], section: str) -> bool:
-    """Whether the input of a format is uint8 pixels."""
+    """Whether the input of a format is pixels."""
     return bool(sidecar[section]["input"]["name"] == PIXELS_NAME)
 
 
@@ -209,6 +215,7 @@ def _has_whole_formats(sidecar: Mapping[str, Any], size: Size) -> bool:
 
 def _is_section(section: Any, size: Size) -> bool:
     inputs = [describe_format_input(size, *kind) for kind in ((False,), (True,), (False, True))]
+    inputs.append(describe_planes(size))
     names = section["outputs"]
     return section["input"] in inputs and isinstance(names, list) and all(isinstance(n, str) for n in names)
 

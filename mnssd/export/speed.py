@@ -23,7 +23,7 @@ from ..files import write_json
 from ..runtime import environment, settings
 
 FORMAT = "mnssd-speed"
-ENGINE_PACKAGES = ("mxnet", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime")
+ENGINE_PACKAGES = ("mxnet", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime", "ncnn")
 
 
 class Choice(NamedTuple):

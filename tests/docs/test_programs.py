@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def check_output(command: Sequence[str], detector: Detector, photo: str, names: 
         ("mxnet.md", 0, "pets", ""), pytest.param("mxnet.md", 1, "pets", "", marks=pytest.mark.slow),
         pytest.param("mxnet.md", 2, "pets", "mxnet-int8", marks=pytest.mark.slow),
         ("openvino.md", 0, "pets", "openvino"), ("tflite.md", 0, "pets", "tflite"),
+        ("ncnn.md", 0, "pets", "ncnn"),
     ],
 )  # fmt: skip
 def test_python_program(
@@ -92,6 +94,8 @@ def test_python_program(
         monkeypatch.setenv("CI", "true")  # or OpenVINO sends that it was imported
     if engine == "tflite" and (find_spec("ai_edge_litert") is None or find_spec("tflite") is None):
         pytest.skip("LiteRT is not installed")
+    if engine == "ncnn" and find_spec("ncnn") is None:
+        pytest.skip("ncnn is not installed")
     program = code_of(page)[number]
     assert "mnssd" not in program
     description = str(exports / export / f"{export}.json")
@@ -101,12 +105,36 @@ def test_python_program(
 
 
 def test_all_python_programs_are_run() -> None:
-    assert [len(code_of(page)) for page in ("onnx.md", "mxnet.md", "openvino.md", "tflite.md")] == [
-        2,
-        3,
-        1,
-        1,
-    ]
+    pages = ("onnx.md", "mxnet.md", "openvino.md", "tflite.md", "ncnn.md")
+    assert [len(code_of(page)) for page in pages] == [2, 3, 1, 1, 1]
+
+
+NCNN_DIR = os.environ.get("NCNN_DIR", "")
+"""Folder in which ncnn is installed, with its headers."""
+
+
+@pytest.mark.skipif(not NCNN_DIR or shutil.which("g++") is None, reason="needs g++ and NCNN_DIR")
+def test_cpp_program_of_ncnn(exports: Path, tmp_path: Path) -> None:
+    if not (exports / "pets" / "pets.ncnn.bin").exists():
+        pytest.skip("ncnn is not installed")
+    (program,) = code_of("ncnn.md", "cpp")
+    (tmp_path / "detect.cpp").write_text(program)
+    build = [
+        "g++", "-O1", "-std=c++11", "-Wall", "-Werror", "-fopenmp", "-I", f"{NCNN_DIR}/include",
+        str(tmp_path / "detect.cpp"), "-L", f"{NCNN_DIR}/lib", "-lncnn", "-o", str(tmp_path / "detect"),
+    ]  # fmt: skip
+    subprocess.run(build, check=True)
+    start, size = str(exports / "pets" / "pets"), [str(side) for side in SIZE]
+    exact = write_image(tmp_path / "exact.ppm", make_image(4, *SIZE))
+    command = [str(tmp_path / "detect"), start, *size]
+    names = list(map(str, range(len(CLASSES))))
+    check_output([*command, exact], Detector.load(exports / "run"), exact, names)
+    (tmp_path / "text.ppm").write_bytes(b"no image")
+    broken = [[str(tmp_path / "absent"), *size, exact], [start, *size, str(tmp_path / "text.ppm")]]
+    for arguments, named in zip(broken, ("absent", "text.ppm")):
+        done: Any = subprocess.run([command[0], *arguments], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert named in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

@@ -30,9 +30,9 @@ from mnssd.runtime import processor
 
 ENGINES = (
     "mxnet", "onnxruntime", "openvino", "mxnet-int8", "onnxruntime-int8", "openvino-int8", "openvino-bf16",
-    "mxnet-shared", "tflite", "tflite-fp16", "tflite-int8", "chromium", "chromium-file",
+    "mxnet-shared", "tflite", "tflite-fp16", "tflite-int8", "ncnn", "ncnn-fp16", "chromium", "chromium-file",
 )  # fmt: skip
-EXACT = ("mxnet", "onnxruntime", "openvino", "tflite")
+EXACT = ("mxnet", "onnxruntime", "openvino", "tflite", "ncnn")
 
 
 def test_engines_are_listed_by_priority() -> None:

@@ -99,6 +99,8 @@ def test_sidecar_describes_files_input_and_network(
         kinds |= {"openvino_xml", "openvino_bin"}
     if not export_formats["tflite"].obstacle():
         kinds |= {"tflite", "tflite_fp16"}
+    if not export_formats["ncnn"].obstacle():
+        kinds |= {"ncnn_param", "ncnn_bin", "ncnn_fp16_param", "ncnn_fp16_bin"}
     assert set(sidecar["files"]) == kinds
     assert len(list(tiny_export.iterdir())) == len(kinds) + 1
     for entry in sidecar["files"].values():

@@ -41,7 +41,7 @@ def run(model: Any, x: np.ndarray) -> List[np.ndarray]:
 
 def test_sidecar_describes_the_model(tiny_export: Path) -> None:
     sidecar = json.loads((tiny_export / "pets.json").read_text())
-    optional = {"openvino", "tflite", "tflite_fp16"}
+    optional = {"openvino", "tflite", "tflite_fp16", "ncnn", "ncnn_fp16"}
     assert set(sidecar["parity"]) - optional == {"plain", "fused", "onnx", "int8", "onnx_int8", "shared"}
     for section in ("int8", "onnx_int8"):
         assert sidecar[section]["calibration"] == {"method": "naive", "images": 10}

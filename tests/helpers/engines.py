@@ -11,7 +11,7 @@ from mnssd.export.formats import by_priority
 UNSUITABLE = ("openvino-int8", "openvino-bf16", "tflite-int8")
 """Formats whose rounding changes networks with random weights too much on some processors."""
 
-ROUNDED = ("tflite-fp16",)
+ROUNDED = ("tflite-fp16", "ncnn-fp16")
 """Formats that compute in float32, with weights that are not."""
 
 

@@ -62,6 +62,9 @@ def readers() -> Dict[str, Callable[[Path], Any]]:
         "shared params": export("shared_params", "mxnet-shared"),
         "onnx": export("onnx", "onnxruntime"),
         "openvino": export("openvino_xml", "openvino"),
+        "tflite": export("tflite", "tflite"),
+        "ncnn text": export("ncnn_param", "ncnn"),
+        "ncnn weights": export("ncnn_bin", "ncnn"),
     }
 
 
