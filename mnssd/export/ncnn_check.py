@@ -109,6 +109,21 @@ def _mean(layer: NcnnLayer, inputs: Sequence[Dims]) -> Dims:
     return inputs[0][:1]
 
 
+def _interp(layer: NcnnLayer, inputs: Sequence[Dims]) -> Dims:
+    _require(layer, len(inputs[0]) == 3, FIXED_VALUES[layer.kind])
+    channels, height, width = inputs[0]
+    return (channels, 2 * height, 2 * width)
+
+
+def _crop(layer: NcnnLayer, inputs: Sequence[Dims]) -> Dims:
+    width, height = layer.values.get(3), layer.values.get(4)
+    if len(inputs[0]) != 3 or not isinstance(width, int) or not isinstance(height, int):
+        raise ValueError(f"parameters or input of layer {layer.name}")
+    within = 0 < height <= inputs[0][1] and 0 < width <= inputs[0][2]
+    _require(layer, within, {0: 0, 1: 0, 2: 0, 3: width, 4: height, 5: inputs[0][0]})
+    return (inputs[0][0], height, width)
+
+
 def _permute(layer: NcnnLayer, inputs: Sequence[Dims]) -> Dims:
     _require(layer, len(inputs[0]) == 3, FIXED_VALUES[layer.kind])
     return (*inputs[0][1:], inputs[0][0])
@@ -191,6 +206,7 @@ def _skip_arrays(
 _SHAPES: Dict[str, Callable[[NcnnLayer, Sequence[Dims]], Dims]] = {
     "Split": _fixed(3), "ReLU": _fixed(3), "Clip": _fixed(3), "BinaryOp": _fixed(3), "Flip": _fixed(3),
     "Softmax": _fixed(1), "Scale": _scale, "Pooling": _mean, "Permute": _permute, "Concat": _concat,
-    "Reshape": _reshape, "Convolution": _convolution, "ConvolutionDepthWise": _convolution,
+    "Interp": _interp, "Crop": _crop, "Reshape": _reshape, "Convolution": _convolution,
+    "ConvolutionDepthWise": _convolution,
 }  # fmt: skip
 """By kind of layer: the shape of its outputs from the layer and its inputs."""

@@ -28,10 +28,11 @@ Value = Union[Number, Tuple[Number, ...]]
 
 FIXED_VALUES: Dict[str, Dict[int, Value]] = {
     "Split": {}, "ReLU": {}, "Clip": {0: 0.0, 1: 6.0}, "BinaryOp": {0: 0}, "Pooling": {0: 1, 4: 1},
-    "Flip": {0: (1, 2)}, "Permute": {0: 3}, "Concat": {0: 0}, "Softmax": {0: 0, 1: 1},
+    "Flip": {0: (1, 2)}, "Interp": {0: 1, 1: 2.0, 2: 2.0}, "Permute": {0: 3}, "Concat": {0: 0},
+    "Softmax": {0: 0, 1: 1},
 }  # fmt: skip
 """Parameters by kind of layer: RELU6, a sum, the mean over all positions, rows and columns in reverse order,
-channels last, concatenation and softmax along the first axis."""
+rows and columns twice, channels last, concatenation and softmax along the first axis."""
 
 ACTIVATIONS: Dict[str, Dict[int, Value]] = {"": {}, "relu": {9: 1}, "relu6": {9: 3, 10: (0.0, 6.0)}}
 """Parameters of a convolution for the activation behind it."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
-from .layers import Convolution, Flip, LayerGraph, Mean, Rows, Scale, Sum, Vector
+from .layers import Convolution, Crop, Flip, LayerGraph, Mean, Repeat, Rows, Scale, Sum, Vector
 from .ncnn_file import FIXED_VALUES, ConvolutionShape, NcnnLayer, Value, split_tensors, to_bin, to_param
 from .sidecar import INPUT_NAME, PIXELS_NAME
 
@@ -68,7 +68,8 @@ class _Writer:
         self._affine(INPUT_NAME, PIXELS_NAME, 1 / (255 * std), -mean / std)
         writers: Dict[type, Any] = {
             Convolution: self._convolution, Sum: self._sum, Scale: self._scale, Flip: self._flip,
-            Mean: self._mean, Rows: self._rows, Vector: self._vector,
+            Repeat: self._repeat, Crop: self._crop, Mean: self._mean, Rows: self._rows,
+            Vector: self._vector,
         }  # fmt: skip
         for layer in self._graph.layers:
             writers[type(layer)](layer)
@@ -94,6 +95,13 @@ class _Writer:
 
     def _flip(self, layer: Flip) -> None:
         self._add_fixed("Flip", layer.name, (layer.source,))
+
+    def _repeat(self, layer: Repeat) -> None:
+        self._add_fixed("Interp", layer.name, (layer.source,))
+
+    def _crop(self, layer: Crop) -> None:
+        channels, height, width = self._graph.shapes[layer.name]
+        self._add("Crop", layer.name, (layer.source,), {0: 0, 1: 0, 2: 0, 3: width, 4: height, 5: channels})
 
     def _convolution(self, layer: Convolution) -> None:
         outputs, inputs, height, width = layer.weight.shape

@@ -46,6 +46,7 @@ RESCALED = {"rotated": True, "pixel_mean": [0.5] * 3, "pixel_std": [0.5] * 3}
     ("head", "network"),
     [
         ("ssd", "mobilenet_v2"), ("ssdlite", "mobilenet_v1"), ("ssdfactorized", "mobilenet_v2"),
+        ("ssdfpn", "mobilenet_v2"),
         pytest.param("ssd", "mobilenet_v1", marks=pytest.mark.slow),
         pytest.param("ssdlite", "mobilenet_v2", marks=pytest.mark.slow),
         pytest.param("ssdfactorized", "mobilenet_v1", marks=pytest.mark.slow),
@@ -75,9 +76,16 @@ def test_detectors_detect_the_same(head: str, network: str, image_files: List[st
         zoo.DetectorSpec(CLASSES, "mobilenet_v1", 0.25, (96, 300), variant=RESCALED),
         zoo.DetectorSpec(CLASSES, "mobilenet_v2", 0.25, SIZE, head="ssdlite", shortcut="projection-all"),
         zoo.DetectorSpec(CLASSES, "mobilenet_v1", 0.25, SIZE, head="gluoncv_lite_300"),
+        zoo.DetectorSpec(CLASSES, "mobilenet_v1", 0.25, (300, 160), head="ssdfpn"),
         zoo.ClassifierSpec(CLASSES, "mobilenet_v1", 0.25, (111, 97), classifier="conv"),
     ],
-    ids=["rotated and rescaled", "projections", "1x1 predictors", "classifier with odd sides"],
+    ids=[
+        "rotated and rescaled",
+        "projections",
+        "1x1 predictors",
+        "feature pyramid",
+        "classifier with odd sides",
+    ],
 )
 def test_other_structures_and_sides(spec: Any, tmp_path: Path) -> None:
     images = [make_image(i, 120, 140) for i in range(2)]
