@@ -17,6 +17,7 @@ processor, and by the clock, which is longer where other programs run.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -198,7 +199,7 @@ def make(args: argparse.Namespace) -> None:
 
 
 def at_score(result: VOCResult, score: float) -> Tuple[float, float]:
-    """Recall and precision of all classes together, of detections from `score` on."""
+    """Recall and precision of detections from `score` on, of all classes; the latter is NaN without any."""
     matched = detections = 0.0
     for name, curve in result.curves.items():
         count = int((curve.scores >= score).sum())
@@ -206,7 +207,7 @@ def at_score(result: VOCResult, score: float) -> Tuple[float, float]:
             own = curve.recall[count - 1] * result.positives[name]
             matched += own
             detections += own / max(curve.precision[count - 1], 1e-9) if own else count
-    return matched / sum(result.positives.values()), matched / detections if detections else 1.0
+    return matched / sum(result.positives.values()), matched / detections if detections else math.nan
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -234,7 +235,8 @@ def measure(args: argparse.Namespace) -> None:
         row = [
             tiles, f"{np.mean([len(own) for own in windows]):.0f}", f"{result.mean_ap:.3f}",
             *(f"{size.recall:.3f}" if size.objects else "-" for size in result.sizes),
-            f"{recall:.3f}", f"{precision:.3f}", f"{cpu:.2f}", f"{clock:.2f}",
+            f"{recall:.3f}", "-" if math.isnan(precision) else f"{precision:.3f}",
+            f"{cpu:.2f}", f"{clock:.2f}",
         ]  # fmt: skip
         print("| " + " | ".join(row) + " |", flush=True)
 
