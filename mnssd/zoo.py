@@ -341,7 +341,8 @@ def read_spec(path: str, kind: Type[S]) -> S:
             f"{path}: {error.strerror}; keep a parameter file beside the {CONFIG_FILE} of its run"
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: not the configuration of a {kind.section} run ({error!r})") from error
+        problem = f"{type(error).__name__}: {error}"  # the repr of a UnicodeDecodeError is the whole file
+        raise WeightsError(f"{path}: not the configuration of a {kind.section} run ({problem})") from error
 
 
 def find_variant(

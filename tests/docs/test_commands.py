@@ -49,6 +49,7 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "--minutes": "tests/train/test_stopping.py",
     "--patience": "tests/train/test_stopping.py",
     "--balanced": "tests/data/test_balance.py",
+    "--anchors": "tests/tasks/test_chosen_anchors.py",
 }
 """Part of a command, and the tests that run such commands."""
 

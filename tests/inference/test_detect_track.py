@@ -31,7 +31,13 @@ class SquareDetector:
     classes = ("cat", "dog")
 
     def __call__(
-        self, image: Any, score: float, iou: Optional[float], most: int, classes: Optional[Sequence[str]]
+        self,
+        image: Any,
+        score: float,
+        iou: Optional[float],
+        most: int,
+        classes: Optional[Sequence[str]],
+        tiles: str = "none",
     ) -> DetectionResult:
         pixels = (read_image(image) if isinstance(image, str) else image)[..., 0]
         boxes, scores = [], []
