@@ -8,7 +8,8 @@ from typing import Any, Tuple
 
 import numpy as np
 import pytest
-from helpers.detectors import SIZE, make_image, make_net, random_network
+from helpers.detectors import SIZE, make_image, random_network
+from helpers.layer_exports import copy_files, export_small, replace_file
 
 pytest.importorskip("ncnn")
 
@@ -20,7 +21,6 @@ from mnssd.export.ncnn_file import (
     to_param,
 )
 from mnssd.export.options import ExportOptions
-from mnssd.export.sidecar import describe_file
 from mnssd.export.write import export_network
 from mnssd.inference.detector import Detector
 
@@ -30,30 +30,12 @@ PARAM, BIN = "x.ncnn.param", "x.ncnn.bin"
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Any, Any, Path]:
     """A detector and its export in both formats; not to be modified."""
-    net, spec = make_net(1, "ssdlite", "mobilenet_v2")
-    folder = tmp_path_factory.mktemp("ncnn") / "e"
-    images = [make_image(i, *SIZE) for i in range(4)]
-    export_network(net, spec, folder, images, "x", ExportOptions(("ncnn", "ncnn-fp16")))
-    return net, spec, folder
+    return export_small(tmp_path_factory.mktemp("ncnn") / "e", "mobilenet_v2", ("ncnn", "ncnn-fp16"))
 
 
 @pytest.fixture
 def copy(exported: Any, tmp_path: Path) -> Path:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in exported[2].iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-def change(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file and its checksum."""
-    sidecar = json.loads((folder / "x.json").read_text())
-    path = folder / name
-    path.write_bytes(content)
-    (kind,) = (kind for kind, entry in sidecar["files"].items() if entry["file"] == name)
-    sidecar["files"][kind] = describe_file(path)
-    (folder / "x.json").write_text(json.dumps(sidecar))
+    return copy_files(exported[2], tmp_path / "copy")
 
 
 @pytest.mark.parametrize("name", [PARAM, BIN, "x-fp16.ncnn.param", "x-fp16.ncnn.bin"])
@@ -65,7 +47,7 @@ def test_damaged_files_are_refused(name: str, damage: str, copy: Path) -> None:
         "cut": content[: len(content) // 2], "empty": b"", "noise": content[:8] + noise, "text": b"hello",
         "longer": content + b"0000",
     }[damage]  # fmt: skip
-    change(copy, name, damaged)
+    replace_file(copy, name, damaged)
     with pytest.raises(ExportError, match=name):
         Detector.load(copy, engine="ncnn-fp16" if "fp16" in name else "ncnn")
 
@@ -90,7 +72,7 @@ def test_damaged_lines_are_refused(old: str, new: str, copy: Path) -> None:
     if old == "0=96 1=96 2=3":
         old = f"0={SIZE[0]} 1={SIZE[1]} 2=3"
     assert old in text
-    change(copy, PARAM, text.replace(old, new, 1).encode())
+    replace_file(copy, PARAM, text.replace(old, new, 1).encode())
     with pytest.raises(ExportError, match=PARAM):
         Detector.load(copy, engine="ncnn")
 
@@ -117,7 +99,7 @@ def test_a_missing_file_and_a_changed_file_are_refused(copy: Path) -> None:
 
 
 def test_weights_of_the_other_type_are_refused(copy: Path) -> None:
-    change(copy, BIN, (copy / "x-fp16.ncnn.bin").read_bytes())
+    replace_file(copy, BIN, (copy / "x-fp16.ncnn.bin").read_bytes())
     with pytest.raises(ExportError, match=BIN):
         Detector.load(copy, engine="ncnn")
 
@@ -128,7 +110,7 @@ def test_files_of_another_network_are_refused(other: Any, exported: Any, copy: P
     images = [make_image(0, *SIZE)]
     export_network(random_network(spec), spec, tmp_path / "o", images, "x", ExportOptions("ncnn"))
     for name in (PARAM, BIN):
-        change(copy, name, (tmp_path / "o" / name).read_bytes())
+        replace_file(copy, name, (tmp_path / "o" / name).read_bytes())
     with pytest.raises(ExportError, match=PARAM):
         Detector.load(copy, engine="ncnn")
 

@@ -9,7 +9,8 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from helpers.detectors import CLASSES, SIZE, make_classifier, make_image, make_net, random_network, write_run
+from helpers.detectors import CLASSES, SIZE, make_classifier, make_image, random_network, write_run
+from helpers.layer_exports import assert_same_detections, export_small
 
 pytest.importorskip("ncnn")
 
@@ -51,21 +52,7 @@ RESCALED = {"rotated": True, "pixel_mean": [0.5] * 3, "pixel_std": [0.5] * 3}
     ],
 )  # fmt: skip
 def test_detectors_detect_the_same(head: str, network: str, image_files: List[str], tmp_path: Path) -> None:
-    net, spec = make_net(1, head, network)
-    options = ExportOptions(("symbol", "ncnn"))
-    parity = export_network(net, spec, tmp_path / "e", image_files[:3], "x", options).parity["ncnn"]
-    assert parity.as_dict()["detections"] > 50
-    assert parity.as_dict()["heads_max_difference"] < 1e-3
-    expected, actual = (Detector.load(tmp_path / "e", engine=name) for name in ("mxnet", "ncnn"))
-    for ours, theirs in zip(expected(image_files[:3], score=0.3), actual(image_files[:3], score=0.3)):
-        assert len(ours) == len(theirs) > 3
-        for name, score, box in ours:
-            assert any(
-                name == other
-                and abs(score - other_score) < 1e-3
-                and np.abs(np.subtract(box, place)).max() < 0.5
-                for other, other_score, place in theirs
-            )
+    assert_same_detections("ncnn", head, network, image_files, tmp_path / "e")
 
 
 @pytest.mark.parametrize(
@@ -129,11 +116,7 @@ def test_classifiers_and_sizes(network: str, image_files: List[str], tmp_path: P
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Any, Any, Path]:
     """A detector and its export in both formats; not to be modified."""
-    net, spec = make_net(1, "ssdlite", "mobilenet_v2")
-    folder = tmp_path_factory.mktemp("ncnn") / "e"
-    images = [make_image(i, *SIZE) for i in range(4)]
-    export_network(net, spec, folder, images, "x", ExportOptions(FORMATS))
-    return net, spec, folder
+    return export_small(tmp_path_factory.mktemp("ncnn") / "e", "mobilenet_v2", FORMATS)
 
 
 # ---- the files ---------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from helpers.detectors import CLASSES, SIZE, make_classifier, make_image, make_net, random_network, write_run
+from helpers.detectors import CLASSES, SIZE, make_classifier, make_image, random_network, write_run
+from helpers.layer_exports import assert_same_detections, copy_files, export_small, replace_file
 
 pytest.importorskip("tflite")
 pytest.importorskip("ai_edge_litert" if sys.version_info >= (3, 9) else "tflite_runtime")
@@ -20,7 +21,6 @@ from mnssd.cli.main import main
 from mnssd.errors import ExportError, OptionError
 from mnssd.export.load import load_export
 from mnssd.export.options import ExportOptions, parse_formats
-from mnssd.export.sidecar import describe_file
 from mnssd.export.tflite_engine import load_interpreter
 from mnssd.export.tflite_model import same_padding
 from mnssd.export.write import export_network
@@ -49,21 +49,7 @@ RESCALED = {"rotated": True, "pixel_mean": [0.5] * 3, "pixel_std": [0.5] * 3}
 def test_detectors_detect_the_same(
     head: str, network: str, pixels: bool, image_files: List[str], tmp_path: Path
 ) -> None:
-    net, spec = make_net(1, head, network)
-    options = ExportOptions(("symbol", "tflite"), pixels=pixels)
-    parity = export_network(net, spec, tmp_path / "e", image_files[:3], "x", options).parity["tflite"]
-    assert parity.as_dict()["detections"] > 50
-    assert parity.as_dict()["heads_max_difference"] < 1e-3
-    expected, actual = (Detector.load(tmp_path / "e", engine=name) for name in ("mxnet", "tflite"))
-    for ours, theirs in zip(expected(image_files[:3], score=0.3), actual(image_files[:3], score=0.3)):
-        assert len(ours) == len(theirs) > 3
-        for name, score, box in ours:
-            assert any(
-                name == other
-                and abs(score - other_score) < 1e-3
-                and np.abs(np.subtract(box, place)).max() < 0.5
-                for other, other_score, place in theirs
-            )
+    assert_same_detections("tflite", head, network, image_files, tmp_path / "e", pixels)
 
 
 @pytest.mark.parametrize(
@@ -133,29 +119,12 @@ def test_classifiers_and_sizes(network: str, pixels: bool, image_files: List[str
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Any, Any, Path]:
     """A detector and its export in the three formats; not to be modified."""
-    net, spec = make_net(1, "ssdlite", "mobilenet_v1")
-    folder = tmp_path_factory.mktemp("tflite") / "e"
-    images = [make_image(i, *SIZE) for i in range(4)]
-    export_network(net, spec, folder, images, "x", ExportOptions(FORMATS))
-    return net, spec, folder
+    return export_small(tmp_path_factory.mktemp("tflite") / "e", "mobilenet_v1", FORMATS)
 
 
 @pytest.fixture
 def copy(exported: Any, tmp_path: Path) -> Path:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in exported[2].iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-def change(folder: Path, kind: str, content: bytes) -> None:
-    """Replace a file and its checksum."""
-    sidecar = json.loads((folder / "x.json").read_text())
-    path = folder / sidecar["files"][kind]["file"]
-    path.write_bytes(content)
-    sidecar["files"][kind] = describe_file(path)
-    (folder / "x.json").write_text(json.dumps(sidecar))
+    return copy_files(exported[2], tmp_path / "copy")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -239,7 +208,7 @@ def test_damaged_files_are_refused(
         "cut": content[: len(content) // 2], "empty": b"", "noise": content[:8] + noise, "text": b"hello",
         "offset": b"\xff\xff\xff\x7f" + content[4:],
     }[damage]  # fmt: skip
-    change(copy, kind, damaged)
+    replace_file(copy, path.name, damaged)
     with pytest.raises(ExportError, match=path.name):
         Detector.load(copy, engine=kind.replace("_", "-"))
 
@@ -262,7 +231,7 @@ def test_files_of_another_network_are_refused(other: Any, exported: Any, copy: P
     spec = zoo.DetectorSpec(**{**vars(exported[1]), **other})
     options = ExportOptions("tflite", pixels=pixels)
     export_network(random_network(spec), spec, tmp_path / "o", [make_image(0, *SIZE)], "x", options)
-    change(copy, "tflite", (tmp_path / "o" / "x.tflite").read_bytes())
+    replace_file(copy, FILES["tflite"], (tmp_path / "o" / "x.tflite").read_bytes())
     with pytest.raises(ExportError, match=r"x\.tflite"):
         Detector.load(copy, engine="tflite")
 
