@@ -62,6 +62,8 @@ class Sample:
         ``(width, height)`` of the image; according to the annotation if the image is unreadable.
     original : OriginalBoxes, optional
         The objects as annotated, if `boxes` differ from them or are in doubt.
+    ignored : numpy.ndarray, optional
+        ``(K, 4)`` boxes, as `boxes`, that training takes neither for objects nor for background.
     """
 
     image_id: str
@@ -71,6 +73,7 @@ class Sample:
     difficult: np.ndarray
     size: Size
     original: Optional[OriginalBoxes] = None
+    ignored: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)

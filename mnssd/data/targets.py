@@ -15,6 +15,11 @@ from ..boxes import corners, encode, iou
 _NO_IOU = 1e-12
 
 
+IGNORED_IOU = 0.4
+"""Lowest IoU with a box to ignore at which an anchor is ignored: one that would be positive with the smallest
+`match_iou` that is chosen from the data."""
+
+
 class TargetAssigner:
     """Match boxes to anchors by SSD's rule and encode the targets.
 
@@ -22,7 +27,7 @@ class TargetAssigner:
     ``SSDTargetGenerator(negative_mining_ratio=-1)``. First each box takes the anchor of highest IoU (greedily
     from the highest IoU, no anchor twice; anchors that tie with a box's best anchor are positive too). Then
     each remaining anchor takes its box of highest IoU if that is at least `iou_threshold`. All others are
-    background.
+    background, or ignored if they overlap a box to ignore by `IGNORED_IOU`.
 
     Parameters
     ----------
@@ -47,12 +52,13 @@ class TargetAssigner:
             ``(M, 4)`` continuous corners xmin, ymin, xmax, ymax in pixels of the network input; M may be 0.
             Boxes without area or outside all anchors match no anchor.
         labels : numpy.ndarray
-            ``(M,)`` class indices from 0.
+            ``(M,)`` class indices from 0; -1 for boxes to ignore.
 
         Returns
         -------
         cls_target : numpy.ndarray
-            ``(A,)`` int32: 0 for background, label + 1 for positive anchors.
+            ``(A,)`` int32: 0 for background, label + 1 for positive anchors, -1 for ignored ones (as in
+            GluonCV's targets).
         box_target : numpy.ndarray
             ``(A, 4)`` float32: encoded offsets of the matched box; zeros for background.
         """
@@ -60,6 +66,10 @@ class TargetAssigner:
         labels = np.asarray(labels)
         cls_target = np.zeros(len(self.anchors), np.int32)
         box_target = np.zeros((len(self.anchors), 4), np.float32)
+        ignored = labels < 0
+        if ignored.any():
+            cls_target[self.iou(boxes[ignored]).max(axis=0) >= IGNORED_IOU] = -1
+            boxes, labels = boxes[~ignored], labels[~ignored]
         if len(boxes) == 0:
             return cls_target, box_target
         matches = self._match(self.iou(boxes))

@@ -91,7 +91,7 @@ class OnnxEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.engine_threads()
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
-        _require_exact_sums(options)
+        require_exact_sums(options)
         try:
             with contextlib.ExitStack() as stack:
                 source = model if isinstance(model, bytes) else stack.enter_context(utf8_path(model))
@@ -119,7 +119,7 @@ class JoinedEngine(Engine):
         return [output for engine in self._engines for output in engine.run(x)]
 
 
-def _require_exact_sums(options: Any) -> None:
+def require_exact_sums(options: Any) -> None:
     """Make 8-bit convolutions compute the same on processors without VNNI as on others.
 
     Without VNNI, ONNX Runtime adds two 8-bit products in 16 bits, which saturates: under ``qemu-x86_64 -cpu

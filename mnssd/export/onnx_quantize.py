@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from ..data.image import to_network_input
 from ..errors import ExportError
 from .calibrate import Calibration
+from .engines import require_exact_sums
 from .onnx_model import with_outputs
 from .sidecar import INPUT_NAME
 from .symbol_quantize import CORRECTION_IMAGES
@@ -98,7 +99,9 @@ def _channel_means(
     import onnxruntime
 
     serialized = with_outputs(model, tensors)
-    session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    require_exact_sums(options)
+    session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
     sums = {name: np.zeros(1) for name in tensors}
     for inputs in _inputs(images):
         for name, values in zip(tensors, session.run(list(tensors), inputs)):

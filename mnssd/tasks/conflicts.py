@@ -11,7 +11,7 @@ from ..train.options import DetectionOptions, DetectionTraining
 
 _AUGMENTATION = tuple(AugmentOptions.__dataclass_fields__)
 
-_NOT_WITH_TRANSFORM = (*_AUGMENTATION, "early_size", "early_epochs", "overfit")
+_NOT_WITH_TRANSFORM = (*_AUGMENTATION, "early_size", "early_epochs", "overfit", "unlabelled")
 """Options that a transform of the user replaces, or that need another size or no augmentation."""
 
 _NOT_WITH_GLUONCV = (

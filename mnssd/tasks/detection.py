@@ -15,6 +15,7 @@ from ..data.image import read_image
 from ..data.image_cache import ImageCache
 from ..data.loader import Arrays, Batch
 from ..data.open import default_root, default_splits, find_format, open_dataset, usable_for_training
+from ..data.pseudo_labels import with_pseudo_labels
 from ..data.sample import Detections, Sample
 from ..errors import DataError, OptionError, TransformError
 from ..inference.draw import draw
@@ -83,6 +84,8 @@ def _open_datasets(data: DetectionOptions, validate: bool) -> Tuple[Dataset, Opt
             data.dataset, data.data_root, data.val_splits, list(train_set.classes), "val",
             download=data.download, allow_absent=True,  # a misspelled class was reported for the training set
         )  # fmt: skip
+    if data.unlabelled:
+        train_set = with_pseudo_labels(train_set, data.unlabelled, [val_set] if val_set else [])
     return train_set, val_set if validate else None
 
 

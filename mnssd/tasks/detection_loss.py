@@ -80,7 +80,8 @@ class MultiBoxLoss:
         cls_preds, box_preds : mxnet.nd.NDArray
             ``(B, A, C + 1)`` class logits, background first, and ``(B, A, 4)`` offsets.
         cls_target, box_target : numpy.ndarray
-            ``(B, A)`` 0 for background, else label + 1, and ``(B, A, 4)`` offsets; see `data.targets`.
+            ``(B, A)`` 0 for background, -1 for ignored anchors, else label + 1, and ``(B, A, 4)`` offsets;
+            see `data.targets`.
         """
         positives, count = np.flatnonzero(cls_target > 0), count_positives(cls_target)
         classes = self._classes(cls_preds, mx.nd.array(cls_target, ctx=cls_preds.context)) / count
@@ -118,11 +119,12 @@ class MultiBoxLoss:
         plain, loss = self._by_target(cls_preds, target)
         positive = target > 0
         if self._focal:
-            return loss.sum()
+            return (loss * (target >= 0)).sum()
         with mx.autograd.pause():
-            rank = (plain * (positive - 1)).argsort(axis=1).argsort(axis=1)
+            negative = target == 0
+            rank = (-plain * negative).argsort(axis=1).argsort(axis=1)
             negatives = mx.nd.maximum(MIN_NEGATIVES, NEGATIVES * positive.sum(axis=1, keepdims=True))
-            counts = positive + (1 - positive) * mx.nd.broadcast_lesser(rank, negatives)
+            counts = positive + negative * mx.nd.broadcast_lesser(rank, negatives)
         return (loss * counts).sum()
 
     def _boxes(self, box_preds: Any, box_target: np.ndarray, positives: np.ndarray) -> Any:

@@ -59,20 +59,28 @@ class TrainingSamples:
 
         Raises DataError as `read_sample`.
         """
-        image, boxes = read_sample(sample, self._size, self._read)
+        image, boxes, labels = self._read_annotated(sample)
         if self._mosaic and rng.random() < self._mosaic:
-            parts = [(image, boxes, sample.labels), *(self._companion(rng) for _ in range(3))]
+            parts = [(image, boxes, labels), *(self._companion(rng) for _ in range(3))]
             image, boxes, labels = self._transform_mosaic(*mosaic(parts, self._size, rng), rng)
         else:
-            image, boxes, labels = self._transform(image, boxes, sample.labels, rng)
+            image, boxes, labels = self._transform(image, boxes, labels, rng)
         cls_target, box_target = self._assign(boxes, labels)
         return to_network_input([image])[0], cls_target, box_target
+
+    def _read_annotated(self, sample: Sample) -> Annotated:
+        """Image, boxes and labels; boxes to ignore have the label -1."""
+        if sample.ignored is not None:
+            boxes = np.concatenate([sample.boxes, sample.ignored])
+            labels = np.concatenate([sample.labels, np.full(len(sample.ignored), -1, np.int32)])
+            sample = replace(sample, boxes=boxes, labels=labels)
+        return (*read_sample(sample, self._size, self._read), sample.labels)
 
     def _companion(self, rng: np.random.Generator) -> Annotated:
         """Another image for a mosaic; blank if unreadable, which is reported when its own turn comes."""
         other = self._dataset[int(rng.integers(len(self._dataset)))]
         try:
-            return (*read_sample(other, self._size, self._read), other.labels)
+            return self._read_annotated(other)
         except DataError:
             return np.full((1, 1, 3), FILL, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64)
 

@@ -117,6 +117,10 @@ class _DetectionData:
         shown="val, else test, else a tenth of the training list; voc 2007_test",
     )  # fmt: skip
     hold_out: float = option(0.0, "fraction of the training images that is validated on, not trained on")
+    unlabelled: Optional[str] = option(
+        None, "detections in images without labels, written by mnssd detect --json: also train on these "
+        "images, with the sure detections as labels", metavar="FILE",
+    )  # fmt: skip
     classes: Optional[List[str]] = option(
         None, "class names, separated by commas", type=o.NAMES, metavar="NAME,...", shown="all of the dataset"
     )
@@ -172,6 +176,8 @@ class DetectionOptions(BackboneOptions, _DetectionData):
         require(self, "at least 0 and below 1", lambda value: 0 <= value < 1, "label_smoothing", "hold_out")
         if (self.early_size is None) != (self.early_epochs == 0):
             raise ValueError("early_size and early_epochs need each other, such as 192 and 30")
+        if self.unlabelled and self.overfit:
+            raise ValueError("unlabelled and overfit exclude each other; omit one of them")
         if self.hold_out and self.overfit:
             raise ValueError("hold_out and overfit exclude each other; omit one of them")
 

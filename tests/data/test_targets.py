@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnssd.boxes import STDS, corners
-from mnssd.data.targets import TargetAssigner
+from mnssd.data.targets import IGNORED_IOU, TargetAssigner
 
 
 def grid_anchors(size=300, cells=(10, 5, 3, 1)):
@@ -139,3 +139,17 @@ def test_box_order_does_not_matter():
     reordered = TargetAssigner(anchors)(boxes[order], labels[order])
     np.testing.assert_array_equal(targets[0], reordered[0])
     np.testing.assert_array_equal(targets[1], reordered[1])
+
+
+def test_anchors_of_ignored_boxes_are_neither_positive_nor_background():
+    anchors = grid_anchors()
+    boxes = np.array([[100, 100, 180, 190], [20, 20, 90, 80], [104, 96, 176, 192]], np.float32)
+    plain, offsets = TargetAssigner(anchors)(boxes[:1], np.array([4]))
+    classes, same = TargetAssigner(anchors)(boxes, np.array([4, -1, -1]))
+    overlap = TargetAssigner(anchors).iou(boxes[1:]).max(axis=0)
+    assert (classes[plain == 0] == np.where(overlap >= IGNORED_IOU, -1, 0)[plain == 0]).all()
+    assert (classes == -1).sum() > 2
+    np.testing.assert_array_equal(classes[plain > 0], plain[plain > 0])
+    np.testing.assert_array_equal(same, offsets)
+    only_ignored, _ = TargetAssigner(anchors)(boxes[1:], np.array([-1, -1]))
+    np.testing.assert_array_equal(only_ignored, np.where(overlap >= IGNORED_IOU, -1, 0))

@@ -91,6 +91,25 @@ def test_focal_loss_weights_all_anchors_by_their_error() -> None:
     )
 
 
+@pytest.mark.parametrize("cls_loss", ["ohem", "focal"])
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_ignored_anchors_have_no_loss_and_no_gradient(cls_loss: str, scores: str) -> None:
+    cls_preds, box_preds, cls_target, box_target = batch(4)
+    ignored = (cls_target == 0) & (np.random.default_rng(0).random(cls_target.shape) < 0.3)
+    surely_background = (
+        cls_preds.copy()
+    )  # an ignored anchor costs nothing, as one of which the network is sure
+    surely_background[ignored] = [40, -40, -40, -40]
+    multibox_loss = MultiBoxLoss(cls_loss, "smooth_l1", 0.0, ANCHORS, scores)
+    expected = run(multibox_loss, (surely_background, box_preds, cls_target, box_target))
+    targets = np.where(ignored, -1, cls_target)
+    actual = run(multibox_loss, (cls_preds, box_preds, targets, box_target))
+    assert actual[:2] == pytest.approx(expected[:2], rel=1e-5)
+    np.testing.assert_allclose(actual[2], np.where(ignored[..., None], 0, expected[2]), atol=1e-6)
+    assert not actual[2][ignored].any()
+    assert run(multibox_loss, (cls_preds, box_preds, cls_target, box_target))[0] > actual[0]
+
+
 def test_label_smoothing_applies_to_positive_anchors_only() -> None:
     arrays = batch(3)
     log_p = log_softmax(arrays[0])
