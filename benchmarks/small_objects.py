@@ -32,10 +32,10 @@ from mnssd.data.dataset import Dataset
 from mnssd.data.image import read_image
 from mnssd.data.open import open_dataset
 from mnssd.data.sample import Sample
+from mnssd.data.tiles import choose_grid, make_windows, parse_tiles
 from mnssd.errors import MnssdError
 from mnssd.inference.predict import evaluate
 from mnssd.inference.tiled import smallest_anchor
-from mnssd.inference.tiles import choose_grid, make_windows, parse_tiles
 from mnssd.metrics.voc import VOCResult
 
 MARGIN = 0.15

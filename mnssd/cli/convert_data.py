@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional
 
 from ..data.formats import dataset_names, formats
-from ..options import NAMES, add_options, from_mapping, given, option
+from ..data.tiles import AUTO, NONE, parse_tiles
+from ..options import NAMES, ValueType, add_options, from_mapping, given, option
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -30,6 +31,10 @@ class ConvertOptions:
     classes: Optional[List[str]] = option(
         None, "classes to convert, separated by commas", type=NAMES, shown="all classes"
     )
+    tiles: str = option(
+        NONE, "write ROWSxCOLUMNS overlapping windows of each image, in which small objects are larger; or "
+        "auto", type=ValueType(parse_tiles), metavar="GRID",
+    )  # fmt: skip
     link: bool = option(False, "make hard links to the images instead of copies")
 
 
@@ -60,9 +65,29 @@ def run(args: argparse.Namespace) -> int:
         parts[list_file_name(split)] = mark_in_doubt(dataset, findings)
         for note in [*dataset.notes, *summary(findings)]:
             print(f"note: {note}", file=sys.stderr)
+    if options.tiles != NONE:
+        parts = _tiles_of(parts, options.tiles)
     result = convert(parts, Path(args.output), target_format, options.link)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     lists = ", ".join(f"{name} {len(dataset)}" for name, dataset in parts.items())
     print(f"{args.output}: {result.images} images ({lists}), {result.boxes} boxes, {options.format} format")
     return 0
+
+
+def _tiles_of(parts: Dict[str, Dataset], tiles: str) -> Dict[str, Dataset]:
+    """The tiles of each list; ``auto`` is for the default detector."""
+    from ..data.tile_dataset import tile_dataset
+
+    size, anchor = (300, 300), None
+    if tiles == AUTO:
+        from ..inference.tiled import smallest_anchor
+        from ..zoo import DetectorSpec, build_detector
+
+        spec = DetectorSpec(("object",))
+        size, anchor = spec.size, smallest_anchor(build_detector(spec).anchors)
+    divided = {name: tile_dataset(dataset, tiles, size, anchor) for name, dataset in parts.items()}
+    for name, dataset in divided.items():
+        for note in dataset.notes[len(parts[name].notes) :]:
+            print(f"note: {name}: {note}", file=sys.stderr)
+    return divided

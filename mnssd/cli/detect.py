@@ -33,12 +33,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
+from ..data.tiles import NONE, parse_tiles
 from ..errors import ImageError, MnssdError, OptionError
 from ..export.formats import engine_names
 from ..files import printable
 from ..inference import DISPLAY_SCORE
 from ..inference.regions import parse_line, parse_zone
-from ..inference.tiles import NONE, parse_tiles
 from ..options import FLOAT, NAMES, ValueType, add_options, from_mapping, given, option, require
 from .detect_outputs import check_outputs, write_files
 from .display import check_display, show

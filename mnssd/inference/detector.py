@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import zoo
 from ..data.preprocess import Image, read_for_network, to_detections
+from ..data.tiles import AUTO, NONE, Window, check_tiles, choose_grid, make_windows
 from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
@@ -23,7 +24,6 @@ from .dense import DenseDetector, dense_export, dense_network
 from .images import ImageLike, in_batches, is_single
 from .results import DetectionResult, select
 from .tiled import merge_windows, read_windows, smallest_anchor
-from .tiles import AUTO, NONE, Window, check_tiles, choose_grid, make_windows
 
 BATCH = 8
 """Images per batch, if a sequence is given."""
@@ -137,7 +137,7 @@ class Detector:
             Names of the classes to detect. Defaults to all.
         tiles : str
             ``'2x3'``: also detect small objects in two rows and three columns of overlapping windows, which
-            takes longer; ``'auto'``: in as many as 16 pixels need, see `inference.tiles.choose_grid`.
+            takes longer; ``'auto'``: in as many as 16 pixels need, see `data.tiles.choose_grid`.
 
         Returns
         -------

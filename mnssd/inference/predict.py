@@ -19,11 +19,11 @@ from ..data.gluon_batches import gluon_batches
 from ..data.image import to_network_input
 from ..data.preprocess import read_for_network, to_detections
 from ..data.sample import Detections, Sample
+from ..data.tiles import NONE, check_tiles
 from ..errors import DataError, OptionError
 from ..graph.inference import free_dropped_blocks, inference_block
 from ..metrics.voc import VOCMetric, VOCResult
 from ..options import Size, listed
-from .tiles import NONE, check_tiles
 
 _BATCHES_AHEAD = 2
 """Batches of images read ahead of the network: one that it computes, one that is ready."""

@@ -10,12 +10,12 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 from ..data.image import image_size, read_image
 from ..data.preprocess import read_for_network
 from ..data.sample import Detections, Sample
+from ..data.tiles import Window, choose_grid, make_windows
 from ..errors import DataError
 from ..options import Size
 from .predict import PreparedImage, Skipped, predict
 from .tile_merge import merge, shifted
 from .tiled import crop, smallest_anchor
-from .tiles import Window, choose_grid, make_windows
 
 _IMAGES_KEPT = 4
 """Decoded images kept while their windows are read: threads may be at different images."""

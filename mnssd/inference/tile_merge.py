@@ -8,8 +8,8 @@ import numpy as np
 
 from ..boxes import iou
 from ..data.sample import Detections
+from ..data.tiles import Window
 from ..options import Size
-from .tiles import Window
 
 MERGE_IOU = 0.45
 """IoU from which boxes of a class in two windows are of one object: that of the SSD paper's suppression."""

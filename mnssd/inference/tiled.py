@@ -10,9 +10,9 @@ import numpy as np
 from ..data.image import decode_image, read_bytes, read_header
 from ..data.preprocess import Image
 from ..data.sample import Detections
+from ..data.tiles import Window
 from ..options import Size
 from .tile_merge import merge, shifted
-from .tiles import Window
 
 
 def smallest_anchor(anchors: np.ndarray) -> float:

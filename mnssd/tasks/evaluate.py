@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from ..data.classification import CLASSIFICATION_ROOTS
 from ..data.formats import dataset_names
 from ..data.open import default_splits, open_dataset
+from ..data.tiles import NONE, parse_tiles
 from ..errors import DataError, MnssdError, OptionError
 from ..files import encodable
-from ..inference.tiles import NONE, parse_tiles
 from ..metrics import METRICS
 from ..options import NAMES, ValueType, listed, option, require, unknown_name
 from ..train.options import DetectionOptions

@@ -50,6 +50,7 @@ TESTED_ELSEWHERE: Dict[str, str] = {
     "--patience": "tests/train/test_stopping.py",
     "--balanced": "tests/data/test_balance.py",
     "--anchors": "tests/tasks/test_chosen_anchors.py",
+    "windows": "tests/data/test_tile_dataset.py",
     "--unlabelled": "tests/data/test_pseudo_labels.py",
 }
 """Part of a command, and the tests that run such commands."""

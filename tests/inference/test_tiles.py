@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnssd.data.sample import Detections
-from mnssd.errors import OptionError
-from mnssd.inference.tile_merge import merge, merged_rows, shifted
-from mnssd.inference.tiles import (
+from mnssd.data.tiles import (
     AUTO_SIDE,
     LEAST_SIDE,
     OVERLAP,
@@ -22,6 +20,8 @@ from mnssd.inference.tiles import (
     make_windows,
     parse_tiles,
 )
+from mnssd.errors import OptionError
+from mnssd.inference.tile_merge import merge, merged_rows, shifted
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))

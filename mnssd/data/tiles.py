@@ -34,9 +34,9 @@ COARSER = 2
 
 An object that is larger than the overlap may be cut in all windows of a grid. It has to be large enough to
 be detected in the next one: with the anchors of the SSD paper at least .07 of a window's side (see
-`choose_grid`). A box counts as cut within .02 of the side from an edge (`tile_merge.EDGE`). So windows may
-grow by up to (.2 - 2 x .02) / .07 = 2.3 from one grid to the next; with half of the rows and columns, they
-grow by 2 or less.
+`choose_grid`). A box counts as cut within .02 of the side from an edge (`inference.tile_merge.EDGE`). So
+windows may grow by up to (.2 - 2 x .02) / .07 = 2.3 from one grid to the next; with half of the rows and
+columns, they grow by 2 or less.
 """
 
 Grid = Tuple[int, int]
