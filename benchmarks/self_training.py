@@ -6,7 +6,8 @@ r"""Self-training with half of the labels: what `--unlabelled` gives back.
 DIR is in VOC layout. Half of the images of the list --train keep their labels, chosen at random by the seed.
 A detector trained on them detects in the other half (`mnssd detect --score 0.1 --json`); a second one is
 trained on the labels and these detections, from the published weights, for about as many steps: their number
-does not depend on that of the images. Both are evaluated on --test. Finished runs are not repeated. Prints the table.
+does not depend on that of the images. Both are evaluated on --test. Finished runs are not repeated. Prints a
+table.
 """
 
 from __future__ import annotations
