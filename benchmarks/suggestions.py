@@ -58,7 +58,7 @@ def train_and_evaluate(name: str, names: List[str], seed: int, args: argparse.Na
     if not result.exists():
         data = args.output / "data" / name
         dataset_of(names, data, args.bccd)
-        epochs = round(args.steps * BATCH / len(names))
+        epochs = max(1, round(args.steps * BATCH / len(names)))
         command = ["train_ssd.py", "--data-root", str(data), "--train-splits", "train", "--val-splits", "val"]
         command += ["--batch-size", str(BATCH), "--epochs", str(epochs), "--patience", "0", "--no-report"]
         command += ["--val-interval", str(epochs), "--seed", str(seed), *shlex.split(args.options)]
