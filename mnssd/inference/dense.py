@@ -1,7 +1,7 @@
 """Images with more objects than a network returns: non-maximum suppression over all of its boxes.
 
-A network returns at most 200 detections from its 400 best boxes, as in the SSD paper. These are the best of
-all detections. Where there may be more, the class scores and box offsets of every anchor are decoded here.
+A network returns at most 200 detections from its 1,000 best boxes. These are the best of all detections.
+Where there may be more, the class scores and box offsets of every anchor are decoded here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ..nn.spec import DetectorSpec
 from ..nn.ssd import SCORE_FLOOR
 
 _OBJECTS = 16
-"""Detections from which the 400 best boxes may be too few: an object rarely has more than 25."""
+"""Detections from which the boxes that enter NMS, 400 in older exports, may be too few: an object rarely has
+more than 25."""
 
 Outputs = Tuple[np.ndarray, np.ndarray, np.ndarray]
 """Ids and scores ``(K, 1)``, boxes ``(K, 4)`` in pixels of the network's input, best score first."""

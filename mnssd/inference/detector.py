@@ -131,7 +131,7 @@ class Detector:
             network's own threshold (0.45 by default) have an effect.
         max_detections : int
             Most detections per image; negative for all. Where an image may have more than the network
-            returns (the SSD paper's 200 from its 400 best boxes), all of its boxes are decoded, which takes
+            returns (200 from its 1,000 best boxes), all of its boxes are decoded, which takes
             longer.
         classes : sequence of str, optional
             Names of the classes to detect. Defaults to all.

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 SCORE_FLOOR = 0.01
 """Detections with a lower score are dropped before NMS (SSD paper, section 3.1)."""
 
+CANDIDATES, KEPT = 1000, 200
+"""Boxes of an image that enter NMS, and most detections that leave it.
+
+The SSD paper (section 3.1) keeps 200; its authors' code takes the best 400 boxes of each class. GluonCV takes
+400 of all classes, which are too few where objects are dense: 1,000 have all but .001 of the mAP of all boxes
+(ABLATIONS.md, "Boxes that enter NMS").
+"""
+
 LARGEST_SIDE = 4096
 """Largest side of an input in pixels: a larger one is an error in a file, or does not fit into memory."""
 
@@ -86,8 +94,7 @@ class SSD(HybridBlock):
                 self.map_sizes(), size, self.heads.layout.anchors, rotated=self.heads.backbone.rotated
             )
             self.anchor_boxes = self.params.get_constant("anchor_boxes", self.anchors[None])
-        # SSD paper, section 3.1: NMS at IoU 0.45 over the best 400 boxes, 200 kept.
-        self.nms_thresh, self.nms_topk, self.post_nms = self.heads.layout.nms_iou, 400, 200
+        self.nms_thresh, self.nms_topk, self.post_nms = self.heads.layout.nms_iou, CANDIDATES, KEPT
         self._scores = self.heads.layout.scores
 
     def _set_classes(self, classes: Sequence[str]) -> None:
@@ -129,7 +136,7 @@ class SSD(HybridBlock):
 
         return GluonCVSSD(self)
 
-    def set_nms(self, nms_thresh: float = 0.45, nms_topk: int = 400, post_nms: int = 200) -> None:
+    def set_nms(self, nms_thresh: float = 0.45, nms_topk: int = CANDIDATES, post_nms: int = KEPT) -> None:
         """Set the parameters of non-maximum suppression, as in GluonCV.
 
         Of two boxes of one class with an IoU above `nms_thresh` the lower-scoring is dropped. `nms_topk` is

@@ -306,7 +306,7 @@ def test_invalid_nms_settings_are_refused(bad: Dict[str, Any]) -> None:
     net = SSD(MobileNetV2(0.25, 1), ["a"], (96, 96))
     with pytest.raises(ValueError, match="|".join(bad)):
         net.set_nms(**bad)
-    assert (net.nms_thresh, net.nms_topk, net.post_nms) == (0.45, 400, 200)
+    assert (net.nms_thresh, net.nms_topk, net.post_nms) == (0.45, 1000, 200)
 
 
 def test_scores_below_the_floor_are_no_detections(planted: SSD) -> None:
