@@ -212,3 +212,13 @@ def test_bias_correction_sums_do_not_saturate(monkeypatch: pytest.MonkeyPatch) -
     means = onnx_quantize._channel_means(model, ["y"], [image])
     np.testing.assert_allclose(means["y"], to_network_input([image]).mean() * 3, rtol=1e-5)
     assert requested == ["1"]
+
+
+def test_weights_of_int8_convolutions_have_7_bits(tiny_export: Path) -> None:
+    (path,) = tiny_export.glob("*-int8.onnx")
+    model = onnx.load(str(path))
+    names = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    weights = [arrays[name] for name in names if name in arrays and arrays[name].dtype == np.int8]
+    assert len(weights) > 20
+    assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
