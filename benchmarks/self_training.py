@@ -13,51 +13,13 @@ table.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import shlex
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
-from suggestions import run
+from suggestions import part_of, run, score_of, train_and_evaluate
 
 from mnssd.data.open import open_dataset
-
-
-def half(data: Path, names: Sequence[str], listed: str, target: Path) -> Path:
-    """A dataset with links to the folders of `data`, whose list `listed` has these names only."""
-    lists = target / "ImageSets" / "Main"
-    lists.mkdir(parents=True, exist_ok=True)
-    for part in ("Annotations", "JPEGImages"):
-        if not (target / part).exists():
-            (target / part).symlink_to(data / part)
-    for path in (data / "ImageSets" / "Main").glob("*.txt"):
-        (lists / path.name).write_text(path.read_text())
-    (lists / f"{listed}.txt").write_text("".join(f"{name}\n" for name in names))
-    if (data / "classes.txt").exists():
-        (target / "classes.txt").write_text((data / "classes.txt").read_text())
-    return target
-
-
-def train_and_evaluate(
-    name: str, data: Path, seed: int, options: List[str], args: argparse.Namespace
-) -> Dict[str, Any]:
-    """Result of `mnssd eval` of a detector, with the steps of its training."""
-    folder, result, log = args.output / name, args.output / f"{name}.json", args.output / f"{name}.log"
-    if not result.exists():
-        lists = ["--train-splits", args.train, "--val-splits", args.val]
-        command = ["train_ssd.py", "--data-root", str(data), *lists, "--seed", str(seed), "--no-report"]
-        command += [*options, *shlex.split(args.options)]
-        run([*command, "--output", str(folder), "--resume", "auto"], log)
-        run(
-            ["eval_voc.py", str(folder), "--splits", args.test, "--metric", "voc12", "--json", str(result)],
-            log,
-        )
-    content: Dict[str, Any] = json.loads(result.read_text())
-    with open(folder / "log.csv", newline="") as file:
-        content["epochs"] = len(list(csv.DictReader(file)))
-    return content
 
 
 def detect(teacher: str, images: Sequence[str], args: argparse.Namespace) -> str:
@@ -80,13 +42,13 @@ def measure(seed: int, args: argparse.Namespace) -> Dict[str, Dict[str, Any]]:
     order = np.random.default_rng(seed).permutation(len(dataset))
     labeled = [dataset[i] for i in sorted(order[: len(dataset) // 2])]
     others = [dataset[i] for i in sorted(order[len(dataset) // 2 :])]
-    data = half(
-        args.data_root, [one.image_id for one in labeled], args.train, args.output / "data" / f"half-{seed}"
-    )
-    results = {"half of the labels": train_and_evaluate(f"half-{seed}", data, seed, [], args)}
+    names, target = [one.image_id for one in labeled], args.output / "data" / f"half-{seed}"
+    data = part_of(args.data_root, args.train, names, target)
+    options = ["--train-splits", args.train, "--val-splits", args.val, "--seed", str(seed)]
+    results = {"half of the labels": train_and_evaluate(f"half-{seed}", data, options, args.test, args)}
     found = detect(f"half-{seed}", [one.image_path for one in others], args)
     results["half, and detections in the others"] = train_and_evaluate(
-        f"self-{seed}", data, seed, ["--unlabelled", found], args
+        f"self-{seed}", data, [*options, "--unlabelled", found], args.test, args
     )
     return results
 
@@ -109,9 +71,7 @@ def main() -> None:
     print("| seed | trained on | epochs | mAP (95 %) |\n|---|---|---|---|")
     for seed in map(int, args.seeds.split(",")):
         for kind, content in measure(seed, args).items():
-            low, high = content["interval"]
-            score = f"{content['mAP']:.3f} ({low:.3f} - {high:.3f})"
-            print(f"| {seed} | {kind} | {content['epochs']} | {score} |", flush=True)
+            print(f"| {seed} | {kind} | {content['epochs']} | {score_of(content)} |", flush=True)
 
 
 if __name__ == "__main__":

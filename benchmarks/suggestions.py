@@ -11,13 +11,14 @@ the images and the training. Finished runs are not repeated. Prints the table.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
@@ -39,33 +40,64 @@ def run(arguments: List[str], log: Path) -> str:
     return done.stdout
 
 
-def dataset_of(names: List[str], folder: Path, bccd: Path) -> None:
-    """A dataset with links to BCCD's images and a shorter list `train`."""
-    lists = folder / "ImageSets" / "Main"
+def part_of(data: Path, listed: str, names: Sequence[str], target: Path) -> Path:
+    """A dataset in VOC layout: the folders of `data`, and its list `listed` with these names only."""
+    lists = target / "ImageSets" / "Main"
     lists.mkdir(parents=True, exist_ok=True)
     for part in ("Annotations", "JPEGImages"):
-        if not (folder / part).exists():
-            (folder / part).symlink_to(bccd / part)
-    (lists / "train.txt").write_text("".join(f"{name}\n" for name in names))
-    for name in ("val.txt", "test.txt"):
-        (lists / name).write_text((bccd / "ImageSets" / "Main" / name).read_text())
+        if not (target / part).exists():
+            (target / part).symlink_to(data / part)
+    for path in [*(data / "ImageSets" / "Main").glob("*.txt"), *data.glob("classes.txt")]:
+        (target / path.relative_to(data)).write_text(path.read_text())
+    (lists / f"{listed}.txt").write_text("".join(f"{name}\n" for name in names))
+    return target
 
 
-def train_and_evaluate(name: str, names: List[str], seed: int, args: argparse.Namespace) -> Dict[str, Any]:
-    """Result of `mnssd eval` on `test` of a detector trained on the images with the given names."""
-    folder = args.output / name
-    result, log = args.output / f"{name}.json", args.output / f"{name}.log"
+def train_and_evaluate(
+    name: str, data: Path, options: Sequence[str], test: str, args: argparse.Namespace
+) -> Dict[str, Any]:
+    """Result of `mnssd eval` on the list `test` of a detector, with the epochs of its training."""
+    folder, result, log = args.output / name, args.output / f"{name}.json", args.output / f"{name}.log"
     if not result.exists():
-        data = args.output / "data" / name
-        dataset_of(names, data, args.bccd)
-        epochs = max(1, round(args.steps * BATCH / len(names)))
-        command = ["train_ssd.py", "--data-root", str(data), "--train-splits", "train", "--val-splits", "val"]
-        command += ["--batch-size", str(BATCH), "--epochs", str(epochs), "--patience", "0", "--no-report"]
-        command += ["--val-interval", str(epochs), "--seed", str(seed), *shlex.split(args.options)]
+        command = [
+            "train_ssd.py",
+            "--data-root",
+            str(data),
+            "--no-report",
+            *options,
+            *shlex.split(args.options),
+        ]
         run([*command, "--output", str(folder), "--resume", "auto"], log)
-        run(["eval_voc.py", str(folder), "--splits", "test", "--metric", "voc12", "--json", str(result)], log)
+        command = ["eval_voc.py", str(folder), "--splits", test, "--metric", "voc12"]
+        run([*command, "--json", str(result)], log)
     content: Dict[str, Any] = json.loads(result.read_text())
+    with open(folder / "log.csv", newline="") as file:
+        content["epochs"] = len(list(csv.DictReader(file)))
     return content
+
+
+def score_of(content: Dict[str, Any]) -> str:
+    """mAP with its interval."""
+    low, high = content["interval"]
+    return f"{content['mAP']:.3f} ({low:.3f} - {high:.3f})"
+
+
+def train(name: str, names: List[str], seed: int, args: argparse.Namespace) -> Dict[str, Any]:
+    """Result on `test` of a detector trained on the images with the given names for `--steps`."""
+    data = part_of(args.bccd, "train", names, args.output / "data" / name)
+    epochs = str(max(1, round(args.steps * BATCH / len(names))))
+    options = [
+        "--train-splits",
+        "train",
+        "--val-splits",
+        "val",
+        "--batch-size",
+        str(BATCH),
+        "--epochs",
+        epochs,
+    ]
+    options += ["--patience", "0", "--val-interval", epochs, "--seed", str(seed)]
+    return train_and_evaluate(name, data, options, "test", args)
 
 
 def suggestions(first: str, rest: List[str], args: argparse.Namespace) -> List[str]:
@@ -90,12 +122,12 @@ def measure(seed: int, args: argparse.Namespace) -> Dict[str, Dict[str, Any]]:
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     count = round(len(order) / 4)
     first, rest = order[:count], order[count:]
-    results = {"quarter": train_and_evaluate(f"quarter-{seed}", first, seed, args)}
+    results = {"quarter": train(f"quarter-{seed}", first, seed, args)}
     chosen = suggestions(f"quarter-{seed}", rest, args)
     if len(set(chosen)) != count:
         raise SystemExit(f"{len(set(chosen))} suggestions instead of {count}")
     for kind, added in (("random", rest[:count]), ("suggested", chosen)):
-        results[kind] = train_and_evaluate(f"{kind}-{seed}", first + added, seed, args)
+        results[kind] = train(f"{kind}-{seed}", first + added, seed, args)
     return results
 
 
@@ -115,11 +147,8 @@ def main() -> None:
     print("| seed | images | mAP (95 %) | per class |\n|---|---|---|---|")
     for seed in map(int, args.seeds.split(",")):
         for kind, content in measure(seed, args).items():
-            low, high = content["interval"]
             classes = ", ".join(f"{name} {value:.3f}" for name, value in content["ap_per_class"].items())
-            print(
-                f"| {seed} | {kind} | {content['mAP']:.3f} ({low:.3f} - {high:.3f}) | {classes} |", flush=True
-            )
+            print(f"| {seed} | {kind} | {score_of(content)} | {classes} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -23,13 +24,6 @@ from .sample import Sample
 
 SURE_SCORE = 0.6
 """Lowest score of a detection that becomes an object."""
-
-
-class PseudoLabels(NamedTuple):
-    """Samples, and what was found for the user."""
-
-    samples: List[Sample]
-    note: str
 
 
 def with_pseudo_labels(dataset: Dataset, path: str, others: Sequence[Dataset] = ()) -> Dataset:
@@ -49,18 +43,15 @@ def with_pseudo_labels(dataset: Dataset, path: str, others: Sequence[Dataset] = 
     DataError
         If the file is of another kind, has a class that the dataset lacks, or no image to learn from.
     """
-    found = read_pseudo_labels(Path(path), dataset.classes, [dataset, *others])
-    return Dataset(
-        f"{dataset.name} and {len(found.samples)} images of {path}", dataset.classes,
-        [*dataset.samples, *found.samples], [*dataset.notes, found.note], dataset.findings,
+    samples, note = _read(Path(path), dataset.classes, [dataset, *others])
+    return replace(
+        dataset, name=f"{dataset.name} and {len(samples)} images of {path}",
+        samples=[*dataset.samples, *samples], notes=[*dataset.notes, note],
     )  # fmt: skip
 
 
-def read_pseudo_labels(path: Path, classes: Sequence[str], known: Sequence[Dataset]) -> PseudoLabels:
-    """The images of a file of detections that have a sure one and are not in the `known` datasets.
-
-    Raises DataError as `with_pseudo_labels`.
-    """
+def _read(path: Path, classes: Sequence[str], known: Sequence[Dataset]) -> Tuple[List[Sample], str]:
+    """The images of a file that have a sure detection and are not `known`, and a note for the user."""
     entries = _load(path)
     known_files = {os.path.realpath(sample.image_path) for one in known for sample in one}
     ids = {sample.image_id for one in known for sample in one}
@@ -90,7 +81,7 @@ def read_pseudo_labels(path: Path, classes: Sequence[str], known: Sequence[Datas
                     ignored=boxes[~sure],
                 )
             )  # fmt: skip
-    return PseudoLabels(samples, _note(path, samples, left_out))
+    return samples, _note(path, samples, left_out)
 
 
 def _load(path: Path) -> List[Dict[str, Any]]:
@@ -102,8 +93,6 @@ def _load(path: Path) -> List[Dict[str, Any]]:
         if not isinstance(entries, list) or "classes" not in content:
             raise KeyError("images")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path}: not a file by mnssd detect --json") from error
     return entries
 

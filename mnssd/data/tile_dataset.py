@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,13 +23,6 @@ _IMAGES_KEPT = 2
 """Decoded images kept: the windows of an image are read one after the other."""
 
 Decode = Callable[[str], np.ndarray]
-
-
-class Divided(NamedTuple):
-    """The windows of an image as samples; a reason instead if the image cannot be used."""
-
-    samples: Sequence[Sample] = ()
-    reason: str = ""
 
 
 def tile_dataset(
@@ -58,9 +51,10 @@ def tile_dataset(
     samples: List[Sample] = []
     unusable: List[str] = []
     for sample in dataset:
-        divided = _divide(sample, tiles, net_size, smallest_anchor, decode)
-        samples += divided.samples
-        unusable += [divided.reason] if divided.reason else []
+        try:
+            samples += _divide(sample, tiles, net_size, smallest_anchor, decode)
+        except DataError as error:
+            unusable.append(str(error))
     if unusable and not samples:
         raise DataError(f"{dataset.name}: no image can be divided; the first: {unusable[0]}")
     notes = [f"{len(samples)} windows of {len(dataset) - len(unusable)} images"]
@@ -71,19 +65,17 @@ def tile_dataset(
 
 def _divide(
     sample: Sample, tiles: str, net_size: Size, smallest_anchor: Optional[float], decode: Decode
-) -> Divided:
-    try:
-        size = image_size(sample.image_path)
-    except DataError as error:
-        return Divided(reason=str(error))
+) -> List[Sample]:
+    """The windows of an image; raises DataError if it cannot be used."""
+    size = image_size(sample.image_path)
     if size != sample.size:
         annotated = "x".join(map(str, sample.size))
-        return Divided(reason=f"{sample.image_path}: {size[0]}x{size[1]}, but annotated as {annotated}")
+        raise DataError(f"{sample.image_path}: {size[0]}x{size[1]}, but annotated as {annotated}")
     windows = make_windows(size, choose_grid(tiles, size, net_size, smallest_anchor))
     if len(windows) == 1:
-        return Divided([sample])
+        return [sample]
     parts = [_part(sample, window, decode) for window in windows]
-    return Divided([parts[row] for row in _chosen([len(part.boxes) > 0 for part in parts])])
+    return [parts[row] for row in _chosen([len(part.boxes) > 0 for part in parts])]
 
 
 def _part(sample: Sample, window: Window, decode: Decode) -> Sample:

@@ -91,7 +91,7 @@ class OnnxEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.engine_threads()
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
-        require_exact_sums(options)
+        _require_exact_sums(options)
         try:
             with contextlib.ExitStack() as stack:
                 source = model if isinstance(model, bytes) else stack.enter_context(utf8_path(model))
@@ -119,12 +119,13 @@ class JoinedEngine(Engine):
         return [output for engine in self._engines for output in engine.run(x)]
 
 
-def require_exact_sums(options: Any) -> None:
+def _require_exact_sums(options: Any) -> None:
     """Make 8-bit convolutions compute the same on processors without VNNI as on others.
 
     Without VNNI, ONNX Runtime adds two 8-bit products in 16 bits, which saturates: under ``qemu-x86_64 -cpu
     Haswell`` a QDQ convolution of large inputs and weights gave 1890 instead of 2580. With the option it
-    multiplies in 16 bits. On processors with VNNI the option would only double the time.
+    multiplies in 16 bits. On processors with VNNI the option would only double the time. Files of this
+    version have weights of 7 bits and do not need it; those of older versions and of other tools do.
     """
     if not processor.has_vnni():
         options.add_session_config_entry(EXACT_SUMS, "1")

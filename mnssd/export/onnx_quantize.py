@@ -18,7 +18,6 @@ from onnx import numpy_helper
 from ..data.image import to_network_input
 from ..errors import ExportError
 from .calibrate import Calibration
-from .engines import require_exact_sums
 from .onnx_model import with_outputs
 from .sidecar import INPUT_NAME
 from .symbol_quantize import CORRECTION_IMAGES
@@ -29,14 +28,6 @@ all images in memory, 100 MB per image at 300x300."""
 
 _LARGEST_BIAS = 2**30
 """A channel with weights near 0 has a tiny step, so its bias may not fit in 32 bits."""
-
-WEIGHTS_OF_7_BITS = True
-"""Whether weights cover -64 to 64.
-
-Two products with 8-bit inputs then fit into the 16 bits in which processors without VNNI add them. OpenVINO
-has no option for exact sums like `engines.EXACT_SUMS`: with weights of 8 bits it lost 6.5 points of mAP on
-such a processor, with 7 bits 1.6 (EXPORTS.md). NNCF has 7 bits by default, too.
-"""
 
 QUANTIZED_OPERATORS = ("Conv", "Add", "Clip", "Relu")
 """Operators to quantize. Activations are included so that the quantizer merges them into the convolution: its
@@ -107,9 +98,7 @@ def _channel_means(
     import onnxruntime
 
     serialized = with_outputs(model, tensors)
-    options = onnxruntime.SessionOptions()
-    require_exact_sums(options)
-    session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     sums = {name: np.zeros(1) for name in tensors}
     for inputs in _inputs(images):
         for name, values in zip(tensors, session.run(list(tensors), inputs)):
@@ -118,6 +107,11 @@ def _channel_means(
 
 
 def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
+    """The model with 8-bit activations, and weights of 7 bits: -64 to 64.
+
+    Without VNNI, processors add two products in 16 bits, which saturate if weights have 8 bits. NNCF has 7 by
+    default, too. See the fault: ``benchmarks/EXPORTS.md``, "All formats".
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {
@@ -133,8 +127,7 @@ def _quantize(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelPro
             onnx.save(model, str(before))
             quantize_static(
                 before, after, _Reader(images), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTIZED_OPERATORS), per_channel=True,
-                reduce_range=WEIGHTS_OF_7_BITS,
+                op_types_to_quantize=list(QUANTIZED_OPERATORS), per_channel=True, reduce_range=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=methods[calibration.method],
             )  # fmt: skip

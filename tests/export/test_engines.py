@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, List, Tuple
 
+import cv2
 import mxnet as mx
 import numpy as np
 import onnx
@@ -18,14 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from mnssd.boxes import iou
 from mnssd.data.image import to_network_input
 from mnssd.errors import ExportError, OptionError
-from mnssd.export import engines, onnx_quantize
+from mnssd.export import engines
 from mnssd.export.engines import MXNetEngine, OnnxEngine
 from mnssd.export.formats import engine_names
 from mnssd.export.load import load_export
 from mnssd.export.network import ExportedDetector
 from mnssd.export.onnx_model import IR_VERSION, OPSET
 from mnssd.export.options import ExportOptions
-from mnssd.export.sidecar import INPUT_NAME
 from mnssd.export.write import export_network
 from mnssd.inference.detector import Detector
 from mnssd.runtime import processor
@@ -136,7 +136,7 @@ def test_mxnet_reads_a_batch_in_place_and_leaves_it_writable() -> None:
 
 
 def test_onnx_int8_sums_do_not_saturate() -> None:
-    """Inputs and weights so large that two products exceed 16 bits; see `engines.require_exact_sums`."""
+    """Inputs and weights so large that two products exceed 16 bits; see `engines._require_exact_sums`."""
     rng = np.random.default_rng(0)
     signs = np.int8([1, -1] * 16).reshape(-1, 1, 1, 1)
     weight = rng.integers(90, 128, (32, 64, 3, 3)).astype(np.int8) * signs
@@ -180,38 +180,12 @@ def test_onnx_int8_sums_do_not_saturate() -> None:
 def test_exact_sums_are_requested_without_vnni_only(has_vnni: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "has_vnni", lambda: has_vnni)
     options = onnxruntime.SessionOptions()
-    engines.require_exact_sums(options)
+    engines._require_exact_sums(options)
     if has_vnni:
         with pytest.raises(RuntimeError):  # no such entry
             options.get_session_config_entry(engines.EXACT_SUMS)
     else:
         assert options.get_session_config_entry(engines.EXACT_SUMS) == "1"
-
-
-def test_bias_correction_sums_do_not_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The correction of a bias must not include what a processor without VNNI would saturate."""
-    requested: List[Any] = []
-    session = onnxruntime.InferenceSession
-
-    def recorded(model: Any, options: Any = None, **kwargs: Any) -> Any:
-        requested.append(options and options.get_session_config_entry(engines.EXACT_SUMS))
-        return session(model, options, **kwargs)
-
-    monkeypatch.setattr(processor, "has_vnni", lambda: False)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", recorded)
-    node = helper.make_node("Conv", [INPUT_NAME, "weight"], ["y"], kernel_shape=[1, 1])
-    values = {
-        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (INPUT_NAME, "y")
-    }
-    values[INPUT_NAME] = helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [1, 3, 4, 4])
-    weight = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "weight")
-    graph = helper.make_graph([node], "one", [values[INPUT_NAME]], [values["y"]], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version = IR_VERSION
-    image = np.full((4, 4, 3), 200, np.uint8)
-    means = onnx_quantize._channel_means(model, ["y"], [image])
-    np.testing.assert_allclose(means["y"], to_network_input([image]).mean() * 3, rtol=1e-5)
-    assert requested == ["1"]
 
 
 def test_weights_of_int8_convolutions_have_7_bits(tiny_export: Path) -> None:
@@ -222,3 +196,17 @@ def test_weights_of_int8_convolutions_have_7_bits(tiny_export: Path) -> None:
     weights = [arrays[name] for name in names if name in arrays and arrays[name].dtype == np.int8]
     assert len(weights) > 20
     assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
+
+
+def test_int8_exports_need_no_exact_sums(tiny_export: Path) -> None:
+    (path,) = tiny_export.glob("*-int8.onnx")
+    x = to_network_input([cv2.resize(make_image(seed), SIZE) for seed in range(4)])
+    outputs = []
+    for exact in ("0", "1"):
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry(engines.EXACT_SUMS, exact)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        outputs.append([session.run(None, {session.get_inputs()[0].name: image[None]}) for image in x])
+    for quick, slow in zip(*outputs):
+        for ours, theirs in zip(quick, slow):
+            np.testing.assert_array_equal(ours, theirs)
