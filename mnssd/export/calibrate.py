@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from ..data.image import to_network_input
+from ..graph.equalize import Equalizer
 from ..graph.inference import load_block
 from .engines import outputs_of
 from .options import CALIBRATIONS
@@ -50,6 +51,20 @@ def tensor_values(
     for start in range(0, len(images), BATCH):
         x = mx.nd.array(to_network_input(images[start : start + BATCH]), ctx=ctx)
         yield {name: output.asnumpy() for name, output in zip(tensors, outputs_of(block, x))}
+
+
+def equalized(
+    symbol: mx.sym.Symbol, parameters: Mapping[str, np.ndarray], images: Sequence[np.ndarray], ctx: Any
+) -> Dict[str, np.ndarray]:
+    """Parameters of a graph scaled by `graph.equalize`, with the ranges of channels on images."""
+    equalizer = Equalizer(symbol, parameters)
+    ranges: Dict[str, np.ndarray] = {}
+    if equalizer.tensors:
+        for batch in tensor_values(symbol, parameters, equalizer.tensors, images, ctx):
+            for name, values in batch.items():
+                largest = np.abs(values).max(axis=(0, 2, 3))
+                ranges[name] = np.maximum(ranges.get(name, largest), largest)
+    return equalizer.equalized(ranges)
 
 
 def find_ranges(

@@ -17,7 +17,7 @@ from ..graph.inference import fold, read_arrays
 from ..graph.symbol_graph import Graph
 from ..nn.ssd import SCORE_FLOOR
 from ..options import Size
-from .calibrate import Calibration
+from .calibrate import Calibration, equalized
 from .detection_parity import DetectionParityCheck, Suppression
 from .engines import outputs_of
 from .layers import LayerGraph, read_layers
@@ -102,11 +102,20 @@ class ExportedNetwork(ABC):
         """As `describe_format`, of a format whose engine decodes the heads of a detector."""
         return self.describe_format(**details)
 
+    @cached_property
     def layers(self) -> LayerGraph:
         """The layers of the inference graph, which end with the heads."""
-        if "layers" not in self.shared:
-            self.shared["layers"] = read_layers(*self.graph(raw_heads=True), self.size, self.heads)
-        return self.shared["layers"]  # type: ignore[no-any-return]
+        return read_layers(*self.graph(raw_heads=True), self.size, self.heads)
+
+    def equalized_graph(self, raw_heads: bool = False) -> SymbolAndArrays:
+        """As `graph`, for 8-bit integers: the channels of a tensor have similar ranges."""
+        symbol, parameters = self.graph(raw_heads)
+        return symbol, {**parameters, **self._equalized}
+
+    @cached_property
+    def _equalized(self) -> Mapping[str, np.ndarray]:
+        symbol, parameters = self.graph(raw_heads=True)
+        return equalized(symbol, parameters, self.calibration.images, self.ctx)
 
     def batches(self) -> Iterator[Tuple[List[str], List[np.ndarray]]]:
         """Names and input pixels of the images of the parity check."""

@@ -54,8 +54,9 @@ class MultiBoxLoss:
     anchors : numpy.ndarray
         ``(A, 4)`` center x, center y, width, height in pixels.
     scores : str
-        ``"softmax"``; or ``"sigmoid"``, whose loss is the sum of the binary cross entropies of all columns,
-        the background among them, as in TensorFlow's ``WeightedSigmoidClassificationLoss``.
+        ``"softmax"``; or ``"sigmoid"``, whose loss is the sum of the binary cross entropies of the classes,
+        as with ``encode_background_as_zeros`` in TensorFlow's released configurations. The logit of the
+        background counts for nothing: detectors trained so have a constant one.
     """
 
     def __init__(
@@ -101,14 +102,15 @@ class MultiBoxLoss:
         return plain, loss
 
     def _by_sigmoid(self, cls_preds: Any, target: Any) -> Tuple[Any, Any]:
-        """As `_by_softmax`; each column is a decision of its own."""
-        columns = cls_preds.shape[-1]
-        wanted = mx.nd.one_hot(target, columns)  # (B, A, C + 1)
+        """As `_by_softmax`; each class is a decision of its own, and the background is none."""
+        classes = cls_preds.shape[-1] - 1
+        cls_preds = mx.nd.slice_axis(cls_preds, axis=-1, begin=1, end=None)
+        wanted = mx.nd.one_hot(target - 1, classes)  # (B, A, C); zeros for an index below 0
         plain = _binary_cross_entropy(cls_preds, wanted)
         if self._smoothing:
             share = mx.nd.expand_dims(target > 0, axis=2) * self._smoothing
             wanted = mx.nd.broadcast_mul(wanted, 1 - share)
-            wanted = mx.nd.broadcast_add(wanted, share / columns)
+            wanted = mx.nd.broadcast_add(wanted, share / classes)
         loss = _binary_cross_entropy(cls_preds, wanted) if self._smoothing else plain
         if self._focal:
             score = mx.nd.sigmoid(cls_preds)
@@ -168,7 +170,6 @@ def set_prior(class_convolutions: Any, classes: int, scores: str = "softmax") ->
         values = np.zeros((bias.shape[0] // (classes + 1), classes + 1), np.float32)
         if scores == "sigmoid":
             values[:] = -np.log((1 - PRIOR) / PRIOR)
-            values[:, 0] *= -1
         else:
             values[:, 0] = np.log((1 - PRIOR) / PRIOR * classes)
         convolution.bias.set_data(mx.nd.array(values.ravel(), ctx=bias.context))

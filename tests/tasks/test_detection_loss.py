@@ -191,9 +191,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def binary_losses(arrays: Tuple[np.ndarray, ...]) -> np.ndarray:
-    """Binary cross entropy ``(B, A, C + 1)`` of every column, the background's among them."""
-    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)]
-    score = sigmoid(arrays[0])
+    """Binary cross entropy ``(B, A, C)`` of every class; the background is none."""
+    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)][..., 1:]
+    score = sigmoid(arrays[0])[..., 1:]
     return -(wanted * np.log(score) + (1 - wanted) * np.log(1 - score))
 
 
@@ -208,10 +208,20 @@ def test_sigmoid_loss_of_positives_and_the_hardest_negatives() -> None:
     assert run(loss, arrays)[0] == pytest.approx(total / positive.sum(), rel=1e-4)
 
 
-def test_sigmoid_focal_loss_weights_every_column_by_its_error() -> None:
+def test_sigmoid_loss_leaves_the_background_alone() -> None:
+    """Detectors of TensorFlow have a constant logit of the background; to train it would cost the classes."""
+    arrays = batch(4)
+    loss = MultiBoxLoss("ohem", "smooth_l1", 0.0, ANCHORS, "sigmoid")
+    values = run(loss, arrays)
+    assert not values[2][..., 0].any()
+    arrays[0][..., 0] = -6
+    assert run(loss, arrays)[0] == values[0]
+
+
+def test_sigmoid_focal_loss_weights_every_class_by_its_error() -> None:
     arrays = batch(5)
-    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)]
-    expected = (np.abs(wanted - sigmoid(arrays[0])) ** GAMMA * binary_losses(arrays)).sum()
+    wanted = np.eye(CLASSES + 1)[arrays[2].astype(int)][..., 1:]
+    expected = (np.abs(wanted - sigmoid(arrays[0])[..., 1:]) ** GAMMA * binary_losses(arrays)).sum()
     loss = MultiBoxLoss("focal", "smooth_l1", 0.0, ANCHORS, "sigmoid")
     assert run(loss, arrays)[0] == pytest.approx(expected / (arrays[2] > 0).sum(), rel=1e-4)
 

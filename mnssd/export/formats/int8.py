@@ -27,7 +27,7 @@ class Int8Format(ExportFormat):
         from ..symbol_files import save_symbol
         from ..symbol_quantize import int8_graph
 
-        symbol, parameters = network.graph(network.raw_heads)
+        symbol, parameters = network.equalized_graph(network.raw_heads)
         graph = int8_graph(symbol, parameters, network.calibration, network.ctx, network.heads)
         save_symbol(graph, self.new_paths(folder, name), network.options.pixels)
         calibration = network.calibration.as_dict()

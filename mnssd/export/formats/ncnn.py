@@ -34,7 +34,7 @@ class NcnnFormat(ExportFormat):
 
         softmax = "" if network.decodable else network.outputs[0]
         anchors = network.net.anchors if network.decodable else None
-        text, content = to_ncnn(network.layers(), self.weights, softmax, anchors)
+        text, content = to_ncnn(network.layers, self.weights, softmax, anchors)
         param, weights = self.new_paths(folder, name)
         param.write_bytes(text.encode())
         weights.write_bytes(content)

@@ -31,7 +31,8 @@ class OnnxFormat(ExportFormat):
         )
         key = "ONNX model, 8-bit" if self.needs_calibration else "ONNX model"
         if key not in network.shared:
-            model = to_onnx(*network.graph(raw_heads=True), network.size, network.head_shapes())
+            graph = network.equalized_graph if self.needs_calibration else network.graph
+            model = to_onnx(*graph(raw_heads=True), network.size, network.head_shapes())
             if self.needs_calibration:
                 from ..onnx_quantize import int8_onnx
 

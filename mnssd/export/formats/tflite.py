@@ -51,7 +51,7 @@ class TFLiteFormat(ExportFormat):
 
     def prepared(self, network: ExportedNetwork) -> Tuple[LayerGraph, Mapping[str, Integers]]:
         """Layers, and their 8-bit integers if the format has them."""
-        return network.layers(), {}
+        return network.layers, {}
 
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:
         """See `ExportFormat.load`; runs on the CPU whatever `ctx` is."""

@@ -26,9 +26,11 @@ class TFLiteInt8Format(TFLiteFormat):
     weights = "int8"
 
     def prepared(self, network: ExportedNetwork) -> Tuple[LayerGraph, Mapping[str, Integers]]:
+        from ..layers import read_layers
         from ..tflite_quantize import calibrate
 
-        graph, (symbol, parameters) = network.layers(), network.graph(raw_heads=True)
+        symbol, parameters = network.equalized_graph(raw_heads=True)
+        graph = read_layers(symbol, parameters, network.size, network.heads)
         return graph, calibrate(symbol, parameters, graph, network.calibration, network.ctx)
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
