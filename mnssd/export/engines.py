@@ -74,13 +74,15 @@ class MXNetEngine(Engine):
 class OnnxEngine(Engine):
     """An ONNX model, a file or serialized, in ONNX Runtime on the CPU, with `settings.engine_threads`.
 
+    `may_saturate`: see `sidecar.may_saturate`.
+
     Raises
     ------
     ExportError
         If ONNX Runtime is not installed or cannot load the model.
     """
 
-    def __init__(self, model: Union[Path, bytes], takes_pixels: bool) -> None:
+    def __init__(self, model: Union[Path, bytes], takes_pixels: bool, may_saturate: bool = True) -> None:
         name = "the ONNX model" if isinstance(model, bytes) else str(model)
         try:
             import onnxruntime
@@ -91,7 +93,8 @@ class OnnxEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.engine_threads()
         options.log_severity_level = 3  # errors; warnings concern its own optimizations
-        _require_exact_sums(options)
+        if may_saturate:
+            _require_exact_sums(options)
         try:
             with contextlib.ExitStack() as stack:
                 source = model if isinstance(model, bytes) else stack.enter_context(utf8_path(model))
@@ -124,8 +127,7 @@ def _require_exact_sums(options: Any) -> None:
 
     Without VNNI, ONNX Runtime adds two 8-bit products in 16 bits, which saturates: under ``qemu-x86_64 -cpu
     Haswell`` a QDQ convolution of large inputs and weights gave 1890 instead of 2580. With the option it
-    multiplies in 16 bits. On processors with VNNI the option would only double the time. Files of this
-    version have weights of 7 bits and do not need it; those of older versions and of other tools do.
+    multiplies in 16 bits. On processors with VNNI the option would only double the time.
     """
     if not processor.has_vnni():
         options.add_session_config_entry(EXACT_SUMS, "1")

@@ -12,7 +12,7 @@ from ..options import Size
 from ..runtime import processor
 from .engines import Engine
 from .formats import ExportFormat, by_priority, format_of_engine
-from .sidecar import TASKS, find_sidecars, folder_of_file, read_export
+from .sidecar import TASKS, find_sidecars, folder_of_file, may_saturate, read_export
 from .speed import read_speed
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load_export(
     chosen = chosen or _automatic(sidecar_path, sidecar, available)
     if "anchors" in sidecar[chosen.section] and not chosen.decodes_heads:
         raise ExportError(f"{sidecar_path}: exported with --raw-heads, for other runtimes; export without it")
-    if chosen.needs_vnni and not processor.has_vnni():
+    if chosen.needs_vnni and may_saturate(sidecar, chosen.section) and not processor.has_vnni():
         _log.warning(
             f"{path}: this processor has no VNNI instructions, so {chosen.engine} computes slightly different"
             " results than elsewhere; the float32 engines compute the same everywhere"

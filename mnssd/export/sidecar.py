@@ -8,8 +8,8 @@
   the order of ``outputs`` above, or of ``heads`` if it ends with a detector's heads, then the ``anchors``;
   ``scores``, the function that makes class scores of the logits, if the engine decodes the heads;
   ``weights``, their type in the files (see `export.packing`); ``opset`` of ONNX; ``runtime`` of web
-  pages; ``bits`` and ``huffman`` of shared weights; ``calibration`` of 8-bit formats: method and number of
-  images
+  pages; ``bits`` and ``huffman`` of shared weights; ``bits`` of the weights of ONNX in 8-bit integers, 8 if
+  absent; ``calibration`` of 8-bit formats: method and number of images
 - for a detector ``boxes``, their coordinates; ``thresholds`` of the score and of non-maximum suppression
 - ``detector`` or ``classifier``: the structure, as `zoo.DetectorSpec` or `zoo.ClassifierSpec`
 - ``parity``: figures of the parity check (`export.parity`)
@@ -95,6 +95,14 @@ def describe_planes(size: Size) -> Dict[str, Any]:
 def takes_pixels(sidecar: Mapping[str, Any], section: str) -> bool:
     """Whether the input of a format is pixels."""
     return bool(sidecar[section]["input"]["name"] == PIXELS_NAME)
+
+
+def may_saturate(sidecar: Mapping[str, Any], section: str) -> bool:
+    """Whether sums of the 8-bit integers of a format may saturate on processors without VNNI.
+
+    There two products are added in 16 bits, into which those with weights of 7 bits fit.
+    """
+    return int(sidecar[section].get("bits", 8)) > 7
 
 
 def describe_file(path: Path) -> Dict[str, Any]:

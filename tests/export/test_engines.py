@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import cv2
 import mxnet as mx
@@ -186,6 +188,40 @@ def test_exact_sums_are_requested_without_vnni_only(has_vnni: bool, monkeypatch:
             options.get_session_config_entry(engines.EXACT_SUMS)
     else:
         assert options.get_session_config_entry(engines.EXACT_SUMS) == "1"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_files_of_older_versions_are_summed_exactly(
+    older: bool, tiny_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their weights have 8 bits, and the sidecar does not mention it."""
+    folder = shutil.copytree(tiny_export, tmp_path / "export")
+    path = next(file for file in folder.glob("*.json") if "symbol" not in file.name)
+    sidecar = json.loads(path.read_text())
+    assert sidecar["onnx_int8"]["bits"] == 7
+    if older:
+        del sidecar["onnx_int8"]["bits"]
+        path.write_text(json.dumps(sidecar))
+    requests: List[Any] = []
+    monkeypatch.setattr(engines, "_require_exact_sums", requests.append)
+    load_export(folder, "detection", mx.cpu(), "onnxruntime-int8")
+    assert len(requests) == int(older)
+
+
+@pytest.mark.parametrize("bits", [7, 8, None])
+def test_a_warning_without_vnni_if_sums_may_saturate(
+    bits: Optional[int], tiny_export: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(tiny_export, tmp_path / "export")
+    path = next(file for file in folder.glob("*.json") if "symbol" not in file.name)
+    sidecar = json.loads(path.read_text())
+    if bits:
+        sidecar["int8"]["bits"] = bits
+        path.write_text(json.dumps(sidecar))
+    monkeypatch.setattr(processor, "has_vnni", lambda: False)
+    load_export(folder, "detection", mx.cpu(), "mxnet-int8")
+    assert [record.levelname for record in caplog.records].count("WARNING") == int(bits != 7)
 
 
 def test_weights_of_int8_convolutions_have_7_bits(tiny_export: Path) -> None:

@@ -42,6 +42,7 @@ def test_classifiers_in_float32_and_8_bits(
 ) -> None:
     options = ExportOptions("symbol,openvino,openvino-int8", pixels=True)
     export_network(*classifier, tmp_path / "cls", image_files[:4], "cls", options)
+    assert json.loads((tmp_path / "cls" / "cls.json").read_text())["openvino_int8"]["bits"] == 7
     image, table = make_image(3, 64, 64), {}
     for engine in ("mxnet", "openvino", "openvino-int8"):
         predictions = Classifier.load(tmp_path / "cls", engine=engine)(image, top=9)

@@ -55,7 +55,8 @@ class ExportFormat(ABC):
     needs_calibration : bool
         Whether `write` uses ``network.calibration``.
     needs_vnni : bool
-        Whether the engine's 8-bit sums are exact only on processors with VNNI; `load_export` warns on others.
+        Whether the engine's sums of 8-bit integers are exact only on processors with VNNI, unless
+        `sidecar.may_saturate` says otherwise; `load_export` warns on others.
     decodes_heads : bool
         Whether the files of a detector always end with its heads, which the engine decodes.
     in_all : bool

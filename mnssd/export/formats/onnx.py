@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..network import ExportedNetwork
 
 
+WEIGHT_BITS = 7
+"""Bits of the weights in 8-bit integers, see `export.onnx_quantize`."""
+
+
 class OnnxFormat(ExportFormat):
     """``NAME.onnx``."""
 
@@ -27,7 +31,9 @@ class OnnxFormat(ExportFormat):
         from ..onnx_model import finish_model, to_onnx
 
         details: Dict[str, Any] = (
-            {"calibration": network.calibration.as_dict()} if self.needs_calibration else {}
+            {"bits": WEIGHT_BITS, "calibration": network.calibration.as_dict()}
+            if self.needs_calibration
+            else {}
         )
         key = "ONNX model, 8-bit" if self.needs_calibration else "ONNX model"
         if key not in network.shared:
@@ -55,17 +61,18 @@ class OnnxFormat(ExportFormat):
     def load(self, folder: Path, sidecar: Mapping[str, Any], ctx: Any, tensors: Sequence[str] = ()) -> Engine:
         """See `ExportFormat.load`; runs on the CPU whatever `ctx` is."""
         from ..engines import OnnxEngine
-        from ..sidecar import takes_pixels
+        from ..sidecar import may_saturate, takes_pixels
 
+        options = takes_pixels(sidecar, self.section), may_saturate(sidecar, self.section)
         (path,) = self.paths(folder, sidecar)
         if not tensors:
-            return OnnxEngine(path, takes_pixels(sidecar, self.section))
+            return OnnxEngine(path, *options)
         import onnx
 
         from ..onnx_model import with_outputs
 
         model = with_outputs(onnx.load(str(path)), tensors)
-        return OnnxEngine(model, takes_pixels(sidecar, self.section))
+        return OnnxEngine(model, *options)
 
     def engines_to_check(
         self, network: ExportedNetwork, folder: Path, sidecar: Mapping[str, Any]
