@@ -1,4 +1,4 @@
-"""Equalization: the same outputs, channels of similar ranges, and graphs that must stay as they are."""
+"""Equalization: the same outputs, channels of similar ranges, and graphs that must not change."""
 
 from __future__ import annotations
 
