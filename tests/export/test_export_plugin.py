@@ -116,6 +116,7 @@ def test_detect_uses_the_engine(plugin: Path, exported: Path, image_files: List[
     assert len(boxes[0]) == len(boxes[1]) > 0
 
 
+@pytest.mark.slow
 def test_bench_export_measures_the_engine(
     plugin: Path,
     exported: Path,

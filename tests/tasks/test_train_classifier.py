@@ -52,7 +52,8 @@ def test_classification_run_cannot_be_resumed_as_detection(shapes: str, tmp_path
         train_detector({"resume": str(run)})
 
 
-@pytest.mark.parametrize("ema", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_resumed_run_equals_an_uninterrupted_one(
     ema: float, shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

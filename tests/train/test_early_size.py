@@ -23,6 +23,7 @@ OPTIONS: Dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_run_starts_with_small_images_and_resumes_exactly(
     shapes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,9 +80,8 @@ def test_freeze_pattern_without_a_match_is_refused(shapes: str, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("epochs", "loss", "score"), [(25, 0.7, 0.0), pytest.param(100, 0.25, 0.5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("epochs", "loss", "score"), [(25, 0.7, 0.0), (100, 0.25, 0.5)])
 def test_overfit_reaches_a_low_loss_on_a_few_images(
     epochs: int, loss: float, score: float, shapes: str, tmp_path: Path
 ) -> None:
