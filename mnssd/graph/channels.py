@@ -21,7 +21,10 @@ CHANNELWISE = ("Activation", "clip", "elemwise_add", "Pooling", "UpSampling", "_
 
 
 class ChannelGroups:
-    """Sets of tensors that must have the same channel count: a union-find over edges."""
+    """Sets of tensors whose channels belong together, as in a sum: a union-find over edges.
+
+    `sources` has the channel counts of a set, `fixed` the sets whose channels cannot be changed.
+    """
 
     def __init__(self) -> None:
         self.parent: Dict[Edge, Edge] = {}

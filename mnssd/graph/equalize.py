@@ -17,7 +17,7 @@ from typing import Dict, List, Mapping, Set
 import mxnet as mx
 import numpy as np
 
-from .channels import is_crop, is_depthwise, is_plain
+from .channels import ChannelGroups, is_crop, is_depthwise, is_plain
 from .symbol_graph import Edge, Graph, Node
 
 CHANNELWISE = ("elemwise_add", "_plus", "Pooling", "UpSampling", "_copy", "Dropout")
@@ -104,47 +104,21 @@ def _along(axis: int, factors: np.ndarray) -> np.ndarray:
     return factors.reshape([-1 if axis == other else 1 for other in range(4)])
 
 
-class _Groups:
-    """Tensors whose channels have the same factors: a union-find over edges.
-
-    `fixed` has the roots of those that cannot be scaled.
-    """
-
-    def __init__(self) -> None:
-        self._parent: Dict[Edge, Edge] = {}
-        self.fixed: Set[Edge] = set()
-
-    def find(self, edge: Edge) -> Edge:
-        self._parent.setdefault(edge, edge)
-        while self._parent[edge] != edge:
-            edge = self._parent[edge]
-        return edge
-
-    def tie(self, first: Edge, second: Edge) -> None:
-        first, second = self.find(first), self.find(second)
-        if first != second:
-            self._parent[second] = first
-            if second in self.fixed:
-                self.fixed.add(first)
-
-    def fix(self, *edges: Edge) -> None:
-        self.fixed.update(map(self.find, edges))
-
-
-def _group(graph: Graph, convolutions: Set[Node]) -> _Groups:
-    groups = _Groups()
+def _group(graph: Graph, convolutions: Set[Node]) -> ChannelGroups:
+    """Tensors whose channels have the same factors; `fixed` are those that cannot be scaled."""
+    groups = ChannelGroups()
     for node in graph.nodes():
         output = (node, 0)
         if node in convolutions:
             groups.find(output)
         elif node.op == "null":
-            groups.fix(output)
+            groups.fixed.add(groups.find(output))
         elif _keeps_factors(node):
             for edge in node.inputs[: 1 if is_crop(node) else None]:
                 groups.tie(edge, output)
         else:
-            groups.fix(*node.inputs, output)
-    groups.fix(*graph.outputs)
+            groups.fixed.update(map(groups.find, [*node.inputs, output]))
+    groups.fixed.update(map(groups.find, graph.outputs))
     return groups
 
 

@@ -30,11 +30,9 @@ class OnnxFormat(ExportFormat):
         """The `onnx.ModelProto` of an export called `name`, and how it was calibrated, for the sidecar."""
         from ..onnx_model import finish_model, to_onnx
 
-        details: Dict[str, Any] = (
-            {"bits": WEIGHT_BITS, "calibration": network.calibration.as_dict()}
-            if self.needs_calibration
-            else {}
-        )
+        details: Dict[str, Any] = {}
+        if self.needs_calibration:
+            details = {"bits": WEIGHT_BITS, "calibration": network.calibration.as_dict()}
         key = "ONNX model, 8-bit" if self.needs_calibration else "ONNX model"
         if key not in network.shared:
             graph = network.equalized_graph if self.needs_calibration else network.graph
