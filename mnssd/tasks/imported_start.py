@@ -31,12 +31,11 @@ def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str,
     OptionError
         If an option contradicts the imported network.
     """
-    weights = values.get("weights") and detector_path(values["weights"])
-    place = Path(weights) if weights else None
-    folder = place if place is None or place.is_dir() else place.parent
-    if place is None or folder is None or not (folder / CONFIG_FILE).is_file() or not place.exists():
-        return dict(values)
-    changed = {**values, "weights": str(folder / BEST_FILE if place.is_dir() else place)}
+    changed = with_weights_file(values)
+    place = Path(changed["weights"]) if changed.get("weights") else None
+    folder = place and place.parent
+    if place is None or folder is None or not (folder / CONFIG_FILE).is_file():
+        return changed
     spec = _spec_of(folder)
     layout = getattr(spec, "layout", None)
     if spec is None or not (layout or set(INPUT_VARIANTS) & set(spec.variant)):
@@ -50,6 +49,19 @@ def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str,
             )
     own = {"structure": str(folder), "size": spec.size} if spec.section == _SECTIONS[kind.task] else {}
     return {**needed, **own, **changed}
+
+
+def with_weights_file(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Options in which the best weights replace a run folder, or the name of a published detector, as
+    ``weights``.
+
+    A run stores them like this, so that they are compared like this when it is resumed.
+    """
+    weights = values.get("weights") and detector_path(values["weights"])
+    folder = Path(weights) if weights else None
+    if folder is None or not (folder / CONFIG_FILE).is_file():
+        return {**values, "weights": weights} if weights else dict(values)
+    return {**values, "weights": str(folder / BEST_FILE)}
 
 
 _SECTIONS = {"detection": DetectorSpec.section, "classification": ClassifierSpec.section}

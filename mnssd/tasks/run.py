@@ -17,7 +17,7 @@ from ..train.recipes import read_recipe
 from ..train.run_folder import RunConfig, RunFolder
 from .conflicts import refuse_conflicts, unused_options
 from .given_transforms import NO_TRANSFORMS, Transforms
-from .imported_start import with_structure
+from .imported_start import with_structure, with_weights_file
 
 if TYPE_CHECKING:
     from ..distributed.context import Context
@@ -242,7 +242,7 @@ def _resume(kind: Type[T], values: Mapping[str, Any], run: RunFolder) -> T:
     if task != kind.task:
         raise OptionError(f"{run.path}: expected a run for {kind.task}, got one for {task}")
     stored: Any = run.read_config().options
-    options: Any = name_weights(stored.replace(**values))[0]
+    options: Any = name_weights(stored.replace(**with_weights_file(values)))[0]
     name, old, new = next(_changes(stored, options), ("", "", ""))
     if name:
         raise OptionError(

@@ -16,7 +16,7 @@ from mnssd.data.shapes.outlines import SHAPE_CLASSES
 from mnssd.errors import OptionError
 from mnssd.nn.head_layouts import AnchorLayout, HeadLayout
 from mnssd.tasks.imported_start import with_structure
-from mnssd.tasks.run import train_detector
+from mnssd.tasks.run import resolve, train_detector
 from mnssd.tasks.save_run import save_classifier_run, save_run
 from mnssd.train.options import ClassificationTraining, DetectionTraining
 from mnssd.weights import read_params
@@ -55,6 +55,12 @@ def test_training_keeps_the_structure(imported: Path, shapes: str, tmp_path: Pat
     assert old.keys() == new.keys()
     np.testing.assert_array_equal(old["backbone.input.scale"], new["backbone.input.scale"])
     assert main(["eval", str(run), "--data-root", shapes]) == 0
+    for weights in (
+        imported,
+        imported / "best.params",
+    ):  # the same command again, with the folder or the file
+        again = {"resume": "auto", "output": output, "weights": str(weights)}
+        assert resolve(DetectionTraining, again).options.loop.resume == output
 
 
 def test_weights_get_the_structure_of_the_run(imported: Path) -> None:
