@@ -43,10 +43,12 @@ class AugmentOptions:
     crop_trials: int = option(50, "crops tried for each minimum IoU; 0 for no cropping")
     flip_probability: float = option(0.5, "probability of mirroring the image")
     mosaic: float = option(0.0, "probability of a mosaic of four images, which is not expanded")
+    paste: float = option(0.0, "probability of pasting objects of another image into an image")
     random_interpolation: bool = option(True, "resize with a random one of OpenCV's five interpolations")
 
     def __post_init__(self) -> None:
-        _require_range(self, 1, "color_probability", "expand_probability", "flip_probability", "mosaic")
+        _require_range(self, 1, "color_probability", "expand_probability", "flip_probability")
+        _require_range(self, 1, "mosaic", "paste")
         _require_range(self, 1, "contrast", "saturation")
         _require_range(self, 255, "brightness")
         _require_range(self, 90, "hue")

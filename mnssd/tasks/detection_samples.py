@@ -10,6 +10,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.image import Size, choose_reduction, read_image, reduced_size, to_network_input
 from ..data.loader import Arrays
+from ..data.paste import paste_objects
 from ..data.sample import Sample
 from ..data.targets import TargetAssigner
 from ..data.transform_options import AugmentOptions
@@ -25,7 +26,7 @@ class TrainingSamples:
     Parameters
     ----------
     dataset : Dataset
-        Source of the other images of a mosaic.
+        Source of the other images of a mosaic, and of objects to paste.
     size : (int, int)
         ``(width, height)`` of the network input.
     anchors : numpy.ndarray
@@ -50,7 +51,7 @@ class TrainingSamples:
         self._dataset, self._size, self._read = dataset, size, read
         self._assign = TargetAssigner(anchors, match_iou)
         self._transform = ValTransform(size) if augment is None else TrainTransform(size, augment)
-        self._mosaic = augment.mosaic if augment else 0.0
+        self._mosaic, self._paste = (augment.mosaic, augment.paste) if augment else (0.0, 0.0)
         if augment:
             self._transform_mosaic = TrainTransform(size, replace(augment, expand_probability=0.0))
 
@@ -60,6 +61,8 @@ class TrainingSamples:
         Raises DataError as `read_sample`.
         """
         image, boxes, labels = self._read_annotated(sample)
+        if self._paste and rng.random() < self._paste:
+            image, boxes, labels = paste_objects((image, boxes, labels), self._companion(rng), rng)
         if self._mosaic and rng.random() < self._mosaic:
             parts = [(image, boxes, labels), *(self._companion(rng) for _ in range(3))]
             image, boxes, labels = self._transform_mosaic(*mosaic(parts, self._size, rng), rng)
@@ -77,7 +80,7 @@ class TrainingSamples:
         return (*read_sample(sample, self._size, self._read), sample.labels)
 
     def _companion(self, rng: np.random.Generator) -> Annotated:
-        """Another image for a mosaic; blank if unreadable, which is reported when its own turn comes."""
+        """Another image; blank if unreadable, which is reported when its own turn comes."""
         other = self._dataset[int(rng.integers(len(self._dataset)))]
         try:
             return self._read_annotated(other)
