@@ -41,6 +41,8 @@ class Progress:
     partial: Dict[str, Any] = field(default_factory=dict)  # the logger's sums of the current epoch
     skipped_in_a_row: int = 0  # last steps, skipped because their loss is not finite
     best_epoch: int = 0  # of the best score; 0 before training
+    trained_score: Optional[float] = None  # the best after an epoch, not that before training
+    trained_epoch: int = 0  # of that score
     plan: Optional[Plan] = None  # decided during the run
     is_ending: bool = False  # the score has not improved for long
     seconds: float = 0.0  # used so far, also before a resume

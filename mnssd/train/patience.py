@@ -23,6 +23,8 @@ class Patience:
 
     Without the decay, the last weights would be those of a high learning rate, whose noise costs accuracy.
     The best weights are kept in any case. Epochs count after `early_epochs`, whose images are smaller.
+    Scores are compared with those of other epochs, not with that before training: a trained detector loses
+    accuracy in the first epochs and regains it later.
     """
 
     def __init__(
@@ -42,10 +44,14 @@ class Patience:
         Judged where there is a validation, from the first score above 0 on. All processes call it.
         """
         schedule, progress = self._schedule, self._schedule.progress
+        if result.score is not None and (
+            progress.trained_score is None or result.score > progress.trained_score
+        ):
+            progress.trained_score, progress.trained_epoch = result.score, epoch
         if not self._patience or progress.is_ending or schedule.is_over or not schedule.steps:
             return
-        waited = epoch - max(progress.best_epoch, self._early_epochs)
-        is_judged = result.score is not None and bool(progress.best_score)
+        waited = epoch - max(progress.trained_epoch, self._early_epochs)
+        is_judged = result.score is not None and bool(progress.trained_score)
         if not self._context.broadcast(int(is_judged and waited >= self._patience)):
             return
         progress.is_ending = True
@@ -54,7 +60,7 @@ class Patience:
         if progress.step + steps < schedule.steps:
             schedule.anneal(steps)
         progress.note = (
-            f"no better score for {waited} epochs (best in epoch {progress.best_epoch}); "
+            f"no better score for {waited} epochs than in epoch {progress.trained_epoch}; "
             f"the learning rate decays until epoch {schedule.epochs}, the last"
         )
         self._say(progress.note)

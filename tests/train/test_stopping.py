@@ -165,11 +165,11 @@ def test_one_step_more_would_not_fit(
 
 
 def epochs_with(
-    scores: List[Optional[float]], steps: int = 10, early_epochs: int = 0, **options: Any
+    scores: List[Optional[float]], steps: int = 10, early_epochs: int = 0, before: Any = None, **options: Any
 ) -> Tuple[Progress, List[float]]:
     """Progress and learning rates of a run whose validations have these scores, the last one repeated."""
     chosen = LoopOptions(epochs=100, lr=0.1, warmup=0, **options)
-    progress, rates = Progress(), []
+    progress, rates = Progress(best_score=before), []
     schedule = Schedule(chosen, steps, progress)
     patience = Patience(chosen, schedule, SINGLE_PROCESS, lambda text: None, early_epochs)
     for epoch in schedule.remaining_epochs():
@@ -195,6 +195,8 @@ def epochs_with(
         ([None, None, 0.5], {"patience": 5}, 8, 10),  # a validation without objects
         ([0.0] * 20 + [0.5], {"patience": 4}, 25, 30),  # nothing found at first
         ([0.5], {"patience": 4, "early_epochs": 21}, 25, 30),
+        ([0.6, 0.5, 0.55, 0.5], {"patience": 4, "before": 0.7}, 5, 6),  # as if there were none before
+        ([0.4, 0.5, 0.55, 0.6, 0.65], {"patience": 3, "before": 0.7}, 8, 10),
     ],
 )
 def test_run_ends_annealed_after_epochs_without_a_better_score(
@@ -214,6 +216,7 @@ def test_run_ends_annealed_after_epochs_without_a_better_score(
     [
         ([0.5], {}),
         ([None], {"patience": 3}),
+        ([0.005 * epoch for epoch in range(1, 101)], {"patience": 3, "before": 0.7}),
         ([0.0], {"patience": 3}),
         ([0.01 * epoch for epoch in range(1, 101)], {"patience": 3}),
         ([0.01 * epoch for epoch in range(1, 91)], {"patience": 9}),  # the end is near anyway
