@@ -23,7 +23,7 @@ BACKGROUND, OBJECT = 100, 220
 
 
 def cells(size: Tuple[int, int], places: List[Tuple[int, int, int, int]], labels: List[int]) -> Annotated:
-    """Bright rectangles ``(left, top, width, height)`` on grey, with inclusive boxes."""
+    """Bright rectangles ``(left, top, width, height)`` on gray, with inclusive boxes."""
     image = np.full((size[1], size[0], 3), BACKGROUND, np.uint8)
     for left, top, width, height in places:
         image[top : top + height, left : left + width] = OBJECT
