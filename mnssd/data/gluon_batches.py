@@ -6,6 +6,8 @@ import contextlib
 import threading
 from typing import Any, Callable, Generator, Iterable, Iterator, List, Sequence
 
+from ..errors import MnssdError
+
 BATCHES_AHEAD = 3
 """Batches prepared ahead of training: enough to smooth over slow images at little memory."""
 
@@ -40,14 +42,23 @@ def _data_loader(
 
     MXNet 1.9.1 gives up after 120 seconds by default, in which a network disk may not have answered, and ends
     its threads only when Python deletes the loader.
+
+    Raises MnssdError if threads are wanted where Python cannot create semaphores: in a container without a
+    writable /dev/shm.
     """
     from mxnet.gluon.data import DataLoader
 
     items = _Items(get)
-    loader = DataLoader(
-        items, batch_sampler=batches, batchify_fn=batchify, num_workers=workers, thread_pool=True,
-        prefetch=ahead, timeout=threading.TIMEOUT_MAX,
-    )  # fmt: skip
+    try:
+        loader = DataLoader(
+            items, batch_sampler=batches, batchify_fn=batchify, num_workers=workers, thread_pool=True,
+            prefetch=ahead, timeout=threading.TIMEOUT_MAX,
+        )  # fmt: skip
+    except OSError as error:
+        raise MnssdError(
+            f"--workers: threads that load images need semaphores in /dev/shm ({error.strerror}); make it "
+            "writable, or set --workers 0, which loads images without threads"
+        ) from error
     try:
         yield loader
     finally:
@@ -76,6 +87,11 @@ def gluon_batches(
         Threads, each of which loads one batch at a time; 0 loads in the calling thread when a batch is due.
     ahead : int
         Batches loaded ahead; at least one per thread.
+
+    Raises
+    ------
+    MnssdError
+        If the threads cannot be started.
     """
     with _data_loader(get, batches, batchify, workers, max(ahead, workers)) as loader:
         yield from loader

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing.synchronize
+import os
 import threading
 import time
 from itertools import count
-from typing import Iterator, List
+from typing import Any, Iterator, List
 
 import pytest
 
 from mnssd.data.gluon_batches import gluon_batches
+from mnssd.errors import MnssdError
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -61,3 +65,15 @@ def test_closing_waits_for_one_item_of_each_thread_only() -> None:
     loaded.close()
     assert threading.active_count() == before
     assert len(read) < 500
+
+
+def test_threads_without_semaphores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a read-only /dev/shm: ``unshare -m``, ``mount -t tmpfs -o ro none /dev/shm``."""
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
+    with pytest.raises(MnssdError, match=r"/dev/shm.*--workers 0"):
+        next(gluon_batches(str, [[1, 2]], list, workers=1))
+    assert next(gluon_batches(str, [[1, 2]], list, workers=0)) == ["1", "2"]
