@@ -78,6 +78,7 @@ class DetectOptions:
     iou: Optional[float] = option(
         None, "IoU threshold of non-maximum suppression, if lower than the network's own", type=FLOAT
     )
+    across_classes: bool = option(False, "drop boxes that overlap a better one of another class, too")
     max_detections: int = option(-1, "most detections per image; -1 for all")
     classes: Optional[List[str]] = option(
         None, "classes to detect, separated by commas (default: all)", type=NAMES
@@ -295,8 +296,9 @@ class _DetectionRun:
                 raise image
             score = tracks.low_score if tracks else options.score
             result = self._detector(
-                image, score, options.iou, options.max_detections, options.classes, options.tiles
-            )
+                image, score, options.iou, options.max_detections, options.classes, options.tiles,
+                options.across_classes,
+            )  # fmt: skip
             result = tracks.track(frame, result) if tracks else result
             if draws:
                 pixels = read_image(image) if isinstance(image, str) else image

@@ -99,13 +99,14 @@ class Detector:
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is iterable, too
         self, images: ImageLike, score: float = ..., iou: Optional[float] = ..., max_detections: int = ...,
-        classes: Optional[Sequence[str]] = ..., tiles: str = ...,
+        classes: Optional[Sequence[str]] = ..., tiles: str = ..., across_classes: bool = ...,
     ) -> DetectionResult: ...  # fmt: skip
 
     @overload
     def __call__(
         self, images: Iterable[ImageLike], score: float = ..., iou: Optional[float] = ...,
         max_detections: int = ..., classes: Optional[Sequence[str]] = ..., tiles: str = ...,
+        across_classes: bool = ...,
     ) -> List[DetectionResult]: ...  # fmt: skip
 
     def __call__(
@@ -116,6 +117,7 @@ class Detector:
         max_detections: int = -1,
         classes: Optional[Sequence[str]] = None,
         tiles: str = NONE,
+        across_classes: bool = False,
     ) -> Union[DetectionResult, List[DetectionResult]]:
         """Detect objects in one image or several.
 
@@ -128,7 +130,7 @@ class Detector:
             Lowest score of a detection.
         iou : float, optional
             IoU threshold of a further non-maximum suppression within each class. Only values below the
-            network's own threshold (0.45 by default) have an effect.
+            network's own threshold (0.45 by default) have an effect, unless `across_classes`.
         max_detections : int
             Most detections per image; negative for all. Where an image may have more than the network
             returns (200 from its 1,000 best boxes), all of its boxes are decoded, which takes
@@ -138,6 +140,9 @@ class Detector:
         tiles : str
             ``'2x3'``: also detect small objects in two rows and three columns of overlapping windows, which
             takes longer; ``'auto'``: in as many as 16 pixels need, see `data.tiles.choose_grid`.
+        across_classes : bool
+            Drop boxes that overlap a better one of any class, by more than `iou` or 0.45. An object then has
+            one box even if two classes are likely, but of two objects that overlap, one may be lost.
 
         Returns
         -------
@@ -161,12 +166,13 @@ class Detector:
         """
         tiles = check_tiles(tiles)
         self._check_classes(classes or [])
+        drops = iou is not None or classes is not None or across_classes
         batches = in_batches([images] if is_single(images) else images, BATCH)
-        wanted = max_detections if iou is None and classes is None else -1
+        wanted = -1 if drops else max_detections
         detect = self._detect if tiles == NONE else partial(self._detect_tiled, tiles=tiles)
         results = [result for batch in batches for result in detect(batch, score, wanted)]
-        if iou is not None or max_detections >= 0 or classes is not None:
-            results = [select(result, classes, iou, max_detections) for result in results]
+        if drops or max_detections >= 0:
+            results = [select(result, classes, iou, max_detections, across_classes) for result in results]
         return results[0] if is_single(images) else results
 
     def _check_classes(self, names: Sequence[str]) -> None:

@@ -141,18 +141,27 @@ def coco_box(box: Sequence[float]) -> List[float]:
     return [left, top, round(right - left + 1, 3), round(bottom - top + 1, 3)]
 
 
+ACROSS_IOU = 0.45
+"""IoU threshold of suppression across classes: that within a class of the SSD paper."""
+
+
 def select(
-    result: DetectionResult, classes: Optional[Sequence[str]], iou: Optional[float], max_detections: int
+    result: DetectionResult,
+    classes: Optional[Sequence[str]],
+    iou: Optional[float],
+    max_detections: int,
+    across_classes: bool = False,
 ) -> DetectionResult:
     """The result with some detections dropped; arguments as of `Detector.__call__`."""
     rows = np.arange(len(result))
     if classes is not None:
         rows = rows[[name in classes for name in result.names]]
-    if iou is not None:
+    if iou is not None or across_classes:
+        limit = ACROSS_IOU if iou is None else iou
         kept: List[int] = []
         for row in rows:
-            rivals = result.boxes[[k for k in kept if result.labels[k] == result.labels[row]]]
-            if (box_iou(result.boxes[row], rivals) <= iou).all():
+            rivals = [k for k in kept if across_classes or result.labels[k] == result.labels[row]]
+            if (box_iou(result.boxes[row], result.boxes[rivals]) <= limit).all():
                 kept.append(int(row))
         rows = np.array(kept, int)
     rows = rows[:max_detections] if max_detections >= 0 else rows

@@ -14,7 +14,7 @@ from mnssd.boxes import iou
 from mnssd.errors import OptionError
 from mnssd.inference.detector import Detector
 from mnssd.inference.output import JsonLines, write_coco
-from mnssd.inference.results import DetectionResult
+from mnssd.inference.results import DetectionResult, select
 
 
 def test_arguments_select_detections(detector: Detector, workspace: Path) -> None:
@@ -37,6 +37,24 @@ def test_arguments_select_detections(detector: Detector, workspace: Path) -> Non
     assert [result.names for result in both] == [["cat"], ["cat"]]
     with pytest.raises(OptionError, match="cats.*cat"):
         detector(photo, classes=["cats"])
+
+
+def test_suppression_across_classes(detector: Detector, workspace: Path) -> None:
+    boxes = np.array([[10, 10, 50, 50], [12, 10, 50, 50], [30, 10, 70, 50], [12, 12, 50, 50]], np.float32)
+    labels, scores = np.array([0, 1, 1, 1]), np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    result = DetectionResult(boxes, labels, scores, ("cat", "dog"), (80, 60))
+    assert select(result, None, None, -1).names == ["cat", "dog", "dog", "dog"]
+    assert select(result, None, None, -1, across_classes=True).scores.tolist() == scores[[0, 2]].tolist()
+    assert select(result, None, 0.2, -1, across_classes=True).names == ["cat"]
+    assert select(result, ["dog"], None, -1, across_classes=True).scores.tolist() == scores[[1, 2]].tolist()
+    photo = str(workspace / "photos" / "image0.jpg")
+    plain, single = detector(photo, 0.1), detector(photo, 0.1, across_classes=True)
+    assert 0 < len(single) < len(plain)
+    for i in range(1, len(single)):
+        assert iou(single.boxes[i], single.boxes[:i]).max() <= 0.45
+    assert detector(photo, 0.1, across_classes=True, max_detections=1).boxes.tolist() == [
+        plain.boxes[0].tolist()
+    ]
 
 
 def test_a_result_converts_to_other_formats() -> None:
