@@ -110,15 +110,10 @@ class Detector:
     ) -> List[DetectionResult]: ...  # fmt: skip
 
     def __call__(
-        self,
-        images: Union[ImageLike, Iterable[ImageLike]],
-        score: float = DISPLAY_SCORE,
-        iou: Optional[float] = None,
-        max_detections: int = -1,
-        classes: Optional[Sequence[str]] = None,
-        tiles: str = NONE,
-        across_classes: bool = False,
-    ) -> Union[DetectionResult, List[DetectionResult]]:
+        self, images: Union[ImageLike, Iterable[ImageLike]], score: float = DISPLAY_SCORE,
+        iou: Optional[float] = None, max_detections: int = -1, classes: Optional[Sequence[str]] = None,
+        tiles: str = NONE, across_classes: bool = False,
+    ) -> Union[DetectionResult, List[DetectionResult]]:  # fmt: skip
         """Detect objects in one image or several.
 
         Parameters
@@ -132,9 +127,8 @@ class Detector:
             IoU threshold of a further non-maximum suppression within each class. Only values below the
             network's own threshold (0.45 by default) have an effect, unless `across_classes`.
         max_detections : int
-            Most detections per image; negative for all. Where an image may have more than the network
-            returns (200 from its 1,000 best boxes), all of its boxes are decoded, which takes
-            longer.
+            Most detections per image; negative for all. For more than the network returns (200 from its
+            1,000 best boxes), all boxes of the image are decoded, which takes longer.
         classes : sequence of str, optional
             Names of the classes to detect. Defaults to all.
         tiles : str

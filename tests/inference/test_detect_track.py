@@ -38,6 +38,7 @@ class SquareDetector:
         most: int,
         classes: Optional[Sequence[str]],
         tiles: str = "none",
+        across_classes: bool = False,
     ) -> DetectionResult:
         pixels = (read_image(image) if isinstance(image, str) else image)[..., 0]
         boxes, scores = [], []
