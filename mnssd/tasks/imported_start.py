@@ -34,8 +34,8 @@ def with_structure(kind: Type[Training], values: Mapping[str, Any]) -> Dict[str,
     changed = with_weights_file(values)
     place = Path(changed["weights"]) if changed.get("weights") else None
     folder = place and place.parent
-    if place is None or folder is None or not (folder / CONFIG_FILE).is_file():
-        return changed
+    if place is None or folder is None or not (folder / CONFIG_FILE).is_file() or not place.exists():
+        return changed  # a name such as "imagenet" is no file, even in a run folder
     spec = _spec_of(folder)
     layout = getattr(spec, "layout", None)
     if spec is None or not (layout or set(INPUT_VARIANTS) & set(spec.variant)):

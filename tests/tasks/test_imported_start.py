@@ -85,6 +85,12 @@ def test_other_structures_are_refused(change: Dict[str, Any], imported: Path) ->
         with_structure(DetectionTraining, {"weights": str(imported), **change})
 
 
+def test_names_are_no_files_in_a_run_folder(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(imported)
+    for weights in ("imagenet", "none", "absent.params"):
+        assert with_structure(DetectionTraining, {"weights": weights}) == {"weights": weights}
+
+
 def test_usual_runs_are_only_named_by_their_folder(tiny_run: Path) -> None:
     assert with_structure(DetectionTraining, {"weights": str(tiny_run), "width": 0.5}) == {
         "weights": str(tiny_run / "best.params"), "width": 0.5
