@@ -35,14 +35,13 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    best_score: Optional[float] = None
+    best_score: Optional[float] = None  # also before training
     history: List[Dict[str, Any]] = field(default_factory=list)  # rows of the log, one per epoch
     batch: int = 0  # completed steps of the current epoch
     partial: Dict[str, Any] = field(default_factory=dict)  # the logger's sums of the current epoch
     skipped_in_a_row: int = 0  # last steps, skipped because their loss is not finite
-    best_epoch: int = 0  # of the best score; 0 before training
-    trained_score: Optional[float] = None  # the best after an epoch, not that before training
-    trained_epoch: int = 0  # of that score
+    trained_score: Optional[float] = None  # the best after an epoch
+    best_epoch: int = 0  # of `trained_score`, counted from 1
     plan: Optional[Plan] = None  # decided during the run
     is_ending: bool = False  # the score has not improved for long
     seconds: float = 0.0  # used so far, also before a resume

@@ -32,7 +32,7 @@ class Evaluator:
         measures = self.enabled and self.task.is_pretrained and self.options.val_interval
         if not measures or self.progress.history:
             return ValidationResult()
-        result = self._validate(0)
+        result = self._validate()
         self.progress.history.append({"epoch": 0, **result.columns})
         return result
 
@@ -43,7 +43,7 @@ class Evaluator:
         interval, last = self.options.val_interval, self.schedule.is_over
         with self.average.applied():
             due = interval and (last or epoch % interval == 0)
-            result = self._validate(epoch) if due else ValidationResult()
+            result = self._validate() if due else ValidationResult()
             if last and self.progress.best_score is None:
                 save_weights(self.run.best, self.task.block)
         return result
@@ -54,12 +54,12 @@ class Evaluator:
             return 0.0
         return self.seconds / self.validations if self.validations else self.task.validation_seconds()
 
-    def _validate(self, epoch: int) -> ValidationResult:
+    def _validate(self) -> ValidationResult:
         started = time.monotonic()
         result, best = self.task.validate(), self.progress.best_score
         self.seconds, self.validations = self.seconds + time.monotonic() - started, self.validations + 1
         if result.score is None or (best is not None and result.score <= best):
             return result
-        self.progress.best_score, self.progress.best_epoch = result.score, epoch
+        self.progress.best_score = result.score
         save_weights(self.run.best, self.task.block)
         return result._replace(is_best=True)

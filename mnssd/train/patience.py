@@ -47,10 +47,10 @@ class Patience:
         if result.score is not None and (
             progress.trained_score is None or result.score > progress.trained_score
         ):
-            progress.trained_score, progress.trained_epoch = result.score, epoch
+            progress.trained_score, progress.best_epoch = result.score, epoch
         if not self._patience or progress.is_ending or schedule.is_over or not schedule.steps:
             return
-        waited = epoch - max(progress.trained_epoch, self._early_epochs)
+        waited = epoch - max(progress.best_epoch, self._early_epochs)
         is_judged = result.score is not None and bool(progress.trained_score)
         if not self._context.broadcast(int(is_judged and waited >= self._patience)):
             return
@@ -60,7 +60,7 @@ class Patience:
         if progress.step + steps < schedule.steps:
             schedule.anneal(steps)
         progress.note = (
-            f"no better score for {waited} epochs than in epoch {progress.trained_epoch}; "
+            f"no better score for {waited} epochs than in epoch {progress.best_epoch}; "
             f"the learning rate decays until epoch {schedule.epochs}, the last"
         )
         self._say(progress.note)

@@ -70,6 +70,22 @@ def test_object_of_the_same_size_is_copied_to_the_pixel(monkeypatch: pytest.Monk
         assert (image[top : bottom + 1, left : right + 1] == OBJECT).all()
 
 
+def test_edges_are_blended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paste, "SCALE", (1.0, 1.0))
+    pixels, boxes, labels = cells((100, 100), [(30, 30, 40, 40)], [2])
+    pixels[pixels == BACKGROUND] = 20  # of another color than the background of the other image
+    image, pasted, _ = paste_objects(
+        cells((100, 100), [], []), (pixels, boxes, labels), np.random.default_rng(0)
+    )
+    left, top, right, _ = pasted[0].astype(int)
+    row = image[top + 20, :, 0].astype(int)
+    assert (row[left : right + 1] == OBJECT).all()
+    margin = row[left - 6 : left]  # 0.15 of 40 pixels
+    assert 20 < margin[-1] < 40 < margin[1] < 90
+    assert (np.diff(margin) < 0).all()
+    assert row[left - 7] == BACKGROUND
+
+
 def test_size_is_relative_to_the_image() -> None:
     sides = []
     for seed in range(100):

@@ -179,7 +179,7 @@ def epochs_with(
         due = (epoch + 1) % chosen.val_interval == 0
         score = scores[min(epoch, len(scores) - 1)] if due else None
         if score is not None and (progress.best_score is None or score > progress.best_score):
-            progress.best_score, progress.best_epoch = score, epoch + 1
+            progress.best_score = score
         patience.after_epoch(epoch + 1, ValidationResult("mAP", score))
         progress.end_epoch({"epoch": epoch + 1})
     return progress, rates
