@@ -1,8 +1,8 @@
 """A training loop in the style of GluonCV's scripts/detection/ssd/train_ssd.py: its transform and loss.
 
-    python benchmarks/loop_gluon.py VOCDEVKIT SPLIT WORKERS STEPS
+    python benchmarks/loop_gluon.py VOCDEVKIT SPLIT WORKERS
 
-The network is that of work_gluon.py. Prints images per second over the steps after the first two.
+The network is that of work_gluon.py. A repetition is a step, with the wait for its batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ BATCH = 16
 
 def main() -> None:
     """Train."""
-    root, split, workers, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    turns = worker.Turns()
+    root, split, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
     year, name = split.split("_")
     dataset = VOCDetection(root=root, splits=[(int(year), name)])
     net = work_gluon.detector(len(dataset.classes))
@@ -37,7 +38,7 @@ def main() -> None:
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "wd": 5e-4, "momentum": 0.9})
     loss_of = SSDMultiBoxLoss()
     net.hybridize(static_alloc=True, static_shape=True)
-    done, begun = 0, 0.0
+    done, begun = 0, time.perf_counter()
     while True:
         for images, cls_targets, box_targets in loader:
             # Batches from worker processes lie in shared memory, which a hybridized network refuses.
@@ -49,13 +50,13 @@ def main() -> None:
                 total, _, _ = loss_of(cls_preds, box_preds, cls_targets, box_targets)
                 autograd.backward(total)
             trainer.step(1)
+            mx.nd.waitall()
             done += 1
-            if done in (2, steps):
-                mx.nd.waitall()
-                if done == steps:
-                    print(f"{(steps - 2) * BATCH / (time.monotonic() - begun):.4f}", flush=True)
-                    return
-                begun = time.monotonic()
+            if done == 2:  # MXNet plans memory in the first steps
+                turns.start()
+            elif done > 2:
+                turns.add(time.perf_counter() - begun)
+            begun = time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Nothing else should run on the machine. With --only, the rows of the other measu
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -18,21 +17,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List
 
 import mnssd
 from mnssd.runtime import settings
 
 # isort: split
 import numpy as np
-from rivals import HERE, SETTINGS, Rival, compare
+import table
+from rivals import HERE, ROUNDS, SETTINGS, Rival, compare, ratio_of
+from table import Line, row, value_row
 
 from mnssd.data.formats.voc import read_voc
 
 ROOT = HERE.parent
 SPLIT, VAL = "2007_trainval", "2007_test"
 BATCH = 16
-EPOCHS = 10
 
 
 class Bench:
@@ -43,61 +43,82 @@ class Bench:
         self.threads = str(settings.compute_threads())
         self.photo, self.objects = self._photograph()
 
-    def ours(self, task: str, *arguments: str, **settings: str) -> Rival:
+    def ours(self, task: str, *arguments: str, name: str = "mnssd", **settings: str) -> Rival:
         """A worker of this package, with the settings that it chooses itself unless some are given."""
-        return Rival("mnssd", sys.executable, "work_ours.py", task, settings, arguments)
+        return Rival(name, sys.executable, "work_ours.py", task, settings, arguments)
 
     def gluon(self, task: str, *arguments: str) -> Rival:
         """Stock Gluon and GluonCV, as shipped: no setting at all."""
         return Rival("stock Gluon", sys.executable, "work_gluon.py", task, {}, arguments)
 
-    def train_step(self) -> List[Dict[str, Any]]:
-        """V2 1.0 + classifier, 300 x 300, batch 8."""
-        torch = Rival("PyTorch", self.peers, "work_torch.py", "train_step", {"OMP_NUM_THREADS": self.threads})
-        rivals = [self.ours("train_step"), self.gluon("train_step"), torch]
-        seen = compare(rivals, rounds=9, times=3)
-        what = "training step, MobileNetV2 + classifier, 300x300, batch 8"
-        return [
-            row(what, "stock Gluon as shipped", seen, "stock Gluon", 6.0),
-            row(what, f"PyTorch channels_last, {self.threads} threads", seen, "PyTorch", 1.75),
-        ]
+    def peer(self, name: str, script: str, task: str, *arguments: str) -> Rival:
+        """Another framework, with one thread per core."""
+        return Rival(name, self.peers, script, task, {"OMP_NUM_THREADS": self.threads}, arguments)
 
-    def infer(self) -> List[Dict[str, Any]]:
+    def train_step(self) -> List[Line]:
+        """V2 1.0 + classifier, 300 x 300, batch 8."""
+        tasks = {"PyTorch": "train_step", "PyTorch, compiled": "train_step_compiled"}
+        if self._has_bfloat16():
+            tasks.update({f"{name}, bf16": f"{task}_bf16" for name, task in tasks.items()})
+        peers = [self.peer(name, "work_torch.py", task) for name, task in tasks.items()]
+        seen = compare([self.ours("train_step"), self.gluon("train_step"), *peers], times=1)
+        what, best = "training step, MobileNetV2 + classifier, 300x300, batch 8", min(tasks, key=seen.median)
+        rows = [row(what, "stock Gluon as shipped", seen, "stock Gluon", 6.0)]
+        return rows + [row(what, name, seen, name, 1.5 if name == best else None) for name in tasks]
+
+    def infer(self) -> List[Line]:
         """The backbone in fp32 against the exported model elsewhere."""
-        model = str(self.scratch / "backbone.onnx")
-        subprocess.run([sys.executable, str(HERE / "work_ours.py"), "export", model], check=True)
+        folder = self.scratch / "backbone"
+        self._export("export_backbone", folder)
+        tasks = {
+            "ONNX Runtime": "onnxruntime",
+            "OpenVINO": "openvino",
+            "OpenCV DNN": "opencv",
+            "ncnn": "ncnn",
+        }
+        if self._has_bfloat16():
+            tasks["OpenVINO bf16"] = "openvino_bf16"
         rows = []
         for batch in ("1", "8"):
-            settings = {"OMP_NUM_THREADS": self.threads}
-            tasks = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "OpenCV DNN": "opencv"}
-            if self._openvino_has_bfloat16():
-                tasks["OpenVINO bf16"] = "openvino_bf16"
             others = [
-                Rival(name, self.peers, "work_onnx.py", task, settings, [model, batch])
+                self.peer(name, "work_onnx.py", task, str(folder / f"backbone{suffix}"), batch)
                 for name, task in tasks.items()
+                for suffix in ["" if task == "ncnn" else ".onnx"]
             ]
-            seen = compare([self.ours("infer", batch), *others], rounds=15, times=20 if batch == "1" else 5)
+            times, unmeasured = (10, 3) if batch == "1" else (3, 1)
+            seen = compare([self.ours("infer", batch), *others], times, unmeasured)
             what = f"inference fp32, MobileNetV2 + classifier, 300x300, batch {batch}"
             rows += [row(what, name, seen, name, 1.0 if name == "ONNX Runtime" else None) for name in tasks]
         return rows
 
-    def _openvino_has_bfloat16(self) -> bool:
-        """Whether OpenVINO computes in bfloat16 on this processor; elsewhere it ignores the hint."""
-        code = (
-            "import sys; sys.modules['openvino_telemetry'] = None; import openvino;"
-            " print('BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
-        )
-        done = subprocess.run([str(self.peers), "-c", code], check=True, capture_output=True, text=True)
-        return done.stdout.strip() == "True"
+    def int8(self) -> List[Line]:
+        """SSD-V2 in 8 bits, with NMS, against ONNX Runtime in fp32."""
+        folder = str(self._detector())
+        peers = {"ONNX Runtime fp32": "onnxruntime", "ONNX Runtime int8": "onnxruntime-int8"}
+        peers["OpenVINO int8"] = "openvino-int8"
+        rivals = [self.ours("infer_export", "8", folder, "mxnet-int8")]
+        rivals += [
+            self.ours("infer_export", "8", folder, engine, name=name) for name, engine in peers.items()
+        ]
+        seen, what = compare(rivals, 3, 1), "inference int8 on MXNet, SSD-V2 300 with NMS, batch 8"
+        return [row(what, name, seen, name, 3.0 if "fp32" in name else None) for name in peers]
 
-    def detect(self) -> List[Dict[str, Any]]:
+    def detect(self) -> List[Line]:
         """An image in memory to boxes in its pixels."""
-        rivals = [self.ours("detect", self.photo), self.gluon("detect", self.photo)]
-        seen = compare(rivals, rounds=11, times=10)
+        seen = compare([self.ours("detect", self.photo), self.gluon("detect", self.photo)], 8, 2)
         what = "detection, one JPEG in memory to boxes, SSD-V2 300"
-        return [row(what, "GluonCV's SSD with the same network", seen, "stock Gluon", 4.0), self._nms_share()]
+        rows = [row(what, "GluonCV's SSD with the same network", seen, "stock Gluon", 4.0)]
+        folder = self._detector()
+        for engine, kind in (("openvino", "fp32"), ("openvino-int8", "int8")):
+            ours = self.ours("detect_export", self.photo, str(folder), engine)
+            sidecar = str(folder / "detector.json")
+            theirs = self.peer("OpenVINO", "work_onnx.py", "detect_openvino", sidecar, self.photo, engine)
+            seen = compare([ours, theirs], 8, 2)
+            what = f"`Detector` with OpenVINO, one JPEG in memory to boxes, SSD-V2 300, {kind}"
+            rows.append(row(what, "OpenVINO called by hand", seen, "OpenVINO", 0.97))
+        return [*rows, self._nms_share()]
 
-    def _nms_share(self) -> Dict[str, Any]:
+    def _nms_share(self) -> Line:
         """Share of decoding and NMS in a detection, by `mnssd bench`."""
         report = self.scratch / "infer.json"
         self._run(
@@ -107,29 +128,35 @@ class Bench:
         rows = {line["name"]: line for line in json.loads(report.read_text())["rows"]}
         detection = rows["detect, encoded image in memory"]
         nms, total = detection["parts"]["decoding and NMS"], detection["milliseconds"]
-        return {
-            "what": "decoding and NMS, share of a detection", "against": "", "aim": "< 15 %",
-            "mnssd": f"{nms:.2f} of {total:.1f} ms", "result": f"{nms / total:.0%}",
-            "reached": nms / total <= 0.15,
-        }  # fmt: skip
+        detail, share = f"{nms:.2f} of {total:.1f} ms", nms / total
+        return value_row(
+            "decoding and NMS, share of a detection", "< 15 %", f"{share:.0%}", share < 0.15, detail
+        )
 
-    def start(self) -> List[Dict[str, Any]]:
-        """Help and a wrong argument, from the shell's view."""
+    def start(self) -> List[Line]:
+        """Help and a wrong option, from the shell's view; and the first boxes of a process."""
         rows = []
-        for what, arguments in (("--help", ["--help"]), ("a wrong option", ["train-ssd", "--nonsense"])):
-            command, seconds = [sys.executable, "-m", "mnssd.cli.main", *arguments], []
-            for _ in range(12):
-                begun = time.perf_counter()
-                subprocess.run(command, capture_output=True)
-                seconds.append(time.perf_counter() - begun)
-            median = statistics.median(seconds[1:])
-            rows.append({
-                "what": f"start of `mnssd`: {what}", "against": "", "aim": "< 0.3 s",
-                "mnssd": f"{median:.2f} s", "result": f"{median:.2f} s", "reached": median < 0.3,
-            })  # fmt: skip
+        detect = ["detect", str(self._detector()), self.photo]
+        commands = {"--help": ["--help"], "a wrong option": ["train-ssd", "--nonsense"]}
+        for what, arguments in commands.items():
+            seconds = self._seconds_of(arguments)
+            rows.append(value_row(f"start of `mnssd`: {what}", "< 0.3 s", f"{seconds:.2f} s", seconds < 0.3))
+        for engine in ("mxnet", "onnxruntime", "openvino"):
+            seconds = self._seconds_of([*detect, "--engine", engine])
+            what = f"`mnssd detect` of one photograph, whole process, {engine}"
+            rows.append(value_row(what, "", f"{seconds:.2f} s", True))
         return rows
 
-    def cache(self) -> List[Dict[str, Any]]:
+    def _seconds_of(self, arguments: List[str]) -> float:
+        """Median duration of a command."""
+        command, seconds = [sys.executable, "-m", "mnssd.cli.main", *arguments], []
+        for _ in range(12):
+            begun = time.perf_counter()
+            subprocess.run(command, capture_output=True)
+            seconds.append(time.perf_counter() - begun)
+        return statistics.median(seconds[1:])
+
+    def cache(self) -> List[Line]:
         """Reading an image of 12 megapixels for training at 300x300, with and without the image cache."""
         import cv2
 
@@ -138,14 +165,13 @@ class Bench:
         grain = np.random.default_rng(0).normal(0, 6, photo.shape)  # as of a camera: else it is too easy
         cv2.imwrite(large, np.clip(photo + grain, 0, 255).astype(np.uint8))
         rivals = [
-            Rival("mnssd", sys.executable, "work_ours.py", "read", {}, [large, str(self.scratch / "cache")]),
-            Rival("decoding", sys.executable, "work_ours.py", "read", {}, [large]),
-        ]
-        seen = compare(rivals, rounds=5, times=20)
+            self.ours("read", large, str(self.scratch / "cache")), self.ours("read", large, name="decoding")
+        ]  # fmt: skip
+        seen = compare(rivals, times=10, unmeasured=2)
         what = "reading a 12-megapixel JPEG for 300x300 from the image cache"
-        return [row(what, "decoding it at an eighth", seen, "decoding", None)]
+        return [row(what, "decoding it at an eighth", seen, "decoding")]
 
-    def sample(self) -> List[Dict[str, Any]]:
+    def sample(self) -> List[Line]:
         """One JPEG, augmented, with its targets; one core."""
         from mnssd import zoo
 
@@ -153,48 +179,48 @@ class Bench:
         np.save(anchors, zoo.get_model("ssd_300_mobilenet_v2").anchors)
         arguments = (self.photo, json.dumps(self.objects), anchors)
         rivals = [self.ours("sample", *arguments, OMP_NUM_THREADS="1"), self.gluon("sample", *arguments)]
-        seen = compare(rivals, rounds=7, times=30)
-        what = "augmentation + targets, a 500x375 JPEG, one core"
-        limit = {
-            "what": what, "against": "6 ms", "aim": "< 6 ms",
-            "mnssd": f"{seen.median('mnssd') * 1e3:.1f} ms", "result": f"{seen.median('mnssd') * 1e3:.1f} ms",
-            "reached": seen.median("mnssd") < 0.006,
-        }  # fmt: skip
+        seen = compare(rivals, times=20, unmeasured=2)
+        what, seconds = "augmentation + targets, a 500x375 JPEG, one core", seen.median("mnssd")
+        limit = value_row(what, "< 6 ms", f"{seconds * 1e3:.1f} ms", seconds < 0.006)
         return [limit, row(what, "GluonCV's transform", seen, "stock Gluon", 3.0)]
 
-    def loop(self) -> List[Dict[str, Any]]:
+    def loop(self) -> List[Line]:
         """The whole loop on images: against the bare step, against GluonCV's; and its memory."""
-        speeds, shares, rows = [], [], []
+        data = ["--data-root", str(self.voc), "--train-splits", SPLIT, "--val-splits", VAL]
+        options = [
+            "--dataset", "voc", *data, "--epochs", str(ROUNDS + 9), "--lr", "0.001",
+            "--weights", "none", "--val-interval", "5", "--output", str(self.scratch / "loop"),
+        ]  # fmt: skip
         tried = {workers: self._gluon_loop(workers) for workers in (0, 1, 2)}
-        best, theirs, ratios = max(tried, key=lambda workers: tried[workers]), [], []
-        for number in range(3):
-            theirs.append(self._gluon_loop(best))
-            bare = Rival("bare", sys.executable, "work_ours.py", "detector_step", {}, [str(BATCH), "20"])
-            bare.work(3)
-            first = bare.work(6)
-            log = self._train(f"loop{number}", EPOCHS if number == 0 else 5)
-            seconds = statistics.median([*first, *bare.work(6)])
-            bare.close()
-            speed = statistics.median(float(line["images_per_second"]) for line in log[1:])
-            speeds.append(speed)
-            shares.append(speed * seconds / BATCH)
-            ratios.append(speed / theirs[-1])
-            if number == 0:
-                rows.append(memory_row(log))
-        share = statistics.median(shares)
-        rows.insert(0, {
-            "what": f"training loop on VOC images, SSD-V2 300, batch {BATCH}",
-            "against": "the bare step", "aim": "90 %", "mnssd": f"{statistics.median(speeds):.2f} images/s",
-            "result": f"{share:.0%} ({min(shares):.0%} - {max(shares):.0%})", "reached": share >= 0.9,
-        })  # fmt: skip
-        ratio = statistics.median(ratios)
-        rows.insert(1, {
-            "what": rows[0]["what"], "against": f"GluonCV's loop, its best of 0-2 workers ({best})",
-            "aim": "4x", "mnssd": rows[0]["mnssd"],
-            "peer": f"{statistics.median(theirs):.2f} images/s",
-            "result": f"{ratio:.2f}x ({min(ratios):.2f} - {max(ratios):.2f})", "reached": ratio >= 4,
-        })  # fmt: skip
-        return rows
+        seconds = {}
+        for workers, rival in tried.items():
+            seconds[workers] = statistics.median(rival.work(4))
+        best = min(seconds, key=seconds.__getitem__)
+        for workers, rival in tried.items():
+            if workers != best:
+                rival.close()
+        ours = Rival("mnssd", sys.executable, "loop_ours.py", options[0], {}, options[1:])
+        bare = self.ours("detector_step", str(BATCH), "20", name="bare")
+        times = {"mnssd": 1, "bare": 4, "stock Gluon": 3}
+        memory: List[int] = []
+        seen = compare([ours, bare, tried[best]], times, watch=lambda: memory.append(ours.megabytes("VmRSS")))
+        share = ratio_of([b / a for a, b in zip(seen.seconds["mnssd"], seen.seconds["bare"])])
+        speed = {name: f"{BATCH / seen.median(name):.2f}" for name in times}
+        detail = {name: f"{speed['mnssd']} / {speed[name]} images/s" for name in ("bare", "stock Gluon")}
+        what = f"training loop on VOC images, SSD-V2 300, batch {BATCH}"
+        against, ratio = (
+            f"GluonCV's loop, its best of 0-2 workers ({best})",
+            seen.ratio("mnssd", "stock Gluon"),
+        )
+        growth = memory[-1] / memory[1] - 1
+        return [
+            table.ratio_row(what, "the bare step", share, 0.9, detail["bare"]),
+            table.ratio_row(what, against, ratio, 4.0, detail["stock Gluon"]),
+            value_row(
+                f"memory of the training process, epoch {ROUNDS + 2} over 3", "< 2 %", f"{growth:+.1%}",
+                growth < 0.02, f"{memory[1]} to {memory[-1]} MB, peak {ours.peak} MB",
+            ),
+        ]  # fmt: skip
 
     def _photograph(self) -> Any:
         """The first image of 500 x 375 with two or three objects, and they."""
@@ -203,20 +229,24 @@ class Bench:
                 return sample.image_path, np.column_stack([sample.boxes, sample.labels]).tolist()
         raise SystemExit(f"{self.voc}: no image of 500x375 in {SPLIT}")
 
-    def _train(self, name: str, epochs: int) -> List[Dict[str, str]]:
-        output = self.scratch / name
-        self._run(
-            str(ROOT / "train_ssd.py"), "--dataset", "voc", "--data-root", str(self.voc),
-            "--train-splits", SPLIT, "--val-splits", VAL, "--epochs", str(epochs),
-            "--batch-size", str(BATCH), "--lr", "0.001", "--weights", "none",
-            "--val-interval", "1", "--output", str(output),
-        )  # fmt: skip
-        with open(output / "log.csv", newline="") as file:
-            return list(csv.DictReader(file))
+    def _export(self, task: str, folder: Path) -> None:
+        photos = sorted(self.voc.glob("VOC2007/JPEGImages/*.jpg"))[:32]
+        self._run(str(HERE / "work_ours.py"), task, str(folder), *map(str, photos))
 
-    def _gluon_loop(self, workers: int) -> float:
-        script = str(HERE / "loop_gluon.py")
-        return float(self._run(script, str(self.voc), SPLIT, str(workers), "10").split()[-1])
+    def _detector(self) -> Path:
+        """The detector of `detect`, exported in 32-bit and 8-bit formats."""
+        folder = self.scratch / "detector"
+        if not folder.exists():
+            self._export("export_detector", folder)
+        return folder
+
+    def _has_bfloat16(self) -> bool:
+        """Whether this processor has bfloat16; elsewhere OpenVINO ignores it and PyTorch emulates it."""
+        return bool({"avx512_bf16", "amx_bf16"} & set(table.machine_flags()))
+
+    def _gluon_loop(self, workers: int) -> Rival:
+        arguments = [SPLIT, str(workers)]
+        return Rival("stock Gluon", sys.executable, "loop_gluon.py", str(self.voc), {}, arguments)
 
     def _run(self, *command: str) -> str:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
@@ -224,72 +254,6 @@ class Bench:
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         return done.stdout
-
-
-def row(what: str, against: str, seen: Any, peer: str, aim: Optional[float]) -> Dict[str, Any]:
-    """A line of the table: how many times faster."""
-    ratio, (low, high) = seen.ratio("mnssd", peer), seen.spread("mnssd", peer)
-    return {
-        "what": what, "against": against, "aim": f"{aim}x" if aim else "",
-        "mnssd": f"{seen.median('mnssd') * 1e3:.1f} ms", "peer": f"{seen.median(peer) * 1e3:.1f} ms",
-        "result": f"{ratio:.2f}x ({low:.2f} - {high:.2f})", "reached": None if aim is None else ratio >= aim,
-    }  # fmt: skip
-
-
-def memory_row(log: List[Dict[str, str]]) -> Dict[str, Any]:
-    """Growth of resident memory from epoch 2 to the last."""
-    second, last = (float(log[i]["memory_mb"]) for i in (1, -1))
-    growth = last / second - 1
-    return {
-        "what": f"memory of the training process, epoch {log[-1]['epoch']} over epoch 2", "against": "",
-        "aim": "< 2 %", "mnssd": f"{second:.0f} -> {last:.0f} MB", "result": f"{growth:+.1%}",
-        "reached": growth < 0.02,
-    }  # fmt: skip
-
-
-def remember(rows: Dict[str, List[Dict[str, Any]]], before: Mapping[str, Any]) -> None:
-    """Note in each new line what the run before gave for it, on the same kind of machine."""
-    known = {
-        (line["what"], line["against"].split(" (")[0]): line["result"]
-        for group in before.get("rows", {}).values()
-        for line in group
-    }
-    for line in (line for group in rows.values() for line in group):
-        line["before"] = known.get((line["what"], line["against"].split(" (")[0]), "")
-
-
-def write(rows: Dict[str, List[Dict[str, Any]]], versions: Dict[str, Any], command: str) -> None:
-    """RESULTS.md and results.json."""
-    (HERE / "results.json").write_text(json.dumps({"machine": versions, "rows": rows}, indent=2) + "\n")
-    notes = HERE / "RESULTS-NOTES.md"
-    lines = [
-        "# Speed compared with other frameworks",
-        "",
-        "| measurement | compared with | ours | theirs | result | previous run | aim | reached |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for line in (line for group in rows.values() for line in group):
-        reached = {True: "yes", False: "no", None: ""}[line["reached"]]
-        cells = [
-            line["what"],
-            line["against"],
-            line["mnssd"],
-            line.get("peer", ""),
-            line["result"],
-            line.get("before", ""),
-            line["aim"],
-        ]
-        lines.append(f"| {' | '.join([*cells, reached])} |")
-    lines += [
-        "",
-        f"Written by `{command}` on {versions['date']}. {versions['cpu']} with "
-        f"{versions['instruction_set']}, {versions['usable_cores']} cores; "
-        + ", ".join(f"{name} {version}" for name, version in versions["versions"].items())
-        + ". The frameworks ran in turn; medians of paired rounds, in brackets the lowest and the highest. "
-        "Stock Gluon runs as shipped, without any setting; the others with one thread per core.",
-    ]
-    text = "\n".join(lines) + "\n"
-    (HERE / "RESULTS.md").write_text(text + (f"\n{notes.read_text()}" if notes.exists() else ""))
 
 
 def main() -> None:
@@ -303,30 +267,23 @@ def main() -> None:
     args = parser.parse_args()
     if not args.voc.is_dir():
         raise SystemExit(f"{args.voc}: no VOCdevkit there; say where one is by --voc DIR")
+    machine = settings.describe()
+    machine["versions"].update(peer_versions(args.peers))
+    machine.update(
+        date=datetime.date.today().isoformat(), load=os.getloadavg()[0], flags=table.machine_flags()
+    )
+    rows = table.stored_rows(machine) if args.only else {}
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(args.voc, args.peers, Path(scratch))
-        measurements: Dict[str, Callable[[], List[Dict[str, Any]]]] = {
-            name: getattr(bench, name)
-            for name in ("train_step", "loop", "sample", "cache", "infer", "detect", "start")
-        }
-        old = HERE / "results.json"
-        before = json.loads(old.read_text()) if old.exists() else {"machine": {}, "rows": {}}
-        rows = dict(before["rows"]) if args.only else {}
+        names = ("train_step", "loop", "sample", "cache", "infer", "int8", "detect", "start")
+        measurements: Dict[str, Callable[[], List[Line]]] = {name: getattr(bench, name) for name in names}
         for name, measure in measurements.items():
             if not args.only or name in args.only.split(","):
                 print(f"{name} ...", flush=True)
                 rows[name] = measure()
                 for line in rows[name]:
                     print(f"  {line['what']} | {line['against']}: {line['result']}", flush=True)
-    versions = settings.describe()
-    versions["versions"].update(peer_versions(args.peers))
-    versions["date"] = datetime.date.today().isoformat()
-    same = all(before["machine"].get(key) == versions[key] for key in ("cpu", "instruction_set"))
-    remember(
-        {name: rows[name] for name in rows if rows[name] is not before["rows"].get(name)},
-        before if same else {},
-    )
-    write({name: rows[name] for name in measurements if name in rows}, versions, "make bench")
+                table.save({name: rows[name] for name in measurements if name in rows}, machine)
     print(f"mnssd {mnssd.__version__}: {HERE / 'RESULTS.md'}")
 
 
@@ -334,9 +291,10 @@ def peer_versions(python: Path) -> Dict[str, str]:
     """Versions of the peers that have an environment of their own."""
     code = (
         "import sys; sys.modules['openvino_telemetry'] = None;"
-        "import json, torch, onnxruntime, openvino, cv2; print(json.dumps({'torch': torch.__version__,"
+        "import json, torch, onnxruntime, openvino, cv2, importlib.metadata as packages;"
+        " print(json.dumps({'torch': torch.__version__,"
         " 'onnxruntime': onnxruntime.__version__, 'openvino': openvino.__version__,"
-        " 'opencv (DNN)': cv2.__version__}))"
+        " 'opencv (DNN)': cv2.__version__, 'ncnn': packages.version('ncnn')}))"
     )
     return json.loads(subprocess.run([str(python), "-c", code], check=True, capture_output=True).stdout)
 

@@ -1,19 +1,20 @@
 """mnssd itself, through the functions that its commands call. Arguments: TASK [...], as in work_gluon.py.
 
-`infer BATCH` runs the backbone; `export PATH` writes it as ONNX and ends.
+`export_backbone` and `export_detector`, with a folder and images, write exports and end.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, List
 
 import worker
 
 from mnssd.runtime import settings  # before MXNet: it chooses the threads
 
-if sys.argv[1] in ("infer", "detect"):  # as `mnssd detect` does
+if sys.argv[1].startswith(("infer", "detect")) and sys.argv[1] != "detector_step":  # as `mnssd detect` does
     settings.use_synchronous_engine()
 
 # isort: split
@@ -29,6 +30,21 @@ def backbone() -> Any:
     mx.random.seed(0)
     zoo.initialize(net)
     net(mx.nd.zeros((1, 3, worker.SIZE, worker.SIZE)))
+    return net
+
+
+def untrained_detector() -> Any:
+    """SSD-V2 with initial values and biases that let few boxes pass the threshold, as after a training."""
+    from mnssd import zoo
+
+    net = zoo.get_model("ssd_300_mobilenet_v2", classes=[str(i) for i in range(worker.DETECTOR_CLASSES)])
+    mx.random.seed(0)
+    zoo.initialize(net)
+    net(mx.nd.zeros((1, 3, worker.SIZE, worker.SIZE)))
+    for predictor in net.heads.class_predictors:
+        bias = np.zeros((predictor._channels // (worker.DETECTOR_CLASSES + 1), worker.DETECTOR_CLASSES + 1))
+        bias[:, 0] = worker.BACKGROUND
+        predictor.bias.set_data(mx.nd.array(bias.reshape(-1)))
     return net
 
 
@@ -104,21 +120,13 @@ def infer() -> Callable[[], object]:
 
 def detect() -> Callable[[], object]:
     """A JPEG in memory to boxes in its pixels, by `Detector`."""
-    from mnssd import zoo
     from mnssd.export.engines import MXNetEngine
     from mnssd.graph.inference import inference_block
     from mnssd.inference.detector import Detector
 
     with open(sys.argv[2], "rb") as file:
         data = file.read()
-    net = zoo.get_model("ssd_300_mobilenet_v2", classes=[str(i) for i in range(worker.DETECTOR_CLASSES)])
-    mx.random.seed(0)
-    zoo.initialize(net)
-    net(mx.nd.zeros((1, 3, worker.SIZE, worker.SIZE)))
-    for predictor in net.heads.class_predictors:
-        bias = np.zeros((predictor._channels // (worker.DETECTOR_CLASSES + 1), worker.DETECTOR_CLASSES + 1))
-        bias[:, 0] = worker.BACKGROUND
-        predictor.bias.set_data(mx.nd.array(bias.reshape(-1)))
+    net = untrained_detector()
     engine = MXNetEngine(inference_block(net, net.size, mx.cpu()), mx.cpu())
     detector = Detector(engine, net.classes, net.size)
     return lambda: detector(data)
@@ -157,37 +165,55 @@ def read() -> Callable[[], object]:
     return lambda: read(sys.argv[2], reduction)
 
 
-def export(path: str) -> None:
-    """Write the backbone as ONNX, folded; what MXNet's exporter does wrong is mended."""
-    import onnx
-    from mxnet import onnx as exporter
+def detect_export() -> Callable[[], object]:
+    """A JPEG in memory to boxes by an export. Arguments: the photo, the export, the engine."""
+    from mnssd.inference.detector import Detector
 
-    from mnssd.graph.inference import fold, read_arrays
-    from mnssd.graph.symbol_graph import Graph
+    with open(sys.argv[2], "rb") as file:
+        data = file.read()
+    detector = Detector.load(sys.argv[3], engine=sys.argv[4])
+    return lambda: detector(data)
 
-    net = backbone()
-    arrays = read_arrays(net)
-    graph = Graph(net(mx.sym.var("data")), {name: value.shape for name, value in arrays.items()})
-    symbol, parameters = fold(graph, arrays)
-    values = {name.split(":", 1)[1]: mx.nd.array(value) for name, value in parameters.items()}
-    exporter.export_model(
-        symbol, values, [(1, 3, worker.SIZE, worker.SIZE)], np.float32, path, dynamic=True,
-        dynamic_input_shapes=[("batch", 3, worker.SIZE, worker.SIZE)],
-    )  # fmt: skip
-    model = onnx.load(path)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    model.opset_import[0].version, model.ir_version = 13, 7
-    onnx.save(model, path)
 
+def infer_export() -> Callable[[], object]:
+    """A batch through the network of an export, with decoding and NMS. Arguments: BATCH EXPORT ENGINE."""
+    from mnssd.export.engines import network_input
+    from mnssd.export.load import load_export
+
+    export, batch = load_export(Path(sys.argv[3]), "detection", mx.cpu(), sys.argv[4]), int(sys.argv[2])
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, worker.SIZE, worker.SIZE, 3), np.uint8)
+    x = network_input(list(pixels), export.engine.takes_pixels)
+    return lambda: export.engine.run(x)
+
+
+def export_backbone(folder: str, images: List[str]) -> None:
+    """Write the backbone as ONNX and for ncnn."""
+    from mnssd.export.options import ExportOptions
+    from mnssd.export.write import export_network
+    from mnssd.nn.spec import ClassifierSpec
+
+    classes = [str(number) for number in range(worker.CLASSES)]
+    spec = ClassifierSpec(network="mobilenet_v2", classes=classes, size=(worker.SIZE, worker.SIZE))
+    export_network(backbone(), spec, folder, images[:8], "backbone", ExportOptions(format="onnx,ncnn"))
+
+
+def export_detector(folder: str, images: List[str]) -> None:
+    """Write the detector of `detect` in 32-bit and 8-bit formats."""
+    from mnssd.export.options import ExportOptions
+    from mnssd.export.write import export_network
+
+    net, options = (
+        untrained_detector(),
+        ExportOptions(format="symbol,int8,onnx,onnx-int8,openvino,openvino-int8"),
+    )
+    export_network(net, net.spec, folder, images[:8], "detector", options)
+
+
+EXPORTS = {"export_backbone": export_backbone, "export_detector": export_detector}
 
 if __name__ == "__main__":
-    if sys.argv[1] == "export":
-        export(sys.argv[2])
+    if sys.argv[1] in EXPORTS:
+        EXPORTS[sys.argv[1]](sys.argv[2], sys.argv[3:])
     else:
-        worker.serve({
-            "train_step": train_step, "detector_step": detector_step, "infer": infer, "detect": detect,
-            "sample": sample, "read": read,
-        })  # fmt: skip
+        tasks = (train_step, detector_step, infer, detect, sample, read, detect_export, infer_export)
+        worker.serve({task.__name__: task for task in tasks})

@@ -58,7 +58,7 @@ def mobilenet_v2() -> Any:
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def train_step() -> Callable[[], object]:
+def train_step(compiled: bool = False, bfloat16: bool = False) -> Callable[[], object]:
     """Forward, backward and update on a batch that is in memory."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(0)
@@ -70,16 +70,26 @@ def train_step() -> Callable[[], object]:
         weight_decay=worker.WEIGHT_DECAY,
     )
     loss_of = nn.CrossEntropyLoss()
+    forward = torch.compile(net) if compiled else net
     x = torch.randn(worker.BATCH, 3, worker.SIZE, worker.SIZE).to(memory_format=torch.channels_last)
     y = torch.randint(worker.CLASSES, (worker.BATCH,))
 
     def step() -> None:
         sgd.zero_grad(set_to_none=True)
-        loss_of(net(x), y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = loss_of(forward(x), y)
+        loss.backward()
         sgd.step()
 
     return step
 
 
 if __name__ == "__main__":
-    worker.serve({"train_step": train_step})
+    worker.serve(
+        {
+            "train_step": train_step,
+            "train_step_compiled": lambda: train_step(compiled=True),
+            "train_step_bf16": lambda: train_step(bfloat16=True),
+            "train_step_bf16_compiled": lambda: train_step(compiled=True, bfloat16=True),
+        }
+    )
