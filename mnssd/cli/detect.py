@@ -152,7 +152,6 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime import settings
 
     settings.use_synchronous_engine()
-    # These import MXNet, which reads its settings on import.
     from ..inference.detector import Detector
     from ..inference.output import JsonLines
 
@@ -213,12 +212,15 @@ class _DetectionRun:
 
         from ..inference.annotations import AnnotationWriter
         from ..inference.drawings import DrawingWriter
-        from .track import SequenceTracker
 
         self._detector, self._options, self._inputs, self._lines = detector, options, inputs, lines
         self._drawings = DrawingWriter(options.output) if options.output else None
         self._annotations = AnnotationWriter(options.voc, inputs) if options.voc else None
-        self._tracks = SequenceTracker(options, self._note, self._print) if options.track else None
+        self._tracks = None
+        if options.track:
+            from .track import SequenceTracker  # imports SciPy
+
+            self._tracks = SequenceTracker(options, self._note, self._print)
         self._bar = tqdm(unit="image", disable=None, leave=False)
         self._count = self._failed = self._unwritten = 0
 

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, List, Sequence, Union
 
-import mxnet as mx
 import numpy as np
 
 from ..data.image import to_network_input
@@ -48,6 +47,9 @@ class MXNetEngine(Engine):
 
     def __init__(self, block: Any, ctx: Any, takes_pixels: bool = False, name: str = "the network") -> None:
         """`name` is the file of the block, for messages."""
+        import mxnet
+
+        self._mxnet = mxnet
         self._block, self._ctx, self.takes_pixels, self._name = block, ctx, takes_pixels, name
         self._lock = threading.Lock()
 
@@ -55,7 +57,7 @@ class MXNetEngine(Engine):
         with self._lock:
             try:
                 return [output.asnumpy() for output in outputs_of(self._block, self._as_input(x))]
-            except mx.MXNetError as error:
+            except self._mxnet.MXNetError as error:
                 raise ExportError(
                     f"{self._name}: MXNet cannot run it ({last_line(error)}); export it again"
                 ) from error
@@ -67,8 +69,8 @@ class MXNetEngine(Engine):
         `from_numpy` makes its argument read-only, so it gets a view.
         """
         if self._ctx.device_type != "cpu":
-            return mx.nd.array(x, ctx=self._ctx, dtype=x.dtype)
-        return mx.nd.from_numpy(np.ascontiguousarray(x).view())
+            return self._mxnet.nd.array(x, ctx=self._ctx, dtype=x.dtype)
+        return self._mxnet.nd.from_numpy(np.ascontiguousarray(x).view())
 
 
 class OnnxEngine(Engine):

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from .. import zoo
 from ..errors import ExportError, OptionError
 from ..options import Size
-from ..runtime import processor
+from ..runtime import processor, settings
 from .engines import Engine
 from .formats import ExportFormat, by_priority, format_of_engine
 from .sidecar import TASKS, find_sidecars, folder_of_file, may_saturate, read_export
@@ -37,8 +37,8 @@ def load_export(
     path : Path
     task : str
         The task it must be for, a key of `sidecar.TASKS`.
-    ctx : mxnet.Context
-        Device for formats that MXNet runs.
+    ctx : str or mxnet.Context
+        Device for formats that MXNet runs, or its name as of `settings.pick_context`.
     engine : str
         One of `formats.engine_names`; ``auto`` is the fastest one by `export.speed`, else the first with
         files.
@@ -48,7 +48,7 @@ def load_export(
     Raises
     ------
     OptionError
-        If the engine is unknown, or the export has no files for it.
+        If the engine or the device is unknown, or the export has no files for the engine.
     ExportError
         If the export is damaged, incomplete, or for another version or task.
     """
@@ -80,6 +80,9 @@ def load_export(
             " results than elsewhere; the float32 engines compute the same everywhere"
         )
     width, height = sidecar["input"]["size"]
+    if isinstance(ctx, str):  # importing MXNet takes seconds, which other engines do without
+        settings.check_context_name(ctx)
+        ctx = settings.pick_context(ctx) if chosen.needs_mxnet else ctx
     loaded = chosen.load(path, sidecar, ctx, tensors)
     return LoadedExport(loaded, sidecar, (width, height), chosen.engine)
 

@@ -16,6 +16,9 @@ from .engines import Engine, last_line
 from .ncnn_check import Dims, check_files
 from .sidecar import PIXELS_NAME
 
+ANCHORS = "anchors"
+"""The output of a detector that does not depend on the image."""
+
 HALF_OPTIONS = (
     "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage"
 )  # fmt: skip

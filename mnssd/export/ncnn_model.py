@@ -9,11 +9,9 @@ import numpy as np
 from ..errors import ExportError
 from ..imagenet import IMAGENET_MEAN, IMAGENET_STD
 from .layers import Convolution, Crop, Flip, LayerGraph, Mean, Repeat, Rows, Scale, Sum, Vector
+from .ncnn_engine import ANCHORS
 from .ncnn_file import FIXED_VALUES, ConvolutionShape, NcnnLayer, Value, split_tensors, to_bin, to_param
 from .sidecar import INPUT_NAME, PIXELS_NAME
-
-ANCHORS = "anchors"
-"""The output of a detector that does not depend on the image."""
 
 
 def to_ncnn(

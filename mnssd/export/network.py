@@ -15,7 +15,7 @@ from ..data.image import to_network_input
 from ..data.preprocess import Image, read_for_classifier, read_for_network
 from ..graph.inference import fold, read_arrays
 from ..graph.symbol_graph import Graph
-from ..nn.ssd import SCORE_FLOOR
+from ..nn.spec import SCORE_FLOOR
 from ..options import Size
 from .calibrate import Calibration, equalized
 from .detection_parity import DetectionParityCheck, Suppression

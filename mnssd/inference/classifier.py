@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Sequence, Union, overload
 
-import mxnet as mx
 import numpy as np
 
 from .. import zoo
 from ..data.preprocess import Image, read_for_classifier
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
-from ..graph.inference import inference_block
 from ..options import Size
 from ..runtime import settings
 from .images import ImageLike, in_batches, is_single
@@ -39,11 +37,15 @@ class Classifier:
     @classmethod
     def load(cls, path: Union[str, Path], ctx: str = "auto", engine: str = "auto") -> Classifier:
         """Load an export or the network of a run; as `Detector.load`."""
-        context = settings.pick_context(ctx)
-        export = load_export(Path(path), "classification", context, engine)
+        export = load_export(Path(path), "classification", ctx, engine)
         if export:
             central_part = export.sidecar["input"]["central_part"]
             return cls(export.engine, export.sidecar["classes"], export.size, central_part)
+        import mxnet as mx
+
+        from ..graph.inference import inference_block
+
+        context = settings.pick_context(ctx)
         net, spec = zoo.load_classifier(str(path), context)
         block = mx.gluon.nn.HybridSequential(prefix="")
         block.add(net, mx.gluon.nn.HybridLambda("softmax"))

@@ -16,9 +16,7 @@ from .. import zoo
 from ..boxes import class_scores, decode, iou
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
-from ..graph.inference import inference_block
-from ..nn.spec import DetectorSpec
-from ..nn.ssd import SCORE_FLOOR
+from ..nn.spec import SCORE_FLOOR, DetectorSpec
 
 _OBJECTS = 16
 """Detections from which the boxes that enter NMS, 400 in older exports, may be too few: an object rarely has
@@ -100,6 +98,7 @@ class DenseDetector:
 
 def dense_network(net: Any, ctx: Any) -> DenseDetector:
     """All detections of an `mnssd.nn.SSD`."""
+    from ..graph.inference import inference_block
 
     def load() -> Tuple[Engine, np.ndarray]:
         return MXNetEngine(inference_block(net.heads, net.size, ctx), ctx), net.anchors

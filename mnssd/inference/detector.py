@@ -14,7 +14,6 @@ from ..data.tiles import AUTO, NONE, Window, check_tiles, choose_grid, make_wind
 from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
 from ..export.load import load_export
-from ..graph.inference import inference_block
 from ..nn.spec import DetectorSpec
 from ..options import Size, unknown_name
 from ..runtime import settings
@@ -85,14 +84,16 @@ class Detector:
             If a published detector cannot be downloaded.
         """
         path = detector_path(str(path))
-        context = settings.pick_context(ctx)
-        export = load_export(Path(path), "detection", context, engine)
+        export = load_export(Path(path), "detection", ctx, engine)
         if export:
-            dense = dense_export(Path(path), export.sidecar, context, export.engine_name)
+            dense = dense_export(Path(path), export.sidecar, ctx, export.engine_name)
             spec = DetectorSpec.from_dict(export.sidecar["detector"])
             anchors = partial(_anchors_of, spec)
             return cls(export.engine, export.sidecar["classes"], export.size, dense, anchors)
+        context = settings.pick_context(ctx)
         net = zoo.load_detector(str(path), context)
+        from ..graph.inference import inference_block
+
         block = MXNetEngine(inference_block(net, net.size, context), context)
         return cls(block, net.classes, net.size, dense_network(net, context), lambda: net.anchors)
 

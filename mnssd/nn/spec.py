@@ -11,6 +11,9 @@ from .head_layouts import HeadLayout
 
 S = TypeVar("S", bound="NetworkSpec")
 
+SCORE_FLOOR = 0.01
+"""Detections of a network with a lower score are dropped before NMS (SSD paper, section 3.1)."""
+
 
 @dataclass(frozen=True)
 class _Basics:

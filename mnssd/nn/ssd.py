@@ -15,12 +15,10 @@ from .backbones import Tap
 from .gluoncv_parts import NormalizedBoxCenterDecoder
 from .head_layouts import HeadLayout
 from .heads import SSDHeads, last_convolution
+from .spec import SCORE_FLOOR
 
 if TYPE_CHECKING:
     from .gluoncv_ssd import GluonCVSSD
-
-SCORE_FLOOR = 0.01
-"""Detections with a lower score are dropped before NMS (SSD paper, section 3.1)."""
 
 CANDIDATES, KEPT = 1000, 200
 """Boxes of an image that enter NMS, and most detections that leave it.

@@ -3,6 +3,7 @@
 MXNet and NumPy are imported by the functions that need them only; Python 3.6 syntax as in `environment`.
 """
 
+import functools
 import os
 import platform
 import sys
@@ -131,21 +132,21 @@ def use_synchronous_engine() -> bool:
     Handing operators over to engine threads takes about 0.5 ms per image, a twentieth of MobileNetV2's time
     at 300x300. Training and evaluation keep the engine threads because they prepare images meanwhile.
 
-    Call it before MXNet is imported; it imports MXNet. Returns whether it was set; never if the user has set
-    MXNET_ENGINE_TYPE.
+    Call it before MXNet is imported. Returns whether it was set; never if the user has set MXNET_ENGINE_TYPE.
     """
     if "mxnet" in sys.modules or "MXNET_ENGINE_TYPE" in os.environ:
         return False
     os.environ["MXNET_ENGINE_TYPE"] = "NaiveEngine"
-    start_engine_silently()
     return True
 
 
+@functools.lru_cache(maxsize=None)
 def start_engine_silently() -> None:
-    """Start MXNet's engine without its line on stderr.
+    """Start MXNet's engine, once, without its line on stderr.
 
     MXNet 1.9.1 announces any engine but the default ("MXNet start using engine: NaiveEngine"), and no setting
-    prevents it. It writes from C++, so the file descriptor is redirected.
+    prevents it. It writes from C++, so the file descriptor is redirected. To see it:
+    ``MXNET_ENGINE_TYPE=NaiveEngine python -c "import mxnet; mxnet.nd.waitall()"``.
     """
     import mxnet as mx
 
@@ -194,6 +195,15 @@ def wait_all() -> None:
     mx.nd.waitall()
 
 
+def check_context_name(name: str) -> None:
+    """Raise OptionError if `name` is not one of `pick_context`. Does not import MXNet."""
+    from ..errors import OptionError
+
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdigit())):
+        raise OptionError(f"--ctx {name!r}: unknown context; use auto, cpu, gpu or gpu:N")
+
+
 def pick_context(name: str = "auto") -> Any:
     """MXNet context by name: ``cpu``, ``gpu``, ``gpu:N``, or ``auto`` for the first GPU, else the CPU.
 
@@ -201,11 +211,12 @@ def pick_context(name: str = "auto") -> Any:
     """
     from ..errors import OptionError
 
-    kind, colon, number = name.partition(":")
-    if kind not in ("auto", "cpu", "gpu") or (colon and (kind != "gpu" or not number.isdigit())):
-        raise OptionError(f"--ctx {name!r}: unknown context; use auto, cpu, gpu or gpu:N")
+    check_context_name(name)
+    kind, _, number = name.partition(":")
     import mxnet as mx
 
+    if os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+        start_engine_silently()
     if kind == "cpu":
         return mx.cpu()
     gpus = _gpu_count()

@@ -22,7 +22,7 @@ from mnssd.export.formats import export_formats
 from mnssd.export.options import ExportOptions
 from mnssd.export.write import export_network
 from mnssd.inference.detector import Detector
-from mnssd.nn.ssd import SCORE_FLOOR
+from mnssd.nn.spec import SCORE_FLOOR
 
 # A program without mnssd, which takes everything from the sidecar.
 PLAIN = """

@@ -108,7 +108,7 @@ class TestSynchronousEngine:
         return run_python(
             f"import sys, os\n{before}\nfrom mnssd.runtime import settings\n"
             "chosen = settings.use_synchronous_engine()\n"
-            "import mxnet as mx\nx = mx.nd.ones((2, 2))\n"
+            "import mxnet as mx\nsettings.pick_context('cpu')\nx = mx.nd.ones((2, 2))\n"
             "print(chosen, os.environ.get('MXNET_ENGINE_TYPE'), float((x + x).sum().asscalar()))\n"
             "print('stderr works', file=sys.stderr)",
             env=env,

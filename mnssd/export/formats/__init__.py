@@ -59,6 +59,8 @@ class ExportFormat(ABC):
         `sidecar.may_saturate` says otherwise; `load_export` warns on others.
     decodes_heads : bool
         Whether the files of a detector always end with its heads, which the engine decodes.
+    needs_mxnet : bool
+        Whether the engine is MXNet. If not, `load` may get the name of a device, which it ignores.
     in_all : bool
         Whether ``--format all`` includes it; not if writing needs a download.
     """
@@ -72,6 +74,7 @@ class ExportFormat(ABC):
     needs_calibration: bool = False
     needs_vnni: bool = False
     decodes_heads: bool = False
+    needs_mxnet: bool = True
     in_all: bool = True
 
     @property

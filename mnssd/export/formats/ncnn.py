@@ -26,6 +26,7 @@ class NcnnFormat(ExportFormat):
     files: Mapping[str, str] = {"ncnn_param": ".ncnn.param", "ncnn_bin": ".ncnn.bin"}
     requirements: Mapping[str, str] = {"ncnn": "ncnn"}
     decodes_heads = True
+    needs_mxnet = False
     weights = "float32"
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:
@@ -44,8 +45,7 @@ class NcnnFormat(ExportFormat):
         """See `ExportFormat.load`; runs on the CPU whatever `ctx` is."""
         from ...errors import ExportError
         from ..decoding import HEADS, OUTPUTS, DecodingEngine, read_decoder
-        from ..ncnn_engine import NcnnEngine
-        from ..ncnn_model import ANCHORS
+        from ..ncnn_engine import ANCHORS, NcnnEngine
 
         paths, section = self.paths(folder, sidecar), sidecar[self.section]
         decodes = "anchors" in section

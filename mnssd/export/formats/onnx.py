@@ -24,6 +24,7 @@ class OnnxFormat(ExportFormat):
     engine = "onnxruntime"
     priority = 1
     files: Mapping[str, str] = {"onnx": ".onnx"}
+    needs_mxnet = False
     requirements: Mapping[str, str] = {"onnx": "onnx>=1.16,<1.17", "onnxruntime": "onnxruntime"}
 
     def build(self, network: ExportedNetwork, name: str) -> Tuple[Any, Dict[str, Any]]:

@@ -36,6 +36,7 @@ class TFLiteFormat(ExportFormat):
         "tflite": "tflite", "flatbuffers": "flatbuffers", RUNTIME[0]: RUNTIME[1],
     }  # fmt: skip
     decodes_heads = True
+    needs_mxnet = False
     weights = "float32"
 
     def write(self, network: ExportedNetwork, folder: Path, name: str) -> Dict[str, Any]:

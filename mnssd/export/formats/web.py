@@ -27,7 +27,7 @@ class WebFormat(ExportFormat):
         "web_page": ".html", "web_model": "-web.js", "web_runtime": ".js", "web_license": ".txt",
     }  # fmt: skip
     requirements = OnnxFormat.requirements
-    in_all = False
+    in_all = needs_mxnet = False
 
     def new_paths(self, folder: Path, name: str) -> List[Path]:
         """The page is what servers show for its folder; only the network's file is called `name`."""
