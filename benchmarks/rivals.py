@@ -117,13 +117,13 @@ class Ratio(NamedTuple):
     high: float
 
     @property
-    def settled(self) -> bool:
+    def is_narrow(self) -> bool:
         """Whether the interval is within a tenth of the value on both sides."""
         return self.low >= 0.9 * self.value and self.high <= 1.1 * self.value
 
     def __str__(self) -> str:
         text = f"{self.value:.2f}x ({self.low:.2f} - {self.high:.2f})"
-        return text if self.settled else f"not settled: {text}"
+        return text if self.is_narrow else f"inconclusive: {text}"
 
 
 def ratio_of(ratios: Sequence[float]) -> Ratio:

@@ -26,11 +26,11 @@ def row(what: str, against: str, seen: Measured, peer: str, aim: Optional[float]
 
 
 def ratio_row(what: str, against: str, ratio: Ratio, aim: Optional[float], detail: str) -> Line:
-    """A ratio; it reaches its aim only if it is settled."""
-    reached = None if aim is None else ratio.settled and ratio.value >= aim
+    """A ratio; it reaches its aim only if its interval is narrow."""
+    reached = None if aim is None else ratio.is_narrow and ratio.value >= aim
     return {
         "what": what, "against": against, "aim": f"{aim:g}x" if aim else "", "result": str(ratio),
-        "settled": ratio.settled, "reached": reached, "detail": detail,
+        "is_narrow": ratio.is_narrow, "reached": reached, "detail": detail,
     }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def results_text() -> str:
 HOW = (
     f"- Written by `make bench`. A ratio is the median of {ROUNDS} rounds, with its 95 % bootstrap\n"
     "  interval. In each round the frameworks work one after the other, the others being stopped.\n"
-    "- A ratio is not settled if its interval reaches further than a tenth from it. Then no aim is reached.\n"
+    "- A ratio is inconclusive if its interval reaches further than a tenth from it. Then no aim is reached.\n"
     "- Below a ratio are our time and theirs. Stock Gluon runs as shipped, without any setting, the others\n"
     "  with one thread per core."
 )
@@ -98,7 +98,7 @@ def cell(line: Optional[Line]) -> str:
     """Result of a machine."""
     if line is None:
         return ""
-    missed = line["reached"] is False and line.get("settled", True)
+    missed = line["reached"] is False and line.get("is_narrow", True)
     parts = [line["result"], line.get("detail", ""), "**aim not reached**" if missed else ""]
     return "<br>".join(filter(None, parts))
 

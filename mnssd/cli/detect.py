@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import errno
 import glob
+import itertools
 import os
 import shutil
 import sys
@@ -31,7 +32,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Tuple, Union
 
 from ..data.tiles import NONE, parse_tiles
 from ..errors import ImageError, MnssdError, OptionError
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from ..inference.output import JsonLines
     from ..inference.results import DetectionResult
+    from ..inference.stream import FrameResult
     from ..inference.video import Frame
 
 INTERMIXED = True
@@ -232,11 +234,12 @@ class _DetectionRun:
         from ..inference.sources import iter_frames
 
         start, status = time.monotonic(), 0
+        frames = iter_frames(self._inputs, self._note, self._options.track)
         try:
-            for number, frame in enumerate(iter_frames(self._inputs, self._note, self._options.track)):
-                if number < self._lines.count:
-                    self._skip(frame, number)
-                elif not self._process(frame):
+            for number, frame in enumerate(itertools.islice(frames, self._lines.count)):
+                self._skip(frame, number)
+            for frame, result in self._detections(frames):
+                if not self._process(frame, result):
                     break
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
@@ -285,37 +288,49 @@ class _DetectionRun:
         if self._drawings:
             self._drawings.reserve(frame)
 
-    def _process(self, frame: Frame) -> bool:
-        """Detect and write the outputs; returns False if the user has ended the display."""
-        from ..data.image import read_image
+    def _detections(self, frames: Iterator[Frame]) -> Iterator[FrameResult]:
+        from ..inference.stream import detect_frame, detect_frames
 
-        image, options, tracks = frame.image, self._options, self._tracks
-        draws, drawn = self._drawings is not None or options.show, None
-        if tracks and tracks.refuses(frame):
-            return True
+        options, tracks = self._options, self._tracks
+        names = ("score", "iou", "max_detections", "classes", "across_classes")
+        limits = {name: getattr(options, name) for name in names}
+        if not tracks:
+            return detect_frames(self._detector, frames, limits, options.tiles)
+        limits.update(score=tracks.low_score, tiles=options.tiles)
+        kept = itertools.filterfalse(tracks.refuses, frames)
+        return (detect_frame(self._detector, frame, limits) for frame in kept)
+
+    def _process(self, frame: Frame, result: Union[DetectionResult, ImageError]) -> bool:
+        """Track, draw and write; returns False if the user has ended the display."""
+        if isinstance(result, ImageError):
+            return self._fail(frame, result)
+        tracks, drawn = self._tracks, None
         try:
-            if isinstance(image, ImageError):
-                raise image
-            score = tracks.low_score if tracks else options.score
-            result = self._detector(
-                image, score, options.iou, options.max_detections, options.classes, options.tiles,
-                options.across_classes,
-            )  # fmt: skip
             result = tracks.track(frame, result) if tracks else result
-            if draws:
-                pixels = read_image(image) if isinstance(image, str) else image
+            if self._drawings is not None or self._options.show:
+                pixels = self._pixels(frame)
                 drawn = result.draw(tracks.draw(pixels) if tracks else pixels)
         except ImageError as error:
-            print(f"error: {error}", file=sys.stderr)
-            if tracks:
-                tracks.skip(frame.name)
-            self._failed += 1
-            self._lines.add({"image": frame.name, "error": str(error)})
-            return True
+            return self._fail(frame, error)
         self._write(frame, result, drawn)
         self._count += 1
         self._bar.update()
-        return not (options.show and drawn is not None and show(drawn))
+        return not (self._options.show and drawn is not None and show(drawn))
+
+    def _pixels(self, frame: Frame) -> np.ndarray:
+        from ..data.image import read_image
+
+        assert not isinstance(frame.image, ImageError)
+        return read_image(frame.image) if isinstance(frame.image, str) else frame.image
+
+    def _fail(self, frame: Frame, error: ImageError) -> bool:
+        """Report a frame that cannot be read; returns True."""
+        print(f"error: {error}", file=sys.stderr)
+        if self._tracks:
+            self._tracks.skip(frame.name)
+        self._failed += 1
+        self._lines.add({"image": frame.name, "error": str(error)})
+        return True
 
     def _write(self, frame: Frame, result: DetectionResult, drawn: Optional[np.ndarray]) -> None:
         number = "" if frame.number is None else f" frame {frame.number}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Tuple, Union
+from typing import NamedTuple, Tuple, Union
 
 import cv2
 import numpy as np
@@ -19,14 +19,29 @@ Image = Union[str, Path, bytes, np.ndarray]
 """An image file, its content, or pixels ``(height, width, 3)`` uint8 RGB."""
 
 
-def read_for_network(source: Image, net_size: Size) -> Tuple[np.ndarray, Size]:
-    """Read an image as ``(h, w, 3)`` RGB uint8 for `net_size` = ``(w, h)``, and its original size.
+class NetworkImage(NamedTuple):
+    """An image as a network takes it.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray
+        ``(height, width, 3)`` uint8 RGB, of the network's input size.
+    size : (int, int)
+        ``(width, height)`` of the original image in pixels.
+    """
+
+    pixels: np.ndarray
+    size: Size
+
+
+def read_for_network(source: Image, net_size: Size) -> NetworkImage:
+    """Read an image for a network with the input `net_size` = ``(w, h)``.
 
     A file and its pixels give the same predictions. Raises ImageError as `read_image` does, and for an array
     that is not an image.
     """
     image, size = _read_reduced(source, net_size)
-    return resize_for_network(image, net_size), size
+    return NetworkImage(resize_for_network(image, net_size), size)
 
 
 def _read_reduced(source: Image, net_size: Size) -> Tuple[np.ndarray, Size]:

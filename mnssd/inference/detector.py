@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Callable, Iterable, List, Optional, Sequence, Union, overload
@@ -9,7 +10,8 @@ from typing import Callable, Iterable, List, Optional, Sequence, Union, overload
 import numpy as np
 
 from .. import zoo
-from ..data.preprocess import Image, read_for_network, to_detections
+from ..data.prefetch import prefetch
+from ..data.preprocess import Image, NetworkImage, read_for_network, to_detections
 from ..data.tiles import AUTO, NONE, Window, check_tiles, choose_grid, make_windows
 from ..errors import OptionError
 from ..export.engines import Engine, MXNetEngine
@@ -20,7 +22,7 @@ from ..runtime import settings
 from ..weights.detectors import detector_path
 from . import DISPLAY_SCORE
 from .dense import DenseDetector, dense_export, dense_network
-from .images import ImageLike, in_batches, is_single
+from .images import ImageLike, image_source, in_batches, is_single
 from .results import DetectionResult, select
 from .tiled import merge_windows, read_windows, smallest_anchor
 
@@ -161,22 +163,54 @@ class Detector:
         """
         tiles = check_tiles(tiles)
         self._check_classes(classes or [])
-        drops = iou is not None or classes is not None or across_classes
+        wanted = _wanted(iou, max_detections, classes, across_classes)
+        keep = partial(
+            select, classes=classes, iou=iou, max_detections=max_detections, across_classes=across_classes
+        )
         batches = in_batches([images] if is_single(images) else images, BATCH)
-        wanted = -1 if drops else max_detections
-        detect = self._detect if tiles == NONE else partial(self._detect_tiled, tiles=tiles)
-        results = [result for batch in batches for result in detect(batch, score, wanted)]
-        if drops or max_detections >= 0:
-            results = [select(result, classes, iou, max_detections, across_classes) for result in results]
+        if tiles == NONE:
+            read = prefetch(self._read_all, batches, workers=0 if is_single(images) else 1, ahead=2)
+            with closing(read):
+                found = [result for batch in read for result in self._detect(batch, score, wanted)]
+        else:
+            found = [
+                result for batch in batches for result in self._detect_tiled(batch, score, wanted, tiles)
+            ]
+        results = [keep(result) for result in found]
         return results[0] if is_single(images) else results
+
+    def read(self, image: ImageLike) -> NetworkImage:
+        """Read an image for `detect`; threads may read while another one detects.
+
+        Raises ImageError as a call does.
+        """
+        return self._read_all([image_source(image)])[0]
+
+    def detect(
+        self, images: Sequence[NetworkImage], score: float = DISPLAY_SCORE, iou: Optional[float] = None,
+        max_detections: int = -1, classes: Optional[Sequence[str]] = None, across_classes: bool = False,
+    ) -> List[DetectionResult]:  # fmt: skip
+        """Detect objects in images from `read`, in one batch; the other arguments are those of a call.
+
+        Examples
+        --------
+        >>> images = [detector.read(path) for path in paths]        # doctest: +SKIP
+        >>> results = detector.detect(images, score=0.4)            # doctest: +SKIP
+        """
+        self._check_classes(classes or [])
+        wanted = _wanted(iou, max_detections, classes, across_classes)
+        found = self._detect(images, score, wanted) if images else []
+        return [select(result, classes, iou, max_detections, across_classes) for result in found]
+
+    def _read_all(self, images: Sequence[Image]) -> List[NetworkImage]:
+        return [read_for_network(image, self.size) for image in images]
 
     def _check_classes(self, names: Sequence[str]) -> None:
         for name in names:
             if name not in self.classes:
                 raise OptionError(unknown_name("class", name, self.classes))
 
-    def _detect(self, images: Sequence[Image], score: float, wanted: int) -> List[DetectionResult]:
-        inputs = [read_for_network(image, self.size) for image in images]
+    def _detect(self, inputs: Sequence[NetworkImage], score: float, wanted: int) -> List[DetectionResult]:
         outputs = self._engine([pixels for pixels, _ in inputs])
         results = []
         for (pixels, size), ids, scores, boxes in zip(inputs, *outputs):
@@ -193,11 +227,12 @@ class Detector:
         for image in images:
             windows, size, pixels_of = read_windows(image, partial(self._windows, tiles))
             if len(windows) == 1:
-                results += self._detect([image], score, wanted)
+                results += self._detect(self._read_all([image]), score, wanted)
                 continue
             merged = merge_windows(
-                partial(self._detect, score=score, wanted=-1), windows, size, pixels_of, BATCH
-            )
+                lambda pixels: self._detect(self._read_all(pixels), score, -1),
+                windows, size, pixels_of, BATCH,
+            )  # fmt: skip
             results.append(DetectionResult(**vars(merged), classes=self.classes, size=size))
         return results
 
@@ -205,6 +240,13 @@ class Detector:
         if tiles == AUTO and self._anchors is not None and self._smallest_anchor is None:
             self._smallest_anchor = smallest_anchor(self._anchors())
         return make_windows(size, choose_grid(tiles, size, self.size, self._smallest_anchor))
+
+
+def _wanted(
+    iou: Optional[float], max_detections: int, classes: Optional[Sequence[str]], across_classes: bool
+) -> int:
+    """Detections that are enough for `DenseDetector`; -1 if some are dropped afterwards."""
+    return -1 if iou is not None or classes is not None or across_classes else max_detections
 
 
 def _anchors_of(spec: DetectorSpec) -> np.ndarray:

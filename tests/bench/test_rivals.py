@@ -76,15 +76,15 @@ def test_a_worker_that_fails_ends_the_comparison(rivals, tmp_path):
         rivals.Rival("broken", sys.executable, str(script), "sleep")
 
 
-def test_an_interval_within_a_tenth_is_settled(rivals):
+def test_an_interval_within_a_tenth_is_narrow(rivals):
     steady = rivals.ratio_of([1.5 + 0.001 * number for number in range(31)])
     assert steady.low <= steady.value <= steady.high
     assert steady.value == pytest.approx(1.515)
-    assert steady.settled
-    assert not rivals.ratio_of([1.0, 2.0] * 15 + [1.5]).settled
+    assert steady.is_narrow
+    assert not rivals.ratio_of([1.0, 2.0] * 15 + [1.5]).is_narrow
 
 
-def test_only_settled_ratios_reach_an_aim(rivals, table):
+def test_only_ratios_with_narrow_intervals_reach_an_aim(rivals, table):
     def reached(ratio, aim):
         return table.ratio_row("step", "peer", ratio, aim, "")["reached"]
 

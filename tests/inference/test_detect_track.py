@@ -35,7 +35,7 @@ class SquareDetector:
         image: Any,
         score: float,
         iou: Optional[float],
-        most: int,
+        max_detections: int,
         classes: Optional[Sequence[str]],
         tiles: str = "none",
         across_classes: bool = False,
