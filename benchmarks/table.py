@@ -88,7 +88,7 @@ def results_text() -> str:
 HOW = (
     f"- Written by `make bench`. A ratio is the median of {ROUNDS} rounds, with its 95 % bootstrap\n"
     "  interval. In each round the frameworks work one after the other, the others being stopped.\n"
-    "- A ratio is inconclusive if its interval reaches further than a tenth from it. Then no aim is reached.\n"
+    "- A ratio is inconclusive, and reaches no aim, if its interval reaches further than a tenth from it.\n"
     "- Below a ratio are our time and theirs. Stock Gluon runs as shipped, without any setting, the others\n"
     "  with one thread per core."
 )

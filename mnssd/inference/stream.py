@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, Mapping, Tuple, Union
 
 from ..data.prefetch import prefetch
 from ..data.preprocess import NetworkImage
@@ -61,7 +61,7 @@ def _in_batches(
             batch = list(itertools.islice(read, BATCH))
             if not batch:
                 return
-            readable: List[NetworkImage] = [image for _, image in batch if isinstance(image, NetworkImage)]
+            readable = [image for _, image in batch if isinstance(image, NetworkImage)]
             found = iter(detector.detect(readable, **limits))
             for frame, image in batch:
                 yield frame, image if isinstance(image, ImageError) else next(found)
