@@ -46,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime import settings
 
     settings.use_synchronous_engine()
-    # This imports MXNet, which reads its settings on import.
     from ..inference.classifier import Classifier
 
     classifier = Classifier.load(args.classifier, options.ctx, options.engine)
