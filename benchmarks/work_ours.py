@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Callable, List
@@ -20,6 +21,9 @@ if sys.argv[1].startswith(("infer", "detect")) and sys.argv[1] != "detector_step
 # isort: split
 import mxnet as mx
 import numpy as np
+
+if "MXNET_ENGINE_TYPE" in os.environ:
+    settings.start_engine_silently()
 
 
 def backbone() -> Any:

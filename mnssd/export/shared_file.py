@@ -2,7 +2,7 @@
 
 A layer ``NAME`` of `shared_weights.SharedWeights` is five tensors: ``shape/NAME`` int32, ``values/NAME`` and
 ``scales/NAME`` float32, and its codes as bytes, ``huffman/NAME`` or ``packed/NAME``. Other arrays are float32
-under their own names.
+under their own names. Float32 arrays whose values are all those of float16 are stored as float16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_BYTES = 4 * MOST_WEIGHTS + (1 << 24)
 
 HUFFMAN, PACKED = "huffman/", "packed/"
 
-DTYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1"}
+DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "u1"}
 """Types of the tensors, as safetensors names them."""
 
 Arrays = Mapping[str, np.ndarray]
@@ -60,7 +60,16 @@ def write_shared(path: Path, plain: Arrays, shared: Mapping[str, SharedWeights],
     total = sum(array.size for array in plain.values()) + sum(x.codes.size for x in shared.values())
     if total > MOST_WEIGHTS:
         raise ExportError(f"{path.name}: {total} weights, at most {MOST_WEIGHTS} fit; use another --format")
-    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+    path.write_bytes(save({name: np.ascontiguousarray(_compact(array)) for name, array in tensors.items()}))
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """A float32 array as float16 if that keeps every value."""
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), array) else array
 
 
 def read_shared(path: Path) -> Dict[str, np.ndarray]:
@@ -92,6 +101,7 @@ def _read_tensors(data: bytes) -> Dict[str, np.ndarray]:
         if tensor["dtype"] not in DTYPES:
             raise ValueError(f"{name} has type {tensor['dtype']}")
         array = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        array = array.astype(np.float32) if array.dtype == np.float16 else array
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise ValueError(f"{name} has values that are not finite")
         tensors[name] = array

@@ -11,7 +11,7 @@ from ..errors import ExportError
 from ..graph.symbol_graph import Graph, Node
 from .calibrate import tensor_values
 from .network import SymbolAndArrays
-from .shared_weights import SharedWeights, share_weights
+from .shared_weights import SharedWeights, share_weights, to_half
 from .symbol_quantize import CORRECTION_IMAGES
 
 Arrays = Mapping[str, np.ndarray]
@@ -34,7 +34,8 @@ def share_network(
     Returns
     -------
     plain, shared : dict
-        The other arrays, with corrected biases, and the layers, by the names of `graph`.
+        The other arrays, with corrected biases and rounded by `to_half`, and the layers, by the names of
+        `graph`.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def share_network(
         shared[name] = share_weights(value, bits)
     errors = {name: arrays[name] - layer.expand() for name, layer in shared.items()}
     corrected = correct_means(symbol, arrays, errors, images[:CORRECTION_IMAGES], ctx)
-    return {**plain, **corrected}, shared
+    return {name: to_half(value) for name, value in {**plain, **corrected}.items()}, shared
 
 
 class _Layer(NamedTuple):

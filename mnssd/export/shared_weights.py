@@ -60,7 +60,7 @@ def share_weights(weight: np.ndarray, bits: int) -> SharedWeights:
     rows = weight.reshape(len(weight), -1)
     count = 1 << (SHARED_BITS[1] if rows.shape[1] < SMALL_CHANNEL else bits)
     scales = np.sqrt(np.mean(rows.astype(np.float64) ** 2, axis=1)).astype(np.float32)
-    scales = np.where(scales > 0, scales, np.float32(1))
+    scales = to_half(np.where(scales > 0, scales, np.float32(1)))
     scaled = (rows / scales[:, np.newaxis]).ravel()
     nonzero = scaled[scaled != 0]
     has_zeros = len(nonzero) < len(scaled)
@@ -71,6 +71,16 @@ def share_weights(weight: np.ndarray, bits: int) -> SharedWeights:
     if has_zeros:  # another value may be as near
         codes[scaled == 0] = np.searchsorted(values, 0)
     return SharedWeights(codes.reshape(weight.shape), values, scales)
+
+
+def to_half(array: np.ndarray) -> np.ndarray:
+    """The float32 array rounded to float16, which files store in half of the bytes.
+
+    Unchanged if a value is outside of float16's range, or so small that it would change by more than 1/1024.
+    """
+    with np.errstate(over="ignore"):
+        rounded = array.astype(np.float16).astype(np.float32)
+    return rounded if (np.abs(rounded - array) <= np.abs(array) / 1024).all() else array
 
 
 def find_values(samples: np.ndarray, count: int) -> np.ndarray:

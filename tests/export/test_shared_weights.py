@@ -29,6 +29,7 @@ from mnssd.export.shared_weights import (
     huffman_encode,
     pack_codes,
     share_weights,
+    to_half,
     unpack_codes,
 )
 from mnssd.export.write import export_network
@@ -179,6 +180,36 @@ DAMAGES: Dict[str, Callable[[Path, Tensors], Any]] = {
     "doubles": lambda path, x: change(path, {"other": np.zeros(5)}),
     "codes removed": lambda path, x: save_file({k: v for k, v in x.items() if k != "huffman/w"}, str(path)),
 }
+
+
+def test_scales_take_two_bytes_unless_that_changes_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "w.safetensors"
+    for factor, kind in ((1.0, np.float16), (1e-9, np.float32), (1e9, np.float32)):
+        layer = share_weights((factor * rng.normal(0, 1, (8, 4, 3, 3))).astype(np.float32), 5)
+        write_shared(path, {}, {"w": layer}, True)
+        assert load_file(path)["scales/w"].dtype == kind
+        np.testing.assert_array_equal(read_shared(path)["w"], layer.expand())
+
+
+def test_files_with_float32_scales_are_read(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    layer = share_weights(np.random.default_rng(0).normal(0, 1, (8, 4, 3, 3)).astype(np.float32), 5)
+    path = tmp_path / "w.safetensors"
+    write_shared(path, {}, {"w": layer}, True)
+    tensors = load_file(path)
+    tensors["scales/w"] = tensors["scales/w"].astype(np.float32)
+    save_file(tensors, path)
+    np.testing.assert_array_equal(read_shared(path)["w"], layer.expand())
+
+
+@pytest.mark.parametrize("value", [1.0, 0.3, 65504.0, 1e6, 1e-7, -2.5])
+def test_half_precision_changes_a_value_by_a_thousandth_at_most(value: float) -> None:
+    array = np.array([value, 0.0], np.float32)
+    rounded = to_half(array)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, array, rtol=1 / 1024)
+    assert np.array_equal(rounded, array) or np.array_equal(rounded.astype(np.float16), rounded)
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))

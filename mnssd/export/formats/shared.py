@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 
@@ -39,6 +40,7 @@ class SharedFormat(ExportFormat):
         images = network.calibration.images
         plain, shared = share_network((symbol, parameters), network.large_axes, bits, images, network.ctx)
         plain = dict(save_graph((symbol, plain), paths[0], options.pixels))
+        _minify(paths[0])
         write_shared(paths[1], plain, shared, options.huffman)
         return network.describe_format("_output", weights="shared", bits=bits, huffman=options.huffman)
 
@@ -50,6 +52,12 @@ class SharedFormat(ExportFormat):
 
     def tolerance(self, options: ExportOptions) -> Optional[Tolerance]:
         return INT8
+
+
+def _minify(path: Path) -> None:
+    """Write a JSON file again without spaces, which are a third of MXNet's graphs."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
 
 
 export_formats.register("shared", SharedFormat())
