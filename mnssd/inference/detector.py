@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterable, List, Optional, Sequence, Union, overload
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Union, overload
 
 import numpy as np
 
@@ -164,20 +164,23 @@ class Detector:
         tiles = check_tiles(tiles)
         self._check_classes(classes or [])
         wanted = _wanted(iou, max_detections, classes, across_classes)
-        keep = partial(
-            select, classes=classes, iou=iou, max_detections=max_detections, across_classes=across_classes
-        )
-        batches = in_batches([images] if is_single(images) else images, BATCH)
-        if tiles == NONE:
-            read = prefetch(self._read_all, batches, workers=0 if is_single(images) else 1, ahead=2)
-            with closing(read):
-                found = [result for batch in read for result in self._detect(batch, score, wanted)]
-        else:
-            found = [
-                result for batch in batches for result in self._detect_tiled(batch, score, wanted, tiles)
-            ]
-        results = [keep(result) for result in found]
+        found = self._detect_batches(images, score, wanted, tiles)
+        results = [select(result, classes, iou, max_detections, across_classes) for result in found]
         return results[0] if is_single(images) else results
+
+    def _detect_batches(
+        self, images: Any, score: float, wanted: int, tiles: str
+    ) -> Iterator[DetectionResult]:
+        """The next batch is read while the network runs."""
+        is_one = is_single(images)
+        batches = in_batches([images] if is_one else images, BATCH)
+        if tiles != NONE:
+            for batch in batches:
+                yield from self._detect_tiled(batch, score, wanted, tiles)
+            return
+        with closing(prefetch(self._read_all, batches, workers=0 if is_one else 1, ahead=2)) as read:
+            for inputs in read:
+                yield from self._detect(inputs, score, wanted)
 
     def read(self, image: ImageLike) -> NetworkImage:
         """Read an image for `detect`; threads may read while another one detects.
