@@ -52,7 +52,7 @@ test-pythons: ## set up and test each installed Python from 3.8 to 3.11
 	sh scripts/test_pythons.sh
 
 PEERS := .venv-peers
-bench: $(READY) $(PEERS)/.ready ## compare speed with other frameworks; half an hour on an idle machine
+bench: $(READY) $(PEERS)/.ready ## compare speed with other frameworks; 45 minutes on an idle machine
 	$(RUN) benchmarks/run.py --peers $(PEERS)/bin/python $(if $(VOC),--voc "$(VOC)") $(if $(ONLY),--only "$(ONLY)")
 
 $(PEERS)/.ready: benchmarks/peers.txt

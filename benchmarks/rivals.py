@@ -20,9 +20,10 @@ SETTINGS = ("OMP_", "MXNET_", "DNNL_", "ONEDNN_", "MKL_", "KMP_", "GOMP_", "OPEN
 
 
 ROUNDS = 31
-"""Pairs of a comparison: enough for an interval of the median that 8 disturbed rounds do not move far."""
+"""Rounds of a comparison."""
 
 RESAMPLES = 2000
+"""Bootstrap samples of the rounds."""
 
 
 class Rival:

@@ -34,8 +34,8 @@ def ratio_row(what: str, against: str, ratio: Ratio, aim: Optional[float], detai
     }  # fmt: skip
 
 
-def value_row(what: str, aim: str, result: str, reached: bool, detail: str = "") -> Line:
-    """A figure that is compared with a limit."""
+def value_row(what: str, aim: str, result: str, reached: Optional[bool], detail: str = "") -> Line:
+    """A figure, and whether it is within its limit; None without one."""
     return {"what": what, "against": "", "aim": aim, "result": result, "reached": reached, "detail": detail}
 
 
@@ -73,11 +73,12 @@ def results_text() -> str:
     seen: Dict[Any, List[Optional[Line]]] = {}
     for number, content in enumerate(stored):
         for line in (line for group in content["rows"].values() for line in group):
-            key = (line["what"], line["against"], line["aim"])
-            seen.setdefault(key, [None] * len(stored))[number] = line
+            seen.setdefault((line["what"], line["against"]), [None] * len(stored))[number] = line
     head = ["measurement", "compared with", "aim", *(f"machine {letter}" for letter in letters)]
     table = [head, ["---"] * len(head)]
-    table += [[*key, *(cell(line) for line in lines)] for key, lines in seen.items()]
+    for key, lines in seen.items():
+        aim = next((line["aim"] for line in lines if line and line["aim"]), "")
+        table.append([*key, aim, *(cell(line) for line in lines)])
     text = ["# Speed compared with other frameworks", ""]
     text += [f"| {' | '.join(cells)} |" for cells in table]
     text += ["", *(describe(letter, content["machine"]) for letter, content in zip(letters, stored)), HOW]
