@@ -161,6 +161,7 @@ def compare(
     times: Union[int, Mapping[str, int]],
     unmeasured: int = 0,
     watch: Callable[[], object] = lambda: None,
+    rounds: int = ROUNDS,
 ) -> Measured:
     """Let the rivals work in turn; each round begins with another one.
 
@@ -174,13 +175,15 @@ def compare(
         Repetitions before them, which fill the caches after the other rivals.
     watch : callable
         Called after each round.
+    rounds : int
+        Turns of each rival.
     """
     each = times if isinstance(times, Mapping) else {rival.name: times for rival in rivals}
     try:
         for rival in rivals:
             rival.work(unmeasured + max(2, each[rival.name] // 2))  # warm up
         measured: Dict[str, List[float]] = {rival.name: [] for rival in rivals}
-        for number in range(ROUNDS):
+        for number in range(rounds):
             shift = number % len(rivals)
             for rival in [*rivals[shift:], *rivals[:shift]]:
                 seconds = rival.work(unmeasured + each[rival.name])[unmeasured:]

@@ -57,8 +57,8 @@ class _NoteHandler(logging.Handler):
 
 
 def show_notes() -> None:
-    """Print what `mnssd.export` and `mnssd.bench` log, such as the engine that ``auto`` chose."""
-    for name in ("mnssd.export", "mnssd.bench"):
+    """Print what these packages log, such as the engine that ``auto`` chose."""
+    for name in ("mnssd.export", "mnssd.bench", "mnssd.runtime"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):

@@ -13,13 +13,14 @@ from typing import List, Optional, Set, Tuple
 
 def usable_cores() -> int:
     """Number of physical cores that the scheduler affinity and the container's CPU quota allow."""
-    cores = len(_physical_cores(_allowed_cpus()))
+    cores = len(_physical_cores(allowed_cpus()))
     quota = cgroup_cpu_quota()
     # Rounded up: one thread cannot use a quota of 1.5 CPUs, two can.
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def _allowed_cpus() -> List[int]:
+def allowed_cpus() -> List[int]:
+    """Numbers of the logical CPUs that the scheduler affinity allows."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

@@ -4,15 +4,20 @@ MXNet and NumPy are imported by the functions that need them only; Python 3.6 sy
 """
 
 import functools
+import logging
 import os
 import platform
 import sys
+import time
 import warnings
 from typing import Any, Callable, Dict, List, Set
 
-from . import processor
+from . import load, processor
 from .environment import installed_version
 from .processor import usable_cores
+
+_log = logging.getLogger(__name__)
+_first_times = load.cpu_times()
 
 
 def compute_threads() -> int:
@@ -37,9 +42,13 @@ def engine_threads() -> int:
 
 def image_workers() -> int:
     """Number of threads that read and augment images: the cores without an OpenMP thread."""
+    return max(0, usable_cores() - computing_threads())
+
+
+def computing_threads() -> int:
+    """Number of OpenMP threads that OMP_NUM_THREADS asks for, else `compute_threads`."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    computing = int(threads) if threads.isdigit() else compute_threads()
-    return max(0, usable_cores() - computing)
+    return int(threads) if threads.isdigit() else compute_threads()
 
 
 # Environment variables that MXNet's libraries read while they are loaded, and their values. OMP_WAIT_POLICY
@@ -100,6 +109,40 @@ def tune_for_small_steps(pixels: float) -> bool:
         return False
     os.environ["OMP_NUM_THREADS"] = "1"
     return True
+
+
+SHORTEST, LONGEST, SAMPLE = 0.1, 60.0, 0.2
+"""Seconds since the import after which its times say how busy the machine is, until which they do, and
+seconds of a measurement otherwise."""
+
+
+def leave_busy_cores() -> int:
+    """Compute with fewer threads if other programs use cores of this machine, and log that.
+
+    In each parallel region all threads wait for one that shares its core, and OpenMP's sleep meanwhile: they
+    wake up late. On two cores beside a program that used one of them, a training step took 6.3 s with two
+    threads and 1.05 s with one (0.94 and 1.24 s on an idle machine; benchmarks/THREADS.md).
+
+    Call it before MXNet is imported. Returns the number of threads; it does not change if the user has set
+    OMP_NUM_THREADS.
+    """
+    threads = computing_threads()
+    if "mxnet" in sys.modules or "OMP_NUM_THREADS" not in _chosen or threads == 1:
+        return threads
+    before, now = _first_times, load.cpu_times()
+    if before and now and not SHORTEST <= now.clock - before.clock <= LONGEST:
+        time.sleep(SAMPLE)
+        before, now = now, load.cpu_times()
+    others = load.used_by_others(before, now)
+    fitting = load.threads_beside(others, threads)
+    if fitting < threads:
+        os.environ["OMP_NUM_THREADS"] = str(fitting)
+        _log.warning(
+            "other programs use %.1f of %d CPUs, so this one computes with %d instead of %d threads, which "
+            "would wait for each other; OMP_NUM_THREADS=%d keeps all",
+            others, len(processor.allowed_cpus()), fitting, threads, threads,
+        )  # fmt: skip
+    return fitting
 
 
 LARGE_BLOCK = 4 << 20
@@ -213,6 +256,7 @@ def pick_context(name: str = "auto") -> Any:
 
     check_context_name(name)
     kind, _, number = name.partition(":")
+    leave_busy_cores()
     import mxnet as mx
 
     if os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":

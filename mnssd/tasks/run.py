@@ -189,6 +189,7 @@ def make_task(
     (width, height), loop = options.data.size, options.loop
     # MXNet reads these settings while it is loaded, so the tasks, which load it, are imported afterwards.
     settings.tune_for_small_steps(loop.batch_size * options.data.width * width * height)
+    settings.leave_busy_cores()
     settings.release_freed_memory()
     from ..train.run_start import RunStart
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.loader import Batch
 from ..files import encodable, write_text
-from ..runtime import processor
+from ..runtime import load, processor, settings
 from .schedule import Schedule
 from .step import StepResult
 from .task import ValidationResult
@@ -40,7 +40,7 @@ class TrainingLogger:
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
         )
-        self._warned_of_slow_data, self._unreadable = False, 0
+        self._warned_of_slow_data, self._warned_of_others, self._unreadable = False, False, 0
         self._last_line = self._started = time.monotonic()
         self.start_epoch(0, {})
 
@@ -59,6 +59,7 @@ class TrainingLogger:
         self._images, self._steps = partial.get("images", 0), partial.get("steps", 0)
         self._waited, self._lr = partial.get("waited", 0.0), partial.get("lr", 0.0)
         self._epoch, self._epoch_started = epoch, time.monotonic() - partial.get("seconds", 0.0)
+        self._cpu_times = load.cpu_times()
 
     def partial(self) -> Dict[str, Any]:
         """The averages of the epoch so far, for `start_epoch`."""
@@ -109,7 +110,7 @@ class TrainingLogger:
         return f" data {share:.0%}" if share >= 0.01 else ""
 
     def end_epoch(self) -> Dict[str, Any]:
-        """The averages of the epoch as a row of the log; warns of slow data once."""
+        """The averages of the epoch as a row of the log; warns of slow data and of other programs once."""
         seconds = time.monotonic() - self._epoch_started
         row: Dict[str, Any] = {"epoch": self._epoch + 1, "lr": round(self._lr, 8)}
         row.update({name: round(self._mean(name), 5) for name in self._sums})
@@ -125,7 +126,21 @@ class TrainingLogger:
                 f"warning: {self._waited / seconds:.0%} of the time is spent waiting for images; "
                 "--cache-images keeps large files decoded and reduced; more --workers may help"
             )
+        self._warn_of_others()
         return row
+
+    def _warn_of_others(self) -> None:
+        """Warn if other programs used cores that this one needed; see `settings.leave_busy_cores`."""
+        threads = settings.computing_threads()
+        others = load.used_by_others(self._cpu_times, load.cpu_times())
+        fitting = load.threads_beside(others, threads)
+        if fitting < threads and not self._warned_of_others:
+            self._warned_of_others = True
+            self.say(
+                f"warning: other programs used {others:.1f} of {len(processor.allowed_cpus())} CPUs in this "
+                f"epoch, and steps take several times as long. End them, or stop here and continue with "
+                f"OMP_NUM_THREADS={fitting} and --resume"
+            )
 
     def before_training(self, result: ValidationResult) -> None:
         """Print the validation of a pretrained network, if there is one."""

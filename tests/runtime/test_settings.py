@@ -111,7 +111,7 @@ class TestSynchronousEngine:
             "import mxnet as mx\nsettings.pick_context('cpu')\nx = mx.nd.ones((2, 2))\n"
             "print(chosen, os.environ.get('MXNET_ENGINE_TYPE'), float((x + x).sum().asscalar()))\n"
             "print('stderr works', file=sys.stderr)",
-            env=env,
+            env={"OMP_NUM_THREADS": "1", **(env or {})},  # no note about other programs
         )
 
     def test_engine_starts_silently(self) -> None:

@@ -15,6 +15,7 @@ from helpers.runs import train
 
 from mnssd.data.loader import Batch
 from mnssd.errors import OptionError
+from mnssd.runtime import load
 from mnssd.train.checkpoint import Progress
 from mnssd.train.logger import TrainingLogger, to_csv
 from mnssd.train.options import LoopOptions
@@ -51,6 +52,28 @@ def test_epoch_averages_leave_out_skipped_steps_and_continue_from_a_checkpoint(t
     second.after_step(step_result(3.0))
     row = second.end_epoch()
     assert (row["epoch"], row["loss"], row["lr"]) == (1, 2.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "warned"), [(1.0, "2", True), (0.1, "2", False), (1.0, "1", False)]
+)
+def test_other_programs_are_warned_of_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    others: float,
+    threads: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(load, "allowed_cpus", lambda: [0, 1])
+    monkeypatch.setattr(load, "used_by_others", lambda before, after: others)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    log = logger(tmp_path, 2, 1)
+    for epoch in range(2):
+        log.start_epoch(epoch, {})
+        log.after_step(step_result(1.0))
+        log.end_epoch()
+    assert capsys.readouterr().out.count("OMP_NUM_THREADS=1") == int(warned)
 
 
 def test_slow_data_is_logged_and_warned_of_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
