@@ -151,9 +151,16 @@ def test_engines_that_cannot_be_loaded_are_left_out(monkeypatch: pytest.MonkeyPa
         exports._start(["onnxruntime", "openvino"], [], Path(), BenchOptions())
 
 
-@pytest.mark.parametrize(("given", "expected"), [("1", 1), ("7", 7), ("", 4), ("3", 4)])
-def test_threads_of_other_engines(given: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "others", "expected"),
+    [("1", 0, 1), ("7", 0, 7), ("", 0, 4), ("3", 0, 4), ("", 1.9, 2), ("3", 1.9, 2), ("4", 1.9, 4)],
+)
+def test_threads_of_other_engines(
+    given: str, others: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of four cores `configure` gives MXNet three, which is no choice of the user."""
     monkeypatch.setattr(settings, "usable_cores", lambda: 4)
+    monkeypatch.setattr(settings.load, "allowed_cpus", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(settings, "used_by_others", lambda: others)
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert settings.engine_threads() == expected
