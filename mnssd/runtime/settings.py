@@ -40,7 +40,8 @@ def engine_threads() -> int:
     given = int(threads) if threads.isdigit() else 0
     if given and given != compute_threads():
         return given
-    return load.threads_beside(used_by_others(), usable_cores())
+    cores = usable_cores()
+    return load.threads_beside(used_by_others(), cores) if cores > 1 else 1
 
 
 def image_workers() -> int:
