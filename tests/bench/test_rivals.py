@@ -20,11 +20,10 @@ worker.serve({{"sleep": lambda: lambda: time.sleep(float(sys.argv[2]))}})
 
 @pytest.fixture
 def rivals(monkeypatch):
-    """The module, with few rounds."""
+    """The module."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import rivals as module
 
-    monkeypatch.setattr(module, "ROUNDS", 3)
     return module
 
 
@@ -61,6 +60,7 @@ def test_rivals_work_in_turn_and_are_stopped_in_between(rivals, tmp_path):
         times=2,
         unmeasured=1,
         watch=lambda: stopped.append([is_stopped(one._process.pid) for one in pair]),
+        rounds=3,
     )
     assert stopped == [[True, True]] * 3
     assert [len(seconds) for seconds in seen.seconds.values()] == [3, 3]
