@@ -107,7 +107,7 @@ def cell(line: Optional[Line]) -> str:
 def describe(letter: str, machine: Line) -> str:
     """A machine in a line."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    flags, load = " ".join(machine["flags"]), f"load {machine['load']:.1f} when it began"
+    flags, load = " ".join(machine["flags"]), f"load {machine['load']:.1f} when the newest rows began"
     cores = f"{machine['usable_cores']} cores"
     return (
         f"- **Machine {letter}**: {machine['cpu']}, {cores}, {flags}; {load}; {machine['date']}; {versions}."

@@ -47,6 +47,9 @@ def used_by_others(before: Optional[CpuTimes], after: Optional[CpuTimes]) -> flo
 def threads_beside(others: float, threads: int) -> int:
     """How many of so many threads have a CPU of their own if other programs use `others` CPUs; at least one.
 
-    With half a CPU too few, a thread counts as having none.
+    With half a CPU too few, a thread counts as having none. Beside less than half a CPU all are kept, also if
+    there were more than CPUs before.
     """
+    if others < 0.5:
+        return threads
     return min(threads, max(1, int(len(allowed_cpus()) - others + 0.5)))

@@ -138,7 +138,7 @@ class TrainingLogger:
             self._warned_of_others = True
             self.say(
                 f"warning: other programs used {others:.1f} of {len(processor.allowed_cpus())} CPUs in this "
-                f"epoch, and steps take several times as long. End them, or stop here and continue with "
+                f"epoch, and steps may take several times as long. End them, or stop here and continue with "
                 f"OMP_NUM_THREADS={fitting} and --resume"
             )
 

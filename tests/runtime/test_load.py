@@ -52,7 +52,7 @@ def test_use_by_others_is_what_this_process_did_not_use(
 @pytest.mark.parametrize(
     ("cpus", "others", "threads", "fitting"),
     [(2, 0, 2, 2), (2, 0.4, 2, 2), (2, 0.6, 2, 1), (2, 2, 2, 1), (2, 5, 2, 1), (8, 3, 6, 5), (8, 1, 6, 6),
-     (64, 40, 2, 2), (4, 4, 1, 1)],
+     (64, 40, 2, 2), (4, 4, 1, 1), (2, 0.1, 8, 8), (2, 1, 8, 1)],
 )  # fmt: skip
 def test_threads_get_a_cpu_each(
     monkeypatch: pytest.MonkeyPatch, cpus: int, others: float, threads: int, fitting: int
@@ -102,3 +102,18 @@ def test_real_programs_on_all_cpus_leave_one_thread() -> None:
             process.kill()
             process.wait()
     assert done.stdout == "1\n", done.stderr
+
+
+def test_training_leaves_busy_cores_before_mxnet_is_loaded(shapes: str, tmp_path: Path) -> None:
+    done = run_python(
+        "import os, sys, mnssd\nfrom mnssd.runtime import settings\n"
+        "os.environ['OMP_NUM_THREADS'] = '2'; settings._chosen.add('OMP_NUM_THREADS')\n"
+        "settings.used_by_others = lambda: 99.0\n"
+        "def stop():\n"
+        "    print(os.environ['OMP_NUM_THREADS'], 'mxnet' in sys.modules)\n"
+        "    sys.exit()\n"
+        "settings.release_freed_memory = stop\n"
+        f"mnssd.train_detector(data='shapes', data_root={shapes!r}, size=320, batch_size=16, epochs=1,"
+        f" output={str(tmp_path / 'run')!r})"
+    )
+    assert done.stdout.split()[-2:] == ["1", "False"], done.stderr
